@@ -1,0 +1,36 @@
+# `make demo` and `make test` need nothing but python3 and a package index.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+STAMP := $(VENV)/.installed
+
+.PHONY: help demo test test-all lint docs bench clean
+
+help:  ## show this list
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | sort
+
+$(STAMP): pyproject.toml
+	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -e '.[dev,docs]'
+	touch $@
+
+demo: $(STAMP)  ## fine-tune a small model, evaluate, publish, load back (a few minutes)
+	$(BIN)/python -m tests.hub.demo
+
+test: $(STAMP)  ## the tests
+	$(BIN)/python -m pytest
+
+test-all: $(STAMP)  ## the tests, long ones too
+	$(BIN)/python -m pytest -m ''
+
+lint: $(STAMP)  ## style and types
+	$(BIN)/ruff check . && $(BIN)/ruff format --check . && $(BIN)/pyright
+
+docs: $(STAMP)  ## the documentation site, into site/
+	$(BIN)/mkdocs build --strict --quiet
+
+bench: $(STAMP)  ## measure everything side by side, into docs/benchmarks.md
+	$(BIN)/python -m benchmarks
+
+clean:  ## remove what the targets above made
+	rm -rf $(VENV) site build dist runs *.egg-info

@@ -1,0 +1,94 @@
+"""zoo: the model zoo for layers that have a paper but no library.
+
+`import zoo` is cheap: torch, timm and the Hub client are imported when first needed.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+from zoo._version import __version__
+from zoo.models.timm_hook import install as _install_timm_hook
+
+if TYPE_CHECKING:
+    from zoo import layers, registry, weights
+    from zoo.errors import ZooError
+    from zoo.factory import create_model, create_module
+    from zoo.models.data_config import data_config, set_data_config
+    from zoo.publish import from_pretrained, push_to_hub, save_pretrained
+    from zoo.registry import (
+        is_model,
+        list_models,
+        list_modules,
+        list_pretrained,
+        module_info,
+        register_model,
+        register_module,
+    )
+    from zoo.training import evaluate, finetune, predict
+    from zoo.weights import load_weights
+
+_HOME = {
+    "ZooError": "zoo.errors",
+    "create_model": "zoo.factory",
+    "create_module": "zoo.factory",
+    "data_config": "zoo.models.data_config",
+    "evaluate": "zoo.training",
+    "finetune": "zoo.training",
+    "from_pretrained": "zoo.publish",
+    "is_model": "zoo.registry",
+    "list_models": "zoo.registry",
+    "list_modules": "zoo.registry",
+    "list_pretrained": "zoo.registry",
+    "load_weights": "zoo.weights",
+    "module_info": "zoo.registry",
+    "predict": "zoo.training",
+    "push_to_hub": "zoo.publish",
+    "register_model": "zoo.registry",
+    "register_module": "zoo.registry",
+    "save_pretrained": "zoo.publish",
+    "set_data_config": "zoo.models.data_config",
+}
+_SUBMODULES = ("errors", "layers", "registry", "weights")
+
+__all__ = [
+    "ZooError",
+    "__version__",
+    "create_model",
+    "create_module",
+    "data_config",
+    "evaluate",
+    "finetune",
+    "from_pretrained",
+    "is_model",
+    "layers",
+    "list_models",
+    "list_modules",
+    "list_pretrained",
+    "load_weights",
+    "module_info",
+    "predict",
+    "push_to_hub",
+    "register_model",
+    "register_module",
+    "registry",
+    "save_pretrained",
+    "set_data_config",
+    "weights",
+]
+
+
+def __getattr__(name: str) -> Any:
+    if name in _HOME:
+        return getattr(importlib.import_module(_HOME[name]), name)
+    if name in _SUBMODULES:
+        return importlib.import_module(f"zoo.{name}")
+    raise AttributeError(f"module 'zoo' has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted([*__all__, *_SUBMODULES])
+
+
+_install_timm_hook()

@@ -1,0 +1,29 @@
+"""The layers, one file or folder per paper layer; imported when first used."""
+
+from __future__ import annotations
+
+import importlib
+from typing import Any
+
+_HOME = {
+    "DiNA": "neighborhood_attention",
+    "NeighborhoodAttention1d": "neighborhood_attention",
+    "NeighborhoodAttention2d": "neighborhood_attention",
+    "NeighborhoodAttention3d": "neighborhood_attention",
+    "neighborhood_attention": "neighborhood_attention",
+    "FasterKAN": "kan",
+    "KANBlock": "kan",
+    "FasterKANLayer": "kan",
+}
+
+__all__ = list(_HOME)  # pyright: ignore[reportUnsupportedDunderAll]
+
+
+def __getattr__(name: str) -> Any:
+    if name in _HOME:
+        return getattr(importlib.import_module(f"zoo.layers.{_HOME[name]}"), name)
+    raise AttributeError(f"module 'zoo.layers' has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

@@ -1,0 +1,1 @@
+"""The models, one file per family, and what ties them to timm."""

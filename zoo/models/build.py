@@ -1,0 +1,40 @@
+"""From a catalogue entry to a module, through timm's own builder."""
+
+from __future__ import annotations
+
+import inspect
+from typing import Any
+
+from timm.models import build_model_with_cfg
+from torch import nn
+
+from zoo.registry import Entry
+
+
+def build_model(entry: Entry, pretrained: bool = False, **kwargs: Any) -> nn.Module:
+    """Build the model of `entry`.
+
+    A class is built by timm's `build_model_with_cfg`, which knows `features_only`, `out_indices`, `pretrained_cfg` and
+    `pretrained_cfg_overlay`; a function is called as timm calls its entry points.
+
+    Args:
+        entry: row of the catalogue; its `args` are defaults, `kwargs` win.
+        pretrained: let timm load the weights (`zoo.create_model` loads them itself and passes False).
+        **kwargs: constructor options and those of timm's builder.
+
+    Returns:
+        The model, with `zoo_name` (registered name) and `_model_args` (its options, timm's attribute) set.
+    """
+    target = entry.load()
+    if inspect.isclass(target):
+        model = build_model_with_cfg(
+            target,
+            entry.name,
+            pretrained,
+            feature_cfg=dict(getattr(target, "feature_cfg", {})),
+            **{**entry.args, **kwargs},
+        )
+    else:
+        model = target(pretrained=pretrained, **{**entry.args, **kwargs})
+    model.zoo_name = entry.name
+    return model

@@ -1,0 +1,86 @@
+"""Writes our model entries into timm's registry, so that `timm.create_model("medvit2_kan_tiny")` works."""
+
+from __future__ import annotations
+
+import sys
+from types import ModuleType
+from typing import Any
+
+from timm.models import generate_default_cfgs, is_model, model_entrypoint, register_model
+from torch import nn
+
+from zoo.errors import RegistrationError
+from zoo.models.build import build_model
+from zoo.registry import Entry, WeightsEntry, default_registry
+
+# timm files a model under the last part of its function's module path; ours are filed under their family, in modules
+# of this prefix, which name no file.
+_PREFIX = "zoo.timm_models"
+
+
+def pretrained_cfg(entry: Entry, weights: WeightsEntry | None = None) -> dict[str, Any]:
+    """Fields of timm's `pretrained_cfg` for an entry, and for one of its checkpoints when given."""
+    cfg: dict[str, Any] = {**entry.family.cfg, **entry.cfg}
+    if entry.input_size:
+        cfg["input_size"] = tuple(entry.input_size)
+    if entry.family.arxiv:
+        cfg["paper_ids"] = f"arXiv:{entry.family.arxiv}"
+        cfg["paper_name"] = entry.family.paper
+    if weights is not None:
+        cfg |= {
+            "file": str(weights.path) if weights.path else None,
+            "hf_hub_id": (f"{weights.repo}@{weights.revision}" if weights.revision else weights.repo) or None,
+            "num_classes": weights.num_classes,
+            "label_names": list(weights.label_names) or None,
+            "license": weights.licence or None,
+            **weights.cfg,
+        }
+    # TOML has lists, timm compares tuples.
+    return {k: tuple(v) if isinstance(v, list) and k != "label_names" else v for k, v in cfg.items() if v is not None}
+
+
+def _register(name: str, entry: Entry) -> None:
+    module_name = f"{_PREFIX}.{entry.family.name}"
+    if is_model(name):
+        if model_entrypoint(name).__module__.startswith(_PREFIX):
+            return
+        raise RegistrationError(f"timm already has a model named {name!r}; register yours under another name")
+
+    def create(pretrained: bool = False, **kwargs: Any) -> nn.Module:
+        return build_model(entry, pretrained, **kwargs)
+
+    create.__name__ = create.__qualname__ = name
+    create.__module__ = module_name
+    create.__doc__ = entry.summary
+    registry = default_registry()
+    rows = [row for tag in registry.tags(entry.name) if (row := registry.weights(f"{entry.name}.{tag}"))]
+    cfgs = {f"{name}.{row.tag}{'*' if i == 0 else ''}": pretrained_cfg(entry, row) for i, row in enumerate(rows)}
+    # timm looks the function's module up to find `default_cfgs`; it needs no more of it than this.
+    home = ModuleType(module_name)
+    home.default_cfgs = generate_default_cfgs(cfgs or {name: pretrained_cfg(entry)})  # type: ignore[attr-defined]
+    sys.modules[module_name] = home
+    try:
+        register_model(create)
+    finally:
+        del sys.modules[module_name]
+
+
+def mirror(entry: Entry) -> None:
+    """Register one model entry (and its aliases) in timm; what is no model is left alone.
+
+    Raises:
+        RegistrationError: timm has a model of that name that is not ours.
+    """
+    if entry.kind == "model":
+        for name in (entry.name, *entry.aliases):
+            _register(name, entry)
+
+
+def mirror_all() -> None:
+    """Register every model entry in timm, and those that the program adds later."""
+    registry = default_registry()
+    for entry in registry.models:
+        mirror(entry)
+    registry.add_listener(mirror)
+
+
