@@ -10,7 +10,7 @@ from typing import Any
 
 from zoo.errors import RegistrationError
 from zoo.naming import check_keywords
-from zoo.registry.entry import EMPTY, KINDS, Entry, Family, WeightsEntry
+from zoo.registry.entry import KINDS, Entry, Family, WeightsEntry
 
 _PACKAGE = Path(__file__).resolve().parents[1]
 
@@ -71,7 +71,7 @@ def read_weights(path: Path) -> Iterator[WeightsEntry]:
             check_keywords(row, _WEIGHTS_KEYS, f"{path.name} [{arch}.{tag}]")
             values = dict(row)
             values["label_names"] = tuple(values.get("label_names", ()))
-            values["cfg"] = values.get("cfg", EMPTY)
+            values["cfg"] = values.get("cfg", {})
             embedded = None if values.get("repo") else path.parent / values["file"]
             yield WeightsEntry(arch=arch, tag=tag, path=embedded, **values)
 

@@ -6,12 +6,9 @@ import importlib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from types import MappingProxyType
 from typing import Any
 
 from zoo.errors import RegistrationError
-
-EMPTY: Mapping[str, Any] = MappingProxyType({})
 
 #: What a module can be; the kind is a promise about its constructor and its call (see the docs, "Modules").
 KINDS = ("head", "mlp", "mixer", "pool", "act", "upsampler", "circuit", "stitch", "memory", "localizer")
@@ -41,7 +38,7 @@ class Family:
     upstream: str = ""
     licence: str = ""
     converter: str = ""
-    cfg: Mapping[str, Any] = EMPTY
+    cfg: Mapping[str, Any] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -70,8 +67,8 @@ class Entry:
     target: str | Callable[..., Any]
     family: Family
     summary: str = ""
-    args: Mapping[str, Any] = EMPTY
-    cfg: Mapping[str, Any] = EMPTY
+    args: Mapping[str, Any] = field(default_factory=dict)
+    cfg: Mapping[str, Any] = field(default_factory=dict)
     input_size: tuple[int, ...] | None = None
     params: int | None = None
     macs: int | None = None
@@ -126,11 +123,11 @@ class WeightsEntry:
     size: int | None = None
     num_classes: int | None = None
     label_names: tuple[str, ...] = ()
-    cfg: Mapping[str, Any] = EMPTY
+    cfg: Mapping[str, Any] = field(default_factory=dict)
     licence: str = ""
     data: str = ""
     command: str = ""
-    metrics: Mapping[str, Any] = EMPTY
+    metrics: Mapping[str, Any] = field(default_factory=dict)
     default: bool = False
 
     @property
