@@ -1,0 +1,118 @@
+"""Checks of what people pass to `create_model`, and better words for what timm's constructors say."""
+
+from __future__ import annotations
+
+import inspect
+import re
+import sys
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any
+
+import torch
+from timm.models import model_entrypoint
+from torch import nn
+
+from zoo.naming import check_keywords, did_you_mean
+from zoo.registry import Entry
+
+#: What timm's builder takes out of the keywords before the constructor sees them.
+BUILDER_KEYWORDS = (
+    "cache_dir", "feature_cfg", "feature_cls", "features_only", "kwargs_filter", "out_indices", "output_fmt",
+    "pretrained_cfg", "pretrained_cfg_overlay", "pretrained_custom_load", "pretrained_filter_fn", "pretrained_strict",
+)
+_POOLS = ("", "avg", "max", "avgmax", "catavgmax", "fast", "fastavg", "fastmax", "fastavgmax", "fastcatavgmax",
+          "token", "map", "prr")
+
+
+def _check_count(name: str, value: Any, minimum: int) -> None:
+    if isinstance(value, bool) or not isinstance(value, int):
+        raise TypeError(f"{name} must be an int ≥ {minimum}, got {value!r}")
+    if value < minimum:
+        raise ValueError(f"{name} must be an int ≥ {minimum}, got {value!r}")
+
+
+def _check_rate(name: str, value: Any) -> None:
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        raise TypeError(f"{name} must be a number in [0, 1), got {value!r}")
+    if not 0 <= value < 1:
+        raise ValueError(f"{name} must be in [0, 1), got {value!r}")
+
+
+def check_values(kwargs: Mapping[str, Any]) -> None:
+    """Check the options that every image model shares.
+
+    Raises:
+        TypeError: `num_classes`, `in_chans` or a rate of the wrong type.
+        ValueError: out of range (`num_classes` ≥ 0, `in_chans` ≥ 1, rates in [0, 1), positive image sizes).
+    """
+    if "num_classes" in kwargs:
+        _check_count("num_classes", kwargs["num_classes"], 0)
+    if "in_chans" in kwargs:
+        _check_count("in_chans", kwargs["in_chans"], 1)
+    for name in ("drop_rate", "drop_path_rate", "attn_drop", "attn_drop_rate", "proj_drop_rate"):
+        if name in kwargs:
+            _check_rate(name, kwargs[name])
+    if "img_size" in kwargs:
+        size = kwargs["img_size"]
+        for side in size if isinstance(size, list | tuple) else [size]:
+            _check_count("img_size", side, 1)
+
+
+def check_model_keywords(entry: Entry, kwargs: Iterable[str]) -> None:
+    """Refuse keywords that a model of ours does not take; a target with `**kwargs` is left to check its own.
+
+    Raises:
+        TypeError: the keyword, near names, and all accepted ones.
+    """
+    parameters = inspect.signature(entry.load()).parameters
+    if any(p.kind is p.VAR_KEYWORD for p in parameters.values()):
+        return
+    check_keywords(kwargs, [*parameters, *BUILDER_KEYWORDS], entry.name)
+
+
+def _accepted_by(class_name: str, architecture: str) -> list[str]:
+    """Constructor keywords of the class that timm builds for `architecture`."""
+    module = sys.modules[model_entrypoint(architecture).__module__]
+    cls = getattr(module, class_name, None)
+    return [] if cls is None else [n for n in inspect.signature(cls).parameters if n != "self"]
+
+
+def _accepted_pools(architecture: str, kwargs: Mapping[str, Any]) -> list[str]:
+    """The `global_pool` values with which `architecture` can really be built; tried on the meta device."""
+    accepted = []
+    rest = {k: v for k, v in kwargs.items() if k not in ("global_pool", "pretrained_cfg", "pretrained_cfg_overlay")}
+    for pool in _POOLS:
+        try:
+            with torch.device("meta"):
+                model_entrypoint(architecture)(pretrained=False, **rest, global_pool=pool)
+        except Exception:
+            continue
+        accepted.append(pool)
+    return accepted
+
+
+def build_explained(build: Callable[[], nn.Module], architecture: str, kwargs: Mapping[str, Any]) -> nn.Module:
+    """Call `build()`, turning the constructor's complaints into ones that name a way out.
+
+    Raises:
+        TypeError: a keyword that the constructor does not take, with near and accepted names.
+        ValueError: a `global_pool` that the model does not have, with those it has.
+    """
+    try:
+        return build()
+    except TypeError as error:
+        found = re.search(r"(?:(\w+)\.__init__|\w+)\(\) got an unexpected keyword argument '(\w+)'", str(error))
+        if found is None or found[2] not in kwargs:
+            raise
+        accepted = _accepted_by(found[1] or "", architecture)
+        hint = did_you_mean(found[2], accepted) or "."
+        names = f" Accepted: {', '.join(sorted(accepted))}" if accepted else ""
+        raise TypeError(f"{architecture} takes no argument {found[2]!r}{hint}{names}") from error
+    except (AssertionError, ValueError, RuntimeError, KeyError) as error:
+        pool = kwargs.get("global_pool")
+        if pool is None:
+            raise
+        accepted = _accepted_pools(architecture, kwargs)
+        if pool in accepted or not accepted:
+            raise
+        raise ValueError(f"global_pool={pool!r} is not a pooling of {architecture}; it has {accepted}") from error
