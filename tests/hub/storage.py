@@ -31,6 +31,10 @@ class File:
     size: int
     lfs: bool = False
 
+    @property
+    def pointer_size(self) -> int:
+        return len(lfs_pointer(self.sha256, self.size))
+
 
 @dataclass(frozen=True)
 class Commit:
