@@ -15,7 +15,8 @@ $(STAMP): pyproject.toml
 	touch $@
 
 demo: $(STAMP)  ## fine-tune a small model, evaluate, publish, load back (a few minutes)
-	$(BIN)/python -m tests.hub.demo
+	@if [ -n "$$HF_TOKEN" ]; then $(BIN)/zoo demo --out runs/demo; \
+	else $(BIN)/python -m tests.hub -- $(BIN)/zoo demo --out runs/demo; fi
 
 test: $(STAMP)  ## the tests
 	$(BIN)/python -m pytest
