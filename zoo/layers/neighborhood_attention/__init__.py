@@ -1,0 +1,18 @@
+"""Neighbourhood attention (NA) and its dilated form (DiNA), on any device and without NATTEN."""
+
+from zoo.layers.neighborhood_attention.functional import neighborhood_attention, neighborhood_attention_packed
+from zoo.layers.neighborhood_attention.modules import (
+    DiNA,
+    NeighborhoodAttention1d,
+    NeighborhoodAttention2d,
+    NeighborhoodAttention3d,
+)
+
+__all__ = [
+    "DiNA",
+    "NeighborhoodAttention1d",
+    "NeighborhoodAttention2d",
+    "NeighborhoodAttention3d",
+    "neighborhood_attention",
+    "neighborhood_attention_packed",
+]
