@@ -1,0 +1,84 @@
+"""`zoo list`, `zoo info`, `zoo --help`: what they print, and that they are quick."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+
+import pytest
+
+import zoo
+from zoo.cli import app
+
+
+def run(*args: str, **kwargs) -> subprocess.CompletedProcess[str]:
+    return subprocess.run([sys.executable, "-m", "zoo", *args], capture_output=True, text=True, **kwargs)
+
+
+def test_list_is_one_name_a_line_when_piped():
+    lines = run("list", "medvit2*").stdout.splitlines()
+    assert [line.split("\t")[0] for line in lines] == zoo.list_models("medvit2*")
+
+
+def test_list_json_and_modules():
+    rows = json.loads(run("list", "medvit2_kan", "--json").stdout)
+    assert rows[0]["canonical_name"] == "medvit2_kan_small"
+    assert rows[0]["arxiv"] == "2502.13693"
+    assert "mlp/kan" in run("list", "--kind", "mlp").stdout
+
+
+def test_info():
+    done = run("info", "medvit2_kan_nano")
+    assert "ships with the package" in done.stdout
+    assert "accuracy" in done.stdout
+    facts = json.loads(run("info", "medvit2_kan_tiny", "--json").stdout)
+    assert facts["params"] == zoo.registry.model_entry("medvit2_kan_tiny").params
+    assert "KAN" in run("info", "mlp/kan").stdout
+
+
+@pytest.mark.parametrize(
+    ("args", "message", "code"),
+    [
+        (("info", "medvit2_kan_tny"), "unknown model 'medvit2_kan_tny'; did you mean 'medvit2_kan_tiny'", 1),
+        (("info", "medvit2_kan_nano.digit"), "did you mean 'digits'", 1),
+        (("info", "mlp/kann"), "did you mean 'mlp/kan'", 1),
+        (("list", "--kind", "heads"), "unknown kind 'heads'; did you mean 'head'", 1),
+        (("list", "--source", "tim"), "source must be 'zoo', 'timm' or 'all', got 'tim'", 1),
+        (("lst",), "No such command 'lst'", 2),
+        (("list", "--colour"), "No such option: --colour", 2),
+    ],
+)
+def test_errors_are_one_line_and_exit_codes_tell_them_apart(args, message, code):
+    done = run(*args)
+    assert done.returncode == code
+    assert message in done.stderr
+    assert "Traceback" not in done.stderr
+    assert done.stdout == ""
+
+
+def test_debug_shows_the_traceback():
+    assert "Traceback" in run("--debug", "info", "no_such_model_here").stderr
+
+
+def test_version_and_help():
+    assert run("--version").stdout.strip() == f"zoo {zoo.__version__}"
+    help_text = run("--help").stdout
+    for command in app.registered_commands:
+        assert command.name in help_text
+
+
+@pytest.mark.parametrize("args", [("list",), ("--help",), ("info", "medvit2_kan")])
+def test_quick_and_without_torch(args):
+    """At most 0.3 s of CPU time (best of three: the machine may be busy), and no torch."""
+    best = 9.0
+    for _ in range(3):
+        before = os.times()
+        assert run(*args).returncode == 0
+        after = os.times()
+        best = min(best, after.children_user + after.children_system - before.children_user - before.children_system)
+    assert best <= 0.3
+    code = f"import sys; sys.argv = ['zoo', *{list(args)!r}]\nfrom zoo.cli import main\ntry: main()\nexcept SystemExit: pass\n"
+    code += "assert not {'torch', 'timm', 'huggingface_hub'} & set(sys.modules)"
+    subprocess.run([sys.executable, "-c", code], check=True, capture_output=True)
