@@ -18,6 +18,7 @@ and names them as ``"package.module:function"``:
     print(table(["side", "ms", "peak MB"], [[n, f"{m.reuse_ms:.1f}", f"{m.peak_mb:.0f}"] for n, m in measured.items()]))
 """
 
+import contextlib
 import importlib
 import json
 import os
@@ -160,7 +161,7 @@ class _Child:
         self.job = job
         threads = {f"{library}_NUM_THREADS": "1" for library in ("OMP", "MKL", "OPENBLAS")}
         inherited = {name: value for name, value in os.environ.items() if not name.startswith("MALLOC_")}
-        self.process = subprocess.Popen(
+        process = subprocess.Popen(
             [sys.executable, "-m", "benchmarks._measure"],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
@@ -168,24 +169,23 @@ class _Child:
             env={**inherited, **threads, **MALLOC[mode]},
             cwd=Path(__file__).parent.parent,
         )
+        if process.stdin is None or process.stdout is None:
+            raise RuntimeError("a child process without pipes")  # cannot be: both were asked for
+        self.process, self.requests, self.answers = process, process.stdin, process.stdout
         self.ask({"target": job.target, "args": dict(job.args)})
 
     def ask(self, request: object) -> dict[str, Any]:
-        assert self.process.stdin is not None and self.process.stdout is not None
-        try:
-            self.process.stdin.write(json.dumps(request) + "\n")
-            self.process.stdin.flush()
-        except BrokenPipeError:
-            pass  # the child has died; its answer below is empty
-        line = self.process.stdout.readline()
+        with contextlib.suppress(BrokenPipeError):  # of a child that died: then there is no answer either
+            self.requests.write(json.dumps(request) + "\n")
+            self.requests.flush()
+        line = self.answers.readline()
         if not line:
             raise RuntimeError(f"{self.job.target}({dict(self.job.args)}) failed; its traceback is above")
         return json.loads(line)
 
     def close(self) -> None:
-        assert self.process.stdin is not None and self.process.stdout is not None
-        self.process.stdin.close()
-        self.process.stdout.close()
+        self.requests.close()
+        self.answers.close()
         self.process.wait()
 
 
@@ -222,10 +222,8 @@ def _serve() -> None:
 
 def _forget_high_water() -> int:
     """Set the high-water mark back to what is resident now, where the kernel allows it; return the mark."""
-    try:
+    with contextlib.suppress(OSError):  # refused: then growth is counted from the highest point of the imports
         Path("/proc/self/clear_refs").write_text("5")
-    except OSError:
-        pass  # then growth is counted from the highest point of the imports
     return _memory("VmHWM")
 
 
