@@ -1,0 +1,176 @@
+"""How images are prepared for a model: its real channels and size, with the statistics that belong to them."""
+
+import warnings
+from collections.abc import Mapping, Sequence
+from numbers import Real
+from typing import Any
+
+from torch import nn
+
+from zoo.naming import check_keywords
+
+_INTERPOLATIONS = ("nearest", "bilinear", "bicubic", "lanczos", "box", "hamming", "random")
+_CROP_MODES = ("center", "squash", "border")
+_FIELDS = (
+    "input_size",
+    "interpolation",
+    "crop_pct",
+    "crop_mode",
+    "mean",
+    "std",
+    "label_names",
+    "label_descriptions",
+    "license",
+    "description",
+)
+
+
+def data_config(model: nn.Module) -> dict[str, Any]:
+    """The data configuration of a model as it is now, for `timm.data.create_transform(**config)`.
+
+    Unlike timm's `resolve_model_data_config`, it reports the channels and the image size that the model has, not those
+    of the checkpoint that it came from. The statistics follow: for one channel the mean of the recorded ones, for more
+    the recorded ones repeated in turn, with a warning that asks for real ones.
+
+    Args:
+        model: a model of the zoo or of timm.
+
+    Returns:
+        `input_size` (channels, height, width), `interpolation`, `mean`, `std` (one value a channel, in units of
+        images scaled to [0, 1]), `crop_pct` and `crop_mode`.
+    """
+    cfg = getattr(model, "pretrained_cfg", None) or {}
+    recorded = tuple(cfg.get("input_size") or (3, 224, 224))
+    channels = getattr(model, "in_chans", None) or recorded[0]
+    size = (getattr(model, "_traits", None) or {}).get("img_size") or recorded[1:]
+    return {
+        "input_size": (channels, *size),
+        "interpolation": cfg.get("interpolation") or "bicubic",
+        "mean": _fit(tuple(cfg.get("mean") or (0.485, 0.456, 0.406)), channels, "mean"),
+        "std": _fit(tuple(cfg.get("std") or (0.229, 0.224, 0.225)), channels, "std"),
+        "crop_pct": cfg.get("crop_pct") or 0.875,
+        "crop_mode": cfg.get("crop_mode") or "center",
+    }
+
+
+def _fit(values: tuple[float, ...], channels: int, what: str) -> tuple[float, ...]:
+    if len(values) == channels:
+        return values
+    if channels == 1:
+        return (sum(values) / len(values),)
+    if len(values) > 1:
+        warnings.warn(
+            f"the model takes {channels} channels but only {len(values)} values of {what} are known; repeated here; "
+            f"give the real ones by zoo.set_data_config(model, mean=[...], std=[...])",
+            stacklevel=3,
+        )
+    return tuple(values[i % len(values)] for i in range(channels))
+
+
+def set_data_config(model: nn.Module, **fields: Any) -> dict[str, Any]:
+    """Record how images are prepared for a model, and what its classes are called.
+
+    The values go into `model.pretrained_cfg`, from where timm, `zoo.data_config` and a saved config.json take them.
+
+    Args:
+        model: a model of the zoo or of timm; changed in place.
+        **fields: any of `input_size` (channels, height, width), `mean` and `std` (a number, or one a channel),
+            `interpolation`, `crop_pct`, `crop_mode`, `label_names` (one a class), `label_descriptions` (name -> text),
+            `license`, `description`.
+
+    Returns:
+        `data_config(model)` afterwards.
+
+    Raises:
+        TypeError: an unknown field.
+        ValueError: a value that does not fit the model, or is out of range.
+    """
+    check_keywords(fields, _FIELDS, "set_data_config")
+    cfg = getattr(model, "pretrained_cfg", None)
+    if not isinstance(cfg, dict):
+        raise ValueError(f"{type(model).__name__} has no pretrained_cfg; only models made by name can be described")
+    checked = {key: _CHECKS[key](model, key, value) for key, value in fields.items() if value is not None}
+    cfg.update(checked)
+    return data_config(model)
+
+
+def _input_size(model: nn.Module, key: str, value: Any) -> tuple[int, int, int]:
+    if not isinstance(value, Sequence) or len(value) != 3 or not all(type(v) is int and v > 0 for v in value):
+        raise ValueError(f"{key} must be (channels, height, width), three whole numbers from 1, got {value!r}")
+    channels = getattr(model, "in_chans", value[0])
+    if value[0] != channels:
+        raise ValueError(f"{key}={tuple(value)} has {value[0]} channels, the model takes {channels}")
+    fixed = (getattr(model, "_traits", None) or {}).get("img_size")
+    if fixed and tuple(fixed) != tuple(value[1:]):
+        raise ValueError(
+            f"{key}={tuple(value)} does not fit a model built for images of {fixed[0]} x {fixed[1]}; build it with "
+            f"img_size={value[1]}, or call its set_input_size first"
+        )
+    return (value[0], value[1], value[2])
+
+
+def _statistics(model: nn.Module, key: str, value: Any) -> tuple[float, ...]:
+    channels = getattr(model, "in_chans", 3)
+    values = (value,) * channels if isinstance(value, Real) else tuple(value)
+    if len(values) == 1:
+        values *= channels
+    if len(values) != channels:
+        raise ValueError(f"{key} has {len(values)} values, the model takes {channels} channels")
+    if not all(isinstance(v, Real) and -1e6 < v < 1e6 for v in values):
+        raise ValueError(f"{key} must be finite numbers, got {values!r}")
+    if key == "std" and min(values) <= 0:
+        raise ValueError(f"std must be positive, got {values!r}")
+    return tuple(float(v) for v in values)
+
+
+def _choice(allowed: tuple[str, ...]) -> Any:
+    def check(model: nn.Module, key: str, value: Any) -> str:
+        if value not in allowed:
+            raise ValueError(f"{key} must be one of {', '.join(allowed)}, got {value!r}")
+        return value
+
+    return check
+
+
+def _crop_pct(model: nn.Module, key: str, value: Any) -> float:
+    if not isinstance(value, Real) or not 0 < value <= 2:
+        raise ValueError(f"{key} must be a number in (0, 2], got {value!r}")
+    return float(value)
+
+
+def _label_names(model: nn.Module, key: str, value: Any) -> tuple[str, ...]:
+    names = tuple(value) if isinstance(value, Sequence) and not isinstance(value, str) else None
+    if names is None or not all(isinstance(n, str) and n for n in names):
+        raise ValueError(f"{key} must be a list of texts, one a class, got {value!r}")
+    if len(names) != getattr(model, "num_classes", len(names)):
+        raise ValueError(f"{key} has {len(names)} names, the model has {model.num_classes} classes")
+    if len(set(names)) != len(names):
+        twice = sorted({n for n in names if names.count(n) > 1})
+        raise ValueError(f"{key} has names that appear twice: {', '.join(map(repr, twice[:5]))}")
+    return names
+
+
+def _descriptions(model: nn.Module, key: str, value: Any) -> dict[str, str]:
+    if not isinstance(value, Mapping) or not all(isinstance(v, str) for pair in value.items() for v in pair):
+        raise ValueError(f"{key} must map label names to texts, got {value!r}")
+    return dict(value)
+
+
+def _text(model: nn.Module, key: str, value: Any) -> str:
+    if not isinstance(value, str):
+        raise ValueError(f"{key} must be a text, got {value!r}")
+    return value
+
+
+_CHECKS: dict[str, Any] = {
+    "input_size": _input_size,
+    "interpolation": _choice(_INTERPOLATIONS),
+    "crop_pct": _crop_pct,
+    "crop_mode": _choice(_CROP_MODES),
+    "mean": _statistics,
+    "std": _statistics,
+    "label_names": _label_names,
+    "label_descriptions": _descriptions,
+    "license": _text,
+    "description": _text,
+}

@@ -1,0 +1,281 @@
+"""`load_weights`: everything compared first, then loaded, then reported."""
+
+from __future__ import annotations
+
+import sys
+import warnings
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from zoo.errors import MismatchError
+from zoo.naming import near_names
+from zoo.weights.adapt import adapt_classifier, adapt_first_conv
+from zoo.weights.source import Checkpoint, open_checkpoint
+from zoo.weights.state import Rename, rename_keys
+
+ADAPTATIONS = ("head", "in_chans")
+
+
+@dataclass
+class LoadReport:
+    """What became of every tensor.
+
+    Attributes:
+        origin: where the weights came from.
+        loaded: names that were loaded.
+        adapted: name -> how its values were changed, or why they were dropped.
+        missing: names of the model that had no source; they keep (or were given) fresh values.
+        unexpected: names of the source that the model does not have (only when `strict=False`).
+        source: for a repository: {"repo", "revision", "commit", "sha256"}.
+    """
+
+    origin: str
+    loaded: list[str] = field(default_factory=list)
+    adapted: dict[str, str] = field(default_factory=dict)
+    missing: list[str] = field(default_factory=list)
+    unexpected: list[str] = field(default_factory=list)
+    source: dict[str, Any] | None = None
+
+    def __str__(self) -> str:
+        lines = [f"{len(self.loaded)} tensors from {self.origin}"]
+        lines += [f"  adapted     {name}: {note}" for name, note in self.adapted.items()]
+        lines += [f"  fresh       {name}: not in the source" for name in self.missing if name not in self.adapted]
+        lines += [f"  left out    {name}: not in the model" for name in self.unexpected]
+        return "\n".join(lines)
+
+
+def load_weights(
+    model: nn.Module,
+    source: Any,
+    *,
+    strict: bool = True,
+    adapt: Collection[str] = ADAPTATIONS,
+    rename: Rename | None = None,
+    allow_pickle: bool = False,
+    check_finite: bool = True,
+    sha256: str | None = None,
+    assign: bool = False,
+    **hub: Any,
+) -> LoadReport:
+    """Load weights into a model.
+
+    Names and shapes are compared with the model's before anything is changed. A missing backbone tensor is an error
+    even when the head is adapted; a head whose shapes fit is kept, whatever its configuration says.
+
+    Args:
+        model: any module. The names of its classifier and first convolution come from its `pretrained_cfg`.
+        source: a dict of tensors, a file, a folder, `"local-dir:FOLDER"` or `"hf-hub:USER/REPO[@REVISION]"`.
+        strict: every tensor of the model must be in the source and the other way round. False: what is missing keeps
+            its values, what is unexpected is left out; both are reported. Other shapes are an error in any case.
+        adapt: what may be fitted: `"head"` (a classifier for other classes is dropped), `"in_chans"` (the first
+            convolution is fitted to the model's channels). Empty: a difference is an error that names both counts.
+        rename: ordered (regular expression, replacement) pairs applied to the names of the source.
+        allow_pickle: read `.pth`, `.pt`, `.bin` and `.ckpt` too, by `torch.load(weights_only=True)`.
+        check_finite: refuse NaN and infinity.
+        sha256: expected sum of the file.
+        assign: take the source's tensors themselves (mapped from the file) instead of copying their values into the
+            model's; then the model's parameters are new objects.
+        **hub: `token`, `cache_dir`, `local_files_only`, `timeout` for `hf-hub:`.
+
+    Returns:
+        A `LoadReport`; its text is a short table.
+
+    Raises:
+        MismatchError: tensors missing, unexpected or of other shapes; names them.
+        WeightsError, HubError, FileNotFoundError: as `open_checkpoint`.
+    """
+    checkpoint = open_checkpoint(source, allow_pickle=allow_pickle, check_finite=check_finite, sha256=sha256, **hub)
+    tensors, report = prepare(model, checkpoint, strict=strict, adapt=adapt, rename=rename)
+    assign_tensors(model, tensors, report, strict=strict, assign=assign)
+    return report
+
+
+def prepare(
+    model: nn.Module,
+    checkpoint: Checkpoint,
+    *,
+    strict: bool = True,
+    adapt: Collection[str] = ADAPTATIONS,
+    rename: Rename | None = None,
+) -> tuple[dict[str, Tensor], LoadReport]:
+    """Fit the tensors of a checkpoint to a model and compare them; the model is not changed (it may be on meta).
+
+    Returns:
+        The tensors to load, and the report of what will be.
+
+    Raises:
+        MismatchError: as `load_weights`.
+        ValueError: an unknown word in `adapt`.
+    """
+    adapt = {adapt} if isinstance(adapt, str) else set(adapt)
+    if unknown := sorted(adapt - set(ADAPTATIONS)):
+        raise ValueError(f"adapt takes {', '.join(map(repr, ADAPTATIONS))}, got {unknown[0]!r}")
+    origin, config = checkpoint.origin, checkpoint.config
+    report = LoadReport(origin, source=checkpoint.source)
+    tensors = dict(checkpoint.tensors)
+    if rename is not None:
+        tensors = rename_keys(tensors, rename, origin)
+    state = model.state_dict(keep_vars=True)
+    shapes = {name: value.shape for name, value in state.items() if isinstance(value, Tensor)}
+    _fill_aliases(tensors, state, checkpoint.metadata)
+    if _differs(tensors, shapes):
+        tensors = _family_filter(model, tensors, origin)
+    notes = adapt_first_conv(
+        model,
+        tensors,
+        shapes,
+        allowed="in_chans" in adapt,
+        declared=config.in_chans if config else None,
+        origin=origin,
+    )
+    fresh = {name for name, note in notes.items() if note.startswith("reinitialised")}
+    for name in fresh:
+        warnings.warn(f"{name} of {origin} could not be adapted and is random: {notes[name]}", stacklevel=3)
+    head_notes, headless = adapt_classifier(
+        model,
+        tensors,
+        shapes,
+        allowed="head" in adapt,
+        label_offset=int((config.pretrained_cfg.get("label_offset") if config else None) or 0),
+        origin=origin,
+    )
+    report.adapted = notes | head_notes
+    _fill_counters(tensors, state)
+    missing = [name for name in shapes if name not in tensors]
+    unexpected = [name for name in tensors if name not in shapes]
+    other = {n: (tensors[n].shape, shapes[n]) for n in shapes if n in tensors and tensors[n].shape != shapes[n]}
+    refused = [name for name in missing if name not in fresh and name not in headless]
+    hooked = _has_load_hooks(model)
+    if other or (strict and (refused or unexpected) and not hooked):
+        raise mismatch(model, origin, refused if strict else [], unexpected if strict else [], other, len(tensors))
+    report.missing = missing
+    report.unexpected = unexpected
+    report.loaded = [name for name in shapes if name in tensors]
+    return (tensors if hooked else {name: tensors[name] for name in report.loaded}), report
+
+
+def assign_tensors(
+    model: nn.Module, tensors: Mapping[str, Tensor], report: LoadReport, *, strict: bool, assign: bool
+) -> None:
+    """Put prepared tensors into the model; with `assign`, as its own parameters, tied where the model ties them."""
+    if assign:
+        state = model.state_dict(keep_vars=True)
+        tensors = {name: _like(tensor, state.get(name)) for name, tensor in tensors.items()}
+    ties = _ties(model) if assign else []
+    with torch.no_grad():
+        result = model.load_state_dict(dict(tensors), strict=False, assign=assign)
+    for names in ties:
+        _tie(model, names)
+    # Only modules with hooks of their own can still differ here: they may rename or drop what they find.
+    expected = set(report.missing)
+    missing = [name for name in result.missing_keys if name not in expected]
+    unexpected = list(result.unexpected_keys)
+    if strict and (missing or unexpected):
+        raise mismatch(model, report.origin, missing, unexpected, {}, len(tensors))
+
+
+def _like(tensor: Tensor, target: Any) -> Tensor:
+    """The source's tensor in the type that the model was built with."""
+    if isinstance(target, Tensor) and tensor.dtype != target.dtype:
+        tensor = tensor.to(target.dtype)
+    return tensor
+
+
+def _ties(model: nn.Module) -> list[list[str]]:
+    groups: dict[int, list[str]] = {}
+    for name, parameter in model.named_parameters(remove_duplicate=False):
+        groups.setdefault(id(parameter), []).append(name)
+    return [names for names in groups.values() if len(names) > 1]
+
+
+def _tie(model: nn.Module, names: list[str]) -> None:
+    shared = model.get_parameter(names[0])
+    for name in names[1:]:
+        path, _, leaf = name.rpartition(".")
+        setattr(model.get_submodule(path), leaf, shared)
+
+
+def _fill_aliases(tensors: dict[str, Tensor], state: Mapping[str, Any], metadata: Mapping[str, str]) -> None:
+    """Give names that share a tensor their value back: those the file records, and those the model ties."""
+    for alias, kept in metadata.items():
+        if alias in state and alias not in tensors and kept in tensors:
+            tensors[alias] = tensors[kept]
+    groups: dict[int, list[str]] = {}
+    for name, value in state.items():
+        groups.setdefault(id(value), []).append(name)
+    for names in groups.values():
+        if len(names) > 1 and (present := [n for n in names if n in tensors]):
+            for name in names:
+                tensors.setdefault(name, tensors[present[0]])
+
+
+def _fill_counters(tensors: dict[str, Tensor], state: Mapping[str, Any]) -> None:
+    """Checkpoints older than BatchNorm's step counter lack it; torch, too, starts it at 0 then."""
+    for name, value in state.items():
+        if name.endswith("num_batches_tracked") and name not in tensors and f"{name[:-20]}.running_mean" in tensors:
+            tensors[name] = torch.zeros((), dtype=value.dtype)
+
+
+def _differs(tensors: Mapping[str, Tensor], shapes: Mapping[str, torch.Size]) -> bool:
+    return tensors.keys() != shapes.keys() or any(tensors[name].shape != shape for name, shape in shapes.items())
+
+
+def _family_filter(model: nn.Module, tensors: dict[str, Tensor], origin: str) -> dict[str, Tensor]:
+    """Let the model's family rename and resample what it finds (timm's convention: `checkpoint_filter_fn`)."""
+    home = sys.modules.get(type(model).__module__)
+    function = getattr(home, "checkpoint_filter_fn", None)
+    if function is None:
+        return tensors
+    try:
+        with torch.no_grad():
+            return dict(function(dict(tensors), model))
+    except Exception as error:
+        # The filter is written for the family's own old layouts; on anything else the comparison speaks more clearly.
+        warnings.warn(f"{home.__name__}.checkpoint_filter_fn does not understand {origin}: {error!r}", stacklevel=4)
+        return tensors
+
+
+def _has_load_hooks(model: nn.Module) -> bool:
+    return any(module._load_state_dict_pre_hooks for module in model.modules())
+
+
+def mismatch(
+    model: nn.Module,
+    origin: str,
+    missing: list[str],
+    unexpected: list[str],
+    other: Mapping[str, tuple[torch.Size, torch.Size]],
+    total: int,
+) -> MismatchError:
+    """The error for tensors that do not fit, with a way out where one is visible."""
+    parts = []
+    if missing:
+        parts.append(f"{len(missing)} missing: {_some(missing)}")
+    if unexpected:
+        parts.append(f"{len(unexpected)} unexpected: {_some(unexpected)}")
+    if other:
+        shown = [f"{n} {tuple(a)} for {tuple(b)}" for n, (a, b) in other.items()]
+        parts.append(f"{len(other)} of another shape: {_some(shown)}")
+    name = getattr(model, "zoo_name", None) or type(model).__name__
+    return MismatchError(f"{origin} does not fit {name}: {'; '.join(parts)}.{_way_out(missing, unexpected, total)}")
+
+
+def _some(names: list[str], limit: int = 6) -> str:
+    more = f" and {len(names) - limit} more" if len(names) > limit else ""
+    return ", ".join(names[:limit]) + more
+
+
+def _way_out(missing: list[str], unexpected: list[str], total: int) -> str:
+    if not missing or not unexpected:
+        return "" if not missing else " If a part may stay untrained, pass strict=False."
+    head = unexpected[0].split(".", 1)[0] + "."
+    if all(n.startswith(head) for n in unexpected) and {n[len(head) :] for n in unexpected} & set(missing):
+        return f" All its names start with {head!r}: pass rename=[(r'^{head[:-1]}\\.', '')]."
+    if len(unexpected) >= total // 2:
+        return " It is laid out for another implementation: convert it first (zoo.weights.convert, zoo convert)."
+    close = near_names(missing[0], unexpected, limit=1)
+    return f" {missing[0]} may be {close[0]!r} there: pass rename=[(pattern, replacement)]." if close else ""

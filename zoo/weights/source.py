@@ -1,0 +1,285 @@
+"""Where weights come from: a dict, a file, a folder, `local-dir:` or `hf-hub:`; always tensors and their origin."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import pickle
+import warnings
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from zoo.errors import ConfigError, CorruptFileError, PickleRefusedError, WeightsError
+from zoo.naming import did_you_mean
+from zoo.weights.config import CONFIG_NAME, ModelConfig, read_config
+from zoo.weights.safetensors_file import SafetensorsFile
+from zoo.weights.state import unwrap
+from zoo.weights.verify import check_file, first_non_finite, non_finite
+
+SAFE_NAME = "model.safetensors"
+INDEX_NAME = "model.safetensors.index.json"
+_PREFERRED_SAFE = (SAFE_NAME, "open_clip_model.safetensors", "open_clip_pytorch_model.safetensors")
+_PREFERRED_PICKLES = ("pytorch_model.bin", "pytorch_model.pth", "model.pth")
+_PICKLE_SUFFIXES = (".pth", ".pth.tar", ".bin", ".pt", ".ckpt")
+
+
+@dataclass
+class Checkpoint:
+    """Tensors ready to be compared with a model.
+
+    Attributes:
+        tensors: name -> tensor; mapped from the file where it is safetensors.
+        origin: the file, folder or repository, for messages.
+        config: the config.json beside them, if any.
+        metadata: text metadata of the files' headers (aliases of shared tensors among them).
+        source: for a repository: {"repo", "revision", "commit", "sha256"}.
+    """
+
+    tensors: dict[str, Tensor]
+    origin: str
+    config: ModelConfig | None = None
+    metadata: dict[str, str] = field(default_factory=dict)
+    source: dict[str, Any] | None = None
+
+
+def pickle_allowed(allow_pickle: bool) -> bool:
+    """Whether pickles may be read: asked for in the call, or by `ZOO_ALLOW_PICKLE=1` in the environment."""
+    return allow_pickle or os.environ.get("ZOO_ALLOW_PICKLE", "") not in ("", "0", "false", "no")
+
+
+def open_checkpoint(
+    source: Any,
+    *,
+    allow_pickle: bool = False,
+    check_finite: bool = True,
+    sha256: str | None = None,
+    copy: bool = False,
+    use_ema: bool = True,
+    **hub: Any,
+) -> Checkpoint:
+    """Read weights from wherever they are.
+
+    Args:
+        source: a state dict (or a training checkpoint holding one), an `nn.Module`'s state dict, a file, a folder,
+            `"local-dir:FOLDER"` or `"hf-hub:USER/REPO[@REVISION]"`.
+        allow_pickle: read `.pth`, `.pt`, `.bin` and `.ckpt` too, by `torch.load(weights_only=True)`; never more.
+        check_finite: refuse NaN and infinity.
+        sha256: expected sum of the one file. Sums recorded in the config.json beside it are checked in any case.
+        copy: read values into memory instead of mapping the file.
+        use_ema: take the averaged weights of a training checkpoint, where it holds them.
+        **hub: options of `zoo.weights.hub.pull` (`token`, `cache_dir`, `local_files_only`, `timeout`).
+
+    Raises:
+        FileNotFoundError: with the path, and near names in its folder.
+        WeightsError: and its kinds: corrupt, wrong sum, not finite, a pickle without leave.
+        HubError: and its kinds, for `hf-hub:`.
+    """
+    if isinstance(source, Checkpoint):
+        return source
+    options = {"allow_pickle": allow_pickle, "check_finite": check_finite, "copy": copy, "use_ema": use_ema}
+    if isinstance(source, Mapping):
+        if sha256 is not None:
+            raise ValueError("sha256= is the sum of a file; a state dict in memory has none")
+        tensors = unwrap(source, "the given state dict", use_ema=use_ema)
+        if check_finite and (bad := first_non_finite(tensors)):
+            raise non_finite(bad, "the given state dict")
+        return Checkpoint(tensors, "the given state dict")
+    if not isinstance(source, str | os.PathLike):
+        raise TypeError(
+            f"weights come from a dict of tensors, a path, 'local-dir:...' or 'hf-hub:...', got {type(source).__name__}"
+        )
+    text = os.fspath(source)
+    if isinstance(source, str):
+        scheme, _, rest = source.partition(":")
+        if scheme.lower() in ("hf-hub", "hf_hub") and rest:
+            return _from_hub(rest, sha256, hub, options)
+        if scheme.lower() == "local-dir" and rest:
+            text = rest
+    path = Path(text)
+    if path.is_dir():
+        return open_folder(path, sha256=sha256, **options)
+    if path.is_file():
+        return open_file(path, sha256=sha256, **options)
+    raise missing_file(path)
+
+
+def missing_file(path: Path) -> FileNotFoundError:
+    """The error for a path that is not there: names it, and near names in its folder."""
+    folder = path.parent
+    if not folder.is_dir():
+        hint = f"; its folder {folder} does not exist either"
+        if len(path.parts) == 2 and not path.is_absolute():
+            hint += f" (for a repository on the Hub write 'hf-hub:{path.as_posix()}')"
+    else:
+        names = [p.name for p in folder.iterdir()]
+        hint = did_you_mean(path.name, names) or f"; {folder} holds {', '.join(sorted(names)[:8]) or 'nothing'}"
+    return FileNotFoundError(f"no weights file {str(path)!r}{hint}")
+
+
+def _from_hub(rest: str, sha256: str | None, hub: dict[str, Any], options: dict[str, Any]) -> Checkpoint:
+    from zoo.weights.hub import pull, split_repo
+
+    repo, revision = split_repo(rest)
+    snapshot = pull(repo, revision, allow_pickle=options["allow_pickle"], **hub)
+    checkpoint = open_folder(snapshot.folder, sha256=sha256, origin=snapshot.origin, **options)
+    checkpoint.source = snapshot.source
+    return checkpoint
+
+
+def open_folder(folder: str | os.PathLike[str], *, origin: str | None = None, **options: Any) -> Checkpoint:
+    """Read the weights and, where there is one, the config.json of a folder.
+
+    safetensors only: `model.safetensors`, else the shards of `model.safetensors.index.json`, else the first by name
+    (with a warning when there are several). Pickles are looked at only where allowed and nothing else is there.
+    """
+    folder = Path(folder)
+    where = origin or str(folder)
+    config = read_config(folder, origin=origin) if (folder / CONFIG_NAME).is_file() else None
+    allow_pickle = options.get("allow_pickle", False)
+    files = find_weights(folder, where, allow_pickle=allow_pickle)
+    if len(files) > 1 or files[0].name == INDEX_NAME:
+        checkpoint = _open_shards(folder, where, config, options)
+    else:
+        sha256 = options.pop("sha256", None) or _recorded(config, files[0].name)
+        label = f"{files[0].name} of {origin}" if origin else str(files[0])
+        checkpoint = open_file(files[0], origin=label, sha256=sha256, **options)
+    checkpoint.config = config
+    return checkpoint
+
+
+def _recorded(config: ModelConfig | None, name: str) -> str | None:
+    entry = config.files.get(name) if config else None
+    return entry.get("sha256") if isinstance(entry, dict) else None
+
+
+def find_weights(folder: Path, where: str, *, allow_pickle: bool) -> list[Path]:
+    """The weights file of a folder, or the index of its shards.
+
+    Raises:
+        FileNotFoundError: there is none.
+        PickleRefusedError: there are only pickles and they are not allowed.
+    """
+    names = sorted(p.name for p in folder.iterdir() if p.is_file())
+    return [folder / choose_weights(names, where, allow_pickle=allow_pickle)]
+
+
+def choose_weights(names: list[str], where: str, *, allow_pickle: bool) -> str:
+    """Which of a folder's or repository's files holds the weights; errors as in `find_weights`."""
+    for preferred in (SAFE_NAME, INDEX_NAME, *_PREFERRED_SAFE):
+        if preferred in names:
+            return preferred
+    if safe := sorted(n for n in names if n.endswith(".safetensors")):
+        return _first(safe, where)
+    pickles = [n for n in names if n.endswith(_PICKLE_SUFFIXES)]
+    if not pickles:
+        raise FileNotFoundError(f"no weights in {where}: expected {SAFE_NAME}, found {', '.join(names) or 'no file'}")
+    if not pickle_allowed(allow_pickle):
+        raise _pickle_refused(f"{where} holds its weights only as {', '.join(pickles)}")
+    for preferred in _PREFERRED_PICKLES:
+        if preferred in pickles:
+            return preferred
+    return _first(pickles, where)
+
+
+def _first(names: list[str], where: str) -> str:
+    if len(names) > 1:
+        warnings.warn(f"{where} has several weights files ({', '.join(names)}); {names[0]} is read", stacklevel=2)
+    return names[0]
+
+
+def _pickle_refused(what: str) -> PickleRefusedError:
+    return PickleRefusedError(
+        f"{what}: a pickle can run code when it is opened, so it is refused. If you trust it, convert it once "
+        f"(zoo convert IN OUT.safetensors --model NAME --allow-pickle), or pass allow_pickle=True (it is then read "
+        f"with torch.load(weights_only=True))"
+    )
+
+
+def _open_shards(folder: Path, where: str, config: ModelConfig | None, options: dict[str, Any]) -> Checkpoint:
+    if options.pop("sha256", None) is not None:
+        raise ValueError(f"{where} is sharded: one sha256= cannot be the sum of several files")
+    homes = read_index(folder / INDEX_NAME, where)
+    tensors: dict[str, Tensor] = {}
+    metadata: dict[str, str] = {}
+    for name in sorted(set(homes.values())):
+        shard = folder / name
+        if not shard.is_file():
+            raise CorruptFileError(f"{where} lacks {name}, which its {INDEX_NAME} names; fetch the folder again")
+        part = open_file(shard, origin=f"{name} of {where}", sha256=_recorded(config, name), **options)
+        tensors |= part.tensors
+        metadata |= part.metadata
+    if tensors.keys() != homes.keys():
+        differing = sorted(tensors.keys() ^ homes.keys())
+        raise CorruptFileError(f"{INDEX_NAME} of {where} and its shards disagree about {', '.join(differing[:5])}")
+    return Checkpoint(tensors, where, metadata=metadata)
+
+
+def read_index(path: Path, where: str) -> dict[str, str]:
+    """tensor name -> shard, from the index of a sharded checkpoint; a shard is a plain name in the same folder."""
+    try:
+        weight_map = json.loads(path.read_text("utf-8"))["weight_map"]
+        pairs = {str(k): v for k, v in weight_map.items()}
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        raise ConfigError(f"{path.name} of {where} is not an index of shards: {error!r}") from error
+    for name in pairs.values():
+        if not isinstance(name, str) or Path(name).name != name or not name.endswith(".safetensors"):
+            raise ConfigError(
+                f"{path.name} of {where} names the shard {name!r}, which is not a safetensors file beside it"
+            )
+    return pairs
+
+
+def open_file(
+    path: str | os.PathLike[str],
+    *,
+    origin: str | None = None,
+    sha256: str | None = None,
+    allow_pickle: bool = False,
+    check_finite: bool = True,
+    copy: bool = False,
+    use_ema: bool = True,
+) -> Checkpoint:
+    """Read one weights file; arguments as in `open_checkpoint`."""
+    path = Path(path)
+    origin = origin or str(path)
+    if path.name.endswith(".safetensors"):
+        file = SafetensorsFile(path)
+        check_file(file, check_finite=check_finite, sha256=sha256, origin=origin)
+        return Checkpoint(unwrap(file.load(copy=copy), origin, use_ema=False), origin, metadata=file.metadata)
+    if not path.name.endswith(_PICKLE_SUFFIXES):
+        raise WeightsError(
+            f"{origin} is not a weights file: expected .safetensors (or one of {', '.join(_PICKLE_SUFFIXES)} with "
+            f"allow_pickle=True)"
+        )
+    if not pickle_allowed(allow_pickle):
+        raise _pickle_refused(origin)
+    if sha256 is not None:
+        from zoo.weights.verify import check_sha256
+
+        check_sha256(path, sha256, origin)
+    tensors = unwrap(_load_pickle(path, origin), origin, use_ema=use_ema)
+    if check_finite and (bad := first_non_finite(tensors)):
+        raise non_finite(bad, origin)
+    return Checkpoint(tensors, origin)
+
+
+def _load_pickle(path: Path, origin: str) -> Any:
+    try:
+        # timm's own training checkpoints hold their arguments as a Namespace.
+        with torch.serialization.safe_globals([argparse.Namespace]):
+            return torch.load(path, map_location="cpu", weights_only=True)
+    except pickle.UnpicklingError as error:
+        raise PickleRefusedError(
+            f"{origin} holds more than tensors and plain values, which torch.load(weights_only=True) refuses: "
+            f"{str(error).splitlines()[0]}"
+        ) from error
+    except (EOFError, RuntimeError, ValueError, KeyError) as error:
+        raise CorruptFileError(
+            f"{origin} ({path.stat().st_size:,} bytes) cannot be read by torch.load: {error}"
+        ) from error
