@@ -29,7 +29,12 @@ NANO = "medvit2_kan_nano"
         ("hf-hub:a/b@c@d", {}, ValueError, r"'a/b@c@d'.*one '@'"),
         (None, {}, TypeError, r"model name must be a str, got None"),
         (NANO, {"num_class": 3}, TypeError, r"takes no argument 'num_class'; did you mean 'num_classes'.*in_chans"),
-        ("resnet18", {"num_class": 3}, TypeError, r"resnet18 takes no argument 'num_class'; did you mean 'num_classes'"),
+        (
+            "resnet18",
+            {"num_class": 3},
+            TypeError,
+            r"resnet18 takes no argument 'num_class'; did you mean 'num_classes'",
+        ),
         (NANO, {"num_classes": "10"}, TypeError, r"num_classes must be an int ≥ 0, got '10'"),
         ("resnet18", {"num_classes": "10"}, TypeError, r"num_classes must be an int ≥ 0, got '10'"),
         (NANO, {"num_classes": True}, TypeError, r"num_classes must be an int ≥ 0, got True"),
@@ -39,8 +44,12 @@ NANO = "medvit2_kan_nano"
         ("resnet18", {"global_pool": "foo"}, ValueError, r"'foo' is not a pooling of resnet18; it has .*'avg'.*'max'"),
         ("vit_tiny_patch16_224", {"global_pool": "foo"}, ValueError, r"is not a pooling of vit_tiny.*'token'"),
         (NANO, {"global_pool": "foo"}, ValueError, r"global_pool.*'foo'.*'avg'"),
-        ("medvit2_kan_tiny", {"pretrained": True}, RuntimeError,
-         r"no pretrained weights for 'medvit2_kan_tiny'.*'medvit2_kan_nano.digits'"),
+        (
+            "medvit2_kan_tiny",
+            {"pretrained": True},
+            RuntimeError,
+            r"no pretrained weights for 'medvit2_kan_tiny'.*'medvit2_kan_nano.digits'",
+        ),
         (NANO, {"checkpoint_path": "nowhere/model.safetensors"}, FileNotFoundError, r"nowhere/model.safetensors"),
         ("local-dir:nowhere", {}, FileNotFoundError, r"nowhere"),
     ],
@@ -72,9 +81,9 @@ def test_pretrained_equals_timms_way_bit_for_bit():
     assert torch.equal(ours(x), theirs(x))
     assert ours.state_dict().keys() == theirs.state_dict().keys()
     assert ours.pretrained_cfg["tag"] == "digits"
-    assert ours.pretrained_cfg["label_names"] == list("0123456789") or tuple(ours.pretrained_cfg["label_names"]) == tuple(
-        "0123456789"
-    )
+    assert ours.pretrained_cfg["label_names"] == list("0123456789") or tuple(
+        ours.pretrained_cfg["label_names"]
+    ) == tuple("0123456789")
 
 
 def test_other_classes_and_channels_adapt():

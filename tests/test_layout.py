@@ -8,8 +8,22 @@ from pathlib import Path
 
 ROOT = Path(__file__).parents[1]
 #: Bottom first: a module may import what stands before it (and its own group).
-ORDER = ["errors", "naming", "files", "_version", "registry", "layers", "models", "weights", "factory", "publish",
-         "training", "explain", "demo", "cli"]
+ORDER = [
+    "errors",
+    "naming",
+    "files",
+    "_version",
+    "registry",
+    "layers",
+    "models",
+    "weights",
+    "factory",
+    "publish",
+    "training",
+    "explain",
+    "demo",
+    "cli",
+]
 
 
 def _group(module: str) -> str:
@@ -19,8 +33,12 @@ def _group(module: str) -> str:
 def _imports(path: Path) -> list[tuple[str, bool]]:
     """Modules that a file imports, and whether the import runs when the file is imported."""
     tree = ast.parse(path.read_text())
-    nested = {id(n) for f in ast.walk(tree) if isinstance(f, ast.FunctionDef | ast.AsyncFunctionDef | ast.Lambda)
-              for n in ast.walk(f)}
+    nested = {
+        id(n)
+        for f in ast.walk(tree)
+        if isinstance(f, ast.FunctionDef | ast.AsyncFunctionDef | ast.Lambda)
+        for n in ast.walk(f)
+    }
     found = []
     for node in ast.walk(tree):
         names = []
@@ -51,7 +69,9 @@ def test_cheap_modules_import_nothing_heavy():
     wrong = []
     files = [ROOT / "zoo" / f"{n}.py" for n in ("__init__", "errors", "naming", "files")]
     for path in [*files, *(ROOT / "zoo/registry").glob("*.py"), *(ROOT / "zoo/cli").glob("*.py")]:
-        wrong += [f"{path.name}: {name}" for name, at_import in _imports(path) if at_import and name.split(".")[0] in heavy]
+        wrong += [
+            f"{path.name}: {name}" for name, at_import in _imports(path) if at_import and name.split(".")[0] in heavy
+        ]
     assert not wrong, wrong
 
 
@@ -62,8 +82,11 @@ def test_packaging_lists_every_package():
 
 
 def test_files_are_short():
-    long = {str(p.relative_to(ROOT)): n for p in (ROOT / "zoo").rglob("*.py")
-            if (n := len(p.read_text().splitlines())) > 500}
+    long = {
+        str(p.relative_to(ROOT)): n
+        for p in (ROOT / "zoo").rglob("*.py")
+        if (n := len(p.read_text().splitlines())) > 500
+    }
     assert not long, long
 
 
@@ -77,7 +100,8 @@ def test_nothing_writes_pickles():
             name = ast.unparse(node.func)
             if name in ("torch.save", "pickle.dump", "pickle.dumps", "pickle.load", "pickle.loads"):
                 wrong.append(f"{path.name}: {name}")
-            if name == "torch.load" and not any(k.arg == "weights_only" and ast.unparse(k.value) == "True"
-                                                for k in node.keywords):
+            if name == "torch.load" and not any(
+                k.arg == "weights_only" and ast.unparse(k.value) == "True" for k in node.keywords
+            ):
                 wrong.append(f"{path.name}: torch.load without weights_only=True")
     assert not wrong, wrong

@@ -77,7 +77,11 @@ def run_demo(
         return done
     say(f"3. publish to {target}")
     commit = zoo.push_to_hub(
-        result.model, target, private=True, license="apache-2.0", metrics=metrics,
+        result.model,
+        target,
+        private=True,
+        license="apache-2.0",
+        metrics=metrics,
         train_data="scikit-learn digits (1,797 grey images of 8×8 pixels)",
     )
     done.repo = f"{target}@{commit.oid}"

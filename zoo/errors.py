@@ -15,7 +15,7 @@ class ZooError(Exception):
         return str(self.args[0]) if self.args else ""
 
 
-class UnknownModelError(ZooError, RuntimeError, KeyError):
+class UnknownModelError(ZooError, RuntimeError, KeyError, ValueError):
     """A model name, tag or scheme that nothing is registered under."""
 
 

@@ -119,8 +119,9 @@ def test_typos_find_the_right_name():
         name = generator.choice(names)
         at = generator.randrange(len(name))
         letter = generator.choice("abcdefghijklmnopqrstuvwxyz0123456789_")
-        typo = generator.choice([name[:at] + letter + name[at + 1 :], name[:at] + name[at + 1 :],
-                                 name[:at] + letter + name[at:]])
+        typo = generator.choice(
+            [name[:at] + letter + name[at + 1 :], name[:at] + name[at + 1 :], name[:at] + letter + name[at:]]
+        )
         hits += typo in names or name in near_names(typo, names)
     assert hits >= 190
 

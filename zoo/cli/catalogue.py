@@ -24,9 +24,13 @@ from zoo.registry import (
 @friendly
 def list_(
     filter: Annotated[str, typer.Argument(help="Wildcard pattern, for instance 'medvit2*'; all without it.")] = "",
-    modules: Annotated[bool, typer.Option("--modules", help="List modules (heads, mlps, mixers, …), not models.")] = False,
+    modules: Annotated[
+        bool, typer.Option("--modules", help="List modules (heads, mlps, mixers, …), not models.")
+    ] = False,
     kind: Annotated[str, typer.Option(help=f"Only modules of this kind: {', '.join(KINDS)}.")] = "",
-    pretrained: Annotated[bool, typer.Option("--pretrained", help="Only models with weights, with their tags.")] = False,
+    pretrained: Annotated[
+        bool, typer.Option("--pretrained", help="Only models with weights, with their tags.")
+    ] = False,
     source: Annotated[str, typer.Option(help="'zoo' (ours), 'timm' or 'all'; the last two import timm.")] = "zoo",
     json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:
@@ -104,7 +108,9 @@ def _weights_facts(name: str) -> dict[str, Any]:
 
 @friendly
 def info(
-    name: Annotated[str, typer.Argument(help="A model ('medvit2_kan', 'medvit2_kan_nano.digits') or a module ('mlp/kan').")],
+    name: Annotated[
+        str, typer.Argument(help="A model ('medvit2_kan', 'medvit2_kan_nano.digits') or a module ('mlp/kan').")
+    ],
     json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:
     """Show what is known of a model or a module: paper, sizes, input, checkpoints."""

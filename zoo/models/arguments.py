@@ -17,11 +17,34 @@ from zoo.registry import Entry
 
 #: What timm's builder takes out of the keywords before the constructor sees them.
 BUILDER_KEYWORDS = (
-    "cache_dir", "feature_cfg", "feature_cls", "features_only", "kwargs_filter", "out_indices", "output_fmt",
-    "pretrained_cfg", "pretrained_cfg_overlay", "pretrained_custom_load", "pretrained_filter_fn", "pretrained_strict",
+    "cache_dir",
+    "feature_cfg",
+    "feature_cls",
+    "features_only",
+    "kwargs_filter",
+    "out_indices",
+    "output_fmt",
+    "pretrained_cfg",
+    "pretrained_cfg_overlay",
+    "pretrained_custom_load",
+    "pretrained_filter_fn",
+    "pretrained_strict",
 )
-_POOLS = ("", "avg", "max", "avgmax", "catavgmax", "fast", "fastavg", "fastmax", "fastavgmax", "fastcatavgmax",
-          "token", "map", "prr")
+_POOLS = (
+    "",
+    "avg",
+    "max",
+    "avgmax",
+    "catavgmax",
+    "fast",
+    "fastavg",
+    "fastmax",
+    "fastavgmax",
+    "fastcatavgmax",
+    "token",
+    "map",
+    "prr",
+)
 
 
 def _check_count(name: str, value: Any, minimum: int) -> None:

@@ -82,5 +82,3 @@ def mirror_all() -> None:
     for entry in registry.models:
         mirror(entry)
     registry.add_listener(mirror)
-
-

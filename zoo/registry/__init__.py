@@ -66,21 +66,27 @@ def list_models(
     if source not in ("zoo", "timm", "all"):
         raise ValueError(f"source must be 'zoo', 'timm' or 'all', got {source!r}")
     ours = default_registry().list_models(
-        filter, family=family, uses=uses, pretrained=pretrained, exclude_filters=exclude_filters,
+        filter,
+        family=family,
+        uses=uses,
+        pretrained=pretrained,
+        exclude_filters=exclude_filters,
         include_tags=include_tags,
     )
     if source == "zoo":
         return ours
     import timm
 
-    theirs = timm.list_models(filter or "", pretrained=pretrained, exclude_filters=exclude_filters or "",
-                              include_tags=include_tags)
+    theirs = timm.list_models(
+        filter or "", pretrained=pretrained, exclude_filters=exclude_filters or "", include_tags=include_tags
+    )
     theirs = [n for n in theirs if not is_model(n)]
     return theirs if source == "timm" else select([*ours, *theirs], "", "")
 
 
-def list_pretrained(filter: str | Iterable[str] = "", *, exclude_filters: str | Iterable[str] = "",
-                    source: str = "zoo") -> list[str]:
+def list_pretrained(
+    filter: str | Iterable[str] = "", *, exclude_filters: str | Iterable[str] = "", source: str = "zoo"
+) -> list[str]:
     """Names with tags (`arch.tag`) of the models that have weights."""
     return list_models(filter, pretrained=True, include_tags=True, exclude_filters=exclude_filters, source=source)
 

@@ -78,8 +78,14 @@ class Registry:
             except Exception as error:
                 raise RegistrationError(f"plug-in {point.name!r} of {distribution} does not load: {error}") from error
 
-        entry = Entry(point.name, kind, point.value, Family(name=distribution, title=distribution),
-                      source=f"plugin:{distribution}", _loader=load)
+        entry = Entry(
+            point.name,
+            kind,
+            point.value,
+            Family(name=distribution, title=distribution),
+            source=f"plugin:{distribution}",
+            _loader=load,
+        )
         try:
             self.add(entry)
         except RegistrationError as error:
@@ -176,7 +182,9 @@ class Registry:
             return self._weights[arch][tags[0]] if tags else None
         if tag not in tags:
             have = ", ".join(f"{t!r}" + (" (default)" if i == 0 else "") for i, t in enumerate(tags)) or "none"
-            raise UnknownModelError(f"{arch!r} has no checkpoint tagged {tag!r}{did_you_mean(tag, tags)} Tags: {have}")
+            raise UnknownModelError(
+                f"{arch!r} has no checkpoint tagged {tag!r}{did_you_mean(tag, tags) or '.'} Tags: {have}"
+            )
         return self._weights[arch][tag]
 
     # --- listing --------------------------------------------------------------------------------------------------
@@ -195,8 +203,9 @@ class Registry:
         include_tags = pretrained if include_tags is None else include_tags
         if family and family not in {e.family.name for e in self.models}:
             families = sorted({e.family.name for e in self.models})
-            raise UnknownModelError(f"unknown family {family!r}{did_you_mean(family, families) or '.'} "
-                                    f"Families: {', '.join(families)}")
+            raise UnknownModelError(
+                f"unknown family {family!r}{did_you_mean(family, families) or '.'} Families: {', '.join(families)}"
+            )
         names: list[str] = []
         for entry in self.models:
             if (family and entry.family.name != family) or (uses and uses not in entry.uses):
@@ -213,12 +222,16 @@ class Registry:
     def list_modules(self, filter: str | Iterable[str] = "", *, kind: str = "") -> list[str]:
         """Names (`kind/name`) of the modules in natural order; see `zoo.list_modules`."""
         if kind and kind not in KINDS:
-            raise UnknownModuleError(f"unknown kind {kind!r}{did_you_mean(kind, KINDS) or '.'} "
-                                     f"Kinds: {', '.join(KINDS)}")
+            raise UnknownModuleError(
+                f"unknown kind {kind!r}{did_you_mean(kind, KINDS) or '.'} Kinds: {', '.join(KINDS)}"
+            )
         entries = [e for e in self.modules if not kind or e.kind == kind]
         patterns = _patterns(filter)
-        chosen = [e.name for e in entries
-                  if not patterns or any(fnmatch.fnmatch(n, p) for p in patterns for n in (e.name, e.short_name))]
+        chosen = [
+            e.name
+            for e in entries
+            if not patterns or any(fnmatch.fnmatch(n, p) for p in patterns for n in (e.name, e.short_name))
+        ]
         return sorted(chosen, key=natural_key)
 
 
@@ -264,8 +277,9 @@ def default_registry() -> Registry:
     return _default.registry
 
 
-def register_model(target: Callable[..., Any] | None = None, *, name: str | None = None, override: bool = False,
-                   **facts: Any) -> Any:
+def register_model(
+    target: Callable[..., Any] | None = None, *, name: str | None = None, override: bool = False, **facts: Any
+) -> Any:
     """Register a model of one's own: a decorator for a timm-style function or a model class.
 
     Args:
