@@ -11,7 +11,7 @@ import tempfile
 from pathlib import Path
 
 from tests.hub.access import ALICE
-from tests.hub.fixtures import hub_env
+from tests.hub.environment import hub_env
 from tests.hub.server import HubServer
 
 

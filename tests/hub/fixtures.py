@@ -1,7 +1,8 @@
-"""pytest fixtures around the test hub, for tests in this process and in fresh ones."""
+"""pytest fixtures around the test hub, for tests in this process and in fresh ones.
 
-import atexit
-import os
+conftest.py imports this before pytest can rewrite its asserts, hence PYTEST_DONT_REWRITE.
+"""
+
 import subprocess
 import sys
 import textwrap
@@ -11,48 +12,19 @@ from pathlib import Path
 import pytest
 
 from tests.hub.access import ALICE, ALICE_READ, BAD_TOKEN, BOB
+from tests.hub.environment import hub_env, start_for_session
 from tests.hub.server import HubServer
+from tests.hub.xet import xet_problem
 
 ROOT = Path(__file__).parents[2]
-# What a user may have set for the real Hub and what must not reach a test.
-_FOREIGN = (
-    "HF_HUB_CACHE HUGGINGFACE_HUB_CACHE HF_ASSETS_CACHE HF_TOKEN_PATH HF_XET_CACHE HF_HUB_OFFLINE TRANSFORMERS_OFFLINE "
-    "HF_HUB_DISABLE_IMPLICIT_TOKEN HUGGING_FACE_HUB_TOKEN"
-).split()
-_session: HubServer | None = None
-
-
-def hub_env(server: HubServer, home: Path, token: str | None = ALICE) -> dict[str, str]:
-    """Environment in which huggingface_hub talks to `server` and to nobody else."""
-    env = {name: value for name, value in os.environ.items() if name not in _FOREIGN}
-    env.pop("HF_TOKEN", None)
-    env |= {"HF_ENDPOINT": server.endpoint, "HF_HOME": str(home), "HF_HUB_DISABLE_TELEMETRY": "1"}
-    env |= {"NO_PROXY": "127.0.0.1", "no_proxy": "127.0.0.1"}
-    return env | ({"HF_TOKEN": token} if token else {})
-
-
-def start_for_session() -> HubServer:
-    """Starts the session's server and points this process at it. Call before huggingface_hub is imported.
-
-    The client reads its settings once, at import; called too late, this raises RuntimeError.
-    """
-    global _session
-    if _session is None:
-        if "huggingface_hub.constants" in sys.modules:
-            raise RuntimeError("huggingface_hub is already imported: start_for_session() must come first in conftest.py")
-        _session = HubServer()
-        atexit.register(_session.close)
-        for name in (*_FOREIGN, "HF_HUB_DISABLE_XET"):
-            os.environ.pop(name, None)
-        os.environ.update(hub_env(_session, _session.folder / "home"))
-    return _session
 
 
 class Hub:
     """The server as a test sees it: empty at the start of the test, with tokens and a home folder.
 
     Attributes: `server`, `endpoint`, `cdn`, `requests`, `token` (alice, may write), `read_token` (alice, may read),
-    `other_token` (bob, may write to his own), `bad_token` (unknown), `home` (HF_HOME of subprocesses).
+    `other_token` (bob, may write to his own), `bad_token` (unknown), `home` (HF_HOME of subprocesses), `cache`
+    (the model cache in it; pass it as `cache_dir` for downloads in this process that must not find older ones).
     """
 
     token, read_token, other_token, bad_token = ALICE, ALICE_READ, BOB, BAD_TOKEN
@@ -60,12 +32,12 @@ class Hub:
 
     def __init__(self, server: HubServer, home: Path):
         self.server = server
-        self.home = home
+        self.home, self.cache = home, home / "hub"
         self.endpoint, self.cdn, self.requests = server.endpoint, server.cdn, server.requests
         self.fail_next, self.down = server.fail_next, server.down
 
     def repo_id(self, name: str = "model", owner: str = "alice") -> str:
-        """A repository id that no other test uses, as clients in this process share one cache."""
+        """A repository id that no other test uses, as downloads in this process share one cache by default."""
         Hub._used += 1
         return f"{owner}/{name}-{Hub._used}"
 
@@ -96,8 +68,14 @@ class Hub:
         return [f"{r.method} {r.path}" for r in self.requests if r.matches(method, path)]
 
 
+def pytest_configure(config: pytest.Config) -> None:
+    # huggingface_hub 2.4 uploads LFS files in a way that its own HTTP client has deprecated.
+    config.addinivalue_line("filterwarnings", "ignore:Use 'content=<...>' to upload raw bytes:DeprecationWarning")
+
+
 @pytest.fixture(scope="session")
 def hub_server() -> HubServer:
+    """The session's server. It runs already: conftest.py calls `start_for_session` before huggingface_hub comes in."""
     return start_for_session()
 
 
@@ -108,3 +86,15 @@ def hub(hub_server: HubServer, tmp_path: Path) -> Iterator[Hub]:
     home.mkdir()
     yield Hub(hub_server, home)
     assert not hub_server.crashes, "the test hub itself failed:\n" + "\n".join(hub_server.crashes)
+
+
+@pytest.fixture(params=["lfs", "xet"])
+def transfer(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
+    """Runs a test twice: large files by LFS, then by xet. For subprocesses pass `HF_HUB_DISABLE_XET` on."""
+    from huggingface_hub import constants
+
+    if request.param == "xet" and (problem := xet_problem()):
+        pytest.skip(problem)
+    monkeypatch.setattr(constants, "HF_HUB_DISABLE_XET", request.param == "lfs")
+    monkeypatch.setenv("HF_HUB_DISABLE_XET", "1" if request.param == "lfs" else "0")
+    return request.param

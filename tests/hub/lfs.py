@@ -2,7 +2,7 @@
 
 import io
 
-from tests.hub.access import writable
+from tests.hub.access import visible, writer
 from tests.hub.errors import ApiError
 from tests.hub.routes import Routes
 from tests.hub.transport import Answer
@@ -13,7 +13,7 @@ cdn_routes = Routes()
 
 @routes("POST", "/{repo}.git/info/lfs/objects/batch")
 def batch(hub, request, repo_id):
-    writable(hub, request, repo_id)
+    _may_upload(hub, request, repo_id)
     wanted = request.json()
     if wanted.get("operation") != "upload":
         raise ApiError(400, f"Unsupported operation {wanted.get('operation')}")
@@ -38,12 +38,17 @@ def batch(hub, request, repo_id):
 
 @routes("POST", "/{repo}.git/info/lfs/objects/verify")
 def verify(hub, request, repo_id):
-    writable(hub, request, repo_id)
+    _may_upload(hub, request, repo_id)
     oid, size = request.json()["oid"], request.json()["size"]
     blob = hub.storage.blob(oid)
     if not blob.is_file() or blob.stat().st_size != size:
         raise ApiError(404, f"No object {oid} of {size} bytes")
     return {}
+
+
+def _may_upload(hub, request, repo_id):
+    visible(hub, request, repo_id)  # not writable: this request does not say whether a pull request will follow
+    writer(request)
 
 
 @cdn_routes("PUT", "/_lfs/put/{oid}")
@@ -77,5 +82,7 @@ def complete(hub, request, oid):
 def get(hub, request, oid):
     blob = hub.storage.blob(oid)
     if not blob.is_file():
-        raise ApiError(403, f"No object {oid}")
+        if not hub.has_object(oid):
+            raise ApiError(403, f"No object {oid}")
+        hub.xet.restore(oid, blob)
     return Answer.of_bytes(blob, request)

@@ -14,7 +14,7 @@ from fnmatch import fnmatchcase
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO
-from urllib.parse import parse_qsl, unquote, urlsplit
+from urllib.parse import parse_qs, parse_qsl, unquote, urlsplit
 
 from tests.hub.errors import ApiError
 
@@ -49,6 +49,8 @@ class Request:
         return fnmatchcase(self.method, method) and fnmatchcase(self.path, path)
 
     def json(self) -> Any:
+        if self.headers.get("content-type") == "application/x-www-form-urlencoded":  # the client does so for paths-info
+            return parse_qs(self.body.decode())
         try:
             return json.loads(self.body or b"{}")
         except ValueError as error:
@@ -73,7 +75,7 @@ class Answer:
         if (start, end) != (0, size):
             answer.status = 206
             answer.headers["Content-Range"] = f"bytes {start}-{end - 1}/{size}"
-        answer.source = open(source, "rb")
+        answer.source = source.open("rb")
         answer.source.seek(start)
         answer.length = end - start
         return answer
