@@ -204,6 +204,8 @@ def test_replacing_a_timm_model_is_refused():
         else:
             raise SystemExit("resnet18 was replaced")
         assert not zoo.is_model("resnet18")
+        zoo.register_model(lambda pretrained=False, **kw: "mine", name="test_vit", override=True)
+        assert timm.models.model_entrypoint("test_vit").__module__.startswith("zoo")
     """)
     subprocess.run([sys.executable, "-c", code], check=True)
 

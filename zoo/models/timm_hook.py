@@ -9,9 +9,9 @@ from __future__ import annotations
 import importlib.abc
 import importlib.util
 import sys
-from collections.abc import Sequence
 from importlib.machinery import ModuleSpec
 from types import ModuleType
+from typing import Any
 
 _AWAITED = "timm.models"
 
@@ -43,9 +43,7 @@ class _LoaderWithCallback(importlib.abc.Loader):
 class _TimmFinder(importlib.abc.MetaPathFinder):
     """Answers for `timm.models` once, then removes itself."""
 
-    def find_spec(
-        self, fullname: str, path: Sequence[str] | None, target: ModuleType | None = None
-    ) -> ModuleSpec | None:
+    def find_spec(self, fullname: str, path: Any, target: ModuleType | None = None) -> ModuleSpec | None:
         if fullname != _AWAITED:
             return None
         sys.meta_path.remove(self)

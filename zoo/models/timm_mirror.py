@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+import warnings
 from types import ModuleType
 from typing import Any
 
@@ -39,12 +40,14 @@ def pretrained_cfg(entry: Entry, weights: WeightsEntry | None = None) -> dict[st
     return {k: tuple(v) if isinstance(v, list) and k != "label_names" else v for k, v in cfg.items() if v is not None}
 
 
-def _register(name: str, entry: Entry) -> None:
+def _register(name: str, entry: Entry, override: bool) -> None:
     module_name = f"{_PREFIX}.{entry.family.name}"
-    if is_model(name):
+    if is_model(name) and not override:
         if model_entrypoint(name).__module__.startswith(_PREFIX):
             return
-        raise RegistrationError(f"timm already has a model named {name!r}; register yours under another name")
+        raise RegistrationError(
+            f"timm already has a model named {name!r}; register yours under another name, or pass override=True"
+        )
 
     def create(pretrained: bool = False, **kwargs: Any) -> nn.Module:
         return build_model(entry, pretrained, **kwargs)
@@ -60,25 +63,31 @@ def _register(name: str, entry: Entry) -> None:
     home.default_cfgs = generate_default_cfgs(cfgs or {name: pretrained_cfg(entry)})  # type: ignore[attr-defined]
     sys.modules[module_name] = home
     try:
-        register_model(create)
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", message=f"Overwriting {name} in registry")  # asked for by `override`
+            register_model(create)
     finally:
         del sys.modules[module_name]
 
 
-def mirror(entry: Entry) -> None:
+def mirror(entry: Entry, override: bool = False) -> None:
     """Register one model entry (and its aliases) in timm; what is no model is left alone.
 
     Raises:
-        RegistrationError: timm has a model of that name that is not ours.
+        RegistrationError: timm has a model of that name that is not ours, and `override` is false.
     """
     if entry.kind == "model":
         for name in (entry.name, *entry.aliases):
-            _register(name, entry)
+            _register(name, entry, override)
 
 
 def mirror_all() -> None:
     """Register every model entry in timm, and those that the program adds later."""
     registry = default_registry()
     for entry in registry.models:
-        mirror(entry)
+        try:
+            mirror(entry)
+        except RegistrationError as error:
+            # Registered before timm was there to refuse it: `import timm` must not fail for that.
+            warnings.warn(str(error), stacklevel=2)
     registry.add_listener(mirror)

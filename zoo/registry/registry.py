@@ -39,7 +39,7 @@ class Registry:
         self._entries: dict[str, Entry] = {}
         self._aliases: dict[str, str] = {}
         self._weights: dict[str, dict[str, WeightsEntry]] = {}
-        self._listeners: list[Callable[[Entry], None]] = []
+        self._listeners: list[Callable[[Entry, bool], None]] = []
         for entry in entries:
             self.add(entry)
         for row in weights:
@@ -61,12 +61,12 @@ class Registry:
         for name in (entry.name, *entry.aliases):
             if not override and (name in self._entries or name in self._aliases):
                 raise RegistrationError(f"{name!r} is already registered; pass override=True to replace it")
+        for listener in self._listeners:  # first: what a listener refuses is not registered
+            listener(entry, override)
         self._aliases.pop(entry.name, None)
         self._entries[entry.name] = entry
         for alias in entry.aliases:
             self._aliases[alias] = entry.name
-        for listener in self._listeners:
-            listener(entry)
 
     def _add_plugin(self, point: EntryPoint) -> None:
         distribution = point.dist.name if point.dist else "unknown"
@@ -91,8 +91,8 @@ class Registry:
         except RegistrationError as error:
             warnings.warn(f"plug-in {point.name!r} of {distribution} is skipped: {error}", stacklevel=2)
 
-    def add_listener(self, listener: Callable[[Entry], None]) -> None:
-        """Call `listener` for every entry registered from now on."""
+    def add_listener(self, listener: Callable[[Entry, bool], None]) -> None:
+        """Call `listener(entry, override)` before every registration from now on; its error refuses the entry."""
         self._listeners.append(listener)
 
     # --- looking up -----------------------------------------------------------------------------------------------
