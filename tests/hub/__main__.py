@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 import tempfile
+import threading
 from pathlib import Path
 
 from tests.hub.access import ALICE
@@ -26,11 +27,13 @@ def main() -> int:
             kept = f", kept in {server.folder}" if options.keep else ""
             print(f"hub at {server.endpoint} (HF_ENDPOINT; HF_TOKEN={ALICE} for user alice){kept}", file=sys.stderr)
             if not options.command:
-                signal.pause()
+                threading.Event().wait()
             child = subprocess.Popen(options.command, env=hub_env(server, Path(home)))
+            signal.signal(signal.SIGTERM, lambda *_: child.terminate())
             while True:
                 try:
-                    return child.wait()
+                    code = child.wait()
+                    return 128 - code if code < 0 else code  # ended by a signal: as a shell tells it
                 except KeyboardInterrupt:  # the child got it too and decides itself how to end
                     continue
     except KeyboardInterrupt:

@@ -17,11 +17,13 @@ from typing import TYPE_CHECKING, Any, BinaryIO
 from urllib.parse import parse_qs, parse_qsl, unquote, urlsplit
 
 from tests.hub.errors import ApiError
+from tests.hub.faults import Fault
 
 if TYPE_CHECKING:
     from tests.hub.server import HubServer
 
 BLOCK = 2**16
+NO_FAULT = Fault("", "", status=None)
 
 
 @dataclass
@@ -114,8 +116,10 @@ class Handler(BaseHTTPRequestHandler):
             for chunk in self._incoming():
                 stream.write(chunk)
             request = Request(self.server.origin, self.command, url.path, dict(parse_qsl(url.query)), headers, stream)
-            self._reply(request)
-            request.stream = io.BytesIO(request.body[:BLOCK])  # for the log: small bodies whole
+            try:
+                self._reply(request)
+            finally:
+                request.stream = io.BytesIO(request.body[:BLOCK])  # for the log: small bodies whole
 
     do_GET = do_HEAD = do_POST = do_PUT = do_DELETE = _serve  # noqa: N815, names that http.server looks for
 
@@ -150,29 +154,30 @@ class Handler(BaseHTTPRequestHandler):
                 return
             answer = Answer({"error": f"planned failure {fault.status}"}, status=fault.status, headers=fault.headers)
         request.status = answer.status
-        length = answer.length
-        if fault and fault.truncate is not None:
-            length = min(length, fault.truncate)
+        with answer.source as source:
+            self._write(request, answer, source, fault or NO_FAULT)
+
+    def _write(self, request: Request, answer: Answer, source: BinaryIO, fault: Fault) -> None:
+        length = answer.length if fault.truncate is None else min(answer.length, fault.truncate)
         self.send_response(answer.status)
         for name, value in answer.headers.items():
             self.send_header(name, value)
         self.send_header("Content-Length", str(length))
         self.end_headers()
-        with answer.source as source:
-            if request.method == "HEAD":
-                return
-            stop = length
-            if fault and fault.drop_after is not None:
-                stop = min(length, fault.drop_after)
-                self.close_connection = True
-            wrong = length // 2 if fault and fault.corrupt else -1
-            sent = 0
-            while sent < stop and (chunk := source.read(min(BLOCK, stop - sent))):
-                if sent <= wrong < sent + len(chunk):
-                    chunk = bytearray(chunk)
-                    chunk[wrong - sent] ^= 0xFF
-                self.wfile.write(chunk)
-                sent += len(chunk)
+        if request.method == "HEAD":
+            return
+        stop = length
+        if fault.drop_after is not None:
+            stop = min(length, fault.drop_after)
+            self.close_connection = True
+        wrong = length // 2 if fault.corrupt else -1
+        sent = 0
+        while sent < stop and (chunk := source.read(min(BLOCK, stop - sent))):
+            if sent <= wrong < sent + len(chunk):
+                chunk = bytearray(chunk)
+                chunk[wrong - sent] ^= 0xFF
+            self.wfile.write(chunk)
+            sent += len(chunk)
 
     def log_message(self, format: str, *args: object) -> None:
         """Silent: `hub.requests` is the log."""
