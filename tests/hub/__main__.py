@@ -28,14 +28,11 @@ def main() -> int:
             print(f"hub at {server.endpoint} (HF_ENDPOINT; HF_TOKEN={ALICE} for user alice){kept}", file=sys.stderr)
             if not options.command:
                 threading.Event().wait()
+            signal.signal(signal.SIGINT, lambda *_: None)  # the command gets it too and decides itself how to end
             child = subprocess.Popen(options.command, env=hub_env(server, Path(home)))
             signal.signal(signal.SIGTERM, lambda *_: child.terminate())
-            while True:
-                try:
-                    code = child.wait()
-                    return 128 - code if code < 0 else code  # ended by a signal: as a shell tells it
-                except KeyboardInterrupt:  # the child got it too and decides itself how to end
-                    continue
+            code = child.wait()
+            return 128 - code if code < 0 else code  # ended by a signal: as a shell tells it
     except KeyboardInterrupt:
         return 130
     except FileNotFoundError as error:

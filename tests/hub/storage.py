@@ -13,7 +13,7 @@ import time
 from collections.abc import Callable, Iterable
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import BinaryIO
+from typing import IO
 
 from tests.hub.errors import ApiError, not_found
 
@@ -126,7 +126,7 @@ class Storage:
     def blob(self, sha256: str) -> Path:
         return self.blobs / sha256
 
-    def add_blob(self, source: BinaryIO, sha256: str | None = None) -> str:
+    def add_blob(self, source: IO[bytes], sha256: str | None = None) -> str:
         """Stores the bytes of `source` and returns their sha256; 400 if they are not those that were promised."""
         fresh = self.blobs / f"{threading.get_ident()}-{time.monotonic_ns()}.new"
         digest = hashlib.sha256()

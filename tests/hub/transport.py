@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, BinaryIO
+from typing import IO, TYPE_CHECKING, Any
 from urllib.parse import parse_qs, parse_qsl, unquote, urlsplit
 
 from tests.hub.errors import ApiError
@@ -35,7 +35,7 @@ class Request:
     raw_path: str
     query: dict[str, str]
     headers: dict[str, str]  # names in lower case
-    stream: BinaryIO = field(repr=False)
+    stream: IO[bytes] = field(repr=False)
     status: int | None = None  # what was answered; None: connection closed without an answer
 
     @property
@@ -66,7 +66,7 @@ class Answer:
         self.status = status
         self.headers = {"Content-Type": "application/json"} | (headers or {})
         content = b"" if value is None else json.dumps(value).encode()
-        self.source: BinaryIO = io.BytesIO(content)
+        self.source: IO[bytes] = io.BytesIO(content)
         self.length = len(content)
 
     @classmethod
@@ -157,7 +157,7 @@ class Handler(BaseHTTPRequestHandler):
         with answer.source as source:
             self._write(request, answer, source, fault or NO_FAULT)
 
-    def _write(self, request: Request, answer: Answer, source: BinaryIO, fault: Fault) -> None:
+    def _write(self, request: Request, answer: Answer, source: IO[bytes], fault: Fault) -> None:
         length = answer.length if fault.truncate is None else min(answer.length, fault.truncate)
         self.send_response(answer.status)
         for name, value in answer.headers.items():
@@ -200,7 +200,7 @@ class Listener(ThreadingHTTPServer):
 
     def server_bind(self) -> None:
         socketserver.TCPServer.server_bind(self)  # HTTPServer would ask the name service who 127.0.0.1 is
-        self.server_name, self.server_port = self.server_address[:2]
+        self.server_name, self.server_port = "127.0.0.1", self.server_address[1]
 
     @property
     def url(self) -> str:
