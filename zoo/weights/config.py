@@ -18,7 +18,6 @@ from typing import TYPE_CHECKING, Any
 from zoo._version import __version__
 from zoo.errors import ConfigError
 from zoo.files import write_bytes
-from zoo.naming import did_you_mean
 
 if TYPE_CHECKING:
     from torch import nn
@@ -360,15 +359,3 @@ def dump_config(content: Mapping[str, Any]) -> str:
 def write_config(content: Mapping[str, Any], path: str | os.PathLike[str]) -> None:
     """Write a config atomically, in its canonical form."""
     write_bytes(path, dump_config(content).encode("utf-8"))
-
-
-def unknown_architecture(config: ModelConfig, candidates: Sequence[str]) -> str:
-    """The message for a config whose architecture is registered nowhere."""
-    if config.zoo:
-        return (
-            f"{config.origin} describes the architecture {config.architecture!r}, which this zoo ({__version__}) does "
-            f"not have; it was written by zoo {config.zoo.get('version', '(unknown version)')}: upgrade with "
-            f"pip install -U zoo-layers, or import the package that registers it"
-        )
-    near = did_you_mean(config.architecture, candidates)
-    return f"{config.origin} describes the architecture {config.architecture!r}, which is not registered{near}"

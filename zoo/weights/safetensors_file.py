@@ -18,7 +18,7 @@ import torch
 
 from zoo.errors import CorruptFileError
 
-_DTYPES: dict[str, torch.dtype] = {
+DTYPES: dict[str, torch.dtype] = {
     "BOOL": torch.bool,
     "U8": torch.uint8,
     "I8": torch.int8,
@@ -37,6 +37,11 @@ _DTYPES: dict[str, torch.dtype] = {
     "F8_E5M2": torch.float8_e5m2,
 }
 _MAX_HEADER = 100_000_000  # the format's own limit
+# Matrix-vector kernels choose their order of summation by the alignment of the memory, so a product with a mapped
+# matrix may differ in the last bit from one with a copy in torch's own, 64-byte aligned memory. Our writer aligns what
+# it writes; in files of other writers small tensors that are not aligned are copied, which costs nothing.
+ALIGNMENT = 64
+_SMALL = 1 << 18
 _AGAIN = "delete it and fetch or write it again"
 
 
@@ -128,10 +133,10 @@ class SafetensorsFile:
 
         if not counts(shape) or not counts(offsets) or len(offsets) != 2:
             raise self._bad(f"tensor {name!r} has shape {shape!r} and offsets {offsets!r}")
-        dtype = _DTYPES.get(entry["dtype"]) if isinstance(entry["dtype"], str) else None
+        dtype = DTYPES.get(entry["dtype"]) if isinstance(entry["dtype"], str) else None
         if dtype is None:
             raise self._bad(
-                f"tensor {name!r} has type {entry['dtype']!r}, which is not one of {', '.join(sorted(_DTYPES))}"
+                f"tensor {name!r} has type {entry['dtype']!r}, which is not one of {', '.join(sorted(DTYPES))}"
             )
         expected = math.prod(shape) * dtype.itemsize
         if offsets[1] - offsets[0] != expected:
@@ -163,8 +168,7 @@ class SafetensorsFile:
         Returns:
             name -> tensor, each with a storage of exactly its own size.
         """
-        # A page of a mapping cannot be told from a torch allocation, but a slice of the mapping is a storage of its
-        # own: copying or pickling one tensor does not drag the whole file along.
+        # A slice of the mapping is a storage of its own: copying or pickling one tensor does not drag the file along.
         storage = torch.UntypedStorage.from_file(str(self.path), False, self.size)
         return {name: self._tensor(storage, info, copy) for name, info in self.infos.items()}
 
@@ -178,4 +182,4 @@ class SafetensorsFile:
             raw = torch.empty(0, dtype=torch.uint8).set_(piece).clone()
             return raw.view(info.dtype).view(info.shape)
         tensor = torch.empty(0, dtype=info.dtype).set_(piece).view(info.shape)
-        return tensor.clone() if copy else tensor
+        return tensor.clone() if copy or (info.start % ALIGNMENT and info.stop - info.start < _SMALL) else tensor

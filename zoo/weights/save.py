@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 import os
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor
 
 from zoo.errors import WeightsError
-from zoo.files import atomic_path, sha256_file
+from zoo.files import atomic_path
+from zoo.weights.safetensors_file import ALIGNMENT, DTYPES
 from zoo.weights.verify import first_non_finite, non_finite
+
+_TYPE_NAMES = {dtype: name for name, dtype in DTYPES.items()}
 
 
 def _area(tensor: Tensor) -> tuple[Any, int, int] | None:
@@ -58,6 +62,7 @@ def save_safetensors(
 
     Non-contiguous tensors are written contiguous (the file knows no memory format). Names that share a tensor are
     written once; each alias is recorded in the file's metadata as `alias: name kept`, which `load_weights` restores.
+    Equal tensors give equal bytes. Tensors on other devices pass through host memory one at a time.
 
     Args:
         tensors: name -> tensor, on any device.
@@ -70,30 +75,54 @@ def save_safetensors(
 
     Raises:
         NonFiniteWeightsError: a tensor holds NaN or infinity.
-        WeightsError: a tensor has no values (meta device) or is not dense.
+        WeightsError: a tensor has no values (meta device), is not dense, or has a type that the format does not know.
     """
-    from safetensors.torch import save_file
-
     for name, tensor in tensors.items():
-        if tensor.device.type == "meta" or tensor.layout != torch.strided:
-            what = "has no values (meta device)" if tensor.device.type == "meta" else f"is {tensor.layout}, not dense"
+        if tensor.device.type == "meta" or tensor.layout != torch.strided or tensor.dtype not in _TYPE_NAMES:
+            what = (
+                "has no values (meta device)" if tensor.device.type == "meta" else f"is {tensor.layout} {tensor.dtype}"
+            )
             raise WeightsError(f"tensor {name!r} {what} and cannot be written to {os.fspath(path)}")
     kept, aliases = split_aliases(tensors)
     if check_finite and (bad := first_non_finite(kept)):
         raise non_finite(bad, "the model to be saved")
-    clash = sorted({*aliases, *(metadata or {})} & {"format"}) + sorted(aliases.keys() & (metadata or {}).keys())
-    if clash:
-        raise WeightsError(f"{clash[0]!r} is the name of a shared tensor and of a metadata entry; rename the entry")
-    header = {"format": "pt", **aliases, **(metadata or {})}
-    dense = {name: _own_memory(tensor) for name, tensor in kept.items()}
-    path = Path(path)
-    with atomic_path(path) as temporary:
-        save_file(dense, str(temporary), metadata=header)
-    return sha256_file(path)
+    texts = {"format": "pt", **(metadata or {})}
+    if clash := sorted(aliases.keys() & texts.keys()):
+        raise WeightsError(f"{clash[0]!r} names both a shared tensor and a metadata entry; rename the entry")
+    order = sorted(kept, key=lambda name: _place(name, kept[name]))
+    header = _header(kept, order, {**aliases, **texts})
+    hasher = hashlib.sha256(header)
+    with atomic_path(path) as temporary, open(temporary, "wb") as file:
+        file.write(header)
+        for name in order:
+            raw = kept[name].detach().to("cpu").contiguous().reshape(-1).view(torch.uint8).numpy().data
+            hasher.update(raw)
+            file.write(raw)
+    return hasher.hexdigest()
 
 
-def _own_memory(tensor: Tensor) -> Tensor:
-    """The tensor as safetensors takes it: contiguous, and alone in its storage when it overlaps another."""
-    tensor = tensor.detach().to("cpu").contiguous()
-    alone = tensor.untyped_storage().nbytes() == tensor.numel() * tensor.element_size()
-    return tensor if alone else tensor.clone()
+def _bytes(tensor: Tensor) -> int:
+    return tensor.numel() * tensor.element_size()
+
+
+def _place(name: str, tensor: Tensor) -> tuple[bool, int, str]:
+    """Order in the file: whole multiples of the alignment first, so that all of them are aligned; then by item size."""
+    ragged = _bytes(tensor) % ALIGNMENT != 0
+    return ragged, -tensor.element_size() if ragged else 0, name
+
+
+def _header(tensors: Mapping[str, Tensor], order: list[str], texts: Mapping[str, str]) -> bytes:
+    content: dict[str, Any] = {"__metadata__": dict(sorted(texts.items()))}
+    start = 0
+    for name in order:
+        tensor = tensors[name]
+        stop = start + _bytes(tensor)
+        content[name] = {
+            "dtype": _TYPE_NAMES[tensor.dtype],
+            "shape": list(tensor.shape),
+            "data_offsets": [start, stop],
+        }
+        start = stop
+    text = json.dumps(content, separators=(",", ":"), ensure_ascii=False).encode("utf-8")
+    text += b" " * (-(8 + len(text)) % ALIGNMENT)
+    return len(text).to_bytes(8, "little") + text

@@ -110,8 +110,13 @@ class Scan:
     non_finite: str | None
 
 
-def _finite(block: torch.Tensor) -> bool:
-    """Whether all values are finite. A finite sum proves it; only another sum makes a second look necessary."""
+def _finite(block: torch.Tensor, scalar: bool = False) -> bool:
+    """Whether all values are finite. A finite sum proves it; only another sum makes a second look necessary.
+
+    A lone number may be infinite: models keep open bounds in such buffers (timm's gemma4_vit does).
+    """
+    if scalar:
+        return not bool(block.isnan().any())
     if block.is_complex():
         block = torch.view_as_real(block)
     if block.dtype.itemsize == 1:
@@ -126,7 +131,8 @@ def first_non_finite(tensors: dict[str, torch.Tensor]) -> str | None:
         has_values = tensor.numel() and tensor.device.type != "meta"
         if not has_values or not (tensor.is_floating_point() or tensor.is_complex()):
             continue
-        if not all(_finite(part) for part in tensor.detach().flatten().split(_BLOCK)):
+        parts = tensor.detach().flatten().split(_BLOCK)
+        if not all(_finite(part, scalar=tensor.ndim == 0) for part in parts):
             return name
     return None
 
@@ -181,7 +187,8 @@ def _feed(
         if hasher is not None:
             hasher.update(view[:want])
         if info is not None and good:
-            good = _finite(torch.frombuffer(buffer, dtype=info.dtype, count=want // info.dtype.itemsize))
+            block = torch.frombuffer(buffer, dtype=info.dtype, count=want // info.dtype.itemsize)
+            good = _finite(block, scalar=not info.shape)
         count -= want
     return good
 

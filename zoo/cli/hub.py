@@ -1,0 +1,104 @@
+"""`zoo push`, `zoo pull` and `zoo convert`: results on stdout, progress on stderr."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from zoo.cli._common import echo_json, friendly
+
+Token = Annotated[
+    str | None, typer.Option(envvar="HF_TOKEN", show_envvar=True, help="Access token; default: the saved one.")
+]
+
+
+@friendly
+def push(
+    source: Annotated[str, typer.Argument(help="Folder of a saved model or of a training run, or a model's name.")],
+    repo: Annotated[str, typer.Argument(help="Repository on the Hub: user/repo.")],
+    license_: Annotated[
+        str | None, typer.Option("--license", help="Licence of the weights, e.g. apache-2.0; needed for a new card.")
+    ] = None,
+    private: Annotated[bool | None, typer.Option("--private/--public", help="Visibility of a new repository.")] = None,
+    revision: Annotated[str | None, typer.Option(help="Branch; made if it does not exist.")] = None,
+    tag: Annotated[str | None, typer.Option(help="Tag to set on the commit.")] = None,
+    create_pr: Annotated[bool, typer.Option("--create-pr", help="Open a pull request.")] = False,
+    message: Annotated[str | None, typer.Option("--message", "-m", help="Commit message.")] = None,
+    train_data: Annotated[str | None, typer.Option(help="Data the weights were trained on, for the card.")] = None,
+    overwrite_card: Annotated[bool, typer.Option("--overwrite-card", help="Replace an existing README.md.")] = False,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Check and write everything, upload nothing.")] = False,
+    token: Token = None,
+    json_: Annotated[bool, typer.Option("--json", help="Print the result as JSON.")] = False,
+) -> None:
+    """Publish a model as one commit: weights, config and card, checked by loading them again first."""
+    from dataclasses import asdict
+
+    from zoo.publish import push_source
+
+    typer.echo(f"Checking {source} ...", err=True)
+    result = push_source(
+        source,
+        repo,
+        license=license_,
+        private=private,
+        revision=revision,
+        tag=tag,
+        create_pr=create_pr,
+        commit_message=message,
+        train_data=train_data,
+        overwrite_card=overwrite_card,
+        dry_run=dry_run,
+        token=token,
+    )
+    if json_:
+        echo_json(asdict(result))
+        return
+    for name, size in result.files.items():
+        typer.echo(f"{name}\t{size}", err=True)
+    typer.echo(f"would push to {result.url}" if dry_run else result.pull_request or result.url)
+
+
+@friendly
+def pull(
+    repo: Annotated[str, typer.Argument(help="Repository on the Hub: user/repo[@revision].")],
+    folder: Annotated[Path, typer.Argument(help="Folder to write; must not exist, or be empty.")],
+    allow_pickle: Annotated[
+        bool, typer.Option("--allow-pickle", help="Take a pickle where the repository has nothing else.")
+    ] = False,
+    token: Token = None,
+    json_: Annotated[bool, typer.Option("--json", help="Print the result as JSON.")] = False,
+) -> None:
+    """Fetch a model into a folder, checked; use it as `local-dir:FOLDER`."""
+    from zoo.publish import pull_to_folder
+
+    typer.echo(f"Fetching {repo} ...", err=True)
+    snapshot = pull_to_folder(repo, folder, token=token, allow_pickle=allow_pickle)
+    if json_:
+        echo_json({"folder": str(folder), **snapshot.source})
+    else:
+        typer.echo(f"{folder}\t{snapshot.origin}")
+
+
+@friendly
+def convert(
+    source: Annotated[Path, typer.Argument(help="Official checkpoint of the paper.")],
+    target: Annotated[Path, typer.Argument(help="OUT.safetensors, or a folder for weights and config.json.")],
+    model: Annotated[str, typer.Option("--model", help="Registered model, or a layer class of its family.")],
+    allow_pickle: Annotated[
+        bool, typer.Option("--allow-pickle", help="Read .pth files, by torch.load(weights_only=True).")
+    ] = False,
+    sha256: Annotated[str | None, typer.Option(help="Expected SHA-256 of the source.")] = None,
+    json_: Annotated[bool, typer.Option("--json", help="Print the report as JSON.")] = False,
+) -> None:
+    """Convert an official checkpoint to the zoo's layout, as safetensors."""
+    from dataclasses import asdict
+
+    from zoo.weights import convert_file
+
+    report = convert_file(source, target, model, allow_pickle=allow_pickle, sha256=sha256)
+    if json_:
+        echo_json(asdict(report))
+    else:
+        typer.echo(str(report))

@@ -1,0 +1,179 @@
+"""Official checkpoints of the papers in our layout: names and shapes mapped, every key accounted for."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from importlib import import_module
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from zoo.errors import ConversionError, UnknownModelError
+from zoo.files import atomic_folder
+from zoo.naming import did_you_mean
+from zoo.registry import load_target
+from zoo.weights.adapt import classifier_names, first_conv_names
+from zoo.weights.config import CONFIG_NAME, describe, write_config
+from zoo.weights.save import save_safetensors
+from zoo.weights.source import SAFE_NAME, open_checkpoint
+from zoo.weights.state import unwrap
+
+Converter = Callable[[dict[str, Tensor]], tuple[dict[str, Tensor], list[str]]]
+
+
+@dataclass
+class ConversionReport:
+    """What a conversion did.
+
+    Attributes:
+        name: the target: a registered model or a layer class.
+        notes: the converter's remarks, a line each (renamed, reshaped, left out because unused).
+        tensors: how many tensors came out.
+        num_classes: classes of the classifier found in the checkpoint, for a model.
+        in_chans: image channels found in the checkpoint, for a model.
+    """
+
+    name: str
+    notes: list[str] = field(default_factory=list)
+    tensors: int = 0
+    num_classes: int | None = None
+    in_chans: int | None = None
+
+    def __str__(self) -> str:
+        return "\n".join([f"{self.tensors} tensors for {self.name}", *(f"  {note}" for note in self.notes)])
+
+
+class ConvertedState(dict[str, Tensor]):
+    """A state dict in our layout; `report` tells how it came about."""
+
+    def __init__(self, tensors: Mapping[str, Tensor], report: ConversionReport):
+        super().__init__(tensors)
+        self.report = report
+
+
+def convert(state_dict: Mapping[str, Any], name: str) -> ConvertedState:
+    """Map an official checkpoint to our layout.
+
+    Args:
+        state_dict: the official state dict, or the training checkpoint that holds it.
+        name: a registered model, or the name of a layer class of a family that has a converter.
+
+    Returns:
+        The state dict; its `report` lists what was renamed and what was left out. For a registered model it fits the
+        model built with the report's `num_classes` and `in_chans` exactly.
+
+    Raises:
+        UnknownModelError: no such model or layer; near names are in the message.
+        ConversionError: keys that have no place in our layout, or tensors that our model misses; names all of them.
+    """
+    from zoo.registry import is_model, model_entry
+
+    tensors = unwrap(state_dict, "the checkpoint")
+    if not is_model(name):
+        new, notes = _layer_converter(name)(tensors)
+        return ConvertedState(new, ConversionReport(name, notes, len(new)))
+    entry = model_entry(name)
+    converter = load_target(entry.family.converter, entry.family.name) if entry.family.converter else None
+    new, notes = converter(tensors) if converter else (tensors, [])
+    report = ConversionReport(entry.name, list(notes), len(new))
+    _check_against_model(new, report)
+    return ConvertedState(new, report)
+
+
+def _layer_converter(name: str) -> Converter:
+    """The converter of the family in whose modules the layer class lives."""
+    from zoo.registry import default_registry
+
+    known: dict[str, Converter] = {}
+    for entry in (*default_registry().models, *default_registry().modules):
+        if not entry.family.converter or not isinstance(entry.target, str):
+            continue
+        converter = load_target(entry.family.converter, entry.family.name)
+        for key, value in vars(import_module(entry.target.partition(":")[0])).items():
+            if isinstance(value, type) and issubclass(value, nn.Module) and value.__module__.startswith("zoo."):
+                known.setdefault(key, converter)
+    if name not in known:
+        candidates = [*default_registry().names(), *known]
+        raise UnknownModelError(f"there is no model or layer {name!r} to convert to{did_you_mean(name, candidates)}")
+    return known[name]
+
+
+def _check_against_model(tensors: Mapping[str, Tensor], report: ConversionReport) -> nn.Module:
+    """Compare with the registered model of the checkpoint's own class and channel counts, built without memory."""
+    from timm import create_model
+
+    with torch.device("meta"):
+        model = create_model(report.name)
+        report.num_classes, report.in_chans = _counts(model, tensors)
+        options = {"num_classes": report.num_classes, "in_chans": report.in_chans}
+        model = create_model(report.name, **{k: v for k, v in options.items() if v is not None})
+    shapes = {name: value.shape for name, value in model.state_dict().items()}
+    problems = [f"no place for {n}" for n in tensors if n not in shapes]
+    problems += [f"nothing for {n}" for n in shapes if n not in tensors]
+    problems += [
+        f"{n} has shape {tuple(tensors[n].shape)}, the model's is {tuple(shapes[n])}"
+        for n in shapes
+        if n in tensors and tensors[n].shape != shapes[n]
+    ]
+    if problems:
+        raise ConversionError(f"the checkpoint is not one of {report.name}: {'; '.join(problems)}")
+    return model
+
+
+def _counts(model: nn.Module, tensors: Mapping[str, Tensor]) -> tuple[int | None, int | None]:
+    """Classes and image channels of a checkpoint, from the shapes of its first and last layers."""
+    classes = [tensors[f"{p}.weight"].shape[0] for p in classifier_names(model) if f"{p}.weight" in tensors]
+    channels = None
+    shapes = model.state_dict()
+    for path in first_conv_names(model):
+        name = f"{path}.weight"
+        if name in tensors and name in shapes and tensors[name].ndim == shapes[name].ndim == 4:
+            channels = tensors[name].shape[1] * model.in_chans // shapes[name].shape[1]  # type: ignore[operator]
+    return (classes[0] if classes else 0), channels
+
+
+def convert_file(
+    source: str | os.PathLike[str],
+    target: str | os.PathLike[str],
+    name: str,
+    *,
+    allow_pickle: bool = False,
+    sha256: str | None = None,
+) -> ConversionReport:
+    """Convert an official checkpoint on disk.
+
+    Args:
+        source: the official file.
+        target: a `.safetensors` file to write, or a folder: then `model.safetensors` and a config.json that
+            `create_model("local-dir:...")` reads. Written whole or not at all.
+        name: as `convert`.
+        allow_pickle: read `.pth` and the like, by `torch.load(weights_only=True)`.
+        sha256: expected sum of the source.
+
+    Returns:
+        The report; the last of its notes is the SHA-256 of the written file.
+
+    Raises:
+        as `convert` and `open_checkpoint`; ValueError for a folder when `name` is a layer.
+    """
+    checkpoint = open_checkpoint(source, allow_pickle=allow_pickle, sha256=sha256, copy=False)
+    state = convert(checkpoint.tensors, name)
+    path = Path(target)
+    metadata = {"zoo_name": state.report.name}
+    if path.suffix == ".safetensors":
+        digest = save_safetensors(state, path, metadata=metadata)
+    elif state.report.num_classes is None:
+        raise ValueError(f"{name!r} is a layer, which has no config.json: write to a .safetensors file")
+    else:
+        with atomic_folder(path) as folder:
+            digest = save_safetensors(state, folder / SAFE_NAME, metadata={"format": "pt"})
+            model = _check_against_model(state, state.report)
+            size = (folder / SAFE_NAME).stat().st_size
+            content = describe(model, files={SAFE_NAME: {"sha256": digest, "size": size}})
+            write_config(content, folder / CONFIG_NAME)
+    state.report.notes.append(f"sha256 {digest}")
+    return state.report
