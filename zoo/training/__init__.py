@@ -1,0 +1,8 @@
+"""Fine-tuning, evaluation and prediction."""
+
+from zoo.training.data.prepared import open_data
+from zoo.training.evaluation import evaluate
+from zoo.training.finetuning import Result, finetune
+from zoo.training.prediction import predict
+
+__all__ = ["Result", "evaluate", "finetune", "open_data", "predict"]

@@ -1,0 +1,149 @@
+"""The one form in which the loop sees data: labelled images that can be fetched by index."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+from zoo.errors import DataError
+
+
+class ImageSet:
+    """Labelled images of one split.
+
+    Args:
+        labels: (N,) class numbers, or (N, K) zeros and ones when an image may carry several labels.
+        classes: K class names; class number k is `classes[k]`.
+        name: what the split is called in messages.
+        flip: whether a mirrored image keeps its label.
+    """
+
+    def __init__(self, labels: np.ndarray, classes: Sequence[str], *, name: str, flip: bool = True):
+        self.labels = np.asarray(labels)
+        self.classes = list(classes)
+        self.name = name
+        self.flip = flip
+        self._check_labels()
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+    @property
+    def multi_label(self) -> bool:
+        """True when an image may carry several labels."""
+        return self.labels.ndim == 2
+
+    def image(self, index: int) -> Any:
+        """The image at `index`: a PIL image, an array (H, W[, C]) or a tensor (C, H, W)."""
+        raise NotImplementedError
+
+    def where(self, index: int) -> str:
+        """How to find image `index`, for messages."""
+        return f"image {index} of {self.name}"
+
+    def content(self, index: int) -> bytes | None:
+        """The image's stored bytes, to find the same image in two splits; None where that would cost a decode."""
+        return None
+
+    def subset(self, indices: Sequence[int] | np.ndarray, name: str) -> ImageSet:
+        """The images at `indices`, in that order, as a set of its own."""
+        return Subset(self, np.asarray(indices, dtype=np.int64), name)
+
+    def _check_labels(self) -> None:
+        if len(self.labels) == 0:
+            raise DataError(f"{self.name} holds no images")
+        k = len(self.classes)
+        if self.multi_label:
+            if self.labels.shape[1] != k:
+                raise DataError(f"{self.name} has {self.labels.shape[1]} labels an image but {k} class names")
+            bad = ~np.isin(self.labels, (0, 1)).all(axis=1)
+            if bad.any():
+                raise DataError(
+                    f"{self.name}: labels must be 0 or 1; {self.where(int(bad.argmax()))} has another value"
+                )
+            self.labels = self.labels.astype(np.float32)
+            return
+        if self.labels.ndim != 1 or not np.issubdtype(self.labels.dtype, np.integer):
+            raise DataError(
+                f"{self.name}: labels must be one whole number an image, got {self.labels.dtype} {self.labels.shape}"
+            )
+        self.labels = self.labels.astype(np.int64)
+        bad = (self.labels < 0) | (self.labels >= k)
+        if bad.any():
+            index = int(bad.argmax())
+            raise DataError(
+                f"{self.where(index)} has label {self.labels[index]}; "
+                f"with {k} classes labels go from 0 to {k - 1} ({bad.sum()} such images)"
+            )
+
+
+class Subset(ImageSet):
+    """Some images of another set."""
+
+    def __init__(self, parent: ImageSet, indices: np.ndarray, name: str):
+        self.parent, self.indices = parent, indices
+        super().__init__(parent.labels[indices], parent.classes, name=name, flip=parent.flip)
+
+    def image(self, index: int) -> Any:
+        return self.parent.image(int(self.indices[index]))
+
+    def where(self, index: int) -> str:
+        return self.parent.where(int(self.indices[index]))
+
+    def content(self, index: int) -> bytes | None:
+        return self.parent.content(int(self.indices[index]))
+
+
+class ArrayImages(ImageSet):
+    """Images held in one array.
+
+    Args:
+        images: (N, H, W) or (N, H, W, C).
+    """
+
+    def __init__(self, images: np.ndarray, labels: np.ndarray, classes: Sequence[str], *, name: str, flip: bool = True):
+        if len(images) != len(labels):
+            raise DataError(f"{name} has {len(images)} images but {len(labels)} labels")
+        self.images = images
+        super().__init__(labels, classes, name=name, flip=flip)
+
+    def image(self, index: int) -> np.ndarray:
+        return self.images[index]
+
+    def content(self, index: int) -> bytes | None:
+        return self.images[index].tobytes()
+
+
+@dataclass
+class Splits:
+    """The splits of one data set.
+
+    Attributes:
+        name: short name, used for the run folder.
+        train: what is learned from; None when the source has no such split.
+        val: what epochs are compared on; may be missing.
+        test: what the final model is measured on once; may be missing.
+        notes: what was decided on the way (a split that was made, duplicates that were found).
+    """
+
+    name: str
+    train: ImageSet | None = None
+    val: ImageSet | None = None
+    test: ImageSet | None = None
+    notes: list[str] = field(default_factory=list)
+
+    def present(self) -> dict[str, ImageSet]:
+        """The splits that exist, by name."""
+        return {k: v for k in ("train", "val", "test") if (v := getattr(self, k)) is not None}
+
+    def fingerprint(self) -> str:
+        """Changes when the classes, the sizes or the labels of a split change."""
+        digest = hashlib.sha256()
+        for key, split in self.present().items():
+            digest.update(f"{key}:{len(split)}:{split.classes}".encode())
+            digest.update(np.ascontiguousarray(split.labels).tobytes())
+        return digest.hexdigest()[:16]

@@ -1,0 +1,105 @@
+"""Splitting one set in two, class by class; finding images that sit in both."""
+
+from __future__ import annotations
+
+import hashlib
+
+import numpy as np
+
+from zoo.errors import DataError
+from zoo.training.data.image_set import ImageSet, Splits
+
+_LEAK_CHECK_BYTES = 2**30
+
+
+def stratified_split(labels: np.ndarray, held_out: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
+    """Split indices so that every class is held out in proportion.
+
+    Args:
+        labels: (N,) class numbers; (N, K) several-label rows are split without regard to class.
+        held_out: how many to hold out; the shares of the classes are rounded by largest remainder.
+        seed: the split is a function of the labels and this number.
+
+    Returns:
+        Sorted indices kept and held out.
+    """
+    # RandomState's streams are frozen by NumPy's policy; published metrics depend on them.
+    random = np.random.RandomState(seed)
+    groups = [np.arange(len(labels))] if labels.ndim == 2 else [np.flatnonzero(labels == k) for k in np.unique(labels)]
+    exact = np.array([held_out * len(g) / len(labels) for g in groups])
+    # A class with one image stays in training.
+    share = np.minimum(np.floor(exact).astype(int), [len(g) - 1 for g in groups])
+    for k in np.argsort(share - exact, kind="stable"):
+        if share.sum() >= held_out:
+            break
+        if share[k] < len(groups[k]) - 1:
+            share[k] += 1
+    chosen = [random.permutation(g)[:n] for g, n in zip(groups, share, strict=True)]
+    out = np.sort(np.concatenate(chosen))
+    return np.setdiff1d(np.arange(len(labels)), out), out
+
+
+def hold_out(data: ImageSet, fraction: float, seed: int, names: tuple[str, str]) -> tuple[ImageSet, ImageSet]:
+    """Hold `fraction` of a set out, class by class.
+
+    Raises:
+        DataError: a fraction outside (0, 1), or too few images to split.
+    """
+    if not 0 < fraction < 1:
+        raise DataError(f"the fraction held out for validation must lie between 0 and 1, got {fraction}")
+    count = max(1, round(fraction * len(data)))
+    kept, out = stratified_split(data.labels, count, seed)
+    if len(out) == 0:
+        raise DataError(f"{data.name} has {len(data)} images: too few to hold some out; give val= or pass val=False")
+    return data.subset(kept, names[0]), data.subset(out, names[1])
+
+
+def check_classes(splits: Splits) -> None:
+    """Compare the classes of the splits.
+
+    Raises:
+        DataError: class names differ.
+    """
+    sets = splits.present()
+    if "train" not in sets:
+        return
+    train = sets.pop("train")
+    for name, other in sets.items():
+        if other.classes != train.classes:
+            extra = [c for c in other.classes if c not in train.classes]
+            missing = [c for c in train.classes if c not in other.classes]
+            raise DataError(
+                f"{name} and train have different classes"
+                + (f"; only in {name}: {_some(extra)}" if extra else "")
+                + (f"; only in train: {_some(missing)}" if missing else "")
+            )
+        if other.multi_label != train.multi_label:
+            raise DataError(f"train and {name} differ: one has several labels an image, the other one")
+
+
+def note_leaks(splits: Splits) -> None:
+    """Add a note for every pair of splits that share the same image bytes."""
+    seen: dict[str, dict[bytes, int]] = {}
+    for name, split in splits.present().items():
+        first = split.content(0)
+        if first is None or len(first) * len(split) > _LEAK_CHECK_BYTES:
+            return
+        seen[name] = {}
+        for index in range(len(split)):
+            content = split.content(index)
+            if content is not None:
+                seen[name].setdefault(hashlib.blake2b(content, digest_size=16).digest(), index)
+    names = list(seen)
+    for i, a in enumerate(names):
+        for b in names[i + 1 :]:
+            shared = seen[a].keys() & seen[b].keys()
+            if shared:
+                index = min(seen[b][key] for key in shared)
+                where = getattr(splits, b).where(index)
+                splits.notes.append(
+                    f"{len(shared)} image(s) of {b} are also in {a} (for one, {where}): the {b} metric is flattered"
+                )
+
+
+def _some(names: list[str], limit: int = 5) -> str:
+    return ", ".join(repr(n) for n in names[:limit]) + (f" and {len(names) - limit} more" if len(names) > limit else "")

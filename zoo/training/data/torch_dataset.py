@@ -1,0 +1,74 @@
+"""Any map-style data set that gives (image, label) pairs or dictionaries with those keys."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from zoo.errors import DataError
+from zoo.training.data.image_set import ImageSet
+
+_IMAGE_KEYS, _LABEL_KEYS = ("image", "img", "pixel_values"), ("label", "labels", "target")
+
+
+class DatasetImages(ImageSet):
+    """Wraps a torch `Dataset` of (image, label) pairs, or a Hugging Face `datasets.Dataset`.
+
+    Labels are taken from the attribute `targets` or `labels` where there is one of the right length, else every item
+    is fetched once. Class names come from `classes`, or from the features of a Hugging Face data set.
+
+    Raises:
+        DataError: no length, items of another form, labels that are no class numbers.
+    """
+
+    def __init__(self, dataset: Any, *, name: str, classes: Sequence[str] | None = None):
+        if not (hasattr(dataset, "__len__") and hasattr(dataset, "__getitem__")):
+            raise DataError(f"{name}: {type(dataset).__name__} has no length or no indexing; give a map-style Dataset")
+        self.dataset = dataset
+        self.name = name
+        if len(dataset) == 0:
+            raise DataError(f"{name} holds no images")
+        labels = self._all_labels()
+        super().__init__(labels, classes or self._class_names(labels), name=name)
+
+    def image(self, index: int) -> Any:
+        return self._pair(index)[0]
+
+    def _pair(self, index: int) -> tuple[Any, Any]:
+        item = self.dataset[index]
+        if isinstance(item, Mapping):
+            image = next((item[k] for k in _IMAGE_KEYS if k in item), None)
+            label = next((item[k] for k in _LABEL_KEYS if k in item), None)
+            if image is None or label is None:
+                raise DataError(
+                    f"{self.where(index)}: expected keys {_IMAGE_KEYS} and {_LABEL_KEYS}, got {tuple(item)}"
+                )
+            return image, label
+        if isinstance(item, (tuple, list)) and len(item) == 2:
+            return item[0], item[1]
+        raise DataError(f"{self.where(index)} is a {type(item).__name__}; expected a pair (image, label)")
+
+    def _all_labels(self) -> np.ndarray:
+        for attribute in ("targets", "labels"):
+            known = getattr(self.dataset, attribute, None)
+            if known is not None and hasattr(known, "__len__") and len(known) == len(self.dataset):
+                return np.asarray(known)
+        labels = [np.asarray(self._pair(i)[1]) for i in range(len(self.dataset))]
+        shapes = {label.shape for label in labels}
+        if len(shapes) != 1:
+            raise DataError(f"{self.name}: labels have different shapes {sorted(shapes)}")
+        stacked = np.stack(labels)
+        return stacked[:, 0] if stacked.ndim == 2 and stacked.shape[1] == 1 else stacked
+
+    def _class_names(self, labels: np.ndarray) -> list[str]:
+        names = getattr(self.dataset, "classes", None)
+        if names is None:
+            features = getattr(self.dataset, "features", None)
+            if isinstance(features, Mapping):
+                names = next((getattr(features[k], "names", None) for k in _LABEL_KEYS if k in features), None)
+        if names is not None:
+            return [str(n) for n in names]
+        count = labels.shape[1] if labels.ndim == 2 else int(labels.max()) + 1 if labels.size else 0
+        return [str(k) for k in range(count)]

@@ -1,0 +1,55 @@
+"""timm's transforms with the model's own data configuration, and three strengths of augmentation."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from timm.data import create_transform
+
+AUGMENTATIONS = ("none", "light", "timm")
+
+
+def train_transform(config: Mapping[str, Any], aug: str, *, hflip: float) -> Callable[[Any], Any]:
+    """The random transform of training.
+
+    Args:
+        config: `zoo.data_config(model)`.
+        aug: "none" resizes as evaluation does; "light" crops 70-100 % of the area and mirrors; "timm" is timm's
+            ImageNet recipe (crops of 8-100 %, RandAugment, random erasing).
+        hflip: probability of mirroring.
+
+    Raises:
+        ValueError: an unknown `aug`.
+    """
+    if aug not in AUGMENTATIONS:
+        raise ValueError(f"aug must be one of {', '.join(AUGMENTATIONS)}, got {aug!r}")
+    if aug == "none":
+        return eval_transform(config)
+    options: dict[str, Any] = {
+        "input_size": tuple(config["input_size"]),
+        "is_training": True,
+        "interpolation": config["interpolation"],
+        "mean": config["mean"],
+        "std": config["std"],
+        "hflip": hflip,
+        "color_jitter": None,
+    }
+    if aug == "light":
+        options |= {"scale": (0.7, 1.0), "ratio": (0.9, 1 / 0.9)}
+    else:
+        options |= {"re_prob": 0.25, "re_mode": "pixel"}
+        # RandAugment works on 8-bit grey and RGB images only.
+        if config["input_size"][0] in (1, 3):
+            options["auto_augment"] = "rand-m9-mstd0.5-inc1"
+    return _build(options)
+
+
+def eval_transform(config: Mapping[str, Any]) -> Callable[[Any], Any]:
+    """The fixed transform of evaluation and prediction."""
+    fields = ("interpolation", "mean", "std", "crop_pct", "crop_mode")
+    return _build({"input_size": tuple(config["input_size"]), "is_training": False, **{k: config[k] for k in fields}})
+
+
+def _build(options: dict[str, Any]) -> Any:
+    return create_transform(**options)

@@ -1,0 +1,76 @@
+"""The Accelerate side of a run: device, processes and precision, without disturbing an Accelerator of the caller."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import torch
+from accelerate import Accelerator, DistributedDataParallelKwargs
+from accelerate.state import AcceleratorState, GradientState, PartialState
+
+PRECISIONS = ("auto", "no", "bf16", "fp16")
+
+
+def resolve_amp(amp: str, device: str | None = None) -> str:
+    """The precision of a run: "no", "bf16" or "fp16".
+
+    "auto" takes what `accelerate launch` was told, else bfloat16 on CUDA devices that have it, float16 on others, and
+    no reduced precision off CUDA.
+
+    Raises:
+        ValueError: an unknown word, or "fp16" without CUDA.
+    """
+    if amp not in PRECISIONS:
+        raise ValueError(f"amp must be one of {', '.join(PRECISIONS)}, got {amp!r}")
+    on_cuda = torch.cuda.is_available() and (device or "cuda").startswith("cuda")
+    if amp == "auto":
+        told = os.environ.get("ACCELERATE_MIXED_PRECISION", "")
+        if told in PRECISIONS[1:]:
+            return told
+        return ("bf16" if torch.cuda.is_bf16_supported() else "fp16") if on_cuda else "no"
+    if amp == "fp16" and not on_cuda:
+        raise ValueError("amp='fp16' needs a CUDA device; use amp='bf16' or amp='no'")
+    return amp
+
+
+@contextmanager
+def engine(amp: str, device: str | None = None, *, unused_parameters: bool = False) -> Iterator[Accelerator]:
+    """An Accelerator for one call.
+
+    Accelerate keeps its state in class attributes, one precision a process. Those are put back at the end, so that
+    runs of different precision can follow one another and a caller's own Accelerator is not changed.
+
+    Args:
+        amp: "no", "bf16" or "fp16".
+        device: None for Accelerate's choice, or "cpu".
+        unused_parameters: parameters may sit out an update (gradual unfreezing with several processes).
+
+    Raises:
+        ValueError: another device than these.
+    """
+    if device not in (None, "cpu", "cuda", "mps"):
+        raise ValueError(
+            f"device must be None, 'cpu', 'cuda' or 'mps', got {device!r}; pick a GPU with CUDA_VISIBLE_DEVICES"
+        )
+    states = [AcceleratorState, GradientState]
+    alone = not PartialState._shared_state or PartialState().num_processes == 1
+    if alone and not torch.distributed.is_initialized():
+        states.append(PartialState)
+    kept = [dict(state._shared_state) for state in states]
+    for state in states:
+        state._shared_state.clear()
+    try:
+        yield Accelerator(
+            mixed_precision=amp,
+            cpu=device == "cpu",
+            kwargs_handlers=[DistributedDataParallelKwargs(find_unused_parameters=unused_parameters)],
+        )
+    finally:
+        # A process group that Accelerate opened lives on, and so does what it knows of it.
+        if PartialState in states and PartialState().num_processes > 1:
+            kept, states = kept[:-1], states[:-1]
+        for state, values in zip(states, kept, strict=True):
+            state._shared_state.clear()
+            state._shared_state.update(values)

@@ -1,0 +1,153 @@
+"""`zoo.evaluate`: a model's metrics on a split."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from zoo.errors import DataError, MissingExtraError
+from zoo.models.data_config import data_config
+from zoo.training.data.image_set import ImageSet
+from zoo.training.data.loader import Pipeline
+from zoo.training.data.source import open_split
+from zoo.training.data.transform import eval_transform
+from zoo.training.metrics import classification_metrics, multi_label_metrics
+from zoo.training.model_source import model_name, ready_model
+from zoo.training.progress import Progress
+
+
+def evaluate(
+    model: Any,
+    data: Any,
+    split: str = "test",
+    *,
+    batch_size: int = 64,
+    scale: float | None = None,
+    transform: Any = "auto",
+    on_bad: str = "raise",
+    workers: int = 0,
+    device: str | None = None,
+    amp: str = "no",
+    detail: bool = False,
+    progress: bool = True,
+) -> dict[str, Any]:
+    """Measure a model on a split.
+
+    Images are prepared by `zoo.data_config(model)`. When the model knows its label names, the data's classes are
+    matched to them by name, so that another order or a part of the classes is measured rightly.
+
+    Args:
+        model: a module, a registered name with weights, a run folder, `local-dir:…` or `hf-hub:…`.
+        data: anything that `zoo.finetune` takes.
+        split: "train", "val" or "test"; a source without splits is measured whole.
+        batch_size: images at a time.
+        scale: value of white in float images above 1.
+        transform: "auto", or None for tensors that are ready for the model.
+        on_bad: "raise" or "skip" for image files that cannot be read.
+        workers: processes that read images.
+        device: None for the best there is, or "cpu", "cuda", "mps".
+        amp: "no", "bf16", "fp16" or "auto".
+        detail: also return `confusion` (counts, [true][answered]) and `classes`.
+        progress: show a bar on a terminal, and notes.
+
+    Returns:
+        `split`, `samples`, `loss`, `accuracy`, `balanced_accuracy`, `f1` (macro), `auroc` (one-vs-rest, macro; None
+        when a class has no image), `ece`, and `top5` with more than five classes. With several labels an image: `loss`,
+        `accuracy` (over images and labels), `f1`, `auroc`.
+
+    Raises:
+        DataError: the data cannot be read, or its classes are not the model's.
+        MissingExtraError: without the extra `train`.
+    """
+    show = Progress(progress, 1)
+    images = open_split(data, split, on_bad=on_bad)
+    net = ready_model(model)
+    columns = match_classes(net, images)
+    logits, targets = run_model(
+        net, images, columns, scale=scale, transform=transform, batch_size=batch_size, workers=workers, device=device,
+        amp=amp, progress=show,
+    )  # fmt: skip
+    measured = multi_label_metrics(logits, targets) if images.multi_label else classification_metrics(logits, targets)
+    return {"split": split, **flat(measured), **({"classes": images.classes, **nested(measured)} if detail else {})}
+
+
+def run_model(
+    net: torch.nn.Module,
+    images: ImageSet,
+    columns: list[int] | None,
+    *,
+    scale: float | None,
+    transform: Any,
+    batch_size: int,
+    workers: int,
+    device: str | None,
+    amp: str,
+    progress: Progress,
+) -> tuple[Tensor, Tensor]:
+    """Logits (of `columns`) and targets of a set; the model goes back to its device and mode afterwards."""
+    try:
+        from zoo.training.engine import engine, resolve_amp
+        from zoo.training.forward import all_logits
+    except ImportError as error:
+        raise MissingExtraError("zoo.evaluate", getattr(error, "name", None) or "accelerate", "train") from error
+    config = data_config(net)
+    pipeline = Pipeline(config["input_size"][0], eval_transform(config) if transform == "auto" else transform, scale)
+    home = next((p.device for p in net.parameters()), torch.device("cpu"))
+    training = {m for m in net.modules() if m.training}
+    progress.start(0, len(images), 0, "measuring")
+    try:
+        with engine(resolve_amp(amp, device), device) as accelerator:
+            return all_logits(
+                net.to(accelerator.device),
+                images,
+                pipeline,
+                accelerator,
+                batch_size=batch_size,
+                workers=workers,
+                columns=columns,
+                tick=progress.tick,
+            )
+    finally:
+        progress.close()
+        net.to(home)
+        for module in net.modules():
+            module.training = module in training
+
+
+def match_classes(net: torch.nn.Module, images: ImageSet) -> list[int] | None:
+    """Which of the model's outputs stand for the data's classes; None when they are the same, in order.
+
+    Raises:
+        DataError: other names, or another number where the model knows no names.
+    """
+    cfg = getattr(net, "pretrained_cfg", None) or {}
+    classes = images.classes
+    known: list[str] = list(cfg.get("label_names") or ())
+    count = getattr(net, "num_classes", None)
+    numbered = classes == [str(k) for k in range(len(classes))]
+    if known == classes or (not known and count in (None, len(classes))):
+        return None
+    if known and set(classes) <= set(known):
+        return [known.index(c) for c in classes]
+    if count == len(classes) and numbered:
+        return None  # the data has no names of its own
+    what = f"the classes {_some(known)}" if known else f"{count} classes"
+    raise DataError(
+        f"{model_name(net)} has {what}, {images.name} has {_some(classes)}; these must be among the model's"
+    )
+
+
+def flat(metrics: dict[str, Any]) -> dict[str, Any]:
+    """The metrics that are one number (or None)."""
+    return {k: v for k, v in metrics.items() if not isinstance(v, list)}
+
+
+def nested(metrics: dict[str, Any]) -> dict[str, Any]:
+    """The metrics that are lists."""
+    return {k: v for k, v in metrics.items() if isinstance(v, list)}
+
+
+def _some(names: list[str], limit: int = 5) -> str:
+    return ", ".join(repr(n) for n in names[:limit]) + (f", … ({len(names)})" if len(names) > limit else "")

@@ -1,0 +1,363 @@
+"""`zoo.finetune`: from a model and data to a trained model, its metrics and its run folder."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+from zoo.errors import MissingExtraError
+from zoo.files import write_json
+from zoo.models.data_config import data_config
+from zoo.training import plots
+from zoo.training.checkpoint import checkpoints, versions
+from zoo.training.data.image_set import ImageSet, Splits
+from zoo.training.data.loader import Pipeline
+from zoo.training.data.source import open_splits
+from zoo.training.data.transform import eval_transform, train_transform
+from zoo.training.evaluation import flat
+from zoo.training.freeze import FreezeSpec
+from zoo.training.loss import resolve_class_weights
+from zoo.training.model_source import describe_data, model_for, model_name, set_image_size
+from zoo.training.optimise import auto_lr
+from zoo.training.options import Options
+from zoo.training.progress import Progress
+from zoo.training.randomness import derive, kept_random_state, seed_all
+from zoo.training.run_folder import choose_folder, clear_run, load_best, write_history
+from zoo.training.signals import StopRequest
+
+
+@dataclass
+class Result:
+    """What a run gave.
+
+    Attributes:
+        model: with the weights of the best epoch, in evaluation mode, on the CPU or where it was trained.
+        metrics: of these weights on the test split if there is one, else on the validation split; `split` and `samples`
+            say which and how many. `epoch` is the best epoch.
+        history: one dictionary an epoch, as in history.csv.
+        folder: of the run.
+        monitor: the metric by which the best epoch was chosen.
+        val_metrics, test_metrics: of the best weights, where there is such a split; with `confusion`.
+        classes: class names.
+    """
+
+    model: nn.Module
+    metrics: dict[str, Any]
+    history: list[dict[str, Any]]
+    folder: Path
+    monitor: str
+    val_metrics: dict[str, Any] | None = None
+    test_metrics: dict[str, Any] | None = None
+    classes: list[str] = field(default_factory=list)
+
+    def plot(self) -> list[Path]:
+        """Draw curves.png and, for single-label data, confusion.png into the run folder; returns their paths.
+
+        Raises:
+            MissingExtraError: without matplotlib.
+        """
+        title = self.folder.name
+        drawn = [plots.save(plots.curves(self.history, self.monitor, title=title), self.folder / "curves.png")]
+        measured = self.test_metrics or self.val_metrics
+        if measured and "confusion" in measured:
+            split = "test" if self.test_metrics else "validation"
+            text = f"{title}: {split} split, accuracy {measured['accuracy']:.4f}"
+            figure = plots.confusion(measured["confusion"], self.classes, title=text)
+            drawn.append(plots.save(figure, self.folder / "confusion.png"))
+        return drawn
+
+
+def finetune(
+    model: str | os.PathLike[str] | nn.Module,
+    data: Any,
+    *,
+    val: Any = None,
+    out: str | os.PathLike[str] | None = None,
+    epochs: int = 20,
+    batch_size: int = 64,
+    lr: float | str = "auto",
+    opt: str = "adamw",
+    weight_decay: float = 0.05,
+    layer_decay: float | None = None,
+    sched: str = "cosine",
+    warmup_epochs: float | None = None,
+    min_lr: float = 0.0,
+    mixup: float = 0.0,
+    cutmix: float = 0.0,
+    label_smoothing: float = 0.0,
+    class_weights: str | Sequence[float] | Mapping[str, float] | None = None,
+    ema: float | None = None,
+    amp: str = "auto",
+    clip_grad: float | None = 1.0,
+    accum: int = 1,
+    freeze: FreezeSpec = None,
+    unfreeze: Mapping[int, FreezeSpec] | None = None,
+    early_stop: int | None = None,
+    monitor: str = "auto",
+    aug: str = "light",
+    hflip: float | str = "auto",
+    img_size: int | None = None,
+    transform: Any = "auto",
+    scale: float | None = None,
+    on_bad: str = "raise",
+    pretrained: bool | None = None,
+    model_args: Mapping[str, Any] | None = None,
+    resume: str | bool = "auto",
+    save_every: int | None = None,
+    keep_last: int = 2,
+    seed: int = 0,
+    workers: int | str = "auto",
+    device: str | None = None,
+    progress: bool = True,
+) -> Result:
+    """Fine-tune a model on images.
+
+    The run is kept in a folder and can be cut off at any time (Ctrl-C, SIGTERM, power): the same call goes on where it
+    stopped. On a CPU the resumed run ends in the very same weights as one that was never stopped, because the order of
+    the data is a function of (seed, epoch) and every update draws its random numbers from (seed, update).
+
+    It is written on Accelerate: under `accelerate launch` the same script uses several GPUs or machines.
+
+    Args:
+        model: a registered name of ours or timm's, a run folder, `local-dir:…`, `hf-hub:…`, or a module. A name is
+            built with as many outputs as the data has classes; a module of another size gets a new classifier.
+        data: a folder `class/image.png` or `train/class/image.png` (with val and test beside it); a MedMNIST `.npz`;
+            "digits"; a pair of arrays (images, labels); a torch or Hugging Face Dataset; or a dictionary of these with
+            the keys train, val and test.
+        val: what to compare epochs on. None: the data's own split, else 20 % of training, class by class. A number
+            between 0 and 1: that share. False: nothing, the last epoch counts as the best. Else a source.
+        out: run folder; default `runs/MODEL-DATA`, numbered if that is taken.
+        epochs: passes over the training split.
+        batch_size: images a batch and process. An update sees batch_size * accum * processes images.
+        lr: peak learning rate. "auto": 5e-4 for Adam-like optimisers at 64 images an update (growing with the square
+            root of their number), 0.02 for SGD (growing linearly); for a linear probe 5e-3 and 0.1.
+        opt: timm's name of the optimiser.
+        weight_decay: not applied to norms, biases and what the model names in `no_weight_decay()`.
+        layer_decay: factor on the learning rate from each group of layers to the one before, e.g. 0.75.
+        sched: "cosine", "linear", "step" (a tenth after each third) or "constant", stepped every update.
+        warmup_epochs: of linear growth; default a tenth of the epochs, at most 5. A fraction is fine.
+        min_lr: learning rate at the end of "cosine" and "linear".
+        mixup: alpha of mixup, 0 for none.
+        cutmix: alpha of CutMix, 0 for none; with both, each is used half of the time.
+        label_smoothing: from 0 to 1.
+        class_weights: None, "balanced", one number a class, or {class name: number}.
+        ema: decay of a moving average of the weights, e.g. 0.999, or None. It is measured beside the model, and the
+            better of the two is kept.
+        amp: "auto" (bfloat16 on CUDA, nothing elsewhere), "no", "bf16" or "fp16".
+        clip_grad: largest norm of the gradient, or None.
+        accum: batches an update.
+        freeze: "backbone" trains the classifier alone; "blocks:-4" the last four groups of layers; or patterns of
+            parameter names that stay fixed. Batch norm and dropout of frozen modules run as in evaluation.
+        unfreeze: {finished epochs: `freeze` from then on}, e.g. {3: "blocks:-4", 6: None}.
+        early_stop: stop after so many epochs without improvement.
+        monitor: metric that chooses the best epoch: "accuracy", "balanced_accuracy", "f1", "auroc", "ece", "loss" or
+            "top5". "auto": accuracy; auroc where images carry several labels.
+        aug: "none", "light" (crops of 70-100 %, mirroring) or "timm" (strong: RandAugment, erasing).
+        hflip: probability of mirroring; "auto" is a half, and 0 for digits. Set 0 where left and right matter.
+        img_size: height and width that images are resized to, instead of the model's own.
+        transform: "auto", or None for tensors that are ready for the model.
+        scale: value of white in float images above 1.
+        on_bad: "raise" or "skip" for image files that cannot be read.
+        pretrained: for a model given by name, as in `zoo.create_model`.
+        model_args: further options for a model given by name, e.g. {"drop_path_rate": 0.1}.
+        resume: "auto" goes on with the run in `out` if there is one; False removes it and starts anew; True wants one.
+        save_every: write a checkpoint every so many updates. Default: after every epoch and every ten minutes.
+        keep_last: checkpoints to keep.
+        seed: of everything random.
+        workers: processes that read images. "auto": 0 on a CPU, up to 8 with a GPU.
+        device: None for the best there is, or "cpu", "cuda", "mps".
+        progress: bar and lines on stderr.
+
+    Returns:
+        The `Result`; its model carries label names and data configuration, ready for `zoo.push_to_hub`.
+
+    Raises:
+        ValueError: a setting out of range; the message says what is allowed.
+        DataError: data that cannot be used.
+        TrainingError: a run that cannot go on: another run in `out`, non-finite loss (`NonFiniteLossError`), no memory
+            (`OutOfMemoryError`).
+        MissingExtraError: without the extra `train`.
+        KeyboardInterrupt, SystemExit: on Ctrl-C and SIGTERM, after writing a checkpoint.
+    """
+    try:
+        import torchmetrics  # noqa: F401 - wanted at the end of an epoch; better missed now
+
+        from zoo.training.engine import engine, resolve_amp
+        from zoo.training.loop import Loop
+    except ImportError as error:
+        raise MissingExtraError("zoo.finetune", getattr(error, "name", None) or "accelerate", "train") from error
+    if resume not in ("auto", True, False):
+        raise ValueError(f"resume must be 'auto', True or False, got {resume!r}")
+    show = Progress(progress and int(os.environ.get("RANK", "0")) == 0, epochs)
+    with kept_random_state():
+        splits = open_splits(data, val=val, seed=seed, on_bad=on_bad)
+        train = splits.present()["train"]
+        on_gpu = torch.cuda.is_available() and device in (None, "cuda")
+        options = Options(
+            epochs=epochs,
+            batch_size=batch_size,
+            accum=accum,
+            lr=_lr(lr, opt, batch_size, accum, freeze),
+            opt=opt,
+            weight_decay=weight_decay,
+            layer_decay=layer_decay,
+            sched=sched,
+            warmup_epochs=min(5.0, epochs / 10) if warmup_epochs is None else warmup_epochs,
+            min_lr=min_lr,
+            mixup=mixup,
+            cutmix=cutmix,
+            label_smoothing=label_smoothing,
+            class_weights=resolve_class_weights(class_weights, train),
+            ema=ema,
+            amp=resolve_amp(amp, device),
+            clip_grad=clip_grad,
+            freeze=freeze if freeze is None or isinstance(freeze, str) else list(freeze),
+            unfreeze=dict(unfreeze) if unfreeze else None,
+            early_stop=early_stop,
+            monitor=_monitor(monitor, splits),
+            seed=seed,
+            aug=aug,
+            hflip=_hflip(hflip, train),
+            workers=_workers(workers, on_gpu),
+            save_every=save_every,
+            keep_last=keep_last,
+        )
+        folder = choose_folder(out, model_name(model), splits.name, options)
+        seed_all(derive(seed, "model"))
+        net, notes = model_for(model, train, pretrained=pretrained, model_args=model_args)
+        if img_size is not None:
+            set_image_size(net, img_size)
+        config = data_config(net)
+        describe_data(net, train, config)
+        net.zoo_multi_label = train.multi_label  # type: ignore[assignment] - read by zoo.predict
+        for note in [*splits.notes, *notes]:
+            show.note(note)
+        channels = config["input_size"][0]
+        ours = transform == "auto"
+        pipelines = (
+            Pipeline(channels, train_transform(config, aug, hflip=options.hflip) if ours else transform, scale),
+            Pipeline(channels, eval_transform(config) if ours else transform, scale),
+        )
+        with engine(options.amp, device, unused_parameters=bool(unfreeze)) as accelerator:
+            loop = Loop(net, splits, pipelines, options, folder, accelerator, show)
+            try:
+                _prepare_folder(folder, resume, loop, show)
+                if accelerator.is_main_process:
+                    write_json(folder / "args.json", _arguments(net, splits, options, accelerator.num_processes))
+                with StopRequest() as stop:
+                    loop.run(stop)
+                return _conclude(loop, show)
+            finally:
+                show.close()
+                loop.freeze.restore()
+                accelerator.unwrap_model(loop.net, keep_fp32_wrapper=False)
+
+
+def _prepare_folder(folder: Path, resume: str | bool, loop: Any, show: Progress) -> None:
+    """Resume the run in `folder`, or make room for a new one."""
+    saved = checkpoints(folder / "checkpoints")
+    if resume is False:
+        if loop.accelerator.is_main_process:
+            clear_run(folder)
+        loop.accelerator.wait_for_everyone()
+    elif saved:
+        loop.resume(saved[-1])
+        at = loop.at
+        where = f"epoch {at.epoch + 1}, update {at.step}" if not at.finished else "its end: nothing left to train"
+        show.note(f"resuming {folder} at {where}")
+    elif resume is True:
+        raise FileNotFoundError(f"there is no checkpoint to resume in {folder / 'checkpoints'}")
+    folder.mkdir(parents=True, exist_ok=True)
+
+
+def _conclude(loop: Any, show: Progress) -> Result:
+    """Load the best weights, measure them once, write metrics and plots."""
+    from zoo.training.forward import measure
+
+    accelerator, splits, folder = loop.accelerator, loop.splits, loop.folder
+    accelerator.wait_for_everyone()
+    load_best(loop.model, folder)
+    measured = {
+        name: measure(
+            loop.model, split, loop.eval_pipeline, accelerator, batch_size=loop.options.batch_size,
+            workers=loop.options.workers,
+        )
+        for name, split in splits.present().items()
+        if name != "train"
+    }  # fmt: skip
+    final = next((name for name in ("test", "val") if name in measured), None)
+    metrics: dict[str, Any] = {"epoch": loop.at.best_epoch}
+    if final is not None:
+        metrics = {"split": final, **flat(measured[final]), **metrics}
+    result = Result(
+        model=loop.model.eval(),
+        metrics=metrics,
+        history=loop.at.history,
+        folder=folder,
+        monitor=loop.options.monitor,
+        val_metrics=measured.get("val"),
+        test_metrics=measured.get("test"),
+        classes=loop.train.classes,
+    )
+    if accelerator.is_main_process:
+        write_history(folder, loop.at.history)
+        write_json(folder / "metrics.json", {**metrics, **measured, "classes": result.classes})
+        try:
+            result.plot()
+        except MissingExtraError as error:
+            show.note(f"no plots: {error}")
+        if final is not None:
+            value = metrics.get(loop.options.monitor)
+            shown = "" if value is None else f"{loop.options.monitor} {value:.4f} on "
+            show.note(f"best epoch {metrics['epoch']}: {shown}{metrics['samples']} {final} images; {folder}")
+    return result
+
+
+def _lr(lr: float | str, opt: str, batch_size: int, accum: int, freeze: FreezeSpec) -> float:
+    if lr != "auto":
+        return lr  # type: ignore[return-value] - Options refuses what is not a number
+    world = int(os.environ.get("WORLD_SIZE", "1"))
+    return auto_lr(opt, max(batch_size, 1) * max(accum, 1) * world, probe=freeze == "backbone")
+
+
+def _monitor(monitor: str, splits: Splits) -> str:
+    several = splits.present()["train"].multi_label
+    if monitor == "auto":
+        return "auroc" if several else "accuracy"
+    allowed = ["accuracy", "auroc", "f1", "loss"] + ([] if several else ["balanced_accuracy", "ece", "top5"])
+    if monitor not in allowed:
+        raise ValueError(f"monitor must be 'auto' or one of {', '.join(sorted(allowed))}; got {monitor!r}")
+    return monitor
+
+
+def _hflip(hflip: float | str, train: ImageSet) -> float:
+    if hflip == "auto":
+        return 0.5 if train.flip else 0.0
+    return hflip  # type: ignore[return-value] - Options refuses what is not a number
+
+
+def _workers(workers: int | str, on_gpu: bool) -> int:
+    if workers == "auto":
+        return min(8, (os.cpu_count() or 2) - 1) if on_gpu else 0
+    return workers  # type: ignore[return-value] - Options refuses what is not a number
+
+
+def _arguments(net: nn.Module, splits: Splits, options: Options, processes: int) -> dict[str, Any]:
+    return {
+        "model": model_name(net),
+        "data": {
+            "name": splits.name,
+            "classes": splits.present()["train"].classes,
+            "images": {name: len(split) for name, split in splits.present().items()},
+            "fingerprint": splits.fingerprint(),
+        },
+        "processes": processes,
+        "options": options.as_json(),
+        "versions": versions(),
+    }

@@ -1,0 +1,92 @@
+"""Running a model over a whole set: logits in the set's order, gathered from all processes."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from accelerate import Accelerator
+from torch import Tensor, nn
+
+from zoo.errors import TrainingError
+from zoo.training.data.image_set import ImageSet
+from zoo.training.data.loader import Pipeline, batches, eval_plan
+from zoo.training.metrics import classification_metrics, multi_label_metrics
+
+
+def check_logits(output: Any, images: int, classes: int) -> Tensor:
+    """The logits (B, K) of a model's output.
+
+    Raises:
+        TrainingError: anything but a tensor of that shape.
+    """
+    if isinstance(output, Tensor) and output.shape == (images, classes):
+        return output
+    got = tuple(output.shape) if isinstance(output, Tensor) else type(output).__name__
+    raise TrainingError(
+        f"the model answered {got} to {images} images of {classes} classes; expected logits ({images}, {classes})"
+    )
+
+
+@torch.inference_mode()
+def all_logits(
+    model: nn.Module,
+    data: ImageSet,
+    pipeline: Pipeline,
+    accelerator: Accelerator,
+    *,
+    batch_size: int,
+    workers: int = 0,
+    columns: list[int] | None = None,
+    tick: Callable[[int], None] = lambda images: None,
+) -> tuple[Tensor, Tensor]:
+    """Logits (N, K) and targets of every image, in order, on every process.
+
+    The model runs in evaluation mode, under the accelerator's precision.
+
+    Args:
+        model: on the accelerator's device.
+        data: the images.
+        pipeline: how they are prepared.
+        accelerator: of the run.
+        batch_size: images at a time and process.
+        workers: processes that read images.
+        columns: the outputs that stand for the data's classes; None when the model has just these.
+        tick: called with the number of images done.
+    """
+    model.eval()
+    world, rank = accelerator.num_processes, accelerator.process_index
+    plan = eval_plan(len(data), batch_size=batch_size, rank=rank, world=world)
+    logits, targets, places = [], [], []
+    for batch in batches(data, pipeline, plan, workers=workers, pin=accelerator.device.type == "cuda"):
+        moved = batch.to(accelerator.device)
+        with accelerator.autocast():
+            output = model(moved.images)
+        if columns is not None:
+            output = output[:, columns]
+        logits.append(check_logits(output, len(batch), len(data.classes)).float())
+        targets.append(moved.targets)
+        places.append(torch.tensor(batch.indices, device=accelerator.device))
+        tick(len(batch))
+    device = accelerator.device
+    shape = (0, *data.labels.shape[1:])
+    mine = (
+        torch.cat(logits) if logits else torch.zeros(0, len(data.classes), device=device),
+        torch.cat(targets) if targets else torch.as_tensor(data.labels[:0], device=device).reshape(shape),
+        torch.cat(places) if places else torch.zeros(0, dtype=torch.int64, device=device),
+    )
+    if world > 1:
+        padded = [accelerator.pad_across_processes(part) for part in mine[:2]]
+        place = accelerator.pad_across_processes(mine[2], pad_index=-1)
+        everything: Any = [accelerator.gather(part) for part in (*padded, place)]
+        real = everything[2] >= 0
+        mine = tuple(part[real] for part in everything)
+    sorting = mine[2].argsort()
+    return mine[0][sorting].cpu(), mine[1][sorting].cpu()
+
+
+def measure(model: nn.Module, data: ImageSet, *args: Any, **options: Any) -> dict[str, Any]:
+    """The metrics of a model on a set; arguments as of `all_logits`."""
+    logits, targets = all_logits(model, data, *args, **options)
+    return multi_label_metrics(logits, targets) if data.multi_label else classification_metrics(logits, targets)

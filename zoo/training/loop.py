@@ -1,0 +1,333 @@
+"""The loop: epochs of updates, each epoch measured, everything resumable at any update."""
+
+from __future__ import annotations
+
+import math
+from contextlib import nullcontext
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+from accelerate import Accelerator
+from timm.utils import ModelEmaV3
+from torch import Tensor, nn
+
+from zoo.errors import NonFiniteLossError, TrainingError
+from zoo.training import diagnose
+from zoo.training.checkpoint import read_optimiser, read_state, read_tensors, save_checkpoint, versions
+from zoo.training.data.image_set import ImageSet, Splits
+from zoo.training.data.loader import Batch, Pipeline, batches, epoch_plan
+from zoo.training.forward import check_logits, measure
+from zoo.training.freeze import FreezePlan, train_mode
+from zoo.training.loss import build_loss, build_mixup
+from zoo.training.metrics import higher_is_better
+from zoo.training.optimise import build_optimiser, build_schedule
+from zoo.training.options import Options
+from zoo.training.progress import Progress, Stopwatch
+from zoo.training.randomness import derive, seed_all
+from zoo.training.run_folder import save_best, write_history
+from zoo.training.signals import StopRequest
+
+_SAVE_SECONDS = 600
+
+
+@dataclass
+class Position:
+    """Where a run stands; stored in every checkpoint.
+
+    Attributes:
+        epoch: finished epochs.
+        step_in_epoch: finished updates of the current epoch.
+        step: finished updates in all.
+        images: seen in the current epoch, over all processes.
+        loss_sum: of those images.
+        seconds: spent on training in the current epoch.
+        best: score of the best epoch: the monitored metric (negated if lower is better), then minus the loss.
+        best_epoch: the finished epochs when it was reached.
+        history: one row an epoch.
+        finished: the run is over.
+    """
+
+    epoch: int = 0
+    step_in_epoch: int = 0
+    step: int = 0
+    images: int = 0
+    loss_sum: float = 0.0
+    seconds: float = 0.0
+    best: list[float] | None = None
+    best_epoch: int = 0
+    history: list[dict[str, Any]] = field(default_factory=list)
+    finished: bool = False
+
+
+class Loop:
+    """One run.
+
+    Args:
+        model: trained in place.
+        splits: with `train`, perhaps `val`.
+        pipelines: of training and of evaluation.
+        options: the settings.
+        folder: of the run.
+        accelerator: of the run.
+        progress: what is shown.
+    """
+
+    def __init__(
+        self,
+        model: nn.Module,
+        splits: Splits,
+        pipelines: tuple[Pipeline, Pipeline],
+        options: Options,
+        folder: Path,
+        accelerator: Accelerator,
+        progress: Progress,
+    ):
+        self.model, self.splits, self.options, self.folder = model, splits, options, folder
+        self.train_pipeline, self.eval_pipeline = pipelines
+        self.accelerator, self.progress = accelerator, progress
+        self.train: ImageSet = splits.present()["train"]
+        self.at = Position()
+        o, k = options, len(self.train.classes)
+        self.loss = build_loss(
+            multi_label=self.train.multi_label, class_weights=o.class_weights, label_smoothing=o.label_smoothing
+        )
+        self.mixup = build_mixup(o.mixup, o.cutmix, k, multi_label=self.train.multi_label)
+        self.freeze = FreezePlan(model, o.freeze, o.unfreeze)
+        trained = self.freeze.ever_trained()
+        for name, parameter in model.named_parameters():
+            parameter.requires_grad_(name in trained)
+        optimiser = build_optimiser(model, o.opt, o.lr, weight_decay=o.weight_decay, layer_decay=o.layer_decay)
+        self.schedule = build_schedule(
+            optimiser,
+            o.sched,
+            lr=o.lr,
+            min_lr=o.min_lr,
+            epochs=o.epochs,
+            warmup=o.warmup_epochs,
+            updates=len(self.plan(0)),
+        )
+        # Copied before Accelerate wraps the model's forward.
+        self.ema = ModelEmaV3(model, decay=o.ema, use_warmup=True) if o.ema else None
+        self.net, self.optimiser = accelerator.prepare(model, optimiser)
+        if self.ema is not None:
+            self.ema.to(accelerator.device)
+        self.norm: float | None = None
+        self.since_save = Stopwatch()
+
+    def plan(self, epoch: int) -> list[list[list[int]]]:
+        """The updates of an epoch, each a list of batches of indices."""
+        return epoch_plan(
+            len(self.train),
+            batch_size=self.options.batch_size,
+            accum=self.options.accum,
+            seed=self.options.seed,
+            epoch=epoch,
+            rank=self.accelerator.process_index,
+            world=self.accelerator.num_processes,
+            multiple=2 if self.mixup else 1,
+        )
+
+    def run(self, stop: StopRequest) -> None:
+        """Train until the epochs are over, early stopping ends the run, or a signal asks to leave."""
+        at, o = self.at, self.options
+        with diagnose.explained_memory(o.batch_size, o.accum, self.accelerator.device):
+            while not at.finished:
+                self.freeze.apply(at.epoch)
+                self.train_epoch(stop)
+                self.finish_epoch()
+                self.save()
+
+    def train_epoch(self, stop: StopRequest) -> None:
+        """The updates of this epoch that are still to be done."""
+        at, o = self.at, self.options
+        todo = self.plan(at.epoch)[at.step_in_epoch :]
+        loader = batches(
+            self.train,
+            self.train_pipeline,
+            [indices for step in todo for indices in step],
+            seed=o.seed,
+            epoch=at.epoch,
+            workers=o.workers,
+            pin=self.accelerator.device.type == "cuda",
+        )
+        self.progress.start(at.epoch, len(self.train), at.images)
+        train_mode(self.model)
+        watch, before = Stopwatch(), at.seconds
+        for step in todo:
+            images = sum(map(len, step)) * self.accelerator.num_processes
+            loss = self.update([next(loader) for _ in step])
+            at.step, at.step_in_epoch = at.step + 1, at.step_in_epoch + 1
+            at.images, at.loss_sum = at.images + images, at.loss_sum + loss * images
+            at.seconds = before + watch()
+            self.progress.step(images, loss, self.lr)
+            if self.asked_to_stop(stop):
+                self.save()
+                self.progress.close()
+                stop.leave(f"stopped after update {at.step}; run again with out={str(self.folder)!r} to resume")
+            elif at.step % o.save_every == 0 if o.save_every else self.since_save() > _SAVE_SECONDS:
+                self.save()
+
+    def update(self, step: list[Batch]) -> float:
+        """One update from one or several batches; returns the mean loss over all processes."""
+        at, o, accelerator = self.at, self.options, self.accelerator
+        self.schedule.step_update(at.step)
+        self.optimiser.zero_grad()
+        total, losses = sum(map(len, step)), []
+        for number, batch in enumerate(step):
+            seed_all(derive(o.seed, "step", at.step, number, accelerator.process_index))
+            batch = batch.to(accelerator.device)
+            last = number == len(step) - 1
+            with nullcontext() if last else accelerator.no_sync(self.net):
+                loss = self.batch_loss(batch) * (len(batch) / total)
+                losses.append(loss.detach())
+                accelerator.backward(loss)
+        mean = float(self.mean(sum(losses)))
+        place = f"epoch {at.epoch + 1}, update {at.step + 1}"
+        if not math.isfinite(mean):
+            guilty = next((b for b, x in zip(step, losses, strict=True) if not math.isfinite(float(x))), step[-1])
+            raise NonFiniteLossError(
+                diagnose.non_finite(
+                    self.model, guilty.to(accelerator.device), self.train, place=place, lr=self.lr, norm=self.norm
+                )
+            )
+        if o.clip_grad is not None:
+            norm: Any = accelerator.clip_grad_norm_(self.model.parameters(), o.clip_grad)
+            self.norm = float(norm)
+            if accelerator.scaler is None:  # a float16 scaler expects overflows and skips those updates itself
+                diagnose.check_gradients(self.model, self.norm, place, self.lr)
+        self.optimiser.step()
+        if self.ema is not None:
+            self.ema.update(self.model, step=at.step + 1)
+        return mean
+
+    def mean(self, value: Any) -> Any:
+        """The mean of a tensor over all processes."""
+        return self.accelerator.reduce(value, "mean")
+
+    def batch_loss(self, batch: Batch) -> Tensor:
+        """The loss of one batch; the mean over the outputs of models that give several in training."""
+        images, targets = batch.images, batch.targets
+        if self.mixup is not None:
+            images, targets = self.mixup(images, targets)
+        output = self.net(images)
+        outputs = output if isinstance(output, (tuple, list)) else [output]
+        k = len(self.train.classes)
+        losses = [self.loss(check_logits(out, len(batch), k), targets) for out in outputs]
+        return sum(losses[1:], losses[0]) / len(losses)
+
+    def finish_epoch(self) -> None:
+        """Measure, keep the best of the model and its average, decide whether to go on."""
+        at, o = self.at, self.options
+        row: dict[str, Any] = {
+            "epoch": at.epoch + 1,
+            "train_loss": at.loss_sum / at.images,
+            "lr": self.lr,
+            "seconds": at.seconds,
+            "images_per_second": at.images / max(at.seconds, 1e-9),
+        }
+        better = False
+        for prefix, model in self.candidates().items():
+            score: list[float] = [float(at.epoch + 1)]
+            if self.splits.val is not None:
+                metrics = measure(
+                    model,
+                    self.splits.val,
+                    self.eval_pipeline,
+                    self.accelerator,
+                    batch_size=o.batch_size,
+                    workers=o.workers,
+                )
+                row |= {f"{prefix}_{k}": v for k, v in metrics.items() if isinstance(v, float) or v is None}
+                score = self.score(metrics)
+            if at.best is None or score > at.best:
+                at.best, at.best_epoch, better = score, at.epoch + 1, True
+                row["best"] = prefix
+                if self.accelerator.is_main_process:
+                    save_best(model, self.folder, epoch=at.epoch + 1, source=prefix, metrics=row)
+        at.history.append(row)
+        at.epoch, at.step_in_epoch, at.images, at.loss_sum, at.seconds = at.epoch + 1, 0, 0, 0.0, 0.0
+        patience = o.early_stop is not None and at.epoch - at.best_epoch >= o.early_stop
+        at.finished = at.epoch >= o.epochs or patience
+        if self.accelerator.is_main_process:
+            write_history(self.folder, at.history)
+        self.progress.epoch(row, o.monitor, best=better)
+        if patience and at.epoch < o.epochs:
+            self.progress.note(f"{o.monitor} has not improved for {o.early_stop} epochs: stopped early")
+
+    def candidates(self) -> dict[str, nn.Module]:
+        """The models to measure: the trained one and, if there is one, its moving average."""
+        return {"val": self.model} if self.ema is None else {"val": self.model, "ema": self.ema.module}
+
+    def score(self, metrics: dict[str, Any]) -> list[float]:
+        """The monitored metric so that more is better; equal ones are told apart by the loss."""
+        value = metrics.get(self.options.monitor)
+        if value is None:
+            absent = [self.train.classes[k] for k in metrics.get("auroc_absent", [])]
+            raise TrainingError(
+                f"monitor={self.options.monitor!r} has no value on the validation split"
+                + (f": no image of {', '.join(absent[:5])}" if absent else "")
+                + f"; monitor one of {', '.join(k for k, v in metrics.items() if isinstance(v, float))}"
+            )
+        return [value if higher_is_better(self.options.monitor) else -value, -metrics["loss"]]
+
+    @property
+    def lr(self) -> float:
+        """The highest learning rate of the last update."""
+        return max(group["lr"] for group in self.optimiser.param_groups)
+
+    def asked_to_stop(self, stop: StopRequest) -> bool:
+        """Whether any process was asked to stop; all agree at the same update."""
+        if self.accelerator.num_processes == 1:
+            return stop.signal is not None
+        if stop.signal is not None:
+            self.accelerator.set_trigger()
+        return self.accelerator.check_trigger()
+
+    def save(self) -> None:
+        """Write a checkpoint."""
+        if self.accelerator.is_main_process:
+            scaler = self.accelerator.scaler
+            save_checkpoint(
+                self.folder / "checkpoints",
+                self.at.step,
+                model=self.model.state_dict(),
+                ema=None if self.ema is None else self.ema.module.state_dict(),
+                optimiser=self.optimiser.state_dict(),
+                state={
+                    "position": asdict(self.at),
+                    "options": self.options.as_json(),
+                    "data": self.splits.fingerprint(),
+                    "scaler": None if scaler is None else scaler.state_dict(),
+                    "versions": versions(),
+                },
+                keep_last=self.options.keep_last,
+            )
+        self.accelerator.wait_for_everyone()
+        self.since_save = Stopwatch()
+
+    def resume(self, path: Path) -> None:
+        """Go back to a checkpoint.
+
+        Raises:
+            TrainingError: other settings, other data, another model, a damaged file.
+        """
+        state = read_state(path)
+        self.options.check_resume(state["options"], self.folder)
+        if state["data"] != self.splits.fingerprint():
+            raise TrainingError(
+                f"the data has changed since {path} was written (other classes, sizes or labels); take another out=, "
+                "or start anew with resume=False"
+            )
+        try:
+            self.model.load_state_dict(read_tensors(path / "model.safetensors"))
+            if self.ema is not None:
+                self.ema.module.load_state_dict(read_tensors(path / "ema.safetensors"))
+            self.optimiser.load_state_dict(read_optimiser(path, state["optimiser"]))
+        except (RuntimeError, ValueError, KeyError) as error:
+            if isinstance(error, TrainingError):
+                raise
+            raise TrainingError(f"{path} belongs to another model: {str(error).splitlines()[0]}") from error
+        if self.accelerator.scaler is not None and state["scaler"]:
+            self.accelerator.scaler.load_state_dict(state["scaler"])
+        self.at = Position(**state["position"])

@@ -1,0 +1,113 @@
+"""The model that a call names: a module, a name, a run folder, a folder or repository with a config.json."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+from zoo.errors import DataError, TrainingError
+from zoo.models.data_config import data_config, set_data_config
+from zoo.training.data.image_set import ImageSet
+
+
+def model_name(model: Any) -> str:
+    """A short name for folders and messages."""
+    if isinstance(model, nn.Module):
+        cfg = getattr(model, "pretrained_cfg", None) or {}
+        return getattr(model, "zoo_name", None) or cfg.get("architecture") or type(model).__name__.lower()
+    text = os.fspath(model)
+    return Path(text).name if Path(text).is_dir() else text.rpartition("/")[2].rpartition(":")[2]
+
+
+def resolve_name(model: str | os.PathLike[str]) -> str:
+    """What `create_model` takes: run folders become `local-dir:RUN/best`, folders with a config `local-dir:FOLDER`."""
+    text = os.fspath(model)
+    folder = Path(text).expanduser()
+    if not folder.is_dir():
+        return text
+    if (folder / "config.json").is_file():
+        return f"local-dir:{folder}"
+    if (folder / "best" / "config.json").is_file():
+        return f"local-dir:{folder / 'best'}"
+    if (folder / "args.json").is_file():
+        raise TrainingError(f"{folder} is a run that has no best model yet (no {folder / 'best' / 'config.json'})")
+    return text
+
+
+def ready_model(model: Any) -> nn.Module:
+    """A trained model: the module as it is, or built by name with its weights."""
+    if isinstance(model, nn.Module):
+        return model
+    from zoo.factory import create_model
+
+    return create_model(resolve_name(model), pretrained=True)
+
+
+def model_for(
+    model: Any, train: ImageSet, *, pretrained: bool | None, model_args: Mapping[str, Any] | None
+) -> tuple[nn.Module, list[str]]:
+    """The model to train, with as many outputs as the data has classes, and notes on what was changed.
+
+    A name is built with the right number; a module of another size gets a new classifier by its own
+    `reset_classifier`.
+
+    Raises:
+        DataError: a module of another size without `reset_classifier`.
+        TrainingError: half-precision parameters.
+    """
+    classes, notes = len(train.classes), []
+    if not isinstance(model, nn.Module):
+        from zoo.factory import create_model
+
+        model = create_model(
+            resolve_name(model), **{"pretrained": pretrained, **(model_args or {}), "num_classes": classes}
+        )
+    elif model_args or pretrained is not None:
+        raise ValueError("pretrained and model_args are for a model given by name; this one is already built")
+    elif getattr(model, "num_classes", classes) != classes:
+        reset: Any = getattr(model, "reset_classifier", None)
+        if reset is None:
+            raise DataError(
+                f"{model_name(model)} has {model.num_classes} classes, {train.name} has {classes}, and the model has "
+                "no reset_classifier to change that; build it with the right number"
+            )
+        notes.append(f"the model had {model.num_classes} outputs, the data has {classes} classes: new classifier")
+        reset(classes)
+    half = next((n for n, p in model.named_parameters() if p.dtype in (torch.float16, torch.bfloat16)), None)
+    if half is not None:
+        raise TrainingError(
+            f"the parameter {half!r} has half precision, in which updates are lost; call model.float() first and pass "
+            "amp='bf16'"
+        )
+    return model, notes
+
+
+def set_image_size(model: nn.Module, size: int) -> None:
+    """Let the model take images of `size` x `size`, and record it.
+
+    Raises:
+        ValueError: not a positive whole number, or a model that cannot change.
+    """
+    if isinstance(size, bool) or not isinstance(size, int) or size < 1:
+        raise ValueError(f"img_size must be a whole number from 1, got {size!r}")
+    change: Any = getattr(model, "set_input_size", None)
+    if change is not None:
+        change(img_size=(size, size))
+    set_data_config(model, input_size=(data_config(model)["input_size"][0], size, size))
+
+
+def describe_data(model: nn.Module, train: ImageSet, config: Mapping[str, Any]) -> None:
+    """Record the class names and the preparation of images in the model, from where saving and the Hub take them."""
+    if isinstance(getattr(model, "pretrained_cfg", None), dict):
+        set_data_config(
+            model,
+            label_names=train.classes,
+            input_size=tuple(config["input_size"]),
+            mean=tuple(config["mean"]),
+            std=tuple(config["std"]),
+        )

@@ -1,0 +1,109 @@
+"""The settings of a run, checked once, stored in args.json and compared on resuming."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from zoo.errors import TrainingError
+from zoo.training.data.transform import AUGMENTATIONS
+from zoo.training.freeze import FreezeSpec
+from zoo.training.optimise import SCHEDULES, check_optimiser
+
+# These change nothing in what is learned by a given update.
+_FREE = {"workers", "save_every", "keep_last", "early_stop"}
+
+
+@dataclass(frozen=True)
+class Options:
+    """Settings of `zoo.finetune` after "auto" has been resolved; see there for their meaning."""
+
+    epochs: int
+    batch_size: int
+    accum: int
+    lr: float
+    opt: str
+    weight_decay: float
+    layer_decay: float | None
+    sched: str
+    warmup_epochs: float
+    min_lr: float
+    mixup: float
+    cutmix: float
+    label_smoothing: float
+    class_weights: list[float] | None
+    ema: float | None
+    amp: str
+    clip_grad: float | None
+    freeze: FreezeSpec
+    unfreeze: dict[int, FreezeSpec] | None
+    early_stop: int | None
+    monitor: str
+    seed: int
+    aug: str
+    hflip: float
+    workers: int
+    save_every: int | None
+    keep_last: int
+
+    def __post_init__(self) -> None:
+        whole = ("epochs", "batch_size", "accum", "keep_last")
+        for name in whole:
+            _require(_is_whole(getattr(self, name)) and getattr(self, name) >= 1, name, self, "a whole number from 1")
+        for name in ("early_stop", "save_every"):
+            value = getattr(self, name)
+            _require(value is None or (_is_whole(value) and value >= 1), name, self, "None or a whole number from 1")
+        _require(_is_whole(self.workers) and self.workers >= 0, "workers", self, "a whole number from 0, or 'auto'")
+        _require(_is_whole(self.seed) and self.seed >= 0, "seed", self, "a whole number from 0")
+        _require(_is_number(self.lr) and self.lr > 0, "lr", self, "a positive number, or 'auto'")
+        for name in ("weight_decay", "warmup_epochs", "min_lr", "mixup", "cutmix"):
+            _require(_is_number(getattr(self, name)) and getattr(self, name) >= 0, name, self, "a number from 0")
+        _require(self.warmup_epochs < self.epochs, "warmup_epochs", self, f"less than epochs ({self.epochs})")
+        for name in ("label_smoothing", "hflip"):
+            value = getattr(self, name)
+            _require(_is_number(value) and 0 <= value <= 1, name, self, "a number from 0 to 1")
+        _require(self.ema is None or 0 < self.ema < 1, "ema", self, "None or a decay between 0 and 1, e.g. 0.999")
+        ok = self.clip_grad is None or (_is_number(self.clip_grad) and self.clip_grad > 0)
+        _require(ok, "clip_grad", self, "None or a positive number")
+        _require(self.sched in SCHEDULES, "sched", self, f"one of {', '.join(SCHEDULES)}")
+        _require(self.aug in AUGMENTATIONS, "aug", self, f"one of {', '.join(AUGMENTATIONS)}")
+        check_optimiser(self.opt)
+
+    def as_json(self) -> dict[str, Any]:
+        """The settings as JSON stores them."""
+        return json.loads(json.dumps(asdict(self), default=list))
+
+    def same_run(self, stored: Mapping[str, Any]) -> list[str]:
+        """The names of the settings in which a stored run differs, apart from those that may."""
+        mine = self.as_json()
+        return [name for name in mine if name not in _FREE and mine[name] != stored.get(name)]
+
+    def check_resume(self, stored: Mapping[str, Any], folder: object) -> None:
+        """Refuse to go on with other settings.
+
+        Raises:
+            TrainingError: naming the settings that differ, their values then and now.
+        """
+        mine = self.as_json()
+        differing = self.same_run(stored)
+        if differing:
+            what = "; ".join(f"{name} was {stored.get(name)!r}, is {mine[name]!r}" for name in differing)
+            raise TrainingError(
+                f"{folder} holds a run with other settings ({what}). Give them back to resume it, take another out=, "
+                "or start anew with resume=False, which removes that run"
+            )
+
+
+def _is_whole(value: Any) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool)
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, (int, float)) and not isinstance(value, bool) and value == value
+
+
+def _require(holds: bool, name: str, options: Options, wanted: str) -> None:
+    if not holds:
+        raise ValueError(f"{name} must be {wanted}, got {getattr(options, name)!r}")

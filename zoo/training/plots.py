@@ -1,0 +1,120 @@
+"""The pictures of a run: curves over the epochs, and who is taken for whom."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from zoo.errors import MissingExtraError
+from zoo.files import atomic_path
+
+_BLUE, _ORANGE, _GREEN, _GREY = "#2a6fbb", "#e07b39", "#3a8f5d", "#9a9a9a"
+_STYLE: dict[Any, Any] = {
+    "font.size": 10,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.grid": True,
+    "axes.axisbelow": True,
+    "grid.color": "#e6e6e6",
+    "grid.linewidth": 0.8,
+    "axes.edgecolor": "#777777",
+    "legend.frameon": False,
+}
+_NAMED, _NUMBERED = 20, 40
+
+
+def _new_figure(columns: int, size: tuple[float, float]) -> tuple[Any, list[Any]]:
+    """A figure that is drawn into files only, whatever backend the caller's pyplot has."""
+    try:
+        import matplotlib as mpl
+        from matplotlib.backends.backend_agg import FigureCanvasAgg
+        from matplotlib.figure import Figure
+    except ImportError as error:
+        raise MissingExtraError("plotting a run", "matplotlib", "train") from error
+    with mpl.rc_context(_STYLE):
+        figure = Figure(figsize=size, layout="constrained")
+        FigureCanvasAgg(figure)
+        return figure, list(figure.subplots(1, columns, squeeze=False)[0])
+
+
+def curves(history: Sequence[dict[str, Any]], monitor: str, *, title: str = "") -> Any:
+    """Loss, monitored metric and learning rate over the epochs, as a matplotlib Figure with three axes."""
+    figure, (loss, metric, rate) = _new_figure(3, (12, 3.6))
+    epochs = [row["epoch"] for row in history]
+
+    def draw(axes: Any, key: str, label: str, color: str, **style: Any) -> None:
+        points = [(e, row[key]) for e, row in zip(epochs, history, strict=True) if row.get(key) is not None]
+        if points:
+            marker = "o" if len(points) <= 30 else None
+            axes.plot(*zip(*points, strict=True), label=label, color=color, lw=1.8, marker=marker, ms=3.5, **style)
+
+    draw(loss, "train_loss", "training", _BLUE)
+    draw(loss, "val_loss", "validation", _ORANGE)
+    draw(loss, "ema_loss", "validation, EMA", _GREEN, ls="--")
+    draw(metric, f"val_{monitor}", "validation", _ORANGE)
+    draw(metric, f"ema_{monitor}", "validation, EMA", _GREEN, ls="--")
+    draw(rate, "lr", "learning rate", _BLUE)
+    best = [row for row in history if row.get("best")]
+    if best and metric.lines:
+        row = best[-1]
+        value = row.get(f"{row['best']}_{monitor}")
+        metric.axvline(row["epoch"], color=_GREY, lw=1, ls=":", zorder=0)
+        metric.plot([row["epoch"]], [value], "o", ms=9, mfc="none", mec="#222222", label=f"best, {value:.4f}")
+    loss.set_title("loss")
+    metric.set_title(monitor.replace("_", " ") if metric.lines else "no validation split")
+    rate.set_title("learning rate at the end of the epoch")
+    rate.ticklabel_format(axis="y", style="sci", scilimits=(-2, 2))
+    for axes in (loss, metric, rate):
+        axes.set_xlabel("epoch")
+        axes.xaxis.get_major_locator().set_params(integer=True)
+        if len(epochs) == 1:
+            axes.set_xlim(epochs[0] - 1, epochs[0] + 1)
+    for axes in (loss, metric):
+        if axes.lines:
+            axes.legend()
+    if title:
+        figure.suptitle(title, fontsize=11, x=0.01, ha="left", weight="bold")
+    return figure
+
+
+def confusion(counts: Sequence[Sequence[int]], classes: Sequence[str], *, title: str = "") -> Any:
+    """Confusion matrix as a matplotlib Figure: rows are the true classes, colour is the share of the row.
+
+    Counts are written into the cells up to 20 classes; above 40, class names are left out.
+    """
+    table = np.asarray(counts)
+    k = len(table)
+    side = min(3.2 + 0.38 * k, 14)
+    figure, (axes,) = _new_figure(1, (side + 1.0, side))
+    share = table / np.maximum(table.sum(1, keepdims=True), 1)
+    image = axes.imshow(share, cmap="Blues", vmin=0, vmax=1)
+    axes.grid(False)
+    axes.spines[:].set_visible(False)
+    if k <= _NAMED:
+        for i, j in zip(*np.nonzero(table), strict=True):
+            color = "white" if share[i, j] > 0.55 else "#222222"
+            axes.text(j, i, f"{table[i, j]}", ha="center", va="center", color=color, fontsize=9 if k <= 12 else 7)
+    if k <= _NUMBERED:
+        short = [name if len(name) <= 24 else name[:23] + "…" for name in classes]
+        slanted = max(map(len, short)) > 3
+        axes.set_xticks(range(k), short, rotation=45 if slanted else 0, ha="right" if slanted else "center")
+        axes.set_yticks(range(k), short)
+        axes.tick_params(length=0, labelsize=9 if k <= 20 else 7)
+    axes.set_xlabel("answered")
+    axes.set_ylabel("true")
+    bar = figure.colorbar(image, ax=axes, fraction=0.046, pad=0.03)
+    bar.set_label("share of the true class")
+    bar.outline.set_visible(False)
+    if title:
+        axes.set_title(title, fontsize=11, loc="left", weight="bold", pad=12)
+    return figure
+
+
+def save(figure: Any, path: Path) -> Path:
+    """Write a figure as PNG, whole or not at all."""
+    with atomic_path(path) as temporary:
+        figure.savefig(temporary, format="png", dpi=150)
+    return path

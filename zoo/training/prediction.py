@@ -1,0 +1,162 @@
+"""`zoo.predict`: what a model answers to images."""
+
+from __future__ import annotations
+
+import glob
+import os
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from PIL import Image
+from timm.data import ImageNetInfo, infer_imagenet_subset
+from torch import Tensor, nn
+
+from zoo.errors import DataError
+from zoo.models.data_config import data_config
+from zoo.naming import did_you_mean, natural_key
+from zoo.training.data.folder import EXTENSIONS, image_files, read_image
+from zoo.training.data.loader import Pipeline
+from zoo.training.data.transform import eval_transform
+from zoo.training.model_source import ready_model
+
+
+@torch.inference_mode()
+def predict(
+    model: Any,
+    images: Any,
+    top: int = 5,
+    *,
+    batch_size: int = 32,
+    scale: float | None = None,
+    multi_label: bool | None = None,
+    device: str | torch.device | None = None,
+) -> list[dict[str, Any]]:
+    """The most probable classes of images.
+
+    Args:
+        model: a module, a registered name with weights, a run folder, `local-dir:…` or `hf-hub:…`.
+        images: a path, a folder (with all folders below), a glob pattern, a PIL image, an array (H, W[, C]) or
+            (N, H, W, C), a tensor (C, H, W) or (N, C, H, W); or a list of any of these.
+        top: how many classes to name, best first.
+        batch_size: images at a time.
+        scale: value of white in float images above 1.
+        multi_label: independent probabilities (sigmoid) instead of ones that add up to 1 (softmax). None: as the model
+            was fine-tuned in this process, else softmax.
+        device: where to run; None for where the model is.
+
+    Returns:
+        One dictionary an image: `image` (its path, or its number), `label` and `probability` of the best class, and
+        `top`, a list of {`label`, `index`, `probability`}. Class names come from the model; ImageNet's are known.
+
+    Raises:
+        DataError: no images, or one that cannot be read.
+        ValueError: `top` below 1.
+    """
+    if isinstance(top, bool) or not isinstance(top, int) or top < 1:
+        raise ValueError(f"top must be a whole number from 1, got {top!r}")
+    net = ready_model(model)
+    config = data_config(net)
+    pipeline = Pipeline(config["input_size"][0], eval_transform(config), scale)
+    home = next((p.device for p in net.parameters()), torch.device("cpu"))
+    training = {m for m in net.modules() if m.training}
+    if multi_label is None:
+        multi_label = bool(getattr(net, "zoo_multi_label", False))
+    found: list[dict[str, Any]] = []
+    try:
+        net.to(device or home).eval()
+        for names, batch in _batches(images, pipeline, batch_size):
+            output = net(batch.to(device or home))
+            if not isinstance(output, Tensor) or output.ndim != 2:
+                raise DataError(f"the model answers {_shape(output)}, not one row of class scores an image")
+            scores = output.float().sigmoid() if multi_label else output.float().softmax(1)
+            labels = label_names(net, scores.shape[1])
+            found += [_answer(name, row, labels, top) for name, row in zip(names, scores, strict=True)]
+    finally:
+        net.to(home)
+        for module in net.modules():
+            module.training = module in training
+    return found
+
+
+def label_names(net: nn.Module, count: int) -> list[str]:
+    """What the model's classes are called: its own label names, ImageNet's, or numbers."""
+    known = (getattr(net, "pretrained_cfg", None) or {}).get("label_names")
+    if known and len(known) == count:
+        return list(known)
+    subset = infer_imagenet_subset(net)
+    if subset:
+        info = ImageNetInfo(subset)
+        return [info.index_to_description(k) for k in range(count)]
+    return [str(k) for k in range(count)]
+
+
+def _answer(name: str, probabilities: Tensor, labels: list[str], top: int) -> dict[str, Any]:
+    values, indices = probabilities.cpu().topk(min(top, len(labels)))
+    best = [
+        {"label": labels[k], "index": k, "probability": v}
+        for k, v in zip(indices.tolist(), values.tolist(), strict=True)
+    ]
+    return {"image": name, "label": best[0]["label"], "probability": best[0]["probability"], "top": best}
+
+
+def _batches(images: Any, pipeline: Pipeline, size: int) -> Iterator[tuple[list[str], Tensor]]:
+    names: list[str] = []
+    tensors: list[Tensor] = []
+    for name, image in _each(images):
+        names.append(name)
+        tensors.append(pipeline(image, name if isinstance(image, Image.Image) else f"image {name}"))
+        if len(tensors) == size:
+            yield names, torch.stack(tensors)
+            names, tensors = [], []
+    if tensors:
+        yield names, torch.stack(tensors)
+
+
+def _each(images: Any) -> Iterator[tuple[str, Any]]:
+    """(name, image) of everything in `images`; files are named by path, the rest by number."""
+    number = 0
+    for image in _flatten(images):
+        if isinstance(image, Path):
+            yield str(image), read_image(image)
+        else:
+            yield str(number), image
+        number += 1
+    if number == 0:
+        raise DataError("no images were given")
+
+
+def _flatten(images: Any) -> Iterable[Any]:
+    if isinstance(images, (str, os.PathLike)):
+        return _paths(os.fspath(images))
+    if isinstance(images, Image.Image):
+        return [images]
+    if isinstance(images, (np.ndarray, Tensor)):
+        return list(images) if images.ndim == 4 else [images]
+    if isinstance(images, Iterable):
+        return (one for part in images for one in _flatten(part))
+    raise DataError(f"cannot read images from a {type(images).__name__}; give paths, PIL images, arrays or tensors")
+
+
+def _paths(text: str) -> list[Path]:
+    path = Path(text).expanduser()
+    if path.is_dir():
+        found = image_files(path)
+        if not found:
+            raise DataError(f"no images ({', '.join(EXTENSIONS)}) in {text}")
+        return found
+    if path.is_file():
+        return [path]
+    if glob.has_magic(text):
+        found = [Path(p) for p in sorted(glob.glob(str(path), recursive=True), key=natural_key) if Path(p).is_file()]
+        if not found:
+            raise DataError(f"no file matches {text!r}")
+        return found
+    near = [p.name for p in path.parent.iterdir()] if path.parent.is_dir() else []
+    raise DataError(f"no such image: {text!r}{did_you_mean(path.name, near)}")
+
+
+def _shape(output: Any) -> str:
+    return str(tuple(output.shape)) if isinstance(output, Tensor) else type(output).__name__

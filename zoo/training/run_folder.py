@@ -1,0 +1,116 @@
+"""What a run leaves on disk.
+
+runs/mine/
+    args.json        settings, data, versions
+    history.csv      one row an epoch; history.json the same
+    metrics.json     the final measurement
+    curves.png       loss, metric, learning rate; confusion.png
+    best/            the best model: zoo.create_model("local-dir:runs/mine/best")
+    checkpoints/     for resuming
+"""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import os
+import shutil
+from pathlib import Path
+from typing import Any
+
+from torch import nn
+
+from zoo.files import atomic_folder, write_json, write_text
+from zoo.training.checkpoint import checkpoints, read_state, save_tensors
+from zoo.training.options import Options
+
+_OURS = (
+    "args.json",
+    "history.csv",
+    "history.json",
+    "metrics.json",
+    "curves.png",
+    "confusion.png",
+    "best",
+    "best.json",
+    "checkpoints",
+)
+
+
+def choose_folder(out: str | os.PathLike[str] | None, model: str, data: str, options: Options) -> Path:
+    """The folder of a run.
+
+    Without `out`: `runs/MODEL-DATA`, or with -2, -3, … appended when that holds another or a finished run.
+    """
+    if out is not None:
+        return Path(out).expanduser()
+    number = 1
+    while True:
+        folder = Path("runs") / f"{_safe(model)}-{_safe(data)}{'' if number == 1 else f'-{number}'}"
+        saved = checkpoints(folder / "checkpoints")
+        if not (folder / "args.json").exists() and not saved:
+            return folder
+        if saved:
+            state = read_state(saved[-1])
+            if not state["position"]["finished"] and not options.same_run(state["options"]):
+                return folder
+        number += 1
+
+
+def clear_run(folder: Path) -> None:
+    """Remove what an earlier run wrote into `folder`, and nothing else."""
+    for name in _OURS:
+        path = folder / name
+        if path.is_dir():
+            shutil.rmtree(path)
+        else:
+            path.unlink(missing_ok=True)
+
+
+def write_history(folder: Path, history: list[dict[str, Any]]) -> None:
+    """history.csv and history.json."""
+    columns = list(dict.fromkeys(key for row in history for key in row))
+    text = io.StringIO()
+    writer = csv.DictWriter(text, columns, lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(history)
+    write_text(folder / "history.csv", text.getvalue())
+    write_json(folder / "history.json", history)
+
+
+def save_best(model: nn.Module, folder: Path, *, epoch: int, source: str, metrics: dict[str, Any]) -> None:
+    """Replace best/ by this model, whole or not at all.
+
+    A model that came from a name is written with its config.json; any other as its weights alone.
+    """
+    from zoo.publish import save_pretrained
+
+    if describable(model):
+        save_pretrained(model, folder / "best")
+    else:
+        with atomic_folder(folder / "best") as temporary:
+            save_tensors(temporary / "model.safetensors", model.state_dict())
+    write_json(folder / "best.json", {"epoch": epoch, "source": source, "metrics": metrics})
+
+
+def load_best(model: nn.Module, folder: Path) -> None:
+    """Load the weights of best/ into `model`."""
+    from zoo.weights import load_weights
+
+    load_weights(model, folder / "best")
+
+
+def describable(model: nn.Module) -> bool:
+    """Whether a config.json can rebuild the model: it was made by a registered name."""
+    cfg = getattr(model, "pretrained_cfg", None)
+    return isinstance(cfg, dict) and bool(getattr(model, "zoo_name", None) or cfg.get("architecture"))
+
+
+def read_json(path: Path) -> Any:
+    """Parsed JSON of a file."""
+    return json.loads(path.read_text())
+
+
+def _safe(name: str) -> str:
+    return "".join(c if c.isalnum() or c in "._-" else "-" for c in name).strip("-.") or "model"
