@@ -13,7 +13,7 @@ from zoo.training.data.image_set import ImageSet
 from zoo.training.data.loader import Pipeline
 from zoo.training.data.source import open_split
 from zoo.training.data.transform import eval_transform
-from zoo.training.metrics import classification_metrics, multi_label_metrics
+from zoo.training.metrics import classification_metrics, flat, multi_label_metrics
 from zoo.training.model_source import model_name, ready_model
 from zoo.training.progress import Progress
 
@@ -49,20 +49,22 @@ def evaluate(
         workers: processes that read images.
         device: None for the best there is, or "cpu", "cuda", "mps".
         amp: "no", "bf16", "fp16" or "auto".
-        detail: also return `confusion` (counts, [true][answered]) and `classes`.
+        detail: also return `classes`, `confusion` (counts, [true][answered]) and what has no value, as None.
         progress: show a bar on a terminal, and notes.
 
     Returns:
-        `split`, `samples`, `loss`, `accuracy`, `balanced_accuracy`, `f1` (macro), `auroc` (one-vs-rest, macro; None
-        when a class has no image), `ece`, and `top5` with more than five classes. With several labels an image: `loss`,
-        `accuracy` (over images and labels), `f1`, `auroc`.
+        `split`, `dataset`, `samples`, `loss`, `accuracy`, `balanced_accuracy`, `f1` (macro), `auroc` (one-vs-rest,
+        macro; left out when a class has no image), `ece`, and `top5` with more than five classes. With several labels
+        an image: `loss`, `accuracy` (over images and labels), `f1`, `auroc`. Ready for `zoo.push_to_hub(metrics=…)`.
 
     Raises:
         DataError: the data cannot be read, or its classes are not the model's.
         MissingExtraError: without the extra `train`.
     """
     show = Progress(progress, 1)
-    images = open_split(data, split, on_bad=on_bad)
+    dataset, images, notes = open_split(data, split, on_bad=on_bad)
+    for note in notes:
+        show.note(note)
     net = ready_model(model)
     columns = match_classes(net, images)
     logits, targets = run_model(
@@ -70,7 +72,11 @@ def evaluate(
         amp=amp, progress=show,
     )  # fmt: skip
     measured = multi_label_metrics(logits, targets) if images.multi_label else classification_metrics(logits, targets)
-    return {"split": split, **flat(measured), **({"classes": images.classes, **nested(measured)} if detail else {})}
+    absent = [images.classes[k] for k in measured.get("auroc_absent", [])]
+    if absent:
+        show.note(f"no auroc: {_some(absent)} has no image (or no other) in this split")
+    details = {"classes": images.classes, **measured} if detail else flat(measured)
+    return {"split": split, "dataset": dataset, **details}
 
 
 def run_model(
@@ -137,16 +143,6 @@ def match_classes(net: torch.nn.Module, images: ImageSet) -> list[int] | None:
     raise DataError(
         f"{model_name(net)} has {what}, {images.name} has {_some(classes)}; these must be among the model's"
     )
-
-
-def flat(metrics: dict[str, Any]) -> dict[str, Any]:
-    """The metrics that are one number (or None)."""
-    return {k: v for k, v in metrics.items() if not isinstance(v, list)}
-
-
-def nested(metrics: dict[str, Any]) -> dict[str, Any]:
-    """The metrics that are lists."""
-    return {k: v for k, v in metrics.items() if isinstance(v, list)}
 
 
 def _some(names: list[str], limit: int = 5) -> str:

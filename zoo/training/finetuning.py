@@ -20,9 +20,9 @@ from zoo.training.data.image_set import ImageSet, Splits
 from zoo.training.data.loader import Pipeline
 from zoo.training.data.source import open_splits
 from zoo.training.data.transform import eval_transform, train_transform
-from zoo.training.evaluation import flat
 from zoo.training.freeze import FreezeSpec
 from zoo.training.loss import resolve_class_weights
+from zoo.training.metrics import flat
 from zoo.training.model_source import describe_data, model_for, model_name, set_image_size
 from zoo.training.optimise import auto_lr
 from zoo.training.options import Options
@@ -39,10 +39,11 @@ class Result:
     Attributes:
         model: with the weights of the best epoch, in evaluation mode, on the CPU or where it was trained.
         metrics: of these weights on the test split if there is one, else on the validation split; `split` and `samples`
-            say which and how many. `epoch` is the best epoch.
+            say which and how many. Ready for `zoo.push_to_hub(metrics=…)`.
         history: one dictionary an epoch, as in history.csv.
         folder: of the run.
         monitor: the metric by which the best epoch was chosen.
+        best_epoch: counted from 1.
         val_metrics, test_metrics: of the best weights, where there is such a split; with `confusion`.
         classes: class names.
     """
@@ -52,6 +53,7 @@ class Result:
     history: list[dict[str, Any]]
     folder: Path
     monitor: str
+    best_epoch: int
     val_metrics: dict[str, Any] | None = None
     test_metrics: dict[str, Any] | None = None
     classes: list[str] = field(default_factory=list)
@@ -292,22 +294,24 @@ def _conclude(loop: Any, show: Progress) -> Result:
         if name != "train"
     }  # fmt: skip
     final = next((name for name in ("test", "val") if name in measured), None)
-    metrics: dict[str, Any] = {"epoch": loop.at.best_epoch}
+    metrics: dict[str, Any] = {}
     if final is not None:
-        metrics = {"split": final, **flat(measured[final]), **metrics}
+        metrics = {"split": final, "dataset": splits.name, **flat(measured[final])}
+        loop.keep(loop.model, final, measured[final], verify=True)
     result = Result(
         model=loop.model.eval(),
         metrics=metrics,
         history=loop.at.history,
         folder=folder,
         monitor=loop.options.monitor,
+        best_epoch=loop.at.best_epoch,
         val_metrics=measured.get("val"),
         test_metrics=measured.get("test"),
         classes=loop.train.classes,
     )
     if accelerator.is_main_process:
         write_history(folder, loop.at.history)
-        write_json(folder / "metrics.json", {**metrics, **measured, "classes": result.classes})
+        write_json(folder / "metrics.json", {"best_epoch": result.best_epoch, "classes": result.classes, **measured})
         try:
             result.plot()
         except MissingExtraError as error:
@@ -315,7 +319,7 @@ def _conclude(loop: Any, show: Progress) -> Result:
         if final is not None:
             value = metrics.get(loop.options.monitor)
             shown = "" if value is None else f"{loop.options.monitor} {value:.4f} on "
-            show.note(f"best epoch {metrics['epoch']}: {shown}{metrics['samples']} {final} images; {folder}")
+            show.note(f"best epoch {result.best_epoch}: {shown}{metrics['samples']} {final} images; {folder}")
     return result
 
 

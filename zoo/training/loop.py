@@ -20,7 +20,7 @@ from zoo.training.data.loader import Batch, Pipeline, batches, epoch_plan
 from zoo.training.forward import check_logits, measure
 from zoo.training.freeze import FreezePlan, train_mode
 from zoo.training.loss import build_loss, build_mixup
-from zoo.training.metrics import higher_is_better
+from zoo.training.metrics import flat, higher_is_better
 from zoo.training.optimise import build_optimiser, build_schedule
 from zoo.training.options import Options
 from zoo.training.progress import Progress, Stopwatch
@@ -228,6 +228,7 @@ class Loop:
         }
         better = False
         for prefix, model in self.candidates().items():
+            metrics: dict[str, Any] | None = None
             score: list[float] = [float(at.epoch + 1)]
             if self.splits.val is not None:
                 metrics = measure(
@@ -238,13 +239,12 @@ class Loop:
                     batch_size=o.batch_size,
                     workers=o.workers,
                 )
-                row |= {f"{prefix}_{k}": v for k, v in metrics.items() if isinstance(v, float) or v is None}
+                row |= {f"{prefix}_{k}": v for k, v in metrics.items() if isinstance(v, float)}
                 score = self.score(metrics)
             if at.best is None or score > at.best:
                 at.best, at.best_epoch, better = score, at.epoch + 1, True
                 row["best"] = prefix
-                if self.accelerator.is_main_process:
-                    save_best(model, self.folder, epoch=at.epoch + 1, source=prefix, metrics=row)
+                self.keep(model, "val", metrics)
         at.history.append(row)
         at.epoch, at.step_in_epoch, at.images, at.loss_sum, at.seconds = at.epoch + 1, 0, 0, 0.0, 0.0
         patience = o.early_stop is not None and at.epoch - at.best_epoch >= o.early_stop
@@ -254,6 +254,15 @@ class Loop:
         self.progress.epoch(row, o.monitor, best=better)
         if patience and at.epoch < o.epochs:
             self.progress.note(f"{o.monitor} has not improved for {o.early_stop} epochs: stopped early")
+
+    def keep(self, model: nn.Module, split: str, metrics: dict[str, Any] | None, *, verify: bool = False) -> None:
+        """Write best/: the model with what it reached and how it was made."""
+        if self.accelerator.is_main_process:
+            facts = None if metrics is None else {"split": split, "dataset": self.splits.name, **flat(metrics)}
+            data = {"name": self.splits.name, "split": "train", "samples": len(self.train)}
+            task = "multi-label" if self.train.multi_label else "single-label"
+            how = {"task": task, "best_epoch": self.at.best_epoch, **self.options.recipe(), **versions()}
+            save_best(model, self.folder, metrics=facts, train_data=data, training=how, verify=verify)
 
     def candidates(self) -> dict[str, nn.Module]:
         """The models to measure: the trained one and, if there is one, its moving average."""

@@ -93,6 +93,11 @@ def multi_label_metrics(logits: Tensor, targets: Tensor) -> dict[str, Any]:
     return result
 
 
+def flat(metrics: dict[str, Any]) -> dict[str, Any]:
+    """The metrics that are one number; those without a value are left out."""
+    return {k: v for k, v in metrics.items() if isinstance(v, (int, float))}
+
+
 def _functional() -> Any:
     try:
         from torchmetrics.functional import classification

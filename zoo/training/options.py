@@ -75,6 +75,11 @@ class Options:
         """The settings as JSON stores them."""
         return json.loads(json.dumps(asdict(self), default=list))
 
+    def recipe(self) -> dict[str, Any]:
+        """The settings that shaped the weights, without those that were off."""
+        left_out = {*_FREE, "monitor"}
+        return {name: value for name, value in self.as_json().items() if value and name not in left_out}
+
     def same_run(self, stored: Mapping[str, Any]) -> list[str]:
         """The names of the settings in which a stored run differs, apart from those that may."""
         mine = self.as_json()

@@ -13,7 +13,6 @@ from __future__ import annotations
 
 import csv
 import io
-import json
 import os
 import shutil
 from pathlib import Path
@@ -33,7 +32,6 @@ _OURS = (
     "curves.png",
     "confusion.png",
     "best",
-    "best.json",
     "checkpoints",
 )
 
@@ -79,19 +77,31 @@ def write_history(folder: Path, history: list[dict[str, Any]]) -> None:
     write_json(folder / "history.json", history)
 
 
-def save_best(model: nn.Module, folder: Path, *, epoch: int, source: str, metrics: dict[str, Any]) -> None:
+def save_best(
+    model: nn.Module,
+    folder: Path,
+    *,
+    metrics: dict[str, Any] | None,
+    train_data: dict[str, Any],
+    training: dict[str, Any],
+    verify: bool = False,
+) -> None:
     """Replace best/ by this model, whole or not at all.
 
     A model that came from a name is written with its config.json; any other as its weights alone.
+
+    Args:
+        metrics, train_data, training: for the config.json, as in `zoo.save_pretrained`.
+        verify: load the result again and compare.
     """
     from zoo.publish import save_pretrained
 
     if describable(model):
-        save_pretrained(model, folder / "best")
+        facts: dict[str, Any] = {"metrics": metrics, "train_data": train_data, "training": training}
+        save_pretrained(model, folder / "best", verify=verify, **facts)
     else:
         with atomic_folder(folder / "best") as temporary:
             save_tensors(temporary / "model.safetensors", model.state_dict())
-    write_json(folder / "best.json", {"epoch": epoch, "source": source, "metrics": metrics})
 
 
 def load_best(model: nn.Module, folder: Path) -> None:
@@ -105,11 +115,6 @@ def describable(model: nn.Module) -> bool:
     """Whether a config.json can rebuild the model: it was made by a registered name."""
     cfg = getattr(model, "pretrained_cfg", None)
     return isinstance(cfg, dict) and bool(getattr(model, "zoo_name", None) or cfg.get("architecture"))
-
-
-def read_json(path: Path) -> Any:
-    """Parsed JSON of a file."""
-    return json.loads(path.read_text())
 
 
 def _safe(name: str) -> str:

@@ -61,8 +61,11 @@ def open_splits(data: Any, *, val: Any = None, seed: int = 0, on_bad: str = "rai
     return splits
 
 
-def open_split(data: Any, split: str = "test", *, on_bad: str = "raise") -> ImageSet:
+def open_split(data: Any, split: str = "test", *, on_bad: str = "raise") -> tuple[str, ImageSet, list[str]]:
     """Open one split of a source, to evaluate on; a source without splits is taken whole.
+
+    Returns:
+        The name of the data set, the split, and notes.
 
     Raises:
         DataError: the source has splits, but not this one.
@@ -70,11 +73,12 @@ def open_split(data: Any, split: str = "test", *, on_bad: str = "raise") -> Imag
     splits = _open(data, on_bad)
     present = splits.present()
     if split in present:
-        return present[split]
+        return splits.name, present[split], splits.notes
     if split not in ("train", "val", "test"):
         raise DataError(f"no split {split!r}; splits of {splits.name}: {', '.join(present)}")
     if list(present) == ["train"] and not _has_named_splits(data):
-        return present["train"]
+        note = f"{splits.name} has no splits: all {len(present['train'])} images are taken, learned from or not"
+        return splits.name, present["train"], [*splits.notes, note]
     raise DataError(f"{splits.name} has no {split} split; splits there: {', '.join(present)}")
 
 
