@@ -2,7 +2,6 @@
 
 import warnings
 from collections.abc import Mapping, Sequence
-from numbers import Real
 from typing import Any
 
 from torch import nn
@@ -111,12 +110,12 @@ def _input_size(model: nn.Module, key: str, value: Any) -> tuple[int, int, int]:
 
 def _statistics(model: nn.Module, key: str, value: Any) -> tuple[float, ...]:
     channels = getattr(model, "in_chans", 3)
-    values = (value,) * channels if isinstance(value, Real) else tuple(value)
+    values = (value,) * channels if isinstance(value, int | float) else tuple(value)
     if len(values) == 1:
         values *= channels
     if len(values) != channels:
         raise ValueError(f"{key} has {len(values)} values, the model takes {channels} channels")
-    if not all(isinstance(v, Real) and -1e6 < v < 1e6 for v in values):
+    if not all(isinstance(v, int | float) and -1e6 < v < 1e6 for v in values):
         raise ValueError(f"{key} must be finite numbers, got {values!r}")
     if key == "std" and min(values) <= 0:
         raise ValueError(f"std must be positive, got {values!r}")
@@ -133,7 +132,7 @@ def _choice(allowed: tuple[str, ...]) -> Any:
 
 
 def _crop_pct(model: nn.Module, key: str, value: Any) -> float:
-    if not isinstance(value, Real) or not 0 < value <= 2:
+    if not isinstance(value, int | float) or not 0 < value <= 2:
         raise ValueError(f"{key} must be a number in (0, 2], got {value!r}")
     return float(value)
 

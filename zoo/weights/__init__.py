@@ -9,8 +9,9 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from zoo.weights.config import ModelConfig, describe, read_config, write_config
+    from zoo.weights.config import ModelConfig, read_config
     from zoo.weights.conversion import ConvertedState, convert, convert_file
+    from zoo.weights.description import describe, write_config
     from zoo.weights.load import LoadReport, load_weights
     from zoo.weights.meta import build_with_weights, load_into_meta
     from zoo.weights.safetensors_file import SafetensorsFile
@@ -26,13 +27,13 @@ _HOMES = {
     "build_with_weights": "meta",
     "convert": "conversion",
     "convert_file": "conversion",
-    "describe": "config",
+    "describe": "description",
     "load_into_meta": "meta",
     "load_weights": "load",
     "open_checkpoint": "source",
     "read_config": "config",
     "save_safetensors": "save",
-    "write_config": "config",
+    "write_config": "description",
 }
 
 __all__ = [

@@ -17,7 +17,8 @@ from zoo.files import atomic_folder
 from zoo.naming import did_you_mean
 from zoo.registry import load_target
 from zoo.weights.adapt import classifier_names, first_conv_names
-from zoo.weights.config import CONFIG_NAME, describe, write_config
+from zoo.weights.config import CONFIG_NAME
+from zoo.weights.description import describe, write_config
 from zoo.weights.save import save_safetensors
 from zoo.weights.source import SAFE_NAME, open_checkpoint
 from zoo.weights.state import unwrap
@@ -109,7 +110,7 @@ def _check_against_model(tensors: Mapping[str, Tensor], report: ConversionReport
     with torch.device("meta"):
         model = create_model(report.name)
         report.num_classes, report.in_chans = _counts(model, tensors)
-        options = {"num_classes": report.num_classes, "in_chans": report.in_chans}
+        options: dict[str, Any] = {"num_classes": report.num_classes, "in_chans": report.in_chans}
         model = create_model(report.name, **{k: v for k, v in options.items() if v is not None})
     shapes = {name: value.shape for name, value in model.state_dict().items()}
     problems = [f"no place for {n}" for n in tensors if n not in shapes]

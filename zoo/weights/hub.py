@@ -41,6 +41,7 @@ class Snapshot:
         weights: the weights file, or the shards.
         repo, revision, commit: what was asked for, and the commit that it stood for.
         sha256: file name -> checked sum, of the weights.
+        files: names of all files that were taken.
     """
 
     folder: Path
@@ -49,6 +50,7 @@ class Snapshot:
     revision: str
     commit: str
     sha256: dict[str, str] = field(default_factory=dict)
+    files: list[str] = field(default_factory=list)
 
     @property
     def origin(self) -> str:
@@ -136,7 +138,7 @@ def pull(
     home = cache / f"models--{repo_id.replace('/', '--')}"
     offline = local_files_only or constants.is_offline_mode()
     known = _cached_commit(home, wanted)
-    if known and (offline or _COMMIT.fullmatch(wanted)) and not everything:
+    if known and (offline or (_COMMIT.fullmatch(wanted) and not everything)):
         try:
             return _from_cache(home, repo_id, wanted, known, allow_pickle)
         except (FileNotFoundError, FileNotInRepoError):
@@ -196,7 +198,10 @@ def _from_cache(home: Path, repo: str, revision: str, commit: str, allow_pickle:
         for file, name in promised.items()
         if re.fullmatch(r"[0-9a-f]{64}", name)
     }
-    return Snapshot(folder, weights, repo, revision, commit, sums)
+    present = [p.relative_to(folder).as_posix() for p in sorted(folder.rglob("*")) if p.is_file()]
+    chosen_files = [CONFIG_NAME, *(file.name for file in weights)]
+    files = [name for name in present if name in chosen_files or not name.endswith(_UNSAFE)]
+    return Snapshot(folder, weights, repo, revision, commit, sums, files)
 
 
 def _choose(names: list[str], repo: str, revision: str, allow_pickle: bool) -> str:
@@ -264,15 +269,18 @@ class _Client:
         weights = _expand(folder, chosen, f"{self.repo}@{self.revision}")
         for file in weights:
             self.fetch(listing, file.name)
+        taken = [CONFIG_NAME] if CONFIG_NAME in names else []
+        taken += [chosen, *(file.name for file in weights if file.name != chosen)]
         if everything:
-            for name in listing.files:
-                if not name.endswith(_UNSAFE):
-                    self.fetch(listing, name)
+            rest = [n for n in listing.files if n not in taken and not n.endswith(_UNSAFE) and not n.startswith(".")]
+            for name in rest:
+                self.fetch(listing, name)
+            taken += rest
         if self.revision != listing.commit:
             with contextlib.suppress(OSError):  # a read-only cache only loses its knowledge for offline use
                 write_text(home / "refs" / self.revision, listing.commit)
         sums = {f.name: s for f in weights if (s := listing.files[f.name][1]) is not None}
-        return Snapshot(folder, weights, self.repo, self.revision, listing.commit, sums)
+        return Snapshot(folder, weights, self.repo, self.revision, listing.commit, sums, taken)
 
     def fetch(self, listing: _Listing, name: str) -> Path:
         """One file of the listed commit, checked."""

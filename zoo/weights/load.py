@@ -235,7 +235,8 @@ def _family_filter(model: nn.Module, tensors: dict[str, Tensor], origin: str) ->
             return dict(function(dict(tensors), model))
     except Exception as error:
         # The filter is written for the family's own old layouts; on anything else the comparison speaks more clearly.
-        warnings.warn(f"{home.__name__}.checkpoint_filter_fn does not understand {origin}: {error!r}", stacklevel=4)
+        name = f"{type(model).__module__}.checkpoint_filter_fn"
+        warnings.warn(f"{name} does not understand {origin}: {error!r}", stacklevel=4)
         return tensors
 
 

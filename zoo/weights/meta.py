@@ -142,6 +142,11 @@ def _holds_meta(value: Any) -> bool:
     return False
 
 
+def _method(module: nn.Module, name: str) -> Callable[[], object] | None:
+    method = getattr(module, name, None)
+    return method if callable(method) else None
+
+
 def _mark(tensor: Tensor) -> Tensor:
     """Fill with a value that no initialisation leaves, so that what was not filled can be told."""
     with torch.no_grad():
@@ -164,13 +169,13 @@ def _still_marked(tensor: Tensor) -> bool:
 def _remake_buffers(model: nn.Module, device: torch.device) -> None:
     """Give computed buffers memory, and let the modules that own them compute them again."""
     for module in model.modules():
-        owns = [key for key, buffer in module._buffers.items() if buffer is not None and buffer.device.type == "meta"]
-        remake = getattr(module, "init_non_persistent_buffers", None)
+        owns = {key: buffer for key, buffer in module._buffers.items() if buffer is not None and buffer.is_meta}
+        remake = _method(module, "init_non_persistent_buffers")
         loose = any(_holds_meta(value) for key, value in module.__dict__.items() if key not in _CONTAINERS)
         if remake is None or not (owns or loose):
             continue
-        for key in owns:
-            module._buffers[key] = _mark(torch.empty_like(module._buffers[key], device=device))
+        for key, buffer in owns.items():
+            module._buffers[key] = _mark(torch.empty_like(buffer, device=device))
         with torch.no_grad(), device:
             remake()
         for key in owns:
@@ -183,15 +188,16 @@ def _reset_missing(module: nn.Module, device: torch.device, path: str = "") -> N
     parameters = list(module.parameters())
     if not any(p.device.type == "meta" for p in parameters):
         return
-    if all(p.device.type == "meta" for p in parameters) and hasattr(module, "reset_parameters"):
+    reset = _method(module, "reset_parameters")
+    if reset and all(p.is_meta for p in parameters):
         module.to_empty(device=device)
         for tensor in (*module.parameters(), *module.buffers()):
             _mark(tensor)
         with device:
             for inner in module.modules():
-                if hasattr(inner, "init_non_persistent_buffers"):
-                    inner.init_non_persistent_buffers()
-            module.reset_parameters()
+                if remake := _method(inner, "init_non_persistent_buffers"):
+                    remake()
+            reset()
         left = [n for n, t in (*module.named_parameters(), *module.named_buffers()) if _still_marked(t)]
         if left:
             raise CannotMaterialiseError(f"{type(module).__name__}.reset_parameters at {path!r} leaves {left[0]!r}")

@@ -39,7 +39,8 @@ DTYPES: dict[str, torch.dtype] = {
 _MAX_HEADER = 100_000_000  # the format's own limit
 # Matrix-vector kernels choose their order of summation by the alignment of the memory, so a product with a mapped
 # matrix may differ in the last bit from one with a copy in torch's own, 64-byte aligned memory. Our writer aligns what
-# it writes; in files of other writers small tensors that are not aligned are copied, which costs nothing.
+# it writes, as far as sizes allow; what cannot be aligned, and small tensors in files of other writers, are copied,
+# which costs next to nothing.
 ALIGNMENT = 64
 _SMALL = 1 << 18
 _AGAIN = "delete it and fetch or write it again"
@@ -173,7 +174,7 @@ class SafetensorsFile:
         return {name: self._tensor(storage, info, copy) for name, info in self.infos.items()}
 
     @staticmethod
-    def _tensor(storage: torch.UntypedStorage, info: TensorInfo, copy: bool) -> torch.Tensor:
+    def _tensor(storage: Any, info: TensorInfo, copy: bool) -> torch.Tensor:
         if info.start == info.stop:
             return torch.empty(info.shape, dtype=info.dtype)
         piece: Any = storage[info.start : info.stop]
@@ -182,4 +183,5 @@ class SafetensorsFile:
             raw = torch.empty(0, dtype=torch.uint8).set_(piece).clone()
             return raw.view(info.dtype).view(info.shape)
         tensor = torch.empty(0, dtype=info.dtype).set_(piece).view(info.shape)
-        return tensor.clone() if copy or (info.start % ALIGNMENT and info.stop - info.start < _SMALL) else tensor
+        size = info.stop - info.start
+        return tensor.clone() if copy or (info.start % ALIGNMENT and (size < _SMALL or size % ALIGNMENT)) else tensor

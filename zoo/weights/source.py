@@ -82,7 +82,8 @@ def open_checkpoint(
     """
     if isinstance(source, Checkpoint):
         return source
-    options = {"allow_pickle": allow_pickle, "check_finite": check_finite, "copy": copy, "use_ema": use_ema}
+    options: dict[str, Any] = {"allow_pickle": allow_pickle, "check_finite": check_finite}
+    options |= {"copy": copy, "use_ema": use_ema}
     if isinstance(source, Mapping):
         if sha256 is not None:
             raise ValueError("sha256= is the sum of a file; a state dict in memory has none")

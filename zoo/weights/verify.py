@@ -14,8 +14,9 @@ import math
 import os
 import time
 from dataclasses import dataclass
+from io import BufferedReader
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any
 
 import torch
 
@@ -172,7 +173,7 @@ def scan(file: SafetensorsFile, *, finite: bool = True, sha256: bool = False) ->
 
 
 def _feed(
-    stream: BinaryIO, count: int, buffer: bytearray, file: SafetensorsFile, hasher: Any, info: TensorInfo | None
+    stream: BufferedReader, count: int, buffer: bytearray, file: SafetensorsFile, hasher: Any, info: TensorInfo | None
 ) -> bool:
     """Take the next `count` bytes through the hasher and the test of finiteness; False when a value is not finite."""
     if hasher is None and info is None:

@@ -1,0 +1,383 @@
+"""Saving and publishing a model, and the proof that what was written is the model."""
+
+from __future__ import annotations
+
+import copy
+import os
+import tempfile
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from zoo.errors import MismatchError
+from zoo.factory import create_model
+from zoo.files import atomic_folder, write_text
+from zoo.weights.card import existing_license, is_untouched, make_card
+from zoo.weights.commit import PushResult, commit_folder, read_card
+from zoo.weights.config import CONFIG_NAME, parse_config, read_config
+from zoo.weights.description import describe, write_config
+from zoo.weights.facts import data_facts, metric_rows
+from zoo.weights.hub import Snapshot, pull, split_repo
+from zoo.weights.save import save_safetensors
+from zoo.weights.source import SAFE_NAME
+
+CARD_NAME = "README.md"
+_OURS = (CONFIG_NAME, SAFE_NAME, CARD_NAME)
+
+
+def save_pretrained(
+    model: nn.Module,
+    folder: str | os.PathLike[str],
+    *,
+    metrics: Any = None,
+    train_data: Any = None,
+    training: Mapping[str, Any] | None = None,
+    license: str | None = None,
+    card: str | None = None,
+    verify: bool = True,
+) -> Path:
+    """Save a model so that `create_model("local-dir:FOLDER")` gives it back, bit for bit.
+
+    Writes `model.safetensors`, `config.json` (which timm reads, too) and, when a licence is known, `README.md`. The
+    folder appears whole or not at all; one that holds an earlier saved model is replaced, and its card's text kept.
+
+    Args:
+        model: made by `zoo.create_model` or `timm.create_model`; compiled and distributed wrappers are seen through.
+        folder: where to; must not hold anything else.
+        metrics: name -> number, with `split`, `samples`, `dataset` if known, or a list of rows with `name` and `value`.
+        train_data: name of the training data, or a mapping with `name`, `licence`, `url`, ...
+        training: facts about the training (JSON values).
+        license: licence of the weights.
+        card: text of the card, instead of the generated one.
+        verify: load the result again and compare tensors and an output bit for bit, before the folder appears.
+
+    Returns:
+        The folder.
+
+    Raises:
+        ConfigError: the model cannot be described (not made by name, or an argument that JSON cannot hold).
+        NonFiniteWeightsError: NaN or infinity in its weights.
+        MismatchError: the saved model is not the model; says where it differs.
+        ValueError: the folder holds other files, or metrics or data are in a wrong form.
+    """
+    target = Path(folder)
+    _refuse_foreign(target)
+    old_card = target / CARD_NAME
+    existing = old_card.read_text("utf-8") if old_card.is_file() else None
+    with atomic_folder(target) as temporary:
+        _write(
+            model,
+            temporary,
+            repo_id=f"local/{target.resolve().name}",
+            load_name=f"local-dir:{target.name}",
+            metrics=metrics,
+            train_data=train_data,
+            training=training,
+            license=license or existing_license(card) or existing_license(existing),
+            card=card,
+            existing=existing,
+            verify=verify,
+        )
+    return target
+
+
+def push_to_hub(
+    model: nn.Module,
+    repo_id: str,
+    *,
+    token: str | bool | None = None,
+    private: bool | None = None,
+    revision: str | None = None,
+    tag: str | None = None,
+    move_tag: bool = False,
+    create_pr: bool = False,
+    commit_message: str | None = None,
+    metrics: Any = None,
+    train_data: Any = None,
+    training: Mapping[str, Any] | None = None,
+    license: str | None = None,
+    card: str | None = None,
+    dry_run: bool = False,
+    overwrite_card: bool = False,
+    verify: bool = True,
+) -> PushResult:
+    """Publish a model on the Hugging Face Hub, as one commit.
+
+    Everything is written to a temporary folder and loaded from there again first; nothing is changed on the Hub unless
+    that succeeds. Then weights, config and card go up together.
+
+    Args:
+        model: as `save_pretrained`.
+        repo_id: `"user/repo"`; made if it does not exist.
+        token: access token. Default: the saved one, or `HF_TOKEN`.
+        private: visibility of a new repository; for one that exists it must agree.
+        revision: branch, made if it does not exist. Default: `main`.
+        tag: set on the commit.
+        move_tag: an existing tag is moved to the commit; otherwise it is an error.
+        create_pr: open a pull request instead of committing to the branch.
+        commit_message: default: `Add NAME`.
+        metrics, train_data, training: as `save_pretrained`; they go into config and card.
+        license: licence of the weights; required unless the repository's card states one.
+        card: text of the card, instead of the generated one.
+        dry_run: do all but change the Hub.
+        overwrite_card: replace the text of a card that exists; by default it is kept and its front matter updated.
+        verify: as `save_pretrained`.
+
+    Returns:
+        A `PushResult` with commit, URL and tag.
+
+    Raises:
+        as `save_pretrained`; ValueError without a licence; HubError and its kinds.
+    """
+    split_repo(repo_id)
+    existing = read_card(repo_id, revision=revision, token=token) if "/" in repo_id else None
+    license = license or existing_license(card) or existing_license(existing)
+    if not license:
+        raise ValueError(
+            f"the licence of the weights must be stated to publish them at {repo_id!r}: license='apache-2.0', say "
+            f"(--license on the command line)"
+        )
+    with tempfile.TemporaryDirectory(prefix="zoo-push-") as scratch:
+        folder = Path(scratch)
+        name = _write(
+            model,
+            folder,
+            repo_id=repo_id,
+            load_name=f"hf-hub:{repo_id}{f'@{tag or revision}' if tag or revision else ''}",
+            metrics=metrics,
+            train_data=train_data,
+            training=training,
+            license=license,
+            card=card,
+            existing=existing,
+            overwrite_card=overwrite_card,
+            verify=verify,
+        )
+        return commit_folder(
+            folder,
+            repo_id,
+            message=commit_message or f"Add {name}",
+            token=token,
+            private=private,
+            revision=revision,
+            tag=tag,
+            move_tag=move_tag,
+            create_pr=create_pr,
+            dry_run=dry_run,
+        )
+
+
+def from_pretrained(source: str | os.PathLike[str], **options: Any) -> nn.Module:
+    """A published model: `create_model` on a folder, `"user/repo[@revision]"`, `"local-dir:..."` or `"hf-hub:..."`."""
+    text = os.fspath(source)
+    if ":" in text and text.partition(":")[0].lower() in ("hf-hub", "hf_hub", "local-dir"):
+        return create_model(text, **options)
+    if Path(text).is_dir() or isinstance(source, os.PathLike):
+        return create_model(f"local-dir:{text}", **options)
+    split_repo(text)
+    return create_model(f"hf-hub:{text}", **options)
+
+
+def push_source(source: str, repo_id: str, **options: Any) -> PushResult:
+    """Publish what the command line names: the folder of a saved model or of a run, or a registered model's weights."""
+    path = Path(source)
+    if not path.is_dir():
+        return push_to_hub(create_model(source, pretrained=True), repo_id, **options)
+    folder = next((f for f in (path, path / "best", path / "model") if (f / CONFIG_NAME).is_file()), None)
+    if folder is None:
+        raise FileNotFoundError(f"{source} holds no {CONFIG_NAME}: give the folder of a saved model or of a run")
+    config = read_config(folder)
+    text = (folder / CARD_NAME).read_text("utf-8") if (folder / CARD_NAME).is_file() else None
+    recorded = dict(config.zoo.get("training") or {})
+    found = {
+        "metrics": config.zoo.get("metrics"),
+        "train_data": recorded.pop("data", None),
+        "training": recorded,
+        "license": existing_license(text),
+        "card": None if is_untouched(text) else text,
+    }
+    options |= {key: value for key, value in found.items() if options.get(key) is None}
+    return push_to_hub(create_model(f"local-dir:{folder}"), repo_id, **options)
+
+
+def pull_to_folder(repo: str, folder: str | os.PathLike[str], **options: Any) -> Snapshot:
+    """Copy a repository's files, checked, into a new folder; code and (unless allowed) pickles stay behind.
+
+    Raises:
+        ValueError: the folder exists and is not empty.
+        HubError, WeightsError: as `zoo.weights.hub.pull`.
+    """
+    import shutil
+
+    target = Path(folder)
+    if target.exists() and (not target.is_dir() or any(target.iterdir())):
+        raise ValueError(f"{target} exists and is not empty: choose a new folder")
+    snapshot = pull(repo, everything=True, **options)
+    with atomic_folder(target) as temporary:
+        for name in snapshot.files:
+            (temporary / name).parent.mkdir(parents=True, exist_ok=True)
+            shutil.copyfile(snapshot.folder / name, temporary / name)
+    return snapshot
+
+
+# ----------------------------------------------------------------------------------------------------------- writing
+
+
+def _refuse_foreign(target: Path) -> None:
+    if not target.exists():
+        return
+    if not target.is_dir():
+        raise ValueError(f"{target} is a file; a model is saved into a folder")
+    if others := sorted(p.name for p in target.iterdir() if p.name not in _OURS):
+        raise ValueError(
+            f"{target} holds other files ({', '.join(others[:5])}), and saving replaces the folder: choose a new one"
+        )
+
+
+def unwrapped(model: nn.Module) -> nn.Module:
+    """The model inside `torch.compile` and (Distributed)DataParallel wrappers."""
+    while True:
+        inner = getattr(model, "_orig_mod", None)
+        if inner is None and isinstance(model, nn.DataParallel | nn.parallel.DistributedDataParallel):
+            inner = model.module
+        if not isinstance(inner, nn.Module):
+            return model
+        model = inner
+
+
+def _write(
+    model: nn.Module,
+    folder: Path,
+    *,
+    repo_id: str,
+    license: str | None,
+    metrics: Any,
+    train_data: Any,
+    training: Mapping[str, Any] | None,
+    card: str | None,
+    existing: str | None,
+    verify: bool,
+    load_name: str,
+    overwrite_card: bool = False,
+) -> str:
+    """Write a model into an empty folder and check the result; returns the architecture's name."""
+    model = unwrapped(model)
+    rows, data = metric_rows(metrics), data_facts(train_data)
+    facts = {**(training or {}), **({"data": data} if data else {})}
+    describe(model, training=facts, metrics=rows, license=license)  # all that can be refused without writing
+    weights = folder / SAFE_NAME
+    digest = save_safetensors(model.state_dict(), weights)
+    files = {SAFE_NAME: {"sha256": digest, "size": weights.stat().st_size}}
+    content = describe(model, files=files, training=facts, metrics=rows, license=license)
+    write_config(content, folder / CONFIG_NAME)
+    if license:
+        text = make_card(
+            parse_config(content, CONFIG_NAME),
+            repo_id=repo_id,
+            license=license,
+            load_name=load_name,
+            metrics=rows,
+            train_data=data or None,
+            training=training,
+            base_model=_base_model(model, repo_id),
+            body=card,
+            existing=existing,
+            overwrite=overwrite_card,
+        )
+        write_text(folder / CARD_NAME, text)
+    if verify:
+        verify_saved(model, folder)
+    return content["architecture"]
+
+
+def _base_model(model: nn.Module, repo_id: str) -> str | None:
+    source = getattr(model, "zoo_source", None)
+    repo = source.get("repo") if isinstance(source, Mapping) else None
+    return repo if repo != repo_id else None
+
+
+# ---------------------------------------------------------------------------------------------------------- verifying
+
+
+def verify_saved(model: nn.Module, folder: str | os.PathLike[str]) -> None:
+    """Load a saved model and compare it with the original: every tensor, and the output for a fixed random input.
+
+    Raises:
+        MismatchError: says which tensor, or by how much the output differs.
+    """
+    again = create_model(f"local-dir:{os.fspath(folder)}")
+    theirs, ours = again.state_dict(), model.state_dict()
+    if theirs.keys() != ours.keys():
+        raise MismatchError(_not_rebuilt(f"it has other tensors: {', '.join(sorted(theirs.keys() ^ ours.keys())[:5])}"))
+    for name, value in ours.items():
+        if not torch.equal(theirs[name], value.detach().to("cpu")):
+            raise MismatchError(_not_rebuilt(f"tensor {name!r} differs"))
+    size = (getattr(model, "pretrained_cfg", None) or {}).get("input_size")
+    first = next(model.parameters(), None)
+    if size is None or first is None:
+        return
+    from zoo.models.data_config import data_config
+
+    again.to(device=first.device)
+    if _is_channels_last(model):
+        again.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    shape = _quietly(data_config, model)["input_size"]
+    image = torch.randn((1, *shape), generator=torch.Generator().manual_seed(0)).to(first)
+    expected, real = _output(model, image), _output(again, image)
+    if not _equal(expected, real):
+        # The original's memory may be laid out differently, which alone can change a last bit: ask a fresh copy.
+        expected = _output(copy.deepcopy(model), image)
+    if not _equal(expected, real):
+        raise MismatchError(_not_rebuilt("its tensors are equal, but its output is not"))
+
+
+def _not_rebuilt(what: str) -> str:
+    return (
+        f"the saved model, loaded again, is not the model: {what}. Something was changed after it was made that its "
+        f"constructor's arguments do not tell (a module replaced, say); make the change part of a registered model"
+    )
+
+
+def _quietly(function: Any, *args: Any) -> Any:
+    import warnings
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", UserWarning)
+        return function(*args)
+
+
+def _is_channels_last(model: nn.Module) -> bool:
+    return any(
+        p.ndim == 4 and p.is_contiguous(memory_format=torch.channels_last) and not p.is_contiguous()
+        for p in model.parameters()
+    )
+
+
+@contextmanager
+def _evaluating(model: nn.Module) -> Iterator[None]:
+    modes = [(module, module.training) for module in model.modules()]
+    model.eval()
+    try:
+        yield
+    finally:
+        for module, mode in modes:
+            module.training = mode
+
+
+def _output(model: nn.Module, image: Tensor) -> Any:
+    with _evaluating(model), torch.no_grad():
+        return model(image)
+
+
+def _equal(a: Any, b: Any) -> bool:
+    if isinstance(a, Tensor):
+        return isinstance(b, Tensor) and torch.equal(a.nan_to_num(), b.nan_to_num())
+    if isinstance(a, list | tuple):
+        return len(a) == len(b) and all(_equal(x, y) for x, y in zip(a, b, strict=True))
+    if isinstance(a, Mapping):
+        return a.keys() == b.keys() and all(_equal(a[k], b[k]) for k in a)
+    return True
