@@ -7,6 +7,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from zoo.layers.neighborhood_attention.reference import gather_attention
+from zoo.layers.neighborhood_attention.tiles import tile_attention
 from zoo.layers.neighborhood_attention.windows import Windows, check_tokens
 
 BACKENDS: tuple[str, ...] = ("auto", "tiles", "reference", "flex", "natten")
@@ -118,4 +119,6 @@ def _attend(
     if backend not in BACKENDS:
         raise ValueError(f"backend must be one of {', '.join(BACKENDS)}, got {backend!r}")
     scale = 1.0 / math.sqrt(q.shape[-1]) if scale is None else scale
+    if backend in ("auto", "tiles"):
+        return tile_attention(q, k, v, windows, bias, scale, dropout_p)
     return gather_attention(q, k, v, *map(list, windows), bias, scale, dropout_p)
