@@ -11,7 +11,7 @@ from typing import Any
 MODEL = "medvit2_kan_nano"
 DATA = "digits"
 #: The recipe of the demo: few epochs at a high rate, for minutes on a CPU. `weights/` has the recipe that is trained out.
-RECIPE: dict[str, Any] = {"epochs": 4, "batch_size": 64, "lr": 2e-3, "warmup_epochs": 1, "seed": 0}
+RECIPE: dict[str, Any] = {"epochs": 4, "batch_size": 32, "lr": 1e-3, "warmup_epochs": 1, "seed": 0}
 
 
 @dataclass
@@ -76,7 +76,7 @@ def run_demo(
         say("3. not published: no token. With HF_TOKEN set, or `hf auth login`, this step publishes to your account")
         return done
     say(f"3. publish to {target}")
-    commit = zoo.push_to_hub(
+    pushed = zoo.push_to_hub(
         result.model,
         target,
         private=True,
@@ -84,7 +84,7 @@ def run_demo(
         metrics=metrics,
         train_data="scikit-learn digits (1,797 grey images of 8×8 pixels)",
     )
-    done.repo = f"{target}@{commit.oid}"
+    done.repo = f"{target}@{pushed.commit}"
     say(f"4. load it back: zoo.create_model('hf-hub:{done.repo}')")
     again = zoo.create_model(f"hf-hub:{done.repo}").eval()
     images = torch.stack([open_data(DATA, split="test", model=again)[i][0] for i in range(64)])
