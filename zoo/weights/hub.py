@@ -191,8 +191,9 @@ def _from_cache(home: Path, repo: str, revision: str, commit: str, allow_pickle:
     for file in weights:
         if not file.is_file():
             raise FileNotFoundError(file)
-    # The cache names the data of a large file by its SHA-256, which is what the Hub once promised.
-    promised = {file: file.resolve().name for file in weights}
+    # The cache links a large file to a blob named by its SHA-256, which is what the Hub once promised. One link only:
+    # that blob can itself be a link into the store of the xet client, where names are other hashes.
+    promised = {file: Path(os.readlink(file)).name if file.is_symlink() else "" for file in weights}
     sums = {
         file.name: _check_large(file, name, f"{file.name} of {repo}@{revision}", fresh=False)
         for file, name in promised.items()
