@@ -45,7 +45,7 @@ def test_a_constant_image_keeps_its_response():
 
 @pytest.mark.parametrize(("shape", "chans"), [((4, 3), (1, 3)), ((4, 5, 3, 3), (1, 3)), ((4, 3, 3, 3), (0, 3))])
 def test_first_conv_refuses_what_is_no_such_weight(shape, chans):
-    with pytest.raises(ValueError, match="channel|convolution"):
+    with pytest.raises(ValueError, match=r"channel|convolution"):
         adapt_input_conv(torch.zeros(shape), *chans)
 
 

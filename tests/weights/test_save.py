@@ -71,7 +71,7 @@ def test_equal_tensors_give_equal_bytes_in_any_order(tmp_path):
 
 
 def test_whole_multiples_of_64_bytes_are_aligned_for_the_mapping(tmp_path):
-    tensors = {"b": torch.randn(3), "w": torch.randn(48, 32), "z": torch.randn(17), "v": torch.randn(64), "n": torch.tensor(1)}
+    tensors = {"b": torch.randn(3), "w": torch.randn(48, 32), "z": torch.randn(17), "v": torch.randn(64)}
     save_safetensors(tensors, tmp_path / "x.safetensors")
     file = SafetensorsFile(tmp_path / "x.safetensors")
     assert file.infos["w"].start % ALIGNMENT == file.infos["v"].start % ALIGNMENT == 0

@@ -152,8 +152,8 @@ def prepare(
     hooked = _has_load_hooks(model)
     if other or (strict and (refused or unexpected) and not hooked):
         raise mismatch(model, origin, refused if strict else [], unexpected if strict else [], other, len(tensors))
-    report.missing = missing
-    report.unexpected = unexpected
+    report.missing = [name for name in missing if name not in refused] if hooked and strict else missing
+    report.unexpected = [] if hooked else unexpected
     report.loaded = [name for name in shapes if name in tensors]
     return (tensors if hooked else {name: tensors[name] for name in report.loaded}), report
 
@@ -176,6 +176,9 @@ def assign_tensors(
     unexpected = list(result.unexpected_keys)
     if strict and (missing or unexpected):
         raise mismatch(model, report.origin, missing, unexpected, {}, len(tensors))
+    report.missing += missing
+    report.unexpected += unexpected
+    report.loaded = [name for name in model.state_dict() if name not in result.missing_keys]
 
 
 def _like(tensor: Tensor, target: Any) -> Tensor:

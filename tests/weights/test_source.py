@@ -1,0 +1,206 @@
+"""Where weights come from: files, folders, dicts; and what is refused."""
+
+import argparse
+import json
+import os
+import pickle
+from pathlib import Path
+
+import pytest
+import torch
+
+from zoo.errors import (
+    ChecksumError,
+    ConfigError,
+    CorruptFileError,
+    NonFiniteWeightsError,
+    PickleRefusedError,
+    WeightsError,
+)
+from zoo.weights import open_checkpoint, save_safetensors
+from zoo.weights.source import choose_weights, open_folder
+
+STATE = {"w": torch.arange(4.0), "b": torch.ones(2)}
+
+
+class Bomb:
+    """Touches a file when it is unpickled."""
+
+    def __init__(self, target):
+        self.target = target
+
+    def __reduce__(self):
+        return (Path.touch, (Path(self.target),))
+
+
+@pytest.fixture
+def folder(tmp_path):
+    folder = tmp_path / "folder"
+    folder.mkdir()
+    return folder
+
+
+def same(tensors, expected=STATE):
+    return tensors.keys() == expected.keys() and all(torch.equal(tensors[k], v) for k, v in expected.items())
+
+
+def test_a_file_a_folder_local_dir_and_a_dict_give_the_same_tensors(folder):
+    path = folder / "model.safetensors"
+    digest = save_safetensors(STATE, path)
+    for source in (path, str(path), folder, f"local-dir:{folder}", f"LOCAL-DIR:{path}", STATE, {"state_dict": STATE}):
+        assert same(open_checkpoint(source).tensors)
+    assert same(open_checkpoint(path, sha256=digest).tensors)
+    assert same(open_checkpoint(path, copy=True).tensors)
+
+
+def test_a_wrong_sum_is_an_error_and_a_dict_has_none(folder):
+    save_safetensors(STATE, folder / "model.safetensors")
+    with pytest.raises(ChecksumError, match="expected SHA-256 00"):
+        open_checkpoint(folder, sha256="00" * 32)
+    with pytest.raises(ValueError, match="state dict in memory has none"):
+        open_checkpoint(STATE, sha256="00" * 32)
+
+
+def test_missing_paths_are_named_with_what_is_near(folder, monkeypatch):
+    save_safetensors(STATE, folder / "best.safetensors")
+    with pytest.raises(FileNotFoundError, match=r"bst\.safetensors.*did you mean 'best\.safetensors'"):
+        open_checkpoint(folder / "bst.safetensors")
+    with pytest.raises(FileNotFoundError, match=r"holds best\.safetensors"):
+        open_checkpoint(folder / "q")
+    with pytest.raises(FileNotFoundError, match="does not exist either"):
+        open_checkpoint(folder / "no" / "thing.safetensors")
+    monkeypatch.chdir(folder)
+    with pytest.raises(FileNotFoundError, match="'hf-hub:user/repo'"):
+        open_checkpoint("user/repo")
+
+
+def test_other_kinds_of_source_are_told(folder):
+    with pytest.raises(TypeError, match="got int"):
+        open_checkpoint(3)
+    (folder / "weights.onnx").write_bytes(b"x")
+    with pytest.raises(WeightsError, match="not a weights file"):
+        open_checkpoint(folder / "weights.onnx")
+
+
+def test_values_that_are_not_finite_are_refused_from_file_and_dict(folder):
+    bad = {"fine": torch.ones(2), "head.weight": torch.tensor([1.0, float("inf")])}
+    save_safetensors(bad, folder / "model.safetensors", check_finite=False)
+    for source in (bad, folder):
+        with pytest.raises(NonFiniteWeightsError, match=r"'head\.weight'"):
+            open_checkpoint(source)
+        assert same(open_checkpoint(source, check_finite=False).tensors, bad)
+
+
+def test_pickles_are_refused_and_not_opened(folder, monkeypatch):
+    touched = folder.parent / "touched"
+    torch.save({"w": Bomb(touched)}, folder / "pytorch_model.bin")
+    for source in (folder, folder / "pytorch_model.bin"):
+        with pytest.raises(PickleRefusedError, match="allow_pickle=True") as caught:
+            open_checkpoint(source)
+        assert "zoo convert" in str(caught.value)
+    for allowed in ({"allow_pickle": True}, {}):
+        monkeypatch.setenv("ZOO_ALLOW_PICKLE", "" if allowed else "1")
+        with pytest.raises(PickleRefusedError, match="weights_only=True"):
+            open_checkpoint(folder, **allowed)
+    assert not touched.exists()
+
+
+def test_a_plain_pickle_of_tensors_is_read_when_asked_for(folder, monkeypatch):
+    torch.save({"state_dict": STATE, "args": argparse.Namespace(lr=0.1)}, folder / "last.pth.tar")
+    assert same(open_checkpoint(folder, allow_pickle=True).tensors)
+    monkeypatch.setenv("ZOO_ALLOW_PICKLE", "1")
+    assert same(open_checkpoint(folder / "last.pth.tar").tensors)
+    monkeypatch.setenv("ZOO_ALLOW_PICKLE", "0")
+    with pytest.raises(PickleRefusedError):
+        open_checkpoint(folder / "last.pth.tar")
+
+
+def test_averaged_weights_of_a_training_checkpoint_win(folder):
+    averaged = {k: v + 1 for k, v in STATE.items()}
+    torch.save({"state_dict": STATE, "state_dict_ema": averaged}, folder / "last.pth")
+    assert same(open_checkpoint(folder, allow_pickle=True).tensors, averaged)
+    assert same(open_checkpoint(folder, allow_pickle=True, use_ema=False).tensors)
+
+
+def test_a_broken_pickle_is_a_corrupt_file(folder):
+    torch.save(STATE, folder / "model.pth")
+    data = (folder / "model.pth").read_bytes()
+    (folder / "model.pth").write_bytes(data[: len(data) // 2])
+    with pytest.raises(CorruptFileError, match=r"model\.pth \([\d,]+ bytes\)"):
+        open_checkpoint(folder, allow_pickle=True)
+
+
+@pytest.mark.parametrize(
+    ("names", "chosen"),
+    [
+        (["pytorch_model.bin", "model.safetensors", "a.safetensors"], "model.safetensors"),
+        (["model.safetensors.index.json", "model-00001-of-00002.safetensors"], "model.safetensors.index.json"),
+        (["open_clip_model.safetensors", "a.safetensors"], "open_clip_model.safetensors"),
+        (["best.safetensors", "pytorch_model.bin", "config.json"], "best.safetensors"),
+    ],
+)
+def test_the_weights_of_a_folder_are_chosen_as_timm_does_but_never_a_pickle(names, chosen):
+    assert choose_weights(sorted(names), "x", allow_pickle=False) == chosen
+
+
+def test_several_files_are_read_with_a_warning_and_none_is_an_error():
+    with pytest.warns(UserWarning, match=r"a\.safetensors is read"):
+        assert choose_weights(["a.safetensors", "b.safetensors"], "x", allow_pickle=False) == "a.safetensors"
+    with pytest.raises(FileNotFoundError, match=r"found notes\.txt"):
+        choose_weights(["notes.txt"], "x", allow_pickle=True)
+    assert choose_weights(["a.pth", "pytorch_model.bin"], "x", allow_pickle=True) == "pytorch_model.bin"
+
+
+def shards(folder, homes, *, files=None):
+    for name in sorted(set(homes.values()) if files is None else files):
+        save_safetensors({k: STATE[k] for k, v in homes.items() if v == name}, folder / name)
+    (folder / "model.safetensors.index.json").write_text(json.dumps({"metadata": {}, "weight_map": homes}))
+
+
+HOMES = {"w": "model-00001-of-00002.safetensors", "b": "model-00002-of-00002.safetensors"}
+
+
+def test_shards_are_joined(folder):
+    shards(folder, HOMES)
+    assert same(open_folder(folder).tensors)
+
+
+def test_shards_that_are_missing_or_elsewhere_or_disagree_are_refused(folder, tmp_path):
+    shards(folder, HOMES, files=[HOMES["w"]])
+    with pytest.raises(CorruptFileError, match=r"lacks model-00002-of-00002\.safetensors"):
+        open_folder(folder)
+    shards(folder, HOMES)
+    save_safetensors({"b": STATE["b"], "more": STATE["b"].clone()}, folder / HOMES["b"])
+    with pytest.raises(CorruptFileError, match="disagree about more"):
+        open_folder(folder)
+    index = folder / "model.safetensors.index.json"
+    for bad in ("../outside.safetensors", "/etc/passwd", "pytorch_model.bin", 3):
+        index.write_text(json.dumps({"weight_map": {"w": bad}}))
+        with pytest.raises(ConfigError, match="not a safetensors file beside it"):
+            open_folder(folder)
+    for bad in ("{", "[]", '{"weight_map": 3}', "{}"):
+        index.write_text(bad)
+        with pytest.raises(ConfigError, match="not an index of shards"):
+            open_folder(folder)
+
+
+def test_the_sum_recorded_in_the_config_is_checked(folder):
+    digest = save_safetensors(STATE, folder / "model.safetensors")
+    config = {"architecture": "x", "pretrained_cfg": {}, "zoo": {"files": {"model.safetensors": {"sha256": digest}}}}
+    (folder / "config.json").write_text(json.dumps(config))
+    checkpoint = open_folder(folder)
+    assert same(checkpoint.tensors)
+    assert checkpoint.config is not None
+    assert checkpoint.config.architecture == "x"
+    with open(folder / "model.safetensors", "r+b") as file:
+        file.seek(-1, os.SEEK_END)
+        file.write(b"\x01")
+    with pytest.raises(ChecksumError, match=r"model\.safetensors"):
+        open_folder(folder)
+
+
+def test_a_bare_pickle_stream_is_no_safetensors_file(folder):
+    (folder / "model.safetensors").write_bytes(pickle.dumps(Bomb(folder / "touched")))
+    with pytest.raises(CorruptFileError):
+        open_checkpoint(folder)
+    assert not (folder / "touched").exists()
