@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import inspect
-from typing import Any
+from typing import Any, cast
 
 from timm.models import build_model_with_cfg
 from torch import nn
@@ -28,7 +28,7 @@ def build_model(entry: Entry, pretrained: bool = False, **kwargs: Any) -> nn.Mod
     target = entry.load()
     if inspect.isclass(target):
         model = build_model_with_cfg(
-            target,
+            cast(type[nn.Module], target),
             entry.name,
             pretrained,
             feature_cfg=dict(getattr(target, "feature_cfg", {})),
