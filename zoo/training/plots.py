@@ -21,7 +21,6 @@ _STYLE: dict[Any, Any] = {
     "grid.color": "#e6e6e6",
     "grid.linewidth": 0.8,
     "axes.edgecolor": "#777777",
-    "legend.frameon": False,
 }
 _NAMED, _NUMBERED = 20, 40
 
@@ -65,8 +64,8 @@ def curves(history: Sequence[dict[str, Any]], monitor: str, *, title: str = "") 
         metric.plot([row["epoch"]], [value], "o", ms=9, mfc="none", mec="#222222", label=f"best, {value:.4f}")
     loss.set_title("loss")
     metric.set_title(monitor.replace("_", " ") if metric.lines else "no validation split")
-    rate.set_title("learning rate at the end of the epoch")
-    rate.ticklabel_format(axis="y", style="sci", scilimits=(-2, 2))
+    rate.set_title("learning rate")
+    rate.ticklabel_format(axis="y", style="sci", scilimits=(-3, 3))
     for axes in (loss, metric, rate):
         axes.set_xlabel("epoch")
         axes.xaxis.get_major_locator().set_params(integer=True)
@@ -74,7 +73,7 @@ def curves(history: Sequence[dict[str, Any]], monitor: str, *, title: str = "") 
             axes.set_xlim(epochs[0] - 1, epochs[0] + 1)
     for axes in (loss, metric):
         if axes.lines:
-            axes.legend()
+            axes.legend(frameon=False)
     if title:
         figure.suptitle(title, fontsize=11, x=0.01, ha="left", weight="bold")
     return figure

@@ -123,7 +123,8 @@ def open_npz(path: Path) -> Splits:
 
 def _load(path: Path) -> dict[str, np.ndarray]:
     try:
-        with np.load(path, allow_pickle=False) as file:
+        # numpy leaves a damaged file open when it is given the path.
+        with path.open("rb") as stream, np.load(stream, allow_pickle=False) as file:
             return {key: file[key] for key in file.files}
     except FileNotFoundError as error:
         raise DataError(f"no such file: {path}") from error

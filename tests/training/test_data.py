@@ -1,0 +1,330 @@
+"""Reading image folders, MedMNIST files, digits, arrays and Datasets; and what is refused."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+import zoo
+from tests.training.helpers import tiny_net
+from zoo.errors import DataError
+from zoo.training import open_data
+from zoo.training.data import ArrayImages, open_split, open_splits
+from zoo.training.data.digits import open_digits
+from zoo.training.data.medmnist import CLASS_NAMES
+from zoo.training.data.split import stratified_split
+
+
+def write_images(folder: Path, count: int, shade: int = 0) -> None:
+    folder.mkdir(parents=True)
+    for i in range(count):
+        pixels = np.full((10, 12, 3), shade, np.uint8)
+        pixels[0, 0] = i
+        Image.fromarray(pixels).save(folder / f"{i}.png")
+
+
+def write_npz(path: Path, **replace: Any) -> Path:
+    random = np.random.RandomState(0)
+    arrays: dict[str, Any] = {}
+    for split, count in (("train", 12), ("val", 6), ("test", 6)):
+        arrays[f"{split}_images"] = random.randint(0, 256, (count, 28, 28, 3), dtype=np.uint8)
+        arrays[f"{split}_labels"] = (np.arange(count) % 3).reshape(-1, 1).astype(np.uint8)
+    arrays.update(replace)
+    np.savez(path, **{k: v for k, v in arrays.items() if v is not None})
+    return path
+
+
+# ------------------------------------------------------------------------------------------------------------ digits
+
+
+def test_digits_are_split_by_class_and_stay_the_same() -> None:
+    splits = open_digits()
+    sizes = {name: len(split) for name, split in splits.present().items()}
+    assert sizes == {"train": 1257, "val": 180, "test": 360}
+    assert splits.fingerprint() == open_digits().fingerprint() == "81582b48193b1149"
+    for split in splits.present().values():
+        assert set(np.unique(split.labels)) == set(range(10))
+        counts = np.bincount(split.labels) / len(split)
+        assert counts.max() - counts.min() < 0.02
+        assert not split.flip
+    everything = [split.content(i) for split in splits.present().values() for i in range(len(split))]
+    assert len(everything) == 1797
+    assert max(splits.present()["train"].image(i).max() for i in range(20)) == 255
+
+
+# ------------------------------------------------------------------------------------------------------------ folder
+
+
+def test_folder_without_splits_is_split_by_class_and_says_so(tmp_path: Path) -> None:
+    write_images(tmp_path / "class10", 10, 10)
+    write_images(tmp_path / "class2", 20, 200)
+    splits = open_splits(tmp_path, seed=3)
+    train, val = splits.present()["train"], splits.present()["val"]
+    assert train.classes == ["class2", "class10"]  # natural order
+    assert np.bincount(train.labels).tolist() == [16, 8]
+    assert np.bincount(val.labels).tolist() == [4, 2]
+    assert len(splits.notes) == 1
+    assert "6 of 30 training images" in splits.notes[0]
+    assert {train.where(i) for i in range(len(train))}.isdisjoint(val.where(i) for i in range(len(val)))
+    assert open_splits(tmp_path, seed=3).fingerprint() == splits.fingerprint()
+    assert np.asarray(train.image(0)).shape == (10, 12, 3)
+    assert train.where(0).endswith("class2/0.png")
+
+
+@pytest.mark.parametrize(("train", "val"), [("train", "val"), ("training", "validation"), ("train", "eval")])
+def test_folder_splits_under_any_of_timms_names(tmp_path: Path, train: str, val: str) -> None:
+    for split, count in ((train, 4), (val, 2), ("test", 3)):
+        write_images(tmp_path / split / "a", count)
+        write_images(tmp_path / split / "b", count, 99 + count)
+    splits = open_splits(tmp_path)
+    assert {k: len(v) for k, v in splits.present().items()} == {"train": 8, "val": 4, "test": 6}
+
+
+def test_same_image_in_two_splits_is_noted(tmp_path: Path) -> None:
+    for split, shade in (("train", 10), ("val", 100), ("test", 200)):
+        write_images(tmp_path / split / "a", 2, shade)
+        write_images(tmp_path / split / "b", 2, shade + 20)
+    source = tmp_path / "train" / "a" / "0.png"
+    (tmp_path / "test" / "a" / "copy.png").write_bytes(source.read_bytes())
+    notes = open_splits(tmp_path).notes
+    assert len(notes) == 1
+    assert re.search(r"1 image\(s\) of test are also in train .*copy\.png", notes[0])
+
+
+def test_unreadable_file_is_named_or_left_out(tmp_path: Path) -> None:
+    write_images(tmp_path / "a", 4)
+    write_images(tmp_path / "b", 4, 50)
+    bad = tmp_path / "a" / "3.png"
+    bad.write_bytes(bad.read_bytes()[:40])
+    splits = open_splits(tmp_path, val=False)
+    with pytest.raises(DataError, match=r"3\.png.*on_bad='skip'"):
+        splits.present()["train"].image(3)
+    skipped = open_splits(tmp_path, val=False, on_bad="skip")
+    assert len(skipped.present()["train"]) == 7
+    assert any("3.png" in note for note in skipped.notes)
+
+
+def test_a_bad_file_met_by_a_worker_is_still_one_line(tmp_path: Path) -> None:
+    from zoo.training.data.loader import Pipeline, batches
+
+    write_images(tmp_path / "a", 4)
+    write_images(tmp_path / "b", 4, 50)
+    (tmp_path / "a" / "2.png").write_bytes(b"not an image")
+    data = open_splits(tmp_path, val=False).present()["train"]
+    pipeline = Pipeline(3, lambda image: torch.zeros(3, 2, 2))
+    with pytest.raises(DataError) as error:
+        list(batches(data, pipeline, [[0, 1], [2, 3]], workers=1))
+    assert "\n" not in str(error.value)
+    assert "2.png" in str(error.value)
+
+
+def test_folders_that_cannot_be_used(tmp_path: Path) -> None:
+    empty = tmp_path / "empty"
+    empty.mkdir()
+    with pytest.raises(DataError, match=r"no class folders.*There: nothing"):
+        open_splits(empty)
+    (empty / "notes.txt").write_text("x")
+    with pytest.raises(DataError, match=r"There: notes\.txt"):
+        open_splits(empty)
+    hollow = tmp_path / "hollow"
+    write_images(hollow / "a", 2)
+    (hollow / "b").mkdir()
+    (hollow / "b" / "x.doc").write_text("x")
+    with pytest.raises(DataError, match=r"hollow/b holds no images .*there: x\.doc"):
+        open_splits(hollow)
+    other = tmp_path / "other"
+    write_images(other / "train" / "a", 2)
+    write_images(other / "train" / "b", 2)
+    write_images(other / "val" / "a", 2)
+    write_images(other / "val" / "c", 2)
+    with pytest.raises(DataError, match="val and train have different classes; only in val: 'c'; only in train: 'b'"):
+        open_splits(other)
+    with pytest.raises(DataError, match=r"no data at .*othr.*did you mean 'other'"):
+        open_splits(str(tmp_path / "othr"))
+    with pytest.raises(DataError, match="did you mean 'digits'"):
+        open_splits("digit")
+    file = tmp_path / "data.csv"
+    file.write_text("a,b")
+    with pytest.raises(DataError, match=r"expected a folder or an \.npz file"):
+        open_splits(file)
+
+
+# --------------------------------------------------------------------------------------------------------------- npz
+
+
+def test_npz_splits_and_class_names(tmp_path: Path) -> None:
+    splits = open_splits(write_npz(tmp_path / "unknown.npz"))
+    assert {k: len(v) for k, v in splits.present().items()} == {"train": 12, "val": 6, "test": 6}
+    assert splits.present()["train"].classes == ["0", "1", "2"]
+    named = open_splits(write_npz(tmp_path / "bloodmnist_64.npz"))
+    assert named.present()["test"].classes == CLASS_NAMES["bloodmnist"]
+    assert named.name == "bloodmnist_64"
+
+
+def test_class_names_have_the_published_numbers() -> None:
+    counts = {"path": 9, "chest": 14, "derma": 7, "oct": 4, "pneumonia": 2, "retina": 5, "breast": 2, "blood": 8}
+    counts |= {"tissue": 8, "organa": 11, "organc": 11, "organs": 11}
+    assert {f"{k}mnist": v for k, v in counts.items()} == {k: len(v) for k, v in CLASS_NAMES.items()}
+
+
+def test_npz_with_several_labels_an_image(tmp_path: Path) -> None:
+    random = np.random.RandomState(1)
+    several = {f"{s}_labels": random.randint(0, 2, (n, 14)) for s, n in (("train", 12), ("val", 6), ("test", 6))}
+    splits = open_splits(write_npz(tmp_path / "chestmnist.npz", **several))
+    assert splits.present()["train"].multi_label
+    assert splits.present()["train"].labels.dtype == np.float32
+    assert splits.present()["train"].classes[0] == "atelectasis"
+
+
+@pytest.mark.parametrize(
+    ("replace", "message"),
+    [
+        ({"train_images": np.zeros((12, 28, 28, 28), np.uint8)}, "volumes are not supported"),
+        ({"train_images": np.zeros((12, 28, 28), np.float32)}, "has type float32; expected uint8"),
+        ({"train_images": np.zeros((11, 28, 28), np.uint8)}, "11 images but 12 labels"),
+        ({"train_images": np.zeros((12, 784), np.uint8)}, "expected \\(N, H, W\\)"),
+        ({"train_labels": None}, "lacks train_labels; it holds: test_images"),
+        ({"train_images": None, "val_images": None, "test_images": None}, "lacks arrays named train_images"),
+        ({"train_labels": np.zeros((12, 1), np.float32)}, "has type float32"),
+        ({"train_labels": np.array([{}] * 12)}, "pickled arrays are refused"),
+        ({"val_labels": np.full((6, 1), 9)}, "image 0 of val of set.npz has label 9; with 3 classes"),
+        ({"train_labels": np.full((12, 2), 3)}, "labels must be 0 or 1"),
+    ],
+)
+def test_npz_that_cannot_be_used(tmp_path: Path, replace: dict[str, Any], message: str) -> None:
+    with pytest.raises(DataError, match=message):
+        open_splits(write_npz(tmp_path / "set.npz", **replace))
+
+
+def test_damaged_npz(tmp_path: Path) -> None:
+    path = write_npz(tmp_path / "set.npz")
+    path.write_bytes(path.read_bytes()[:500])
+    with pytest.raises(DataError, match=r"cannot read .*set\.npz"):
+        open_splits(path)
+
+
+# ------------------------------------------------------------------------------------------------- arrays and Datasets
+
+
+class Pairs(torch.utils.data.Dataset):
+    def __init__(self, count: int = 20, **extra: Any):
+        self.images = torch.rand(count, 1, 8, 8)
+        self.answers = [i % 4 for i in range(count)]
+        self.fetched = 0
+        self.__dict__.update(extra)
+
+    def __len__(self) -> int:
+        return len(self.answers)
+
+    def __getitem__(self, index: int) -> Any:
+        self.fetched += 1
+        return self.images[index], self.answers[index]
+
+
+def test_torch_dataset_labels_are_found() -> None:
+    plain = Pairs()
+    splits = open_splits(plain, val=0.25)
+    assert plain.fetched == 20
+    assert len(splits.present()["val"]) == 5
+    assert splits.present()["train"].classes == ["0", "1", "2", "3"]
+    known = Pairs(targets=[i % 4 for i in range(20)], classes=["a", "b", "c", "d"])
+    assert open_splits(known).present()["train"].classes == ["a", "b", "c", "d"]
+    assert known.fetched == 0
+
+
+def test_dataset_of_dictionaries() -> None:
+    rows = [{"image": Image.new("L", (8, 8), i), "label": i % 2} for i in range(6)]
+    train = open_splits(rows, val=False).present()["train"]
+    assert train.labels.tolist() == [0, 1, 0, 1, 0, 1]
+    assert train.image(3).getpixel((0, 0)) == 3
+
+
+def test_dictionary_of_splits_and_arrays() -> None:
+    images, labels = np.zeros((9, 8, 8), np.uint8), np.arange(9) % 3
+    images[:, 0, 0] = np.arange(9)
+    splits = open_splits({"train": (images, labels), "val": (images[:1], labels[:1])})
+    assert splits.present()["val"].classes == ["0", "1", "2"]
+    assert any("1 image(s) of val are also in train" in n for n in splits.notes)
+    channels_first = torch.zeros(9, 3, 8, 8, dtype=torch.uint8)
+    assert open_splits((channels_first, torch.arange(9) % 3), val=False).present()["train"].image(0).shape == (8, 8, 3)
+
+
+@pytest.mark.parametrize(
+    ("data", "message"),
+    [
+        (3, "cannot read data from a int"),
+        (Pairs(0), "holds no images"),
+        (Pairs(answers=[-1] + [0] * 19), "image 0 of Pairs has label -1"),
+        (Pairs(answers=[0.5] * 20), "one whole number an image"),
+        ([(1, 2, 3)], "expected a pair"),
+        ([{"picture": 1}], "expected keys"),
+        ({"training": "digits"}, "keys train, val and test"),
+        ({"test": "digits"}, "no training split"),
+        ((np.zeros((0, 8, 8)), np.zeros(0, int)), "hold no images"),
+    ],
+)
+def test_data_that_cannot_be_used(data: Any, message: str) -> None:
+    with pytest.raises(DataError, match=message):
+        open_splits(data)
+
+
+@pytest.mark.parametrize("fraction", [0.0, 1.0, -0.5])
+def test_share_held_out_must_be_a_share(fraction: float) -> None:
+    with pytest.raises(DataError, match="between 0 and 1"):
+        open_splits("digits", val=fraction)
+
+
+def test_evaluating_a_split_that_is_not_there(tmp_path: Path) -> None:
+    write_images(tmp_path / "train" / "a", 2)
+    write_images(tmp_path / "train" / "b", 2)
+    with pytest.raises(DataError, match="no test split; splits there: train"):
+        open_split(tmp_path, "test")
+    with pytest.raises(DataError, match="no split 'tset'"):
+        open_split("digits", "tset")
+    name, whole, notes = open_split(tmp_path / "train", "test")
+    assert (name, len(whole)) == ("train", 4)
+    assert "has no splits: all 4 images" in notes[0]
+
+
+# ------------------------------------------------------------------------------------------------------------- others
+
+
+def test_stratified_split_keeps_shares_and_lone_images() -> None:
+    labels = np.repeat([0, 1, 2, 3], [50, 30, 19, 1])
+    kept, out = stratified_split(labels, 20, seed=1)
+    assert sorted([*kept, *out]) == list(range(100))
+    assert np.bincount(labels[out], minlength=4).tolist() == [10, 6, 4, 0]
+    again = stratified_split(labels, 20, seed=1)
+    assert np.array_equal(again[1], out)
+    assert not np.array_equal(stratified_split(labels, 20, seed=2)[1], out)
+
+
+def test_open_data_gives_what_evaluation_feeds() -> None:
+    model = tiny_net()
+    ready = open_data("digits", "test", model=model)
+    image, label = ready[5]
+    raw = open_digits().test
+    assert raw is not None
+    expected = (torch.from_numpy(raw.image(5)).float() / 255 - 0.5) / 0.5
+    assert torch.allclose(image[0], expected, atol=1e-6)
+    assert label == raw.labels[5]
+    assert len(ready) == 360
+    with pytest.raises(IndexError):
+        ready[360]
+
+
+def test_class_names_must_fit_the_labels() -> None:
+    with pytest.raises(DataError, match="2 labels an image but 3 class names"):
+        ArrayImages(np.zeros((4, 8, 8), np.uint8), np.zeros((4, 2)), ["a", "b", "c"], name="x")
+
+
+def test_finetune_reports_data_errors(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match="no data at"):
+        zoo.finetune(tiny_net(), str(tmp_path / "nothing"), out=tmp_path / "run")
+    assert not (tmp_path / "run").exists()

@@ -1,0 +1,181 @@
+"""`zoo.evaluate` and `zoo.predict` give what the model gives by hand."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+import zoo
+from tests.training.helpers import QUICK, few_digits, tiny_net
+from zoo.errors import DataError, TrainingError, WeightsError
+from zoo.training.data import ArrayImages, ImageSet
+from zoo.training.metrics import classification_metrics
+
+
+def prepared(images: np.ndarray) -> torch.Tensor:
+    return (torch.from_numpy(images).float()[:, None] / 255 - 0.5) / 0.5
+
+
+def stacked(data: ImageSet) -> np.ndarray:
+    return np.stack([data.image(i) for i in range(len(data))])
+
+
+def test_evaluate_equals_a_loop_by_hand() -> None:
+    model, test = tiny_net(), few_digits().present()["test"]
+    model.train()
+    ours = zoo.evaluate(model, few_digits(), batch_size=7, detail=True)
+    assert model.training
+    assert all(m.training for m in model.modules())
+    with torch.no_grad():
+        logits = model.eval()(prepared(stacked(test)))
+    expected = classification_metrics(logits, torch.from_numpy(test.labels))
+    assert ours.pop("classes") == test.classes
+    assert (ours.pop("split"), ours.pop("dataset")) == ("test", "few")
+    assert ours.pop("confusion") == expected.pop("confusion")
+    assert ours == {k: pytest.approx(v, abs=1e-6) for k, v in expected.items()}
+
+
+@pytest.mark.parametrize("split", ["train", "val", "test"])
+def test_each_split_can_be_measured(split: str) -> None:
+    metrics = zoo.evaluate(tiny_net(), few_digits(), split)
+    assert metrics["samples"] == len(few_digits().present()[split])
+
+
+def test_classes_are_matched_by_name() -> None:
+    model = tiny_net(num_classes=3)
+    zoo.set_data_config(model, label_names=["cat", "dog", "owl"])
+    images, labels = stacked(few_digits().present()["test"]), np.arange(40) % 3
+    plain = zoo.evaluate(model, ArrayImages(images, labels, ["cat", "dog", "owl"], name="x"), detail=True)
+    turned = ArrayImages(images, (labels + 1) % 3, ["owl", "cat", "dog"], name="x")
+    assert zoo.evaluate(model, turned)["accuracy"] == plain["accuracy"]
+    some = ArrayImages(images[:20], np.arange(20) % 2, ["owl", "dog"], name="x")
+    with torch.no_grad():
+        logits = model.eval()(prepared(images[:20]))[:, [2, 1]]
+    assert zoo.evaluate(model, some)["loss"] == pytest.approx(
+        torch.nn.functional.cross_entropy(logits, torch.arange(20) % 2).item(), rel=1e-5
+    )
+    with pytest.raises(DataError, match="has the classes 'cat', 'dog', 'owl', x has 'cat', 'cow'; these must be among"):
+        zoo.evaluate(model, ArrayImages(images[:4], np.arange(4) % 2, ["cat", "cow"], name="x"))
+    with pytest.raises(DataError, match="has 10 classes, x has 'cat', 'cow'"):
+        zoo.evaluate(tiny_net(), ArrayImages(images[:4], np.arange(4) % 2, ["cat", "cow"], name="x"))
+
+
+def test_a_name_without_weights_is_not_measured() -> None:
+    with pytest.raises(WeightsError, match="no pretrained weights"):
+        zoo.evaluate("test_vit3.nothing" if False else "medvit2_kan_base", few_digits())
+
+
+def test_a_run_without_a_best_model(tmp_path: Path) -> None:
+    (tmp_path / "args.json").write_text("{}")
+    with pytest.raises(TrainingError, match="is a run that has no best model yet"):
+        zoo.predict(tmp_path, np.zeros((8, 8), np.uint8))
+
+
+# --------------------------------------------------------------------------------------------------------- predicting
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    for i, image in enumerate(stacked(few_digits().present()["test"])[:5]):
+        target = tmp_path / "images" / ("even" if i % 2 == 0 else "odd")
+        target.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(image).save(target / f"{i}.png")
+    return tmp_path / "images"
+
+
+def test_predict_equals_softmax_by_hand() -> None:
+    model, images = tiny_net(), stacked(few_digits().present()["test"])[:6]
+    zoo.set_data_config(model, label_names=[f"digit {k}" for k in range(10)])
+    with torch.no_grad():
+        expected = model.eval()(prepared(images)).softmax(1)
+    for answer, row in zip(zoo.predict(model, list(images), top=3, batch_size=4), expected, strict=True):
+        values, indices = row.topk(3)
+        assert [t["index"] for t in answer["top"]] == indices.tolist()
+        assert [t["label"] for t in answer["top"]] == [f"digit {k}" for k in indices.tolist()]
+        assert [t["probability"] for t in answer["top"]] == pytest.approx(values.tolist(), abs=1e-6)
+        assert answer["label"] == answer["top"][0]["label"]
+        assert answer["probability"] == answer["top"][0]["probability"]
+    assert sum(t["probability"] for t in zoo.predict(model, images[0], top=99)[0]["top"]) == pytest.approx(1, abs=1e-6)
+
+
+def test_every_form_of_image_gives_the_same(folder: Path) -> None:
+    model, images = tiny_net(), stacked(few_digits().present()["test"])[:5]
+    path = folder / "even" / "2.png"
+    forms: list[Any] = [
+        path,
+        str(path),
+        str(folder / "even" / "2*"),
+        Image.open(path),
+        images[2],
+        images[2][:, :, None],
+        images[2:3, :, :, None],
+        torch.from_numpy(images[2])[None],
+        torch.from_numpy(images[2])[None, None],
+        images[2].astype(np.float32) / 255,
+    ]
+    expected = zoo.predict(model, images[2])[0]["top"]
+    for form in forms:
+        top = zoo.predict(model, form)[0]["top"]
+        assert [t["label"] for t in top] == [t["label"] for t in expected]
+        assert [t["probability"] for t in top] == pytest.approx([t["probability"] for t in expected], abs=1e-6)
+    forms[3].close()
+
+
+def test_folders_are_searched_and_named(folder: Path) -> None:
+    answers = zoo.predict(tiny_net(), folder, top=1)
+    expected = ["even/0.png", "even/2.png", "even/4.png", "odd/1.png", "odd/3.png"]
+    assert [Path(a["image"]).relative_to(folder).as_posix() for a in answers] == expected
+    mixed = zoo.predict(tiny_net(), [folder / "odd", np.zeros((8, 8), np.uint8)])
+    assert [a["image"] for a in mixed] == [str(folder / "odd" / "1.png"), str(folder / "odd" / "3.png"), "2"]
+
+
+def test_a_run_folder_predicts(tmp_path: Path) -> None:
+    result = zoo.finetune("test_resnet", few_digits(), out=tmp_path, img_size=32, **{**QUICK, "epochs": 1})
+    image = stacked(few_digits().present()["test"])[0]
+    assert zoo.predict(tmp_path, image) == zoo.predict(result.model, image)
+
+
+def test_imagenet_classes_have_names() -> None:
+    from zoo.training.prediction import label_names
+
+    with torch.device("meta"):
+        model = zoo.create_model("resnet18")
+    names = label_names(model, 1000)
+    assert names[1] == "goldfish"
+    assert label_names(tiny_net(num_classes=4), 4) == ["0", "1", "2", "3"]
+
+
+@pytest.mark.parametrize(
+    ("images", "message"),
+    [
+        ("nothing.png", "no such image: 'nothing.png'"),
+        ("*.nothing", r"no file matches '\*\.nothing'"),
+        ([], "no images were given"),
+        (7, "cannot read images from a int"),
+        (np.zeros((2, 2, 2, 2, 2)), "shape"),
+        (np.full((8, 8), 3.0), "expected 0 to 1"),
+    ],
+)
+def test_images_that_cannot_be_used(images: Any, message: str) -> None:
+    with pytest.raises(DataError, match=message):
+        zoo.predict(tiny_net(), images)
+
+
+def test_bad_files_and_numbers(folder: Path) -> None:
+    bad = folder / "even" / "0.png"
+    bad.write_bytes(b"nonsense")
+    with pytest.raises(DataError, match=r"cannot read the image .*0\.png"):
+        zoo.predict(tiny_net(), bad)
+    with pytest.raises(DataError, match=r"no such image.*did you mean '4\.png'"):
+        zoo.predict(tiny_net(), str(folder / "even" / "44.png"))
+    with pytest.raises(ValueError, match="top must be a whole number from 1, got 0"):
+        zoo.predict(tiny_net(), folder, top=0)
+    empty = folder / "empty"
+    empty.mkdir()
+    with pytest.raises(DataError, match="no images"):
+        zoo.predict(tiny_net(), empty)

@@ -1,0 +1,175 @@
+"""A run that was cut off, at any update and by any means, ends in the very same weights."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from safetensors.torch import load_file
+
+import zoo
+from tests.training.helpers import QUICK, few_digits, tiny_net
+from zoo.errors import TrainingError
+from zoo.training.data import ImageSet, Splits
+
+OPTIONS: dict[str, Any] = {**QUICK, "epochs": 3, "ema": 0.9, "mixup": 0.2, "accum": 2, "save_every": 1}
+
+# Runs in a process of its own: kills itself with the given signal when it fetches its n-th image.
+SCRIPT = """
+import json, os, signal, sys
+from tests.training.helpers import tiny_net
+from tests.training.test_resume import Killing, few_digits
+import zoo
+
+out, at, number, options = sys.argv[1], int(sys.argv[2]), int(sys.argv[3]), json.loads(sys.argv[4])
+splits = few_digits()
+splits.train = Killing(splits.train, at, number)
+zoo.finetune(tiny_net(), splits, out=out, **options)
+"""
+
+
+class Killing(ImageSet):
+    """Sends its own process a signal when its n-th image is fetched."""
+
+    def __init__(self, parent: ImageSet, at: int, number: int):
+        self.parent, self.at, self.number, self.fetched = parent, at, number, 0
+        super().__init__(parent.labels, parent.classes, name=parent.name, flip=parent.flip)
+
+    def image(self, index: int) -> Any:
+        self.fetched += 1
+        if self.fetched == self.at:
+            os.kill(os.getpid(), self.number)
+        return self.parent.image(index)
+
+
+def weights(folder: Path) -> dict[str, torch.Tensor]:
+    newest = max((folder / "checkpoints").iterdir())
+    tensors = {
+        f"{f}.{k}": v for f in ("model", "ema", "optim") for k, v in load_file(newest / f"{f}.safetensors").items()
+    }
+    return {"step": torch.tensor(int(newest.name.split("-")[1])), **tensors}
+
+
+def assert_equal(one: dict[str, torch.Tensor], two: dict[str, torch.Tensor]) -> None:
+    assert one.keys() == two.keys()
+    for name in one:
+        assert torch.equal(one[name], two[name]), name
+
+
+def run_and_die(folder: Path, at: int, number: signal.Signals, **options: Any) -> subprocess.CompletedProcess[str]:
+    root = Path(__file__).parents[2]
+    command = [sys.executable, "-c", SCRIPT, str(folder), str(at), str(int(number)), json.dumps(options)]
+    environment = {**os.environ, "PYTHONPATH": str(root), "OMP_NUM_THREADS": "1"}
+    return subprocess.run(command, capture_output=True, text=True, env=environment, timeout=300)
+
+
+@pytest.fixture(scope="module")
+def uninterrupted(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("whole")
+    zoo.finetune(tiny_net(), few_digits(), out=folder, **OPTIONS)
+    return folder
+
+
+def without_times(history: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    return [{k: v for k, v in row.items() if k not in ("seconds", "images_per_second")} for row in history]
+
+
+def test_killed_in_the_middle_of_an_epoch(tmp_path: Path, uninterrupted: Path) -> None:
+    died = run_and_die(tmp_path, at=150, number=signal.SIGKILL, **OPTIONS)
+    assert died.returncode == -signal.SIGKILL, died.stderr
+    assert [p.name for p in sorted((tmp_path / "checkpoints").iterdir())][-1] == "step-00000004"  # of 9, 3 an epoch
+    result = zoo.finetune(tiny_net(seed=9), few_digits(), out=tmp_path, **OPTIONS)
+    assert_equal(weights(tmp_path), weights(uninterrupted))
+    expected = json.loads((uninterrupted / "history.json").read_text())
+    assert without_times(result.history) == without_times(expected)
+    best = load_file(tmp_path / "best" / "model.safetensors")
+    assert_equal(best, load_file(uninterrupted / "best" / "model.safetensors"))
+    assert_equal(best, dict(result.model.state_dict()))
+
+
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGTERM, 143), (signal.SIGINT, 130)])
+def test_asked_to_stop_it_saves_at_the_next_update(
+    tmp_path: Path, uninterrupted: Path, number: signal.Signals, code: int
+) -> None:
+    options = {**OPTIONS, "save_every": None}  # nothing but the signal writes in mid-epoch
+    died = run_and_die(tmp_path, at=100, number=number, **options)
+    # An uncaught KeyboardInterrupt ends a Python process by the signal itself, which a shell reports as 130.
+    assert died.returncode in (code, -number), died.stderr
+    assert [p.name for p in (tmp_path / "checkpoints").iterdir() if p.name != "step-00000003"] == ["step-00000004"]
+    state = json.loads((tmp_path / "checkpoints" / "step-00000004" / "state.json").read_text())
+    assert (state["position"]["epoch"], state["position"]["step_in_epoch"]) == (1, 1)
+    zoo.finetune(tiny_net(), few_digits(), out=tmp_path, **options)
+    assert_equal(weights(tmp_path), weights(uninterrupted))
+
+
+def test_signal_handlers_are_given_back(tmp_path: Path) -> None:
+    before = signal.getsignal(signal.SIGTERM), signal.getsignal(signal.SIGINT)
+    zoo.finetune(tiny_net(), few_digits(), out=tmp_path, **{**QUICK, "epochs": 1})
+    assert (signal.getsignal(signal.SIGTERM), signal.getsignal(signal.SIGINT)) == before
+
+
+def test_workers_do_not_change_the_result(tmp_path: Path, uninterrupted: Path) -> None:
+    zoo.finetune(tiny_net(), few_digits(), out=tmp_path, workers=2, **OPTIONS)
+    assert_equal(weights(tmp_path), weights(uninterrupted))
+
+
+def test_a_finished_run_is_given_again(tmp_path: Path) -> None:
+    first = zoo.finetune(tiny_net(), few_digits(), out=tmp_path, **QUICK)
+    written = (tmp_path / "checkpoints").stat().st_mtime_ns
+    again = zoo.finetune(tiny_net(seed=5), few_digits(), out=tmp_path, **QUICK)
+    assert again.history == first.history
+    assert again.metrics == first.metrics
+    assert (tmp_path / "checkpoints").stat().st_mtime_ns == written
+    assert_equal(dict(again.model.state_dict()), dict(first.model.state_dict()))
+
+
+def test_other_settings_or_data_are_not_mixed_in(tmp_path: Path) -> None:
+    zoo.finetune(tiny_net(), few_digits(), out=tmp_path, **QUICK)
+    with pytest.raises(TrainingError, match=r"other settings \(lr was 0\.005, is 0\.01\).*resume=False"):
+        zoo.finetune(tiny_net(), few_digits(), out=tmp_path, **{**QUICK, "lr": 0.01})
+    with pytest.raises(TrainingError, match="the data has changed"):
+        zoo.finetune(tiny_net(), few_digits(train=90), out=tmp_path, **QUICK)
+    with pytest.raises(TrainingError, match="belongs to another model"):
+        zoo.finetune(
+            torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(64, 10)), few_digits(), out=tmp_path, **QUICK
+        )
+    with pytest.raises(FileNotFoundError, match="no checkpoint to resume"):
+        zoo.finetune(tiny_net(), few_digits(), out=tmp_path / "other", resume=True, **QUICK)
+
+
+def test_starting_anew_removes_the_old_run_and_nothing_else(tmp_path: Path) -> None:
+    zoo.finetune(tiny_net(), few_digits(), out=tmp_path, **QUICK)
+    (tmp_path / "my notes.txt").write_text("keep me")
+    result = zoo.finetune(tiny_net(), few_digits(), out=tmp_path, resume=False, **{**QUICK, "lr": 0.01, "epochs": 1})
+    assert len(result.history) == 1
+    assert (tmp_path / "my notes.txt").read_text() == "keep me"
+    assert len(list((tmp_path / "checkpoints").iterdir())) == 1
+
+
+def test_default_folders_are_numbered_and_resumed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    first = zoo.finetune(tiny_net(), few_digits(), **QUICK)
+    assert first.folder == Path("runs/tinynet-few")
+    second = zoo.finetune(tiny_net(), few_digits(), **{**QUICK, "lr": 0.01})
+    assert second.folder == Path("runs/tinynet-few-2")
+    # An unfinished run with the same settings is taken up.
+    newest = max((second.folder / "checkpoints").iterdir())
+    state = json.loads((newest / "state.json").read_text())
+    state["position"]["finished"] = False
+    (newest / "state.json").write_text(json.dumps(state))
+    assert zoo.finetune(tiny_net(), few_digits(), **{**QUICK, "lr": 0.01}).folder == second.folder
+    third = zoo.finetune(tiny_net(), few_digits(), **QUICK)
+    assert third.folder == Path("runs/tinynet-few-3")
+
+
+def test_fingerprint_sees_labels() -> None:
+    splits = few_digits()
+    other = Splits("few", splits.train, splits.val, splits.train)
+    assert splits.fingerprint() != other.fingerprint()
