@@ -267,8 +267,9 @@ class MedViT2(nn.Module):
         x = self.global_pool(x)
         return x if pre_logits else self.proj_head(x)
 
-    def forward(self, x: Float[Tensor, "batch chans height width"]) -> Float[Tensor, "batch *out"]:
-        # type: (Tensor) -> Tensor
+    def forward(self, x: Tensor) -> Tensor:
+        """Logits (B, num_classes); the pooled features, or the map, of a model without classifier."""
+        # Plain annotations: torch.fx writes those of the root into the code that it generates.
         return self.forward_head(self.forward_features(x))
 
     def forward_intermediates(

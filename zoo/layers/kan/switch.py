@@ -211,7 +211,8 @@ class _SwitchLinear(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, *grads: Tensor) -> tuple[Any, ...]:
         (grad_out,) = grads
-        rows, weight, norm_weight, norm_bias, centres = ctx.saved_tensors
+        saved = ctx.saved_tensors  # read once: checkpointing hands each tensor out a single time
+        rows, weight, norm_weight, norm_bias, centres = saved
         needed = ctx.needs_input_grad
         if torch.is_grad_enabled():  # the gradient is to be differentiated again
             inputs = [t for t, n in zip((rows, weight, norm_weight, norm_bias), needed, strict=False) if n]
@@ -219,7 +220,7 @@ class _SwitchLinear(torch.autograd.Function):
             found = iter(torch.autograd.grad(out, inputs, grad_out, create_graph=True))
             return (*(next(found) if n else None for n in needed[:4]), None, None)
         with _no_autocast(rows):
-            return (*_backward_tiles(grad_out, ctx.saved_tensors, ctx.inv_width, needed), None, None)
+            return (*_backward_tiles(grad_out, saved, ctx.inv_width, needed), None, None)
 
 
 def _backward_tiles(

@@ -1,0 +1,1 @@
+"""Runs timm's own test-suite on our models."""

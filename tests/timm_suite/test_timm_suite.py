@@ -1,0 +1,38 @@
+"""timm's contract, checked by timm's own tests."""
+
+from __future__ import annotations
+
+import pytest
+import timm
+
+import zoo
+from tests.timm_suite.runner import SuiteUnavailableError, fetch_suite, run_suite
+
+#: Tests of one model whose features are maps: forward, backward, configuration, TorchScript, three of features,
+#: pruning, and three of torch.fx.
+PER_MODEL = 11
+#: Tests of one checkpoint: its weights load into the model, and into its feature extractor.
+PER_CHECKPOINT = 2
+
+_QUICK = ("medvit2_kan_nano", "medvit2_kan_tiny")
+_MODELS = [n for n in zoo.list_models() if zoo.registry.model_entry(n).name == n]  # an alias is the same model again
+_CASES = [n if n in _QUICK else pytest.param(n, marks=(pytest.mark.slow, pytest.mark.timeout(7200))) for n in _MODELS]
+
+
+@pytest.fixture(scope="session")
+def suite(pytestconfig):
+    try:
+        return fetch_suite(pytestconfig.cache.mkdir("timm_suite"))
+    except SuiteUnavailableError as error:
+        pytest.skip(str(error))
+
+
+@pytest.mark.parametrize("name", _CASES)
+def test_model_passes(name, suite, tmp_path):
+    result = run_suite(suite, tmp_path / "report.xml", [name])
+    assert not result.failed, result.output[-6000:]
+    assert not result.skipped, result.output[-6000:]
+    # One configuration test per checkpoint, of which an architecture without any counts as one.
+    tags = len(timm.list_models(name, include_tags=True))
+    checkpoints = len(timm.list_pretrained(name))
+    assert len(result.passed) == PER_MODEL - 1 + tags + PER_CHECKPOINT * checkpoints, result.output[-6000:]

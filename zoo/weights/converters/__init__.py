@@ -1,0 +1,1 @@
+"""One module a family: `convert_official(state) -> (new state, notes)`."""
