@@ -32,7 +32,7 @@ def call(shape, *, name="medvit2_kan_nano", dtype=torch.float32, train=False, **
         (lambda: build(attn_backend="gpu"), ["backend", "'gpu'", "tiles"]),
         (lambda: build(kan_backend="gpu"), ["backend", "'gpu'", "'reference'"]),
         (lambda: build(global_pool="mean"), ["global_pool", "'mean'", "'avg'", "'max'"]),
-        (lambda: MedViT2(global_pool=""), ["global_pool", "num_classes=0"]),
+        (lambda: call((1, 3, 32, 32), global_pool=""), ["global_pool=''", "reset_classifier"]),
         (lambda: MedViT2(num_classes=-1), ["num_classes", "≥ 0", "-1"]),
         (lambda: MedViT2(in_chans=0), ["in_chans", "≥ 1", "0"]),
         (lambda: build().reset_classifier(-2), ["num_classes", "≥ 0", "-2"]),

@@ -233,15 +233,11 @@ class MedViT2(nn.Module):
             raise ValueError(f"global_pool must be one of {', '.join(map(repr, _POOLS))}, got {global_pool!r}")
         if num_classes < 0:
             raise ValueError(f"num_classes must be an int ≥ 0, got {num_classes}")
-        if num_classes and not global_pool:
-            raise ValueError(
-                f"global_pool='' keeps the map, which the classifier of {num_classes} classes cannot read; "
-                "use num_classes=0 or a pooling"
-            )
         pool = SelectAdaptivePool2d(pool_type=global_pool, flatten=bool(global_pool))
         self.num_classes = num_classes
         self.head_hidden_size = self.num_features * (pool.feat_mult() if global_pool else 1)
         self.global_pool = pool
+        self._pools = bool(global_pool)
         head: nn.Module = nn.Linear(self.head_hidden_size, num_classes, **dd) if num_classes else nn.Identity()
         if isinstance(head, nn.Linear):
             nn.init.trunc_normal_(head.weight, std=0.02)
@@ -265,6 +261,10 @@ class MedViT2(nn.Module):
         """Pool and classify a map of `forward_features`; with `pre_logits` only pool."""
         # type: (Tensor, bool) -> Tensor
         x = self.global_pool(x)
+        if self.num_classes > 0 and not pre_logits and not self._pools:
+            raise ValueError(
+                "global_pool='' keeps the map, which a classifier cannot read: reset_classifier with a pooling"
+            )
         return x if pre_logits else self.proj_head(x)
 
     def forward(self, x: Tensor) -> Tensor:
