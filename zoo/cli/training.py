@@ -9,7 +9,6 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated, Any, Optional
 
-import click
 import typer
 
 from zoo.cli._common import echo_json, friendly, print_table
@@ -37,8 +36,9 @@ def stoppable(command: Callable[..., Any]) -> Callable[..., Any]:
 @stoppable
 @friendly
 def train(
-    model: Annotated[str, typer.Argument(help=MODEL_HELP)],
-    data: Annotated[str, typer.Argument(help=DATA_HELP)],
+    context: typer.Context,
+    model: Annotated[str, typer.Argument(metavar="MODEL", help=MODEL_HELP)],
+    data: Annotated[str, typer.Argument(metavar="DATA", help=DATA_HELP)],
     out: Annotated[Optional[Path], typer.Option(help="Run folder; default runs/MODEL-DATA.")] = None,  # noqa: UP045
     config: Annotated[
         Optional[Path],  # noqa: UP045
@@ -165,7 +165,7 @@ def train(
         "progress": not quiet,
     }
     if config is not None:
-        options = _with_config(options, config)
+        options = _with_config(options, config, context)
     from zoo.training import finetune
 
     result = finetune(model, data, **options)
@@ -179,8 +179,8 @@ def train(
 @stoppable
 @friendly
 def eval_(
-    model: Annotated[str, typer.Argument(help=MODEL_HELP)],
-    data: Annotated[str, typer.Argument(help=DATA_HELP)],
+    model: Annotated[str, typer.Argument(metavar="MODEL", help=MODEL_HELP)],
+    data: Annotated[str, typer.Argument(metavar="DATA", help=DATA_HELP)],
     split: Annotated[str, typer.Option(help="train, val or test; a folder without splits is measured whole.")] = "test",
     batch_size: Annotated[int, typer.Option(help="Images at a time.")] = 64,
     workers: Annotated[int, typer.Option(help="Processes that read images.")] = 0,
@@ -212,8 +212,8 @@ def eval_(
 @stoppable
 @friendly
 def predict(
-    model: Annotated[str, typer.Argument(help=MODEL_HELP)],
-    images: Annotated[list[str], typer.Argument(help="Image files, folders or glob patterns.")],
+    model: Annotated[str, typer.Argument(metavar="MODEL", help=MODEL_HELP)],
+    images: Annotated[list[str], typer.Argument(metavar="IMAGE...", help="Image files, folders or glob patterns.")],
     top: Annotated[int, typer.Option(help="How many classes to name.")] = 5,
     batch_size: Annotated[int, typer.Option(help="Images at a time.")] = 32,
     multi_label: Annotated[bool, typer.Option("--multi-label", help="Independent probabilities (sigmoid).")] = False,
@@ -247,7 +247,7 @@ def _number_or_word(text: str, option: str) -> float | str:
     try:
         return float(text)
     except ValueError:
-        raise click.BadParameter(f"{text!r} is neither a number nor 'auto'", param_hint=option) from None
+        raise typer.BadParameter(f"{text!r} is neither a number nor 'auto'", param_hint=option) from None
 
 
 def _weights(text: str | None) -> str | list[float] | None:
@@ -257,7 +257,7 @@ def _weights(text: str | None) -> str | list[float] | None:
         return [float(part) for part in text.split(",")]
     except ValueError:
         hint = "'balanced' or numbers separated by commas"
-        raise click.BadParameter(f"{text!r} is not {hint}", param_hint="--class-weights") from None
+        raise typer.BadParameter(f"{text!r} is not {hint}", param_hint="--class-weights") from None
 
 
 def _one_or_many(values: list[str] | None) -> str | list[str] | None:
@@ -269,7 +269,7 @@ def _unfreeze(values: list[str] | None) -> dict[int, str] | None:
     for value in values or []:
         epoch, colon, spec = value.partition(":")
         if not colon or not epoch.isdigit() or not spec:
-            raise click.BadParameter(f"{value!r} is not EPOCHS:FREEZE, e.g. 3:blocks:-4", param_hint="--unfreeze")
+            raise typer.BadParameter(f"{value!r} is not EPOCHS:FREEZE, e.g. 3:blocks:-4", param_hint="--unfreeze")
         plan[int(epoch)] = spec
     return plan or None
 
@@ -290,7 +290,7 @@ def _model_args(values: list[str] | None) -> dict[str, Any] | None:
     for value in values or []:
         key, equals, text = value.partition("=")
         if not equals or not key.isidentifier():
-            raise click.BadParameter(f"{value!r} is not KEY=VALUE", param_hint="--model-arg")
+            raise typer.BadParameter(f"{value!r} is not KEY=VALUE", param_hint="--model-arg")
         try:
             args[key] = json.loads(text)
         except ValueError:
@@ -298,7 +298,7 @@ def _model_args(values: list[str] | None) -> dict[str, Any] | None:
     return args or None
 
 
-def _with_config(options: dict[str, Any], path: Path) -> dict[str, Any]:
+def _with_config(options: dict[str, Any], path: Path, context: typer.Context) -> dict[str, Any]:
     """The options of a file beneath those that were written on the command line."""
     from zoo.errors import ConfigError
     from zoo.naming import check_keywords
@@ -313,12 +313,8 @@ def _with_config(options: dict[str, Any], path: Path) -> dict[str, Any]:
     check_keywords(stored, options, f"zoo train --config {path}")
     if isinstance(stored.get("unfreeze"), dict):
         stored["unfreeze"] = {int(epoch): spec for epoch, spec in stored["unfreeze"].items()}
-    context = click.get_current_context()
-    written = {
-        name
-        for name in options
-        if context.get_parameter_source(_PARAMETERS.get(name, name)) is click.core.ParameterSource.COMMANDLINE
-    }
+    sources = {name: context.get_parameter_source(_PARAMETERS.get(name, name)) for name in options}
+    written = {name for name, source in sources.items() if source is not None and source.name == "COMMANDLINE"}
     return {**options, **{name: value for name, value in stored.items() if name not in written}}
 
 

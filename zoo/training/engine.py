@@ -9,6 +9,7 @@ from contextlib import contextmanager
 import torch
 from accelerate import Accelerator, DistributedDataParallelKwargs
 from accelerate.state import AcceleratorState, GradientState, PartialState
+from torch import nn
 
 PRECISIONS = ("auto", "no", "bf16", "fp16")
 
@@ -33,6 +34,26 @@ def resolve_amp(amp: str, device: str | None = None) -> str:
     if amp == "fp16" and not on_cuda:
         raise ValueError("amp='fp16' needs a CUDA device; use amp='bf16' or amp='no'")
     return amp
+
+
+_TRACES = ("forward", "_original_forward", "_is_accelerate_prepared")
+
+
+@contextmanager
+def untouched(model: nn.Module) -> Iterator[None]:
+    """Remove at the end what Accelerate leaves on a model that it has prepared.
+
+    Its autocast wrapper would stay on `forward`, and its mark would keep a later run from preparing the model.
+    """
+    before = {name: vars(model)[name] for name in _TRACES if name in vars(model)}
+    for name in _TRACES[1:]:
+        vars(model).pop(name, None)
+    try:
+        yield
+    finally:
+        for name in _TRACES:
+            vars(model).pop(name, None)
+        vars(model).update(before)
 
 
 @contextmanager

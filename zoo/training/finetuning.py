@@ -190,7 +190,7 @@ def finetune(
     try:
         import torchmetrics  # noqa: F401 - wanted at the end of an epoch; better missed now
 
-        from zoo.training.engine import engine, resolve_amp
+        from zoo.training.engine import engine, resolve_amp, untouched
         from zoo.training.loop import Loop
     except ImportError as error:
         raise MissingExtraError("zoo.finetune", getattr(error, "name", None) or "accelerate", "train") from error
@@ -246,7 +246,7 @@ def finetune(
             Pipeline(channels, train_transform(config, aug, hflip=options.hflip) if ours else transform, scale),
             Pipeline(channels, eval_transform(config) if ours else transform, scale),
         )
-        with engine(options.amp, device, unused_parameters=bool(unfreeze)) as accelerator:
+        with untouched(net), engine(options.amp, device, unused_parameters=bool(unfreeze)) as accelerator:
             loop = Loop(net, splits, pipelines, options, folder, accelerator, show)
             try:
                 _prepare_folder(folder, resume, loop, show)
@@ -258,7 +258,6 @@ def finetune(
             finally:
                 show.close()
                 loop.freeze.restore()
-                accelerator.unwrap_model(loop.net, keep_fp32_wrapper=False)
 
 
 def _prepare_folder(folder: Path, resume: str | bool, loop: Any, show: Progress) -> None:

@@ -72,6 +72,7 @@ def check_classes(splits: Splits) -> None:
                 f"{name} and train have different classes"
                 + (f"; only in {name}: {_some(extra)}" if extra else "")
                 + (f"; only in train: {_some(missing)}" if missing else "")
+                + ". Make them equal, or pass another val= (a number holds out that share of train)"
             )
         if other.multi_label != train.multi_label:
             raise DataError(f"train and {name} differ: one has several labels an image, the other one")
