@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from jaxtyping import Float
 from torch import Tensor
 
+from zoo.layers.neighborhood_attention.natten import natten_attention, why_not_natten
 from zoo.layers.neighborhood_attention.reference import gather_attention
 from zoo.layers.neighborhood_attention.tiles import tile_attention
 from zoo.layers.neighborhood_attention.windows import Windows, check_tokens
@@ -119,6 +120,20 @@ def _attend(
     if backend not in BACKENDS:
         raise ValueError(f"backend must be one of {', '.join(BACKENDS)}, got {backend!r}")
     scale = 1.0 / math.sqrt(q.shape[-1]) if scale is None else scale
-    if backend in ("auto", "tiles"):
-        return tile_attention(q, k, v, windows, bias, scale, dropout_p)
-    return gather_attention(q, k, v, *map(list, windows), bias, scale, dropout_p)
+    if backend == "reference":
+        kernel_size, steps, past_only = (list(values) for values in windows)
+        return gather_attention(q, k, v, kernel_size, steps, past_only, bias, scale, dropout_p)
+    if backend == "natten":
+        _refuse(backend, why_not_natten(q, v, bias, dropout_p))
+        return natten_attention(q, k, v, windows, scale)
+    if backend == "flex":
+        from zoo.layers.neighborhood_attention import flex  # a second of imports that no other backend needs
+
+        _refuse(backend, flex.why_not_flex(q, v, dropout_p))
+        return flex.flex_windows(q, k, v, windows, bias, scale)
+    return tile_attention(q, k, v, windows, bias, scale, dropout_p)
+
+
+def _refuse(backend: str, reason: str | None) -> None:
+    if reason is not None:
+        raise ValueError(f'backend="{backend}" cannot be used here: {reason}; use backend="auto"')

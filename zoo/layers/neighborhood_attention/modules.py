@@ -8,9 +8,10 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from zoo.layers.neighborhood_attention.functional import BACKENDS, neighborhood_attention_packed
-from zoo.layers.neighborhood_attention.windows import Windows
+from zoo.layers.neighborhood_attention.windows import Windows, check_input
 
-# Its checks and its tile plan are Python on sizes: a leaf for torch.fx.
+# Checks and the tile plan are Python on sizes: leaves for torch.fx.
+torch.fx.wrap("check_input")
 torch.fx.wrap("neighborhood_attention_packed")
 
 
@@ -73,7 +74,7 @@ class _NeighborhoodAttention(nn.Module):
 
     def _forward(self, x: Tensor) -> Tensor:
         attended = neighborhood_attention_packed(
-            self.qkv(x),
+            self.qkv(check_input(x, self.rank, self.dim)),
             self.num_heads,
             self.kernel_size,
             self.dilation,

@@ -93,7 +93,7 @@ def build_plan(spatial: Sequence[int], windows: Windows, tile: tuple[int, ...], 
         offsets = _outer_sum(offsets * (2 * kernel - 1), tensor(axis.offsets))
         outside = _outer_sum(outside, tensor(axis.outside))
 
-    entries = math.prod(2 * kernel - 1 for kernel in windows.kernel_size)
+    entries = math.prod([2 * kernel - 1 for kernel in windows.kernel_size])
     offsets = offsets.masked_fill(outside > 0, entries)
     masked = any(1 in row for axis in axes for rows in axis.outside for row in rows)
     if masked and device.type == "cuda":

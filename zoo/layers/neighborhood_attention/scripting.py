@@ -7,7 +7,7 @@ outside TorchScript it runs the usual path.
 """
 
 import copy
-from typing import no_type_check
+from typing import Any, no_type_check
 
 import torch
 from torch import Tensor
@@ -23,6 +23,11 @@ from zoo.layers.neighborhood_attention.reference import gather_attention
 
 @no_type_check
 class _Scriptable(_NeighborhoodAttention):
+    # TorchScript wants lists of a known type where the layer keeps tuples.
+    windows: list[int]
+    steps: list[int]
+    past_only: list[bool]
+
     @torch.jit.unused
     def _eager(self, x: Tensor) -> Tensor:
         return self._forward(x)
@@ -66,8 +71,7 @@ _STAND_INS = {
 
 def stand_in(layer: _NeighborhoodAttention) -> _NeighborhoodAttention:
     """The same layer, with the same parameters, in a class that TorchScript compiles."""
-    twin = copy.copy(layer)
+    twin: Any = copy.copy(layer)
     twin.__class__ = _STAND_INS[layer.rank]
-    # TorchScript wants lists of a known type where the layer keeps tuples.
     twin.windows, twin.steps, twin.past_only = list(layer.kernel_size), list(layer.dilation), list(layer.causal)
     return twin

@@ -5,6 +5,7 @@ For training only q, k, v and the position bias are kept; the backward pass gath
 """
 
 from collections.abc import Iterator
+from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
 import torch
@@ -27,7 +28,7 @@ def tile_attention(
     spatial = q.shape[1:-2]
     tile = tile_sizes(spatial, windows)
     inputs = [q, k, v] if bias is None else [q, k, v, bias]
-    with torch.autocast(q.device.type, enabled=False):
+    with _no_autocast(q.device.type):
         if _is_symbolic(q):
             plan = build_plan(spatial, windows, tile, q.device)
             return composed_attention(q, k, v, bias, plan, scale, dropout_p)
@@ -93,13 +94,13 @@ class _TileAttention(torch.autograd.Function):
         q, k, v, bias = ctx.saved_tensors
         if torch.is_grad_enabled():  # a second derivative is wanted
             return (*_differentiable_grads(ctx, grad), None, None)
-        with torch.autocast(q.device.type, enabled=False):
+        with _no_autocast(q.device.type):
             return (*_grads(q, k, v, bias, grad, ctx.plan, ctx.scale), None, None)
 
 
 def _grads(
     q: Tensor, k: Tensor, v: Tensor, bias: Tensor | None, grad: Tensor, plan: Plan, scale: float
-) -> tuple[Tensor, Tensor, Tensor, Tensor | None]:
+) -> list[Tensor | None]:
     """With S = scale q k + bias, P = softmax(S), out = P v:  dv = P' dout,  dP = dout v',
     dS = P (dP - sum(P dP)),  dq = scale dS k,  dk = scale dS' q,  dbias = dS summed over tiles and images."""
     heads, exact = q.shape[-2], _exact(q.dtype)
@@ -134,13 +135,13 @@ def _grads(
         sums = grad_table.new_zeros(heads, plan.entries + 1)
         sums.index_add_(1, plan.offsets.flatten(), grad_table.flatten(1))
         grad_bias = sums[:, :-1].reshape(bias.shape).to(bias.dtype)
-    inputs = zip(grads, (q, k, v), strict=True)
-    return (*(found.transpose(0, 1).to(tokens.dtype).reshape(tokens.shape) for found, tokens in inputs), grad_bias)
+    shaped = zip(grads, (q, k, v), strict=True)
+    return [*(found.transpose(0, 1).to(tokens.dtype).reshape(tokens.shape) for found, tokens in shaped), grad_bias]
 
 
 def _differentiable_grads(ctx: Any, grad: Tensor) -> list[Tensor | None]:
-    inputs = ctx.saved_tensors
-    out = composed_attention(*inputs, ctx.plan, ctx.scale)
+    q, k, v, bias = inputs = ctx.saved_tensors
+    out = composed_attention(q, k, v, bias, ctx.plan, ctx.scale)
     wanted = [tensor for tensor, needed in zip(inputs, ctx.needs_input_grad, strict=False) if needed]
     found = iter(torch.autograd.grad(out, wanted, grad, create_graph=True))
     return [next(found) if needed else None for needed in ctx.needs_input_grad[: len(inputs)]]
@@ -162,7 +163,12 @@ def _chunks(plan: Plan, q: Tensor) -> Iterator[tuple[Tensor, Tensor, Tensor | No
 
 def _gather(rows: Tensor, index: Tensor, heads: int) -> Tensor:
     """Rows as (tiles, slots, heads, d)."""
-    return rows.index_select(0, index.flatten()).view(*index.shape, heads, -1)
+    return rows.index_select(0, index.flatten()).view(*index.shape, heads, rows.shape[1] // heads)
+
+
+def _no_autocast(device_type: str) -> AbstractContextManager:
+    # The tokens come in the type that autocast gave them; sums over a window must not be cut down to it.
+    return torch.autocast(device_type, enabled=False) if torch.amp.is_autocast_available(device_type) else nullcontext()
 
 
 def _exact(dtype: torch.dtype) -> torch.dtype:

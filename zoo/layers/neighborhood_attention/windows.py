@@ -1,7 +1,7 @@
 """Sizes of a neighbourhood attention call, brought into one form and checked at the border."""
 
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import NamedTuple, TypeGuard
 
 from torch import Tensor
 
@@ -41,12 +41,12 @@ class Windows(NamedTuple):
 
     def check_map(self, spatial: Sequence[int]) -> None:
         """Refuse a map that cannot hold one whole window on every axis."""
-        for name, size, kernel, dilation in zip(
-            _AXES[self.rank], spatial, self.kernel_size, self.dilation, strict=True
-        ):
-            if kernel * dilation <= size:
+        axes = zip(_AXES[self.rank], spatial, self.kernel_size, self.dilation, strict=True)
+        for name, size, kernel, dilation in axes:
+            needed = kernel * dilation
+            if needed <= size:
                 continue
-            ways = [f"a map with {name} >= {kernel * dilation}"]
+            ways = [f"a map with {name} >= {needed}"]
             if size // dilation >= 2:
                 ways.append(f"kernel_size <= {size // dilation}")
             if size // kernel >= 1:
@@ -71,6 +71,15 @@ class Windows(NamedTuple):
             )
 
 
+def check_input(x: Tensor, rank: int, dim: int) -> Tensor:
+    """Hand on the input of a layer, if it is a map of the right kind, channels last."""
+    if x.ndim != rank + 2 or x.shape[-1] != dim:
+        expected = ", ".join(("batch", *_AXES[rank], str(dim)))
+        raise ValueError(f"the input must be ({expected}), channels last, got {tuple(x.shape)}")
+    check_tokens(x, "the input")
+    return x
+
+
 def check_tokens(tensor: Tensor, name: str) -> None:
     """Refuse tokens that are not of a real floating type."""
     if not tensor.is_floating_point():
@@ -84,7 +93,7 @@ def _sizes(name: str, value: int | Sequence[int], rank: int, lowest: int) -> tup
             raise TypeError(f"{name} along {axis} must be an int, got {item!r}")
         if item < lowest:
             raise ValueError(f"{name} along {axis} must be >= {lowest}, got {item}")
-    return tuple(int(item) for item in values)
+    return values
 
 
 def _flags(name: str, value: bool | Sequence[bool], rank: int) -> tuple[bool, ...]:
@@ -103,5 +112,5 @@ def _as_tuple(name: str, value: object, rank: int, kind: str) -> tuple:
     return tuple(value)
 
 
-def _is_int(value: object) -> bool:
+def _is_int(value: object) -> TypeGuard[int]:
     return isinstance(value, int) and not isinstance(value, bool)
