@@ -94,7 +94,9 @@ def test_killed_in_the_middle_of_an_epoch(tmp_path: Path, uninterrupted: Path) -
     assert_equal(best, dict(result.model.state_dict()))
 
 
-@pytest.mark.parametrize(("number", "code"), [(signal.SIGTERM, 143), (signal.SIGINT, 130)])
+@pytest.mark.parametrize(
+    ("number", "code"), [(signal.SIGTERM, 143), pytest.param(signal.SIGINT, 130, marks=pytest.mark.slow)]
+)
 def test_asked_to_stop_it_saves_at_the_next_update(
     tmp_path: Path, uninterrupted: Path, number: signal.Signals, code: int
 ) -> None:
@@ -173,3 +175,22 @@ def test_fingerprint_sees_labels() -> None:
     splits = few_digits()
     other = Splits("few", splits.train, splits.val, splits.train)
     assert splits.fingerprint() != other.fingerprint()
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, pytest.param(signal.SIGTERM, marks=pytest.mark.slow)])
+def test_a_signal_to_the_whole_group_saves_too(tmp_path: Path, number: signal.Signals) -> None:
+    """What a terminal's Ctrl-C and a batch system do: the worker processes get the signal as well."""
+    options = {**OPTIONS, "save_every": None, "epochs": 500, "workers": 2, "progress": True}
+    command = [sys.executable, "-c", SCRIPT, str(tmp_path), "-1", "0", json.dumps(options)]
+    environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[2]), "OMP_NUM_THREADS": "1"}
+    with subprocess.Popen(
+        command, stderr=subprocess.PIPE, text=True, env=environment, start_new_session=True
+    ) as process:
+        assert process.stderr is not None
+        assert process.stderr.readline().startswith("epoch 1/500")
+        os.killpg(process.pid, number)
+        _, err = process.communicate(timeout=120)
+    assert process.returncode in (-number, 128 + number), err
+    assert "DataLoader" not in err
+    newest = max((tmp_path / "checkpoints").iterdir())
+    assert json.loads((newest / "state.json").read_text())["position"]["step"] > 0

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import json
+import os
 import tomllib
 from collections.abc import Callable
 from pathlib import Path
@@ -169,6 +170,8 @@ def train(
     from zoo.training import finetune
 
     result = finetune(model, data, **options)
+    if os.environ.get("RANK", "0") != "0":
+        return  # one process of several speaks
     if as_json:
         echo_json({"folder": str(result.folder), **result.metrics})
         return
@@ -213,7 +216,7 @@ def eval_(
 @friendly
 def predict(
     model: Annotated[str, typer.Argument(metavar="MODEL", help=MODEL_HELP)],
-    images: Annotated[list[str], typer.Argument(metavar="IMAGE...", help="Image files, folders or glob patterns.")],
+    images: Annotated[list[str], typer.Argument(metavar="IMAGE", help="Image files, folders or glob patterns.")],
     top: Annotated[int, typer.Option(help="How many classes to name.")] = 5,
     batch_size: Annotated[int, typer.Option(help="Images at a time.")] = 32,
     multi_label: Annotated[bool, typer.Option("--multi-label", help="Independent probabilities (sigmoid).")] = False,

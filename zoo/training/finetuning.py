@@ -189,6 +189,7 @@ def finetune(
     """
     try:
         import torchmetrics  # noqa: F401 - wanted at the end of an epoch; better missed now
+        from accelerate.utils import broadcast_object_list
 
         from zoo.training.engine import engine, resolve_amp, untouched
         from zoo.training.loop import Loop
@@ -230,7 +231,7 @@ def finetune(
             save_every=save_every,
             keep_last=keep_last,
         )
-        folder = choose_folder(out, model_name(model), splits.name, options)
+        name = model_name(model)
         seed_all(derive(seed, "model"))
         net, notes = model_for(model, train, pretrained=pretrained, model_args=model_args)
         if img_size is not None:
@@ -247,6 +248,11 @@ def finetune(
             Pipeline(channels, eval_transform(config) if ours else transform, scale),
         )
         with untouched(net), engine(options.amp, device, unused_parameters=bool(unfreeze)) as accelerator:
+            # All processes ask the first one: a folder that it has just made looks taken to the others.
+            chosen: list[Any] = [
+                choose_folder(out, name, splits.name, options) if accelerator.is_main_process else None
+            ]
+            folder: Path = broadcast_object_list(chosen)[0]
             loop = Loop(net, splits, pipelines, options, folder, accelerator, show)
             try:
                 _prepare_folder(folder, resume, loop, show)
@@ -263,10 +269,10 @@ def finetune(
 def _prepare_folder(folder: Path, resume: str | bool, loop: Any, show: Progress) -> None:
     """Resume the run in `folder`, or make room for a new one."""
     saved = checkpoints(folder / "checkpoints")
+    loop.accelerator.wait_for_everyone()
     if resume is False:
         if loop.accelerator.is_main_process:
             clear_run(folder)
-        loop.accelerator.wait_for_everyone()
     elif saved:
         loop.resume(saved[-1])
         at = loop.at

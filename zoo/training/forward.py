@@ -29,6 +29,21 @@ def check_logits(output: Any, images: int, classes: int) -> Tensor:
     )
 
 
+def check_finite(logits: Tensor, indices: list[int], data: ImageSet) -> None:
+    """Refuse answers with NaN or infinity.
+
+    Raises:
+        TrainingError: naming an image.
+    """
+    good = torch.isfinite(logits).all(1)
+    if not bool(good.all()):
+        where = data.where(indices[int((~good).nonzero()[0])])
+        raise TrainingError(
+            f"the model's answer to {where} is not finite: it has diverged (lower lr, set clip_grad, lengthen "
+            "warmup_epochs), or the image is not finite"
+        )
+
+
 @torch.inference_mode()
 def all_logits(
     model: nn.Module,
@@ -66,6 +81,7 @@ def all_logits(
         if columns is not None:
             output = output[:, columns]
         logits.append(check_logits(output, len(batch), len(data.classes)).float())
+        check_finite(logits[-1], batch.indices, data)
         targets.append(moved.targets)
         places.append(torch.tensor(batch.indices, device=accelerator.device))
         tick(len(batch))

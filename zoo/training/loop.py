@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator
 from contextlib import nullcontext
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 from accelerate import Accelerator
 from timm.utils import ModelEmaV3
@@ -156,17 +157,31 @@ class Loop:
         watch, before = Stopwatch(), at.seconds
         for step in todo:
             images = sum(map(len, step)) * self.accelerator.num_processes
-            loss = self.update([next(loader) for _ in step])
+            loss = self.update(self.fetch(loader, step, stop))
             at.step, at.step_in_epoch = at.step + 1, at.step_in_epoch + 1
             at.images, at.loss_sum = at.images + images, at.loss_sum + loss * images
             at.seconds = before + watch()
             self.progress.step(images, loss, self.lr)
             if self.asked_to_stop(stop):
-                self.save()
-                self.progress.close()
-                stop.leave(f"stopped after update {at.step}; run again with out={str(self.folder)!r} to resume")
+                self.leave(stop)
             elif at.step % o.save_every == 0 if o.save_every else self.since_save() > _SAVE_SECONDS:
                 self.save()
+
+    def fetch(self, loader: Iterator[Batch], step: list[list[int]], stop: StopRequest) -> list[Batch]:
+        """The batches of one update."""
+        try:
+            return [next(loader) for _ in step]
+        except RuntimeError:
+            # A signal to the whole process group ends the worker processes before this one has seen to it.
+            if stop.signal is None:
+                raise
+            self.leave(stop)
+
+    def leave(self, stop: StopRequest) -> NoReturn:
+        """Write a checkpoint and end as the signal demands."""
+        self.save()
+        self.progress.close()
+        stop.leave(f"stopped after update {self.at.step}; run again with out={str(self.folder)!r} to resume")
 
     def update(self, step: list[Batch]) -> float:
         """One update from one or several batches; returns the mean loss over all processes."""
@@ -307,6 +322,7 @@ class Loop:
                     "position": asdict(self.at),
                     "options": self.options.as_json(),
                     "data": self.splits.fingerprint(),
+                    "processes": self.accelerator.num_processes,
                     "scaler": None if scaler is None else scaler.state_dict(),
                     "versions": versions(),
                 },
@@ -327,6 +343,11 @@ class Loop:
             raise TrainingError(
                 f"the data has changed since {path} was written (other classes, sizes or labels); take another out=, "
                 "or start anew with resume=False"
+            )
+        if state["processes"] != self.accelerator.num_processes:
+            raise TrainingError(
+                f"{path} was written by {state['processes']} process(es), this run has "
+                f"{self.accelerator.num_processes}: an update would see other images. Use as many, or take another out="
             )
         try:
             self.model.load_state_dict(read_tensors(path / "model.safetensors"))

@@ -5,7 +5,7 @@ from __future__ import annotations
 import signal
 import threading
 from types import FrameType
-from typing import Any
+from typing import Any, NoReturn
 
 
 class StopRequest:
@@ -35,7 +35,7 @@ class StopRequest:
             raise KeyboardInterrupt
         self.signal = signal.Signals(number)
 
-    def leave(self, message: str) -> None:
+    def leave(self, message: str) -> NoReturn:
         """End as the signal would have: KeyboardInterrupt, or SystemExit(143) for SIGTERM."""
         if self.signal == signal.SIGTERM:
             raise SystemExit(128 + signal.SIGTERM)
