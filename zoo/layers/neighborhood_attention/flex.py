@@ -36,7 +36,6 @@ def flex_windows(
     queries, keys, values = (tokens.flatten(1, -3).transpose(1, 2) for tokens in (q, k, v))
 
     def add_bias(score: Tensor, batch: Tensor, head: Tensor, query: Tensor, key: Tensor) -> Tensor:
-        assert bias is not None
         steps = [
             key_place - query_place + kernel - 1
             for (query_place, _), (key_place, _), kernel in zip(
@@ -72,9 +71,7 @@ def _blocks(spatial: tuple[int, ...], windows: Windows, device: torch.device) ->
             seen = seen & (key_group == group) & (key_place >= first) & (key_place <= last)
         return seen
 
-    tokens = 1
-    for length in spatial:
-        tokens *= length
+    tokens = torch.Size(spatial).numel()
     with torch.inference_mode(False):
         return create_block_mask(inside, None, None, tokens, tokens, device=device)
 
