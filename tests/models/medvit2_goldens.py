@@ -38,8 +38,14 @@ class Golden:
         return self.part("state") or fill_state(state_shapes(self.name))
 
     def assert_output(self, actual: Tensor, key: str = "out.y") -> None:
+        """Within the stated tolerance, which is eight times the rounding of the official run's final output.
+
+        Maps before the pooling are rounded up to twenty times more coarsely than that (the official one of `tiny` is
+        6e-5 from its float64 value at `norm`), so they get four times the absolute tolerance.
+        """
         tolerance = self.meta["tolerance"]
-        torch.testing.assert_close(actual, self.tensors[key], atol=tolerance["atol"], rtol=tolerance["rtol"])
+        atol = tolerance["atol"] * (1 if key == "out.y" else 4)
+        torch.testing.assert_close(actual, self.tensors[key], atol=atol, rtol=tolerance["rtol"])
 
     def assert_gradients(self, actual: dict[str, Tensor | None]) -> None:
         """Every stored gradient, against `grad_atol_rel` of its own largest value."""

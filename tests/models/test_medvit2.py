@@ -84,7 +84,7 @@ def test_backward_agrees_between_the_fast_and_the_reference_path():
     fast, reference = gradients
     for key, value in reference.items():
         scale = float(value.abs().max())
-        torch.testing.assert_close(fast[key], value, atol=2e-3 * scale + 1e-5, rtol=0, msg=lambda m, k=key: f"{k}: {m}")
+        torch.testing.assert_close(fast[key], value, atol=2e-3 * scale + 1e-4, rtol=0, msg=lambda m, k=key: f"{k}: {m}")
 
 
 @pytest.mark.parametrize("name", NAMES)

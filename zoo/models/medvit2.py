@@ -248,7 +248,7 @@ class MedViT2(nn.Module):
         """The normalised map of the last stage, (B, num_features, H / 32, W / 32)."""
         # type: (Tensor) -> Tensor
         if not torch.jit.is_scripting():
-            self._check_image(x)
+            x = self._prepared(x)
         x = self.stem(x)
         if self.grad_checkpointing and not torch.jit.is_scripting():
             for block in self.features:
@@ -300,8 +300,7 @@ class MedViT2(nn.Module):
         if output_fmt != "NCHW":
             raise ValueError(f"output_fmt must be 'NCHW', got {output_fmt!r}")
         take, last = self._take(indices)
-        self._check_image(x)
-        x = self.stem(x)
+        x = self.stem(self._prepared(x))
         maps = []
         end = self._stage_ends[last] if stop_early else len(self.features) - 1
         normed = x
@@ -344,10 +343,13 @@ class MedViT2(nn.Module):
             raise ValueError(f"indices must be between {-count} and {count - 1} for {count} stages, got {asked}")
         return feature_take_indices(count, list(indices) if isinstance(indices, tuple) else indices)
 
-    def _check_image(self, x: Tensor) -> None:
+    def _prepared(self, x: Tensor) -> Tensor:
+        """The checked image, in the memory format that is fastest in eager mode."""
         if isinstance(x, torch.fx.Proxy) or torch.compiler.is_compiling():
-            return
+            return x
         check_image(x, self)
+        # Convolutions on a CPU are a tenth faster on it; blocks in memory order make their own copy.
+        return x.contiguous(memory_format=torch.channels_last) if x.device.type == "cpu" else x
 
     def fuse(self) -> "MedViT2":
         """Fold batch norms into the linear maps beside them, in place, and switch to evaluation.
