@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from zoo.errors import MismatchError
 from zoo.factory import create_model
 from zoo.files import atomic_folder, write_text
+from zoo.registry import is_model, weights_entry
 from zoo.weights.card import existing_license, is_untouched, make_card
 from zoo.weights.commit import PushResult, commit_folder, read_card
 from zoo.weights.config import CONFIG_NAME, parse_config, read_config
@@ -41,6 +42,9 @@ def save_pretrained(
     verify: bool = True,
 ) -> Path:
     """Save a model so that `create_model("local-dir:FOLDER")` gives it back, bit for bit.
+
+    Weights are saved in the type that they have. Like timm, `create_model` builds in float32 and gives them back with
+    equal values in float32, unless it is told `dtype=`.
 
     Writes `model.safetensors`, `config.json` (which timm reads, too) and, when a licence is known, `README.md`. The
     folder appears whole or not at all; one that holds an earlier saved model is replaced, and its card's text kept.
@@ -186,6 +190,11 @@ def push_source(source: str, repo_id: str, **options: Any) -> PushResult:
     """Publish what the command line names: the folder of a saved model or of a run, or a registered model's weights."""
     path = Path(source)
     if not path.is_dir():
+        row = weights_entry(source) if is_model(source) else None
+        if row is not None:
+            found = {"license": row.licence, "metrics": dict(row.metrics), "train_data": row.data}
+            found["training"] = {"command": row.command} if row.command else None
+            options |= {key: value for key, value in found.items() if value and options.get(key) is None}
         return push_to_hub(create_model(source, pretrained=True), repo_id, **options)
     folder = next((f for f in (path, path / "best", path / "model") if (f / CONFIG_NAME).is_file()), None)
     if folder is None:
@@ -314,7 +323,7 @@ def verify_saved(model: nn.Module, folder: str | os.PathLike[str]) -> None:
     if theirs.keys() != ours.keys():
         raise MismatchError(_not_rebuilt(f"it has other tensors: {', '.join(sorted(theirs.keys() ^ ours.keys())[:5])}"))
     for name, value in ours.items():
-        if not torch.equal(theirs[name], value.detach().to("cpu")):
+        if theirs[name].shape != value.shape or not torch.equal(theirs[name].to(value.dtype), value.detach().to("cpu")):
             raise MismatchError(_not_rebuilt(f"tensor {name!r} differs"))
     size = (getattr(model, "pretrained_cfg", None) or {}).get("input_size")
     first = next(model.parameters(), None)
@@ -322,7 +331,11 @@ def verify_saved(model: nn.Module, folder: str | os.PathLike[str]) -> None:
         return
     from zoo.models.data_config import data_config
 
-    again.to(device=first.device)
+    with torch.no_grad():
+        for loaded, original in zip(again.parameters(), model.parameters(), strict=True):
+            loaded.data = loaded.to(original)  # a model is loaded in float32 unless asked otherwise
+        for loaded, original in zip(again.buffers(), model.buffers(), strict=True):
+            loaded.data = loaded.to(original)
     if _is_channels_last(model):
         again.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     shape = _quietly(data_config, model)["input_size"]

@@ -7,7 +7,6 @@ whether the Hub has carried it out already and only the answer was lost.
 
 from __future__ import annotations
 
-import hashlib
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -17,7 +16,7 @@ from typing import Any
 from zoo.errors import AccessDeniedError, HubError, RepoNotFoundError, RevisionNotFoundError, WeightsError
 from zoo.weights.hub import split_repo
 from zoo.weights.hub_errors import is_transient, retry_after, status_of, translate
-from zoo.weights.verify import sha256_of
+from zoo.weights.verify import git_sum_of, sha256_of
 
 _ATTEMPTS = 5
 _PICKLES = (".bin", ".pth", ".pt", ".ckpt", ".pkl", ".pickle")
@@ -251,7 +250,4 @@ def _same(path: Path, remote: str | None) -> bool:
     """Whether the Hub's sum (SHA-256 of a large file, git's of a small one) is that of the local file."""
     if remote is None:
         return False
-    if len(remote) == 64:
-        return sha256_of(path) == remote
-    data = path.read_bytes()
-    return hashlib.sha1(b"blob %d\0" % len(data) + data, usedforsecurity=False).hexdigest() == remote
+    return (sha256_of(path) if len(remote) == 64 else git_sum_of(path)) == remote

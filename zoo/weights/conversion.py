@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import sys
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from importlib import import_module
@@ -36,6 +37,7 @@ class ConversionReport:
         tensors: how many tensors came out.
         num_classes: classes of the classifier found in the checkpoint, for a model.
         in_chans: image channels found in the checkpoint, for a model.
+        options: further constructor options that the checkpoint's tensors call for.
     """
 
     name: str
@@ -43,6 +45,7 @@ class ConversionReport:
     tensors: int = 0
     num_classes: int | None = None
     in_chans: int | None = None
+    options: dict[str, Any] = field(default_factory=dict)
 
     def __str__(self) -> str:
         return "\n".join([f"{self.tensors} tensors for {self.name}", *(f"  {note}" for note in self.notes)])
@@ -65,7 +68,7 @@ def convert(state_dict: Mapping[str, Any], name: str) -> ConvertedState:
 
     Returns:
         The state dict; its `report` lists what was renamed and what was left out. For a registered model it fits the
-        model built with the report's `num_classes` and `in_chans` exactly.
+        model built with the report's `num_classes`, `in_chans` and `options` exactly.
 
     Raises:
         UnknownModelError: no such model or layer; near names are in the message.
@@ -80,7 +83,7 @@ def convert(state_dict: Mapping[str, Any], name: str) -> ConvertedState:
     entry = model_entry(name)
     converter = load_target(entry.family.converter, entry.family.name) if entry.family.converter else None
     new, notes = converter(tensors) if converter else (tensors, [])
-    report = ConversionReport(entry.name, list(notes), len(new))
+    report = ConversionReport(entry.name, list(notes), len(new), options=_options(converter, new))
     _check_against_model(new, report)
     return ConvertedState(new, report)
 
@@ -103,6 +106,18 @@ def _layer_converter(name: str) -> Converter:
     return known[name]
 
 
+def _options(converter: Converter | None, tensors: dict[str, Tensor]) -> dict[str, Any]:
+    """What a converter's module reads off the tensors by its `infer_variant`, the sizes that a name fixes aside."""
+    infer = getattr(sys.modules[converter.__module__], "infer_variant", None) if converter else None
+    if infer is None:
+        return {}
+    sizes = ("name", "dims", "depths", "stem_chs", "num_classes", "in_chans")
+    try:
+        return {key: value for key, value in infer(tensors).items() if key not in sizes and value}
+    except ConversionError:
+        return {}  # not one of the published sizes; the comparison with the model says what does not fit
+
+
 def _check_against_model(tensors: Mapping[str, Tensor], report: ConversionReport) -> nn.Module:
     """Compare with the registered model of the checkpoint's own class and channel counts, built without memory."""
     from timm import create_model
@@ -110,7 +125,7 @@ def _check_against_model(tensors: Mapping[str, Tensor], report: ConversionReport
     with torch.device("meta"):
         model = create_model(report.name)
         report.num_classes, report.in_chans = _counts(model, tensors)
-        options: dict[str, Any] = {"num_classes": report.num_classes, "in_chans": report.in_chans}
+        options: dict[str, Any] = {"num_classes": report.num_classes, "in_chans": report.in_chans, **report.options}
         model = create_model(report.name, **{k: v for k, v in options.items() if v is not None})
     shapes = {name: value.shape for name, value in model.state_dict().items()}
     problems = [f"no place for {n}" for n in tensors if n not in shapes]

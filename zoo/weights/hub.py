@@ -8,7 +8,6 @@ of all in a pickle. Nothing that comes from the Hub is executed.
 from __future__ import annotations
 
 import contextlib
-import hashlib
 import os
 import re
 import time
@@ -24,7 +23,7 @@ from zoo.weights.config import CONFIG_NAME, ModelConfig, read_config
 from zoo.weights.hub_errors import is_transient, is_unreachable, retry_after, translate
 from zoo.weights.safetensors_file import SafetensorsFile
 from zoo.weights.source import INDEX_NAME, choose_weights, read_index
-from zoo.weights.verify import scan, sha256_of
+from zoo.weights.verify import git_sum_of, scan, sha256_of
 
 T = TypeVar("T")
 _REPO = re.compile(r"[A-Za-z0-9][\w.-]*/[\w.-]+|[A-Za-z0-9][\w.-]*")
@@ -341,8 +340,7 @@ def _check_large(path: Path, expected: str, where: str, *, fresh: bool) -> str:
 
 
 def _check_small(path: Path, expected: str, where: str, *, fresh: bool) -> None:
-    data = path.read_bytes()
-    real = hashlib.sha1(b"blob %d\0" % len(data) + data, usedforsecurity=False).hexdigest()
+    real = git_sum_of(path)
     if real != expected:
         advice = _advice(path, fresh)
         _discard(path, fresh)

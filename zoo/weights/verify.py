@@ -84,6 +84,12 @@ def sha256_of(path: str | os.PathLike[str]) -> str:
     return digest
 
 
+def git_sum_of(path: str | os.PathLike[str]) -> str:
+    """git's SHA-1 of a file, by which the Hub names small files."""
+    data = Path(path).read_bytes()
+    return hashlib.sha1(b"blob %d\0" % len(data) + data, usedforsecurity=False).hexdigest()
+
+
 def check_sha256(path: str | os.PathLike[str], expected: str, origin: str = "") -> None:
     """Refuse a file whose bytes are not the recorded ones.
 

@@ -1,0 +1,94 @@
+"""`zoo push`, `zoo pull`, `zoo convert`: results on stdout, the rest on stderr, errors in one line."""
+
+import json
+
+import pytest
+import torch
+from huggingface_hub import HfApi, ModelCard
+from typer.testing import CliRunner
+
+import zoo
+from zoo.cli import app
+from zoo.weights.converters.medvit2 import export_official
+
+NAME = "medvit2_kan_nano"
+
+
+def run(*args, code=0):
+    done = CliRunner().invoke(app, [str(a) for a in args])
+    assert done.exit_code == code, done.output
+    return done
+
+
+@pytest.fixture
+def saved(tmp_path):
+    torch.manual_seed(0)
+    model = zoo.create_model("test_resnet", num_classes=3)
+    zoo.save_pretrained(model, tmp_path / "saved", metrics={"accuracy": 0.5, "dataset": "digits"})
+    return tmp_path / "saved"
+
+
+def test_push_and_pull_a_folder(hub, saved, tmp_path):
+    repo = hub.repo_id()
+    done = run("push", saved, repo, "--license", "mit", "--tag", "v1", "--train-data", "digits")
+    head = HfApi().model_info(repo).sha
+    assert done.stdout.strip() == f"{hub.endpoint}/{repo}/commit/{head}"
+    assert "model.safetensors" in done.stderr
+    assert ModelCard.load(repo).data.eval_results[0].metric_value == 0.5
+    done = run("pull", f"{repo}@v1", tmp_path / "out", "--json")
+    facts = json.loads(done.stdout)
+    assert (facts["folder"], facts["repo"], facts["commit"]) == (str(tmp_path / "out"), repo, head)
+    assert (tmp_path / "out/model.safetensors").read_bytes() == (saved / "model.safetensors").read_bytes()
+    assert run("pull", repo, tmp_path / "again").stdout.startswith(f"{tmp_path / 'again'}\t{repo}@main (commit")
+
+
+def test_a_dry_run_uploads_nothing_and_says_what_it_would(hub, saved):
+    done = run("push", saved, hub.repo_id(), "--license", "mit", "--dry-run", "--json")
+    assert set(json.loads(done.stdout)["files"]) == {"README.md", "config.json", "model.safetensors"}
+    assert not hub.seen("POST")
+
+
+def test_a_registered_checkpoint_is_pushed_by_its_name(hub):
+    repo = hub.repo_id()
+    run("push", NAME, repo, "--license", "apache-2.0")
+    names = {s.rfilename for s in HfApi().model_info(repo).siblings}
+    assert {"README.md", "config.json", "model.safetensors"} <= names
+
+
+def test_convert_writes_a_model_that_loads(tmp_path):
+    model = zoo.create_model(NAME, num_classes=4)
+    torch.save({"model": export_official(model.state_dict())}, tmp_path / "official.pth")
+    done = run("convert", tmp_path / "official.pth", tmp_path / "out", "--model", NAME, "--allow-pickle")
+    assert f"tensors for {NAME}" in done.stdout
+    assert "sha256" in done.stdout
+    again = zoo.create_model(f"local-dir:{tmp_path / 'out'}")
+    assert torch.equal(again.state_dict()["norm.weight"], model.state_dict()["norm.weight"])
+    done = run(
+        "convert", tmp_path / "official.pth", tmp_path / "x.safetensors", "--model", NAME, "--allow-pickle", "--json"
+    )
+    assert json.loads(done.stdout)["num_classes"] == 4
+
+
+def test_errors_are_one_line_and_exit_code_1(hub, saved, tmp_path):
+    torch.save({}, tmp_path / "x.pth")
+    cases = {
+        "license": ("push", saved, hub.repo_id()),
+        "holds no config.json": ("push", tmp_path, hub.repo_id(), "--license", "mit"),
+        "no repository 'alice/nothing'": ("pull", "alice/nothing", tmp_path / "out"),
+        "not empty": ("pull", "alice/nothing", saved),
+        "allow-pickle": ("convert", tmp_path / "x.pth", tmp_path / "out", "--model", NAME),
+        "did you mean": ("push", "medvit2_kan_nan", hub.repo_id(), "--license", "mit"),
+    }
+    for said, arguments in cases.items():
+        done = run(*arguments, code=1)
+        assert said in done.stderr
+        assert done.stdout == ""
+        assert "Traceback" not in done.output
+        assert len([line for line in done.stderr.splitlines() if line.startswith("error:")]) == 1
+
+
+def test_the_token_is_never_printed(hub, saved):
+    for token in (hub.bad_token, hub.read_token):
+        done = run("push", saved, hub.repo_id(), "--license", "mit", "--token", token, code=1)
+        assert token not in done.output
+        assert token not in run("push", "--help").output

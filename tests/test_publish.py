@@ -1,0 +1,303 @@
+"""Saving and publishing: what is written is the model, bit for bit, or nothing is written."""
+
+import json
+import warnings
+
+import pytest
+import timm
+import torch
+from huggingface_hub import HfApi, ModelCard
+from torch import nn
+
+import zoo
+from zoo.errors import ConfigError, HubError, MismatchError, NonFiniteWeightsError
+from zoo.publish import pull_to_folder, push_source
+
+LABELS = ["benign", "malignant", "unclear"]
+
+
+def make(name="test_vit", seed=0, **options):
+    torch.manual_seed(seed)
+    model = zoo.create_model(name, **{"num_classes": 3, **options})
+    zoo.set_data_config(model, label_names=LABELS[: model.num_classes])
+    return model
+
+
+def output(model, seed=1):
+    size = zoo.data_config(model)["input_size"]
+    image = torch.randn(2, *size, generator=torch.Generator().manual_seed(seed))
+    with torch.no_grad():
+        return model.eval()(image)
+
+
+def same_state(a, b):
+    a, b = a.state_dict(), b.state_dict()
+    return a.keys() == b.keys() and all(torch.equal(a[k], b[k]) for k in a)
+
+
+# --- into a folder ---
+
+
+@pytest.mark.parametrize(
+    ("name", "options"),
+    [
+        ("test_vit", {"img_size": 96, "in_chans": 1, "global_pool": "avg"}),
+        ("test_resnet", {"in_chans": 1}),
+        ("test_convnext", {"num_classes": 0}),
+        ("test_efficientnet", {"drop_path_rate": 0.2}),
+        ("swin_tiny_patch4_window7_224", {"embed_dim": 24, "depths": (1, 1, 1, 1)}),
+        ("medvit2_kan_nano", {}),
+        ("medvit2_kan_nano", {"in_chans": 1, "img_size": 28}),
+    ],
+)
+def test_saved_loaded_and_saved_again_is_the_same(tmp_path, name, options):
+    if name == "medvit2_kan_nano":
+        options = {k: v for k, v in options.items() if k != "img_size"}
+    model = make(name, **options)
+    zoo.save_pretrained(model, tmp_path / "a")
+    again = zoo.from_pretrained(tmp_path / "a")
+    assert same_state(model, again)
+    assert torch.equal(output(model), output(again))
+    assert again.pretrained_cfg.get("label_names") == (tuple(LABELS) if model.num_classes else None)
+    zoo.save_pretrained(again, tmp_path / "b")
+    for file in ("config.json", "model.safetensors"):
+        assert (tmp_path / "a" / file).read_bytes() == (tmp_path / "b" / file).read_bytes()
+
+
+def test_timm_reads_the_folder(tmp_path):
+    model = make()
+    zoo.save_pretrained(model, tmp_path / "a")
+    theirs = timm.create_model(f"local-dir:{tmp_path / 'a'}", pretrained=True)
+    assert torch.equal(output(theirs), output(model))
+
+
+def test_changes_after_building_are_saved(tmp_path):
+    model = make(num_classes=3)
+    model.reset_classifier(2, "avg")
+    zoo.set_data_config(model, mean=0.25, std=0.5, label_names=["no", "yes"])
+    zoo.save_pretrained(model, tmp_path / "a", license="mit", metrics={"acc": 0.5}, training={"epochs": 2})
+    again = zoo.from_pretrained(tmp_path / "a")
+    assert again.num_classes == 2
+    assert torch.equal(output(model), output(again))
+    assert zoo.data_config(again)["mean"] == (0.25, 0.25, 0.25)
+    assert again.pretrained_cfg["label_names"] == ("no", "yes")
+    block = json.loads((tmp_path / "a/config.json").read_text())["zoo"]
+    assert block["metrics"] == [{"name": "acc", "value": 0.5}]
+    assert block["training"] == {"epochs": 2}
+    assert ModelCard((tmp_path / "a/README.md").read_text()).data.license == "mit"
+
+
+@pytest.mark.parametrize("change", ["channels_last", "bfloat16", "training", "frozen"])
+def test_state_that_is_no_weight_does_not_disturb(tmp_path, change):
+    model = make("test_resnet")
+    if change == "channels_last":
+        model = model.to(memory_format=torch.channels_last)
+    if change == "bfloat16":
+        model = model.bfloat16()
+    if change == "frozen":
+        model.requires_grad_(False)
+    model.eval()
+    model.layer2.train(change == "training")
+    modes = [m.training for m in model.modules()]
+    zoo.save_pretrained(model, tmp_path / "a")
+    assert [m.training for m in model.modules()] == modes
+    again = zoo.from_pretrained(tmp_path / "a")
+    ours, theirs = model.state_dict(), again.state_dict()
+    assert all(torch.equal(theirs[k].to(v.dtype), v) for k, v in ours.items())
+
+
+def test_wrappers_are_seen_through(tmp_path):
+    model = make()
+    zoo.save_pretrained(nn.DataParallel(model), tmp_path / "a")
+    zoo.save_pretrained(torch.compile(model), tmp_path / "b")
+    for folder in "ab":
+        assert same_state(zoo.from_pretrained(tmp_path / folder), model)
+
+
+def test_a_model_that_its_arguments_do_not_tell_is_refused_and_nothing_is_left(tmp_path):
+    model = make()
+    model.blocks[0].mlp.act = nn.ReLU()
+    with pytest.raises(MismatchError, match="its tensors are equal, but its output is not"):
+        zoo.save_pretrained(model, tmp_path / "a")
+    model = make()
+    model.blocks[0].mlp.fc1 = nn.Linear(model.embed_dim, 7)
+    with pytest.raises(MismatchError, match=r"fc1\.weight"):
+        zoo.save_pretrained(model, tmp_path / "a")
+    model = make()
+    model.extra = nn.Linear(2, 2)
+    with pytest.raises(MismatchError, match=r"extra\.weight"):
+        zoo.save_pretrained(model, tmp_path / "a")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_what_cannot_be_saved_is_refused_and_nothing_is_left(tmp_path):
+    with pytest.raises(ConfigError, match="register_model"):
+        zoo.save_pretrained(nn.Linear(2, 2), tmp_path / "a")
+    model = make()
+    with torch.no_grad():
+        model.norm.weight[0] = float("inf")
+    with pytest.raises(NonFiniteWeightsError, match=r"norm\.weight"):
+        zoo.save_pretrained(model, tmp_path / "a")
+    with pytest.raises(ValueError, match="'acc' must be a finite number"):
+        zoo.save_pretrained(make(), tmp_path / "a", metrics={"acc": float("nan")})
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_an_earlier_model_is_replaced_and_anything_else_is_not(tmp_path):
+    zoo.save_pretrained(make(), tmp_path / "a", license="mit")
+    card = tmp_path / "a/README.md"
+    card.write_text("---\nlicense: cc0-1.0\n---\n\n# By hand\n")
+    second = make(seed=2)
+    zoo.save_pretrained(second, tmp_path / "a")
+    assert same_state(zoo.from_pretrained(tmp_path / "a"), second)
+    assert "# By hand" in card.read_text()
+    assert ModelCard(card.read_text()).data.license == "cc0-1.0"
+    (tmp_path / "a/notes.txt").write_text("mine")
+    with pytest.raises(ValueError, match=r"holds other files \(notes\.txt\)"):
+        zoo.save_pretrained(second, tmp_path / "a")
+    with pytest.raises(ValueError, match="is a file"):
+        zoo.save_pretrained(second, card)
+    assert (tmp_path / "a/notes.txt").read_text() == "mine"
+
+
+# --- to the Hub ---
+
+
+def test_published_and_loaded_back_bit_for_bit(hub, transfer):
+    repo = hub.repo_id()
+    model = make()
+    result = zoo.push_to_hub(
+        model,
+        repo,
+        license="apache-2.0",
+        metrics={"accuracy": 0.9, "split": "test", "samples": 60},
+        train_data={"name": "digits", "licence": "bsd-3-clause"},
+        tag="v1",
+    )
+    again = zoo.create_model(f"hf-hub:{repo}@v1", cache_dir=hub.cache)
+    assert torch.equal(output(again), output(model))
+    assert again.zoo_source["commit"] == result.commit
+    assert (again.zoo_source["repo"], again.zoo_source["revision"]) == (repo, "v1")
+    theirs = timm.create_model(f"hf-hub:{repo}", pretrained=True, cache_dir=hub.cache)
+    assert torch.equal(output(theirs), output(model))
+    names = {s.rfilename for s in HfApi().model_info(repo).siblings}
+    assert names - {".gitattributes"} == {"README.md", "config.json", "model.safetensors"}
+    card = ModelCard.load(repo)
+    assert card.data.license == "apache-2.0"
+    assert card.data.eval_results[0].metric_value == 0.9
+    assert f"hf-hub:{repo}@v1" in card.text
+
+
+def test_loading_adapts_classes_and_channels(hub):
+    repo = hub.repo_id()
+    model = make()
+    zoo.push_to_hub(model, repo, license="mit")
+    other = zoo.create_model(f"hf-hub:{repo}", num_classes=7, in_chans=1, cache_dir=hub.cache)
+    assert other.head.weight.shape[0] == 7
+    assert torch.equal(other.norm.weight, model.norm.weight)
+    assert torch.equal(other.patch_embed.proj.weight, model.patch_embed.proj.weight.sum(1, keepdim=True))
+    bare = zoo.create_model(f"hf-hub:{repo}", pretrained=False, cache_dir=hub.cache)
+    assert not torch.equal(bare.norm.weight, model.norm.weight) or not torch.equal(bare.head.weight, model.head.weight)
+
+
+def test_without_a_licence_nothing_is_published_and_the_way_out_is_told(hub):
+    repo = hub.repo_id()
+    with pytest.raises(ValueError, match=r"license='apache-2\.0'.*--license"):
+        zoo.push_to_hub(make(), repo)
+    assert not hub.seen("POST")
+
+
+def test_what_cannot_be_saved_is_not_published(hub):
+    repo = hub.repo_id()
+    model = make()
+    model.blocks[0].mlp.act = nn.ReLU()
+    with pytest.raises(MismatchError):
+        zoo.push_to_hub(model, repo, license="mit")
+    with pytest.raises(ValueError, match="user/repo"):
+        zoo.push_to_hub(model, "a/b/c", license="mit")
+    assert not hub.seen("POST")
+
+
+def test_a_dry_run_changes_nothing(hub):
+    result = zoo.push_to_hub(make(), hub.repo_id(), license="mit", dry_run=True)
+    assert set(result.files) == {"README.md", "config.json", "model.safetensors"}
+    assert not hub.seen("POST")
+    assert not hub.seen("PUT")
+
+
+def test_the_card_on_the_hub_is_kept_when_it_was_edited(hub):
+    repo = hub.repo_id()
+    api = HfApi(token=hub.token)
+    zoo.push_to_hub(make(), repo, license="mit", metrics={"accuracy": 0.5, "dataset": "digits"})
+    text = ModelCard.load(repo).content.replace("## Licence", "By hand.\n\n## Licence")
+    api.upload_file(path_or_fileobj=text.encode(), path_in_repo="README.md", repo_id=repo)
+    zoo.push_to_hub(make(seed=2), repo, metrics={"accuracy": 0.75, "dataset": "digits"})  # the licence is known by now
+    card = ModelCard.load(repo)
+    assert "By hand." in card.text
+    assert card.data.eval_results[0].metric_value == 0.75
+    zoo.push_to_hub(make(seed=2), repo, overwrite_card=True)
+    assert "By hand." not in ModelCard.load(repo).text
+
+
+def test_a_model_fine_tuned_from_the_hub_names_its_origin(hub):
+    first, second = hub.repo_id("first"), hub.repo_id("second")
+    zoo.push_to_hub(make(), first, license="mit")
+    model = zoo.create_model(f"hf-hub:{first}", cache_dir=hub.cache)
+    zoo.push_to_hub(model, second, license="mit")
+    assert ModelCard.load(second).data.base_model == first
+    zoo.push_to_hub(model, first, license="mit")
+    assert ModelCard.load(first).data.base_model is None
+
+
+def test_from_pretrained_takes_every_form(hub, tmp_path):
+    repo = hub.repo_id()
+    model = make()
+    zoo.push_to_hub(model, repo, license="mit", tag="v1")
+    zoo.save_pretrained(model, tmp_path / "a")
+    for source in (
+        repo,
+        f"{repo}@v1",
+        f"hf-hub:{repo}",
+        tmp_path / "a",
+        str(tmp_path / "a"),
+        f"local-dir:{tmp_path}/a",
+    ):
+        assert same_state(zoo.from_pretrained(source, cache_dir=hub.cache), model)
+    with pytest.raises(FileNotFoundError):
+        zoo.from_pretrained(tmp_path / "b")
+    with pytest.raises(ValueError, match="user/repo"):
+        zoo.from_pretrained("a/b/c/d")
+
+
+def test_a_folder_is_published_with_what_it_records(hub, tmp_path):
+    model = make()
+    facts = {"metrics": {"accuracy": 0.5, "dataset": "digits"}, "train_data": {"name": "digits", "licence": "bsd"}}
+    zoo.save_pretrained(model, tmp_path / "run/best", license="mit", training={"epochs": 3}, **facts)
+    repo = hub.repo_id()
+    push_source(str(tmp_path / "run"), repo)
+    card = ModelCard.load(repo)
+    assert "| epochs | 3 |" in card.text
+    assert "| licence of the data | bsd |" in card.text
+    assert f"hf-hub:{repo}" in card.text
+    assert "local-dir" not in card.text
+    assert card.data.eval_results[0].metric_value == 0.5
+    assert same_state(zoo.from_pretrained(repo, cache_dir=hub.cache), model)
+    with pytest.raises(FileNotFoundError, match=r"holds no config\.json"):
+        push_source(str(tmp_path), repo)
+
+
+def test_pulling_into_a_folder(hub, tmp_path):
+    repo = hub.repo_id()
+    model = make()
+    zoo.push_to_hub(model, repo, license="mit")
+    snapshot = pull_to_folder(repo, tmp_path / "out", cache_dir=hub.cache)
+    assert sorted(p.name for p in (tmp_path / "out").iterdir()) == sorted(snapshot.files)
+    assert not (tmp_path / "out/model.safetensors").is_symlink()
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        assert same_state(zoo.from_pretrained(tmp_path / "out"), model)
+    with pytest.raises(ValueError, match="not empty"):
+        pull_to_folder(repo, tmp_path / "out")
+    with pytest.raises(HubError):
+        pull_to_folder("alice/nothing", tmp_path / "other")
+    assert not (tmp_path / "other").exists()

@@ -1,0 +1,171 @@
+"""The model card: what is known, nothing invented, and the user's own text kept."""
+
+import pytest
+from huggingface_hub import ModelCard
+
+import zoo
+from zoo.weights import describe
+from zoo.weights.card import existing_license, is_untouched, make_card
+from zoo.weights.config import parse_config
+from zoo.weights.facts import data_facts, metric_rows
+
+
+def config(name="test_resnet", **facts):
+    model = zoo.create_model(name, num_classes=3)
+    zoo.set_data_config(model, label_names=["benign", "malignant", "a|b"])
+    return parse_config(describe(model, **facts), "config.json")
+
+
+def card(name="test_resnet", **options):
+    return make_card(config(name), repo_id="me/mine", **{"license": "mit", **options})
+
+
+def test_front_matter_of_a_plain_timm_model():
+    data = ModelCard(card()).data.to_dict()
+    assert data == {
+        "library_name": "timm",
+        "license": "mit",
+        "pipeline_tag": "image-classification",
+        "tags": ["zoo", "timm"],
+    }
+
+
+def test_front_matter_with_results_and_data():
+    text = card(
+        metrics={"accuracy": 0.98, "f1": 0.97, "split": "test", "samples": 360},
+        train_data={"name": "me/digits", "licence": "cc-by-4.0"},
+        base_model="timm/resnet",
+    )
+    data = ModelCard(text).data
+    assert data.datasets == ["me/digits"]
+    assert data.base_model == "timm/resnet"
+    assert data.to_dict()["base_model_relation"] == "finetune"
+    assert data.metrics == ["accuracy", "f1"]
+    results = {r.metric_type: r for r in data.eval_results}
+    assert results["accuracy"].metric_value == 0.98
+    assert (results["f1"].dataset_type, results["f1"].dataset_split) == ("me/digits", "test")
+    assert "| accuracy | 0.98 | me/digits | test | 360 |" in text
+    assert "| licence of the data | cc-by-4.0 |" in text
+
+
+def test_our_own_model_names_its_modules_paper_and_the_import():
+    text = card("medvit2_kan_nano")
+    data = ModelCard(text).data
+    assert data.library_name == "zoo"
+    assert "arxiv:2502.13693" in data.tags
+    assert "import timm\nimport zoo  # registers the architecture\nmodel = timm.create_model(" in text
+    assert "eprint = {2502.13693}" in text
+    assert "Not a medical device" in text
+
+
+def test_unknown_facts_are_not_stated_and_none_is_made_up():
+    text = card()
+    assert "## Results\n\nNot stated." in text
+    assert "| data | not stated |" in text
+    assert "- Fine-tuned from: not stated" in text
+    assert "model-index" not in text
+    no_data = card(metrics={"accuracy": 0.5})  # a result of unknown data is no result for the Hub's index
+    assert "model-index" not in no_data
+    assert "| accuracy | 0.5 | not stated | not stated | not stated |" in no_data
+
+
+def test_preprocessing_classes_and_files_are_the_config_s():
+    files = {"model.safetensors": {"sha256": "ab" * 32, "size": 12345}}
+    text = make_card(config(files=files), repo_id="me/mine", license="mit", load_name="hf-hub:me/mine@v1")
+    assert "| input_size | 3, 160, 160 |" in text
+    assert "| mean | 0.5, 0.5, 0.5 |" in text
+    assert r"3: benign, malignant, a\|b." in text
+    assert f"| model.safetensors | 12,345 | `{'ab' * 32}` |" in text
+    assert 'zoo.create_model("hf-hub:me/mine@v1")' in text
+    assert "`hf-hub:me/mine@COMMIT`" in text
+
+
+@pytest.mark.parametrize("license", ["", "  ", None])
+def test_a_licence_is_required(license):
+    with pytest.raises(ValueError, match="needs a license"):
+        card(license=license)
+
+
+MINE = "---\nlicense: cc-by-4.0\ntags:\n- medical\nlanguage: en\n---\n\n# My model\n\nWritten by hand.\n"
+
+
+def test_a_card_written_by_hand_keeps_its_text_and_its_facts_are_merged():
+    text = card(existing=MINE, metrics={"accuracy": 0.9, "dataset": "digits"})
+    data = ModelCard(text).data
+    assert "# My model\n\nWritten by hand." in text
+    assert "## Use" not in text
+    assert data.license == "mit"
+    assert data.tags == ["medical", "zoo", "timm"]
+    assert data.language == "en"
+    assert data.eval_results[0].metric_value == 0.9
+    assert "Written by hand" not in card(existing=MINE, overwrite=True)
+    assert existing_license(MINE) == "cc-by-4.0"
+    assert existing_license(None) is None
+
+
+def test_a_card_of_ours_is_written_anew_until_somebody_edits_it():
+    first = card(metrics={"accuracy": 0.5, "dataset": "digits"})
+    assert is_untouched(first)
+    second = card(existing=first, metrics={"accuracy": 0.9, "dataset": "digits"})
+    assert "| accuracy | 0.9 |" in second
+    assert "| accuracy | 0.5 |" not in second
+    assert is_untouched(second)
+    edited = second.replace("## Licence", "Please cite us.\n\n## Licence")
+    assert not is_untouched(edited)
+    assert "Please cite us." in card(existing=edited)
+    assert not is_untouched(MINE)
+    assert not is_untouched(None)
+
+
+def test_facts_in_the_front_matter_may_be_edited_without_freezing_the_text():
+    edited = card().replace("pipeline_tag", "language: en\npipeline_tag")
+    assert is_untouched(edited)
+    assert ModelCard(card(existing=edited)).data.language == "en"
+
+
+def test_text_given_for_the_card_is_used():
+    text = card(body="# Mine\n\nHello.\n", existing=MINE)
+    assert text.endswith("# Mine\n\nHello.\n")
+    assert ModelCard(text).data.license == "mit"
+
+
+# --- facts ---
+
+
+def test_metrics_come_in_two_forms():
+    import torch
+
+    assert metric_rows(None) == []
+    assert metric_rows({"acc": 1, "loss": torch.tensor(0.5), "split": "test"}) == [
+        {"name": "acc", "value": 1, "split": "test"},
+        {"name": "loss", "value": 0.5, "split": "test"},
+    ]
+    rows = [{"name": "acc", "value": 0.5, "samples": 3}]
+    assert metric_rows(rows) == rows
+
+
+@pytest.mark.parametrize(
+    ("metrics", "said"),
+    [
+        ({"acc": float("nan")}, "'acc' must be a finite number"),
+        ({"acc": "good"}, "'acc' must be a finite number"),
+        ({"acc": True}, "'acc' must be a finite number"),
+        ([{"name": "acc"}], "needs a 'name'"),
+        ([0.5], "needs a 'name'"),
+        (0.5, "must be a mapping"),
+        ("acc", "must be a mapping"),
+    ],
+)
+def test_metrics_in_another_form_are_refused(metrics, said):
+    with pytest.raises(ValueError, match=said):
+        metric_rows(metrics)
+
+
+def test_training_data_is_a_name_or_a_mapping():
+    assert data_facts(None) == {}
+    assert data_facts("scikit-learn digits") == {"name": "scikit-learn digits"}
+    assert data_facts("me/digits") == {"name": "me/digits", "hub_id": "me/digits"}
+    assert data_facts({"name": "digits", "licence": "x"}) == {"name": "digits", "licence": "x"}
+    for wrong in (3, {}, {"name": ""}, {"licence": "x"}):
+        with pytest.raises(ValueError, match="train_data must be"):
+            data_facts(wrong)
