@@ -48,11 +48,18 @@ def test_a_dry_run_uploads_nothing_and_says_what_it_would(hub, saved):
     assert not hub.seen("POST")
 
 
-def test_a_registered_checkpoint_is_pushed_by_its_name(hub):
+@pytest.mark.skipif(not zoo.list_pretrained(f"{NAME}*"), reason="no checkpoint is shipped")
+def test_a_registered_checkpoint_is_pushed_by_its_name_with_what_its_manifest_says(hub):
     repo = hub.repo_id()
-    run("push", NAME, repo, "--license", "apache-2.0")
-    names = {s.rfilename for s in HfApi().model_info(repo).siblings}
-    assert {"README.md", "config.json", "model.safetensors"} <= names
+    run("push", NAME, repo)
+    row = zoo.registry.weights_entry(NAME)
+    card = ModelCard.load(repo)
+    assert card.data.license == row.licence
+    assert row.command in card.text
+    assert f"| accuracy | {row.metrics['accuracy']:.6g} |" in card.text
+    state = zoo.create_model(f"hf-hub:{repo}", cache_dir=hub.cache).state_dict()
+    shipped = zoo.create_model(NAME, pretrained=True).state_dict()
+    assert all(torch.equal(state[name], value) for name, value in shipped.items())
 
 
 def test_convert_writes_a_model_that_loads(tmp_path):
