@@ -2,7 +2,8 @@
 
 from zoo.training.data.prepared import open_data
 from zoo.training.evaluation import evaluate
-from zoo.training.finetuning import Result, finetune
+from zoo.training.finetuning import finetune
 from zoo.training.prediction import predict
+from zoo.training.result import Result
 
 __all__ = ["Result", "evaluate", "finetune", "open_data", "predict"]

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +13,6 @@ from torch import nn
 from zoo.errors import MissingExtraError
 from zoo.files import write_json
 from zoo.models.data_config import data_config
-from zoo.training import plots
 from zoo.training.checkpoint import checkpoints, versions
 from zoo.training.data.image_set import ImageSet, Splits
 from zoo.training.data.loader import Pipeline
@@ -26,53 +24,12 @@ from zoo.training.metrics import flat
 from zoo.training.model_source import describe_data, model_for, model_name, set_image_size
 from zoo.training.optimise import auto_lr
 from zoo.training.options import Options
+from zoo.training.persistence import resume_run
 from zoo.training.progress import Progress
 from zoo.training.randomness import derive, kept_random_state, seed_all
+from zoo.training.result import Result
 from zoo.training.run_folder import choose_folder, clear_run, load_best, write_history
 from zoo.training.signals import StopRequest
-
-
-@dataclass
-class Result:
-    """What a run gave.
-
-    Attributes:
-        model: with the weights of the best epoch, in evaluation mode, on the CPU or where it was trained.
-        metrics: of these weights on the test split if there is one, else on the validation split; `split` and `samples`
-            say which and how many. Ready for `zoo.push_to_hub(metrics=…)`.
-        history: one dictionary an epoch, as in history.csv.
-        folder: of the run.
-        monitor: the metric by which the best epoch was chosen.
-        best_epoch: counted from 1.
-        val_metrics, test_metrics: of the best weights, where there is such a split; with `confusion`.
-        classes: class names.
-    """
-
-    model: nn.Module
-    metrics: dict[str, Any]
-    history: list[dict[str, Any]]
-    folder: Path
-    monitor: str
-    best_epoch: int
-    val_metrics: dict[str, Any] | None = None
-    test_metrics: dict[str, Any] | None = None
-    classes: list[str] = field(default_factory=list)
-
-    def plot(self) -> list[Path]:
-        """Draw curves.png and, for single-label data, confusion.png into the run folder; returns their paths.
-
-        Raises:
-            MissingExtraError: without matplotlib.
-        """
-        title = self.folder.name
-        drawn = [plots.save(plots.curves(self.history, self.monitor, title=title), self.folder / "curves.png")]
-        measured = self.test_metrics or self.val_metrics
-        if measured and "confusion" in measured:
-            split = "test" if self.test_metrics else "validation"
-            text = f"{title}: {split} split, accuracy {measured['accuracy']:.4f}"
-            figure = plots.confusion(measured["confusion"], self.classes, title=text)
-            drawn.append(plots.save(figure, self.folder / "confusion.png"))
-        return drawn
 
 
 def finetune(
@@ -274,7 +231,7 @@ def _prepare_folder(folder: Path, resume: str | bool, loop: Any, show: Progress)
         if loop.accelerator.is_main_process:
             clear_run(folder)
     elif saved:
-        loop.resume(saved[-1])
+        resume_run(loop, saved[-1])
         at = loop.at
         where = f"epoch {at.epoch + 1}, update {at.step}" if not at.finished else "its end: nothing left to train"
         show.note(f"resuming {folder} at {where}")

@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator
 from contextlib import nullcontext
-from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -15,7 +14,7 @@ from torch import Tensor, nn
 
 from zoo.errors import NonFiniteLossError, TrainingError
 from zoo.training import diagnose
-from zoo.training.checkpoint import read_optimiser, read_state, read_tensors, save_checkpoint, versions
+from zoo.training.checkpoint import versions
 from zoo.training.data.image_set import ImageSet, Splits
 from zoo.training.data.loader import Batch, Pipeline, batches, epoch_plan
 from zoo.training.forward import check_logits, measure
@@ -24,41 +23,13 @@ from zoo.training.loss import build_loss, build_mixup
 from zoo.training.metrics import flat, higher_is_better
 from zoo.training.optimise import build_optimiser, build_schedule
 from zoo.training.options import Options
+from zoo.training.persistence import Position, save_run
 from zoo.training.progress import Progress, Stopwatch
 from zoo.training.randomness import derive, seed_all
 from zoo.training.run_folder import save_best, write_history
 from zoo.training.signals import StopRequest
 
 _SAVE_SECONDS = 600
-
-
-@dataclass
-class Position:
-    """Where a run stands; stored in every checkpoint.
-
-    Attributes:
-        epoch: finished epochs.
-        step_in_epoch: finished updates of the current epoch.
-        step: finished updates in all.
-        images: seen in the current epoch, over all processes.
-        loss_sum: of those images.
-        seconds: spent on training in the current epoch.
-        best: score of the best epoch: the monitored metric (negated if lower is better), then minus the loss.
-        best_epoch: the finished epochs when it was reached.
-        history: one row an epoch.
-        finished: the run is over.
-    """
-
-    epoch: int = 0
-    step_in_epoch: int = 0
-    step: int = 0
-    images: int = 0
-    loss_sum: float = 0.0
-    seconds: float = 0.0
-    best: list[float] | None = None
-    best_epoch: int = 0
-    history: list[dict[str, Any]] = field(default_factory=list)
-    finished: bool = False
 
 
 class Loop:
@@ -180,6 +151,8 @@ class Loop:
     def leave(self, stop: StopRequest) -> NoReturn:
         """Write a checkpoint and end as the signal demands."""
         self.save()
+        # A launcher ends all processes when one leaves, perhaps while the first still writes.
+        self.accelerator.wait_for_everyone()
         self.progress.close()
         stop.leave(f"stopped after update {self.at.step}; run again with out={str(self.folder)!r} to resume")
 
@@ -309,55 +282,7 @@ class Loop:
         return self.accelerator.check_trigger()
 
     def save(self) -> None:
-        """Write a checkpoint."""
+        """Write a checkpoint (the first process does)."""
         if self.accelerator.is_main_process:
-            scaler = self.accelerator.scaler
-            save_checkpoint(
-                self.folder / "checkpoints",
-                self.at.step,
-                model=self.model.state_dict(),
-                ema=None if self.ema is None else self.ema.module.state_dict(),
-                optimiser=self.optimiser.state_dict(),
-                state={
-                    "position": asdict(self.at),
-                    "options": self.options.as_json(),
-                    "data": self.splits.fingerprint(),
-                    "processes": self.accelerator.num_processes,
-                    "scaler": None if scaler is None else scaler.state_dict(),
-                    "versions": versions(),
-                },
-                keep_last=self.options.keep_last,
-            )
-        self.accelerator.wait_for_everyone()
+            save_run(self)
         self.since_save = Stopwatch()
-
-    def resume(self, path: Path) -> None:
-        """Go back to a checkpoint.
-
-        Raises:
-            TrainingError: other settings, other data, another model, a damaged file.
-        """
-        state = read_state(path)
-        self.options.check_resume(state["options"], self.folder)
-        if state["data"] != self.splits.fingerprint():
-            raise TrainingError(
-                f"the data has changed since {path} was written (other classes, sizes or labels); take another out=, "
-                "or start anew with resume=False"
-            )
-        if state["processes"] != self.accelerator.num_processes:
-            raise TrainingError(
-                f"{path} was written by {state['processes']} process(es), this run has "
-                f"{self.accelerator.num_processes}: an update would see other images. Use as many, or take another out="
-            )
-        try:
-            self.model.load_state_dict(read_tensors(path / "model.safetensors"))
-            if self.ema is not None:
-                self.ema.module.load_state_dict(read_tensors(path / "ema.safetensors"))
-            self.optimiser.load_state_dict(read_optimiser(path, state["optimiser"]))
-        except (RuntimeError, ValueError, KeyError) as error:
-            if isinstance(error, TrainingError):
-                raise
-            raise TrainingError(f"{path} belongs to another model: {str(error).splitlines()[0]}") from error
-        if self.accelerator.scaler is not None and state["scaler"]:
-            self.accelerator.scaler.load_state_dict(state["scaler"])
-        self.at = Position(**state["position"])
