@@ -2,23 +2,20 @@
 
 from __future__ import annotations
 
-import copy
 import os
 import tempfile
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-import torch
-from torch import Tensor, nn
+from torch import nn
 
-from zoo.errors import MismatchError
 from zoo.factory import create_model
 from zoo.files import atomic_folder, write_text
 from zoo.registry import is_model, weights_entry
 from zoo.weights.card import existing_license, is_untouched, make_card
-from zoo.weights.commit import PushResult, commit_folder, read_card
+from zoo.weights.commit import PushResult, commit_folder, full_repo_id, read_card
+from zoo.weights.compare import require_same
 from zoo.weights.config import CONFIG_NAME, parse_config, read_config
 from zoo.weights.description import describe, write_config
 from zoo.weights.facts import data_facts, metric_rows
@@ -116,7 +113,7 @@ def push_to_hub(
 
     Args:
         model: as `save_pretrained`.
-        repo_id: `"user/repo"`; made if it does not exist.
+        repo_id: `"user/repo"`, or `"repo"` for the owner of the token; made if it does not exist.
         token: access token. Default: the saved one, or `HF_TOKEN`.
         private: visibility of a new repository; for one that exists it must agree.
         revision: branch, made if it does not exist. Default: `main`.
@@ -137,8 +134,8 @@ def push_to_hub(
     Raises:
         as `save_pretrained`; ValueError without a licence; HubError and its kinds.
     """
-    split_repo(repo_id)
-    existing = read_card(repo_id, revision=revision, token=token) if "/" in repo_id else None
+    repo_id = full_repo_id(repo_id, token)
+    existing = read_card(repo_id, revision=revision, token=token)
     license = license or existing_license(card) or existing_license(existing)
     if not license:
         raise ValueError(
@@ -233,9 +230,6 @@ def pull_to_folder(repo: str, folder: str | os.PathLike[str], **options: Any) ->
     return snapshot
 
 
-# ----------------------------------------------------------------------------------------------------------- writing
-
-
 def _refuse_foreign(target: Path) -> None:
     if not target.exists():
         return
@@ -299,7 +293,7 @@ def _write(
         )
         write_text(folder / CARD_NAME, text)
     if verify:
-        verify_saved(model, folder)
+        require_same(model, create_model(f"local-dir:{folder}"))
     return content["architecture"]
 
 
@@ -307,90 +301,3 @@ def _base_model(model: nn.Module, repo_id: str) -> str | None:
     source = getattr(model, "zoo_source", None)
     repo = source.get("repo") if isinstance(source, Mapping) else None
     return repo if repo != repo_id else None
-
-
-# ---------------------------------------------------------------------------------------------------------- verifying
-
-
-def verify_saved(model: nn.Module, folder: str | os.PathLike[str]) -> None:
-    """Load a saved model and compare it with the original: every tensor, and the output for a fixed random input.
-
-    Raises:
-        MismatchError: says which tensor, or by how much the output differs.
-    """
-    again = create_model(f"local-dir:{os.fspath(folder)}")
-    theirs, ours = again.state_dict(), model.state_dict()
-    if theirs.keys() != ours.keys():
-        raise MismatchError(_not_rebuilt(f"it has other tensors: {', '.join(sorted(theirs.keys() ^ ours.keys())[:5])}"))
-    for name, value in ours.items():
-        if theirs[name].shape != value.shape or not torch.equal(theirs[name].to(value.dtype), value.detach().to("cpu")):
-            raise MismatchError(_not_rebuilt(f"tensor {name!r} differs"))
-    size = (getattr(model, "pretrained_cfg", None) or {}).get("input_size")
-    first = next(model.parameters(), None)
-    if size is None or first is None:
-        return
-    from zoo.models.data_config import data_config
-
-    with torch.no_grad():
-        for loaded, original in zip(again.parameters(), model.parameters(), strict=True):
-            loaded.data = loaded.to(original)  # a model is loaded in float32 unless asked otherwise
-        for loaded, original in zip(again.buffers(), model.buffers(), strict=True):
-            loaded.data = loaded.to(original)
-    if _is_channels_last(model):
-        again.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-    shape = _quietly(data_config, model)["input_size"]
-    image = torch.randn((1, *shape), generator=torch.Generator().manual_seed(0)).to(first)
-    expected, real = _output(model, image), _output(again, image)
-    if not _equal(expected, real):
-        # The original's memory may be laid out differently, which alone can change a last bit: ask a fresh copy.
-        expected = _output(copy.deepcopy(model), image)
-    if not _equal(expected, real):
-        raise MismatchError(_not_rebuilt("its tensors are equal, but its output is not"))
-
-
-def _not_rebuilt(what: str) -> str:
-    return (
-        f"the saved model, loaded again, is not the model: {what}. Something was changed after it was made that its "
-        f"constructor's arguments do not tell (a module replaced, say); make the change part of a registered model"
-    )
-
-
-def _quietly(function: Any, *args: Any) -> Any:
-    import warnings
-
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", UserWarning)
-        return function(*args)
-
-
-def _is_channels_last(model: nn.Module) -> bool:
-    return any(
-        p.ndim == 4 and p.is_contiguous(memory_format=torch.channels_last) and not p.is_contiguous()
-        for p in model.parameters()
-    )
-
-
-@contextmanager
-def _evaluating(model: nn.Module) -> Iterator[None]:
-    modes = [(module, module.training) for module in model.modules()]
-    model.eval()
-    try:
-        yield
-    finally:
-        for module, mode in modes:
-            module.training = mode
-
-
-def _output(model: nn.Module, image: Tensor) -> Any:
-    with _evaluating(model), torch.no_grad():
-        return model(image)
-
-
-def _equal(a: Any, b: Any) -> bool:
-    if isinstance(a, Tensor):
-        return isinstance(b, Tensor) and torch.equal(a.nan_to_num(), b.nan_to_num())
-    if isinstance(a, list | tuple):
-        return len(a) == len(b) and all(_equal(x, y) for x, y in zip(a, b, strict=True))
-    if isinstance(a, Mapping):
-        return a.keys() == b.keys() and all(_equal(a[k], b[k]) for k in a)
-    return True

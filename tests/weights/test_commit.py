@@ -7,7 +7,7 @@ import pytest
 from huggingface_hub import CommitOperationAdd, HfApi
 
 from zoo.errors import AccessDeniedError, HubError, HubUnavailableError, WeightsError
-from zoo.weights.commit import commit_folder, read_card
+from zoo.weights.commit import commit_folder, full_repo_id, read_card
 
 WEIGHTS = bytes(range(256)) * 500
 
@@ -240,3 +240,13 @@ def test_the_card_of_a_repository_is_read_or_known_to_be_missing(hub, api, folde
         read_card(repo, token=hub.bad_token)
     with hub.down(), pytest.raises(HubUnavailableError):
         read_card(repo)
+
+
+def test_a_bare_name_belongs_to_the_owner_of_the_token(hub):
+    assert full_repo_id("mine", hub.token) == "alice/mine"
+    assert full_repo_id("mine", hub.other_token) == "bob/mine"
+    assert full_repo_id("any/body") == "any/body"
+    with pytest.raises(AccessDeniedError, match="does not accept the token"):
+        full_repo_id("mine", hub.bad_token)
+    with pytest.raises(ValueError, match="user/repo"):
+        full_repo_id("a b")

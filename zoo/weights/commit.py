@@ -45,6 +45,24 @@ class PushResult:
     files: dict[str, int] = field(default_factory=dict)
 
 
+def full_repo_id(repo_id: str, token: Any = None) -> str:
+    """`"user/repo"`, the owner of the token added to a bare name.
+
+    Raises:
+        ValueError: no valid name.
+        AccessDeniedError, HubUnavailableError: the owner cannot be asked for.
+    """
+    from huggingface_hub import HfApi
+
+    split_repo(repo_id)
+    if "/" in repo_id:
+        return repo_id
+    try:
+        return f"{HfApi(token=token, library_name='zoo').whoami()['name']}/{repo_id}"
+    except Exception as error:
+        raise translate(error, repo=repo_id) from error
+
+
 def read_card(repo_id: str, *, revision: str | None = None, token: Any = None) -> str | None:
     """The README.md that a repository has now; None when there is no repository, revision or card.
 
@@ -86,7 +104,7 @@ def commit_folder(
 
     Args:
         folder: what to upload, with its sub-folders; hidden files are left out, pickles refused.
-        repo_id: `"user/repo"`, or `"repo"` for the owner of the token; made if it does not exist.
+        repo_id: `"user/repo"`; made if it does not exist.
         message: first line of the commit.
         token: access token. Default: the saved one, or `HF_TOKEN`.
         private: whether a new repository is private. For one that exists it must agree, or nothing is uploaded.

@@ -121,9 +121,8 @@ def translate(
     if isinstance(error, EntryNotFoundError) and not isinstance(error, LocalEntryNotFoundError):
         return FileNotInRepoError(f"{repo!r}{f' at {revision!r}' if revision else ''} has no file {file!r}")
     if status == 403:
-        return AccessDeniedError(
-            f"not allowed to {action} {what}{': ' + said if said else ''}; check the token's rights"
-        )
+        said = f" ({said})" if said else ""
+        return AccessDeniedError(f"not allowed to {action} {what}{said}; check the rights of the token")
     if status == 429:
         wait = retry_after(error)
         when = f"try again in {wait:.0f} s" if wait is not None else "try again later"

@@ -1,0 +1,94 @@
+"""Two models, compared bit for bit: the proof that what was saved is what was trained."""
+
+from __future__ import annotations
+
+import copy
+import warnings
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from zoo.errors import MismatchError
+from zoo.models.data_config import data_config
+
+
+def require_same(model: nn.Module, again: nn.Module) -> None:
+    """Compare a model with the one loaded from what was saved of it: every tensor, and the output for a fixed image.
+
+    Args:
+        model: the original; its training flags are kept.
+        again: the loaded one, on the CPU; moved to the original's device, type and memory format.
+
+    Raises:
+        MismatchError: says which tensor differs, or that the output does.
+    """
+    theirs, ours = again.state_dict(), model.state_dict()
+    if theirs.keys() != ours.keys():
+        raise MismatchError(_not_rebuilt(f"it has other tensors: {', '.join(sorted(theirs.keys() ^ ours.keys())[:5])}"))
+    for name, value in ours.items():
+        if theirs[name].shape != value.shape or not torch.equal(theirs[name].to(value.dtype), value.detach().to("cpu")):
+            raise MismatchError(_not_rebuilt(f"tensor {name!r} differs"))
+    size = (getattr(model, "pretrained_cfg", None) or {}).get("input_size")
+    first = next(model.parameters(), None)
+    if size is None or first is None:
+        return
+    with torch.no_grad():
+        for loaded, original in zip(again.parameters(), model.parameters(), strict=True):
+            loaded.data = loaded.to(original)  # a model is loaded in float32 unless asked otherwise
+        for loaded, original in zip(again.buffers(), model.buffers(), strict=True):
+            loaded.data = loaded.to(original)
+    if _is_channels_last(model):
+        again.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", UserWarning)  # whether the statistics are real makes no difference here
+        shape = data_config(model)["input_size"]
+    image = torch.randn((1, *shape), generator=torch.Generator().manual_seed(0)).to(first)
+    expected, real = _output(model, image), _output(again, image)
+    if not _equal(expected, real):
+        # The original's memory may be laid out differently, which alone can change a last bit: ask a fresh copy.
+        expected = _output(copy.deepcopy(model), image)
+    if not _equal(expected, real):
+        raise MismatchError(_not_rebuilt("its tensors are equal, but its output is not"))
+
+
+def _not_rebuilt(what: str) -> str:
+    return (
+        f"the saved model, loaded again, is not the model: {what}. Something was changed after it was made that its "
+        f"constructor's arguments do not tell (a module replaced, say); make the change part of a registered model"
+    )
+
+
+def _is_channels_last(model: nn.Module) -> bool:
+    return any(
+        p.ndim == 4 and p.is_contiguous(memory_format=torch.channels_last) and not p.is_contiguous()
+        for p in model.parameters()
+    )
+
+
+@contextmanager
+def _evaluating(model: nn.Module) -> Iterator[None]:
+    modes = [(module, module.training) for module in model.modules()]
+    model.eval()
+    try:
+        yield
+    finally:
+        for module, mode in modes:
+            module.training = mode
+
+
+def _output(model: nn.Module, image: Tensor) -> Any:
+    with _evaluating(model), torch.no_grad():
+        return model(image)
+
+
+def _equal(a: Any, b: Any) -> bool:
+    if isinstance(a, Tensor):
+        return isinstance(b, Tensor) and torch.equal(a.nan_to_num(), b.nan_to_num())
+    if isinstance(a, list | tuple):
+        return len(a) == len(b) and all(_equal(x, y) for x, y in zip(a, b, strict=True))
+    if isinstance(a, Mapping):
+        return a.keys() == b.keys() and all(_equal(a[k], b[k]) for k in a)
+    return True
