@@ -176,8 +176,8 @@ def test_signals_save_and_give_the_shells_exit_code(tmp_path: Path, number: sign
         command, stderr=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=environment
     ) as process:
         assert process.stderr is not None
-        first = process.stderr.readline()  # the line of the first epoch: training is under way
-        assert first.startswith("epoch 1/20"), first
+        assert process.stderr.readline().startswith("zoo: test_resnet, ")
+        assert process.stderr.readline().startswith("epoch 1/20")  # training is under way
         process.send_signal(number)
         started = time.monotonic()
         _, err = process.communicate(timeout=120)

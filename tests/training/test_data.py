@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import re
 from pathlib import Path
-from typing import Any
+from types import SimpleNamespace
+from typing import Any, ClassVar
 
 import numpy as np
 import pytest
@@ -245,6 +246,27 @@ def test_dataset_of_dictionaries() -> None:
     assert train.image(3).getpixel((0, 0)) == 3
 
 
+class Table:
+    """Speaks as a Hugging Face data set does: rows by number, columns by name."""
+
+    column_names: ClassVar = ["image", "label"]
+    features: ClassVar = {"label": SimpleNamespace(names=["cat", "dog"])}
+
+    def __len__(self) -> int:
+        return 6
+
+    def __getitem__(self, key: Any) -> Any:
+        if key == "label":
+            return [0, 1, 0, 1, 0, 1]
+        return {"image": Image.new("L", (8, 8), key), "label": key % 2}
+
+
+def test_table_of_the_hub() -> None:
+    splits = open_splits({"train": Table(), "validation": Table()})
+    assert splits.present()["val"].classes == ["cat", "dog"]
+    assert splits.present()["train"].image(4).getpixel((0, 0)) == 4
+
+
 def test_dictionary_of_splits_and_arrays() -> None:
     images, labels = np.zeros((9, 8, 8), np.uint8), np.arange(9) % 3
     images[:, 0, 0] = np.arange(9)
@@ -264,7 +286,7 @@ def test_dictionary_of_splits_and_arrays() -> None:
         (Pairs(answers=[0.5] * 20), "one whole number an image"),
         ([(1, 2, 3)], "expected a pair"),
         ([{"picture": 1}], "expected keys"),
-        ({"training": "digits"}, "keys train, val and test"),
+        ({"holdout": "digits"}, "keys train, val and test"),
         ({"test": "digits"}, "no training split"),
         ((np.zeros((0, 8, 8)), np.zeros(0, int)), "hold no images"),
     ],

@@ -68,6 +68,25 @@ def test_a_whole_run_of_a_named_model(tmp_path: Path) -> None:
     assert {k: pytest.approx(v, abs=1e-6) if isinstance(v, float) else v for k, v in measured.items()} == result.metrics
 
 
+def test_what_is_said_at_the_start(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    zoo.finetune(tiny_net(), few_digits(), out=tmp_path, freeze="backbone", **{**QUICK, "epochs": 1, "progress": True})
+    lines = capsys.readouterr().err.splitlines()
+    assert lines[0] == (
+        "zoo: tinynet, 10,026 parameters (5,130 learn); few: 96 train, 40 val, 40 test images, 10 classes; "
+        "adamw, lr 0.005, cpu"
+    )
+    assert lines[1].startswith("epoch 1/1: loss ")
+    assert "holds the weights alone, for zoo.load_weights: the model was not made by a registered name" in lines[2]
+    assert lines[3].startswith("zoo: best epoch 1: accuracy ")
+
+
+def test_a_model_that_cannot_be_described_is_trained_all_the_same(tmp_path: Path) -> None:
+    model = zoo.create_model("test_resnet", num_classes=10, act_layer=nn.SiLU)
+    result = zoo.finetune(model, few_digits(), out=tmp_path, img_size=32, **{**QUICK, "epochs": 1})
+    assert [p.name for p in (tmp_path / "best").iterdir()] == ["model.safetensors"]
+    assert result.metrics["samples"] == 40
+
+
 def test_training_learns(tmp_path: Path) -> None:
     result = zoo.finetune(
         tiny_net(), few_digits(train=600, test=200), out=tmp_path, **{**QUICK, "epochs": 6}, aug="none"

@@ -187,6 +187,7 @@ def test_a_signal_to_the_whole_group_saves_too(tmp_path: Path, number: signal.Si
         command, stderr=subprocess.PIPE, text=True, env=environment, start_new_session=True
     ) as process:
         assert process.stderr is not None
+        process.stderr.readline()
         assert process.stderr.readline().startswith("epoch 1/500")
         os.killpg(process.pid, number)
         _, err = process.communicate(timeout=120)

@@ -211,6 +211,7 @@ def finetune(
             ]
             folder: Path = broadcast_object_list(chosen)[0]
             loop = Loop(net, splits, pipelines, options, folder, accelerator, show)
+            show.note(_headline(name, loop))
             try:
                 _prepare_folder(folder, resume, loop, show)
                 if accelerator.is_main_process:
@@ -221,6 +222,20 @@ def finetune(
             finally:
                 show.close()
                 loop.freeze.restore()
+
+
+def _headline(name: str, loop: Any) -> str:
+    parameters = list(loop.model.parameters())
+    everything, learning = (
+        sum(p.numel() for p in some) for some in (parameters, [p for p in parameters if p.requires_grad])
+    )
+    part = "" if learning == everything else f" ({learning:,} learn)"
+    sizes = ", ".join(f"{len(split):,} {split_name}" for split_name, split in loop.splits.present().items())
+    o, data = loop.options, loop.splits.name
+    return (
+        f"{name}, {everything:,} parameters{part}; {data}: {sizes} images, {len(loop.train.classes)} classes; "
+        f"{o.opt}, lr {o.lr:.3g}, {loop.accelerator.device}{'' if o.amp == 'no' else f', {o.amp}'}"
+    )
 
 
 def _prepare_folder(folder: Path, resume: str | bool, loop: Any, show: Progress) -> None:
@@ -257,9 +272,9 @@ def _conclude(loop: Any, show: Progress) -> Result:
     }  # fmt: skip
     final = next((name for name in ("test", "val") if name in measured), None)
     metrics: dict[str, Any] = {}
+    loop.keep(loop.model, final or "", measured.get(final or ""), verify=True)
     if final is not None:
         metrics = {"split": final, "dataset": splits.name, **flat(measured[final])}
-        loop.keep(loop.model, final, measured[final], verify=True)
     result = Result(
         model=loop.model.eval(),
         metrics=metrics,

@@ -250,7 +250,9 @@ class Loop:
             data = {"name": self.splits.name, "split": "train", "samples": len(self.train)}
             task = "multi-label" if self.train.multi_label else "single-label"
             how = {"task": task, "best_epoch": self.at.best_epoch, **self.options.recipe(), **versions()}
-            save_best(model, self.folder, metrics=facts, train_data=data, training=how, verify=verify)
+            note = save_best(model, self.folder, metrics=facts, train_data=data, training=how, verify=verify)
+            if note and verify:
+                self.progress.note(note)
 
     def candidates(self) -> dict[str, nn.Module]:
         """The models to measure: the trained one and, if there is one, its moving average."""

@@ -20,6 +20,7 @@ from typing import Any
 
 from torch import nn
 
+from zoo.errors import ConfigError, MismatchError
 from zoo.files import atomic_folder, write_json, write_text
 from zoo.training.checkpoint import checkpoints, read_state, save_tensors
 from zoo.training.options import Options
@@ -85,7 +86,7 @@ def save_best(
     train_data: dict[str, Any],
     training: dict[str, Any],
     verify: bool = False,
-) -> None:
+) -> str | None:
     """Replace best/ by this model, whole or not at all.
 
     A model that came from a name is written with its config.json; any other as its weights alone.
@@ -93,15 +94,24 @@ def save_best(
     Args:
         metrics, train_data, training: for the config.json, as in `zoo.save_pretrained`.
         verify: load the result again and compare.
+
+    Returns:
+        Why best/ holds the weights alone, or None.
     """
     from zoo.publish import save_pretrained
 
+    facts: dict[str, Any] = {"metrics": metrics, "train_data": train_data, "training": training}
+    reason = "the model was not made by a registered name"
     if describable(model):
-        facts: dict[str, Any] = {"metrics": metrics, "train_data": train_data, "training": training}
-        save_pretrained(model, folder / "best", verify=verify, **facts)
-    else:
-        with atomic_folder(folder / "best") as temporary:
-            save_tensors(temporary / "model.safetensors", model.state_dict())
+        # Hours of training are not lost to a model that cannot be described.
+        try:
+            save_pretrained(model, folder / "best", verify=verify, **facts)
+            return None
+        except (ConfigError, MismatchError) as error:
+            reason = str(error)
+    with atomic_folder(folder / "best") as temporary:
+        save_tensors(temporary / "model.safetensors", model.state_dict())
+    return f"{folder / 'best'} holds the weights alone, for zoo.load_weights: {reason}"
 
 
 def load_best(model: nn.Module, folder: Path) -> None:

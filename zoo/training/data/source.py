@@ -11,7 +11,7 @@ import numpy as np
 from zoo.errors import DataError
 from zoo.naming import did_you_mean
 from zoo.training.data.digits import open_digits
-from zoo.training.data.folder import open_folder
+from zoo.training.data.folder import SYNONYMS, open_folder
 from zoo.training.data.image_set import ArrayImages, ImageSet, Splits
 from zoo.training.data.medmnist import open_npz
 from zoo.training.data.split import check_classes, hold_out, note_leaks
@@ -137,11 +137,13 @@ def _open_path(data: str, on_bad: str) -> Splits:
 
 
 def _open_dictionary(data: dict[str, Any], on_bad: str) -> Splits:
-    unknown = set(data) - {"train", "val", "test"}
+    keys = {name: split for split, names in SYNONYMS.items() for name in names}
+    unknown = [key for key in data if key not in keys]
     if unknown:
         raise DataError(f"a dictionary of splits has the keys train, val and test; got {sorted(map(str, unknown))}")
     splits = Splits(name="data")
-    for key, value in data.items():
+    for given, value in data.items():
+        key = keys[given]
         opened = _open(value, on_bad)
         setattr(splits, key, getattr(opened, key) or opened.train or opened.test)
         splits.notes += opened.notes

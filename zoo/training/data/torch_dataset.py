@@ -55,6 +55,10 @@ class DatasetImages(ImageSet):
             known = getattr(self.dataset, attribute, None)
             if known is not None and hasattr(known, "__len__") and len(known) == len(self.dataset):
                 return np.asarray(known)
+        columns = getattr(self.dataset, "column_names", None) or ()
+        column = next((key for key in _LABEL_KEYS if key in columns), None)
+        if column is not None:  # a Hugging Face data set gives a column without decoding the images
+            return np.asarray(self.dataset[column])
         labels = [np.asarray(self._pair(i)[1]) for i in range(len(self.dataset))]
         shapes = {label.shape for label in labels}
         if len(shapes) != 1:
