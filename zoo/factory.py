@@ -71,8 +71,8 @@ def create_model(
         pretrained: load weights. Default: yes for `hf-hub:` and `local-dir:`, no for a plain name.
         pretrained_cfg: tag, or fields of timm's configuration, instead of the registered one.
         pretrained_cfg_overlay: single fields to replace; `{"file": path}` or `{"state_dict": …}` bring weights.
-        checkpoint_path: weights to load instead, a file or a folder. With `num_classes` given, a head of another size is
-            made anew; without it, it is an error.
+        checkpoint_path: weights to load instead, a file or a folder. With `num_classes` given, a head of another size
+            is made anew; without it, it is an error.
         cache_dir: the Hub's cache folder.
         scriptable, exportable, no_jit: timm's layer configuration.
         allow_pickle: read pickle checkpoints too, tensors only.
@@ -81,7 +81,8 @@ def create_model(
             (`features_only`, `out_indices`, …). Values of `None` are dropped.
 
     Returns:
-        The model, in training mode as timm's are. `model.zoo_source` says which commit weights of a repository came from.
+        The model, in training mode as timm's are. `model.zoo_source` names the commit that weights of a repository are
+        of.
 
     Raises:
         UnknownModelError: no such name or tag; near names are in the message.
@@ -103,10 +104,11 @@ def create_model(
     if is_model(source.architecture):
         check_model_keywords(model_entry(source.architecture), kwargs)
 
-    def build(weights: Mapping[str, torch.Tensor] | None = None) -> nn.Module:
+    def build(weights: Mapping[str, torch.Tensor] | None = None, *, on_meta: bool = False) -> nn.Module:
         overlay = dict(pretrained_cfg_overlay or {})
         if weights is not None:
             overlay["state_dict"] = weights
+        options = {k: v for k, v in kwargs.items() if k != "device"} if on_meta else kwargs
         return build_explained(
             lambda: timm.create_model(
                 source.architecture,
@@ -116,16 +118,17 @@ def create_model(
                 scriptable=scriptable,
                 exportable=exportable,
                 no_jit=no_jit,
-                **kwargs,
+                **options,
             ),
             source.architecture,
             kwargs,
         )
 
-    adapt = ("head", "in_chans")
+    # A head that nobody asked for is an error, not a random one.
+    adapt = ("head", "in_chans") if explicit_classes else ("in_chans",)
     if checkpoint_path is not None:
         checkpoint = open_checkpoint(os.fspath(checkpoint_path), allow_pickle=allow_pickle)
-        return _build_loaded(build, checkpoint, kwargs, adapt if explicit_classes else ("in_chans",))
+        return _build_loaded(build, checkpoint, kwargs, adapt)
     if not pretrained:
         return build()
     if source.weights is not None:
@@ -149,8 +152,8 @@ def _resolve(name: Any, hub: Mapping[str, Any], allow_pickle: bool) -> _Source:
         return _registered(name)
     if scheme.lower() not in _SCHEMES:
         raise ValueError(
-            f"unknown scheme {scheme!r} in {name!r}: write 'hf-hub:user/repo' for a repository on the Hugging Face Hub, "
-            f"'local-dir:folder' for a folder ('hf-hub:' and 'local-dir:' are all there are)"
+            f"unknown scheme {scheme!r} in {name!r}: write 'hf-hub:user/repo' for a repository on the Hugging Face "
+            f"Hub, 'local-dir:folder' for a folder ('hf-hub:' and 'local-dir:' are all there are)"
         )
     if not rest:
         need = (
@@ -206,8 +209,8 @@ def _known_architecture(config: ModelConfig) -> str:
     if config.zoo:
         written = config.zoo.get("version", "an unknown version")
         raise UnknownModelError(
-            f"{config.origin} is a {name!r}, which this zoo does not have{hint or '.'} It was written by zoo {written}: "
-            f"upgrade zoo, or import the package that registers {name!r} first"
+            f"{config.origin} is a {name!r}, which this zoo does not have{hint or '.'} It was written by zoo "
+            f"{written}: upgrade zoo, or import the package that registers {name!r} first"
         )
     raise UnknownModelError(f"{config.origin} names the unknown architecture {name!r}{hint}")
 
@@ -251,7 +254,8 @@ def _build_loaded(
         # timm loads before it wraps and prunes the model, so here it is given the (verified) tensors.
         model = build(checkpoint.tensors)
     else:
-        model, _ = build_with_weights(build, checkpoint, device=kwargs.get("device"), adapt=adapt)
+        # The target device is for the weights; the constructor runs where nothing is allocated.
+        model, _ = build_with_weights(lambda: build(on_meta=True), checkpoint, device=kwargs.get("device"), adapt=adapt)
         if kwargs.get("dtype") is not None:
             model.to(dtype=kwargs["dtype"])
     if checkpoint.source is not None:
