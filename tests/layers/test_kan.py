@@ -139,6 +139,13 @@ def test_function_transforms_and_forward_mode():
         torch.testing.assert_close(torch.autograd.forward_ad.unpack_dual(y).tangent, jacobian @ tangent)
 
 
+def test_fake_tensors_are_composed():
+    with torch._subclasses.FakeTensorMode():
+        y = KANBlock(8)(torch.randn(5, 8, requires_grad=True))
+        assert y.shape == (5, 8)
+        y.sum().backward()
+
+
 def test_keeps_only_the_input_for_the_backward_pass():
     layer = FasterKANLayer(64, 128)
     x = torch.randn(300, 64, requires_grad=True)

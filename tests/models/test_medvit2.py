@@ -321,7 +321,7 @@ torch.manual_seed(0)
 x = torch.randn(2, 3, 32, 32)
 
 def close(a, b):
-    torch.testing.assert_close(a, b, atol=2e-5, rtol=1e-4)
+    torch.testing.assert_close(a, b, atol=1e-5, rtol=1e-5)
 
 for order in ("memory", "spatial"):
     model = zoo.create_model("medvit2_kan_nano", num_classes=5, token_order=order, drop_path_rate=0.0)

@@ -24,6 +24,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 _BACKENDS = ("auto", "reference")
+_PLAIN = (Tensor, torch.nn.Parameter)
 _EXPONENT_LIMIT = 40.0  # exp(40) * exp(40) is finite in float32, and the basis at that distance is below 1e-11
 _TILE_ELEMENTS = 2**20  # basis values made at a time on a CPU: 4 MB in float32
 _NORM_EPS = 1e-5
@@ -64,7 +65,7 @@ def switch_linear(
         norm_bias: shift of that layer norm.
         backend: "auto" makes the basis tile by tile and keeps only x for the backward pass; "reference" composes
             torch operations. "auto" itself composes where a hand-written backward cannot follow: second
-            derivatives, `torch.func` transforms, forward mode, compilation, export and tracing.
+            derivatives, `torch.func` transforms, forward mode, compilation, export, tracing and tensor subclasses.
 
     Raises:
         ValueError: unknown backend, or a weight that does not have features * K columns.
@@ -77,7 +78,7 @@ def switch_linear(
             f"weight has {weight.shape[-1]} columns, but {x.shape[-1]} features with {centres.numel()} centres need "
             f"{expected}; check the number of features of x (last dimension) or of the centres"
         )
-    if backend == "reference" or _needs_composition():
+    if backend == "reference" or _needs_composition(x, weight):
         return _composed(x, weight, centres, inv_width, norm_weight, norm_bias)
     out_shape = (*x.shape[:-1], weight.shape[0])
     if _autocasts(x):
@@ -90,9 +91,11 @@ def switch_linear(
     return out.view(out_shape)
 
 
-def _needs_composition() -> bool:
+def _needs_composition(x: Tensor, weight: Tensor) -> bool:
     return (
-        torch.compiler.is_compiling()
+        type(x) not in _PLAIN
+        or type(weight) not in _PLAIN
+        or torch.compiler.is_compiling()
         or torch.jit.is_tracing()
         or torch._C._are_functorch_transforms_active()
         or torch.autograd.forward_ad._current_level >= 0
