@@ -132,7 +132,9 @@ def push_to_hub(
         A `PushResult` with commit, URL and tag.
 
     Raises:
-        as `save_pretrained`; ValueError without a licence; HubError and its kinds.
+        ValueError: no licence is stated; and as `save_pretrained`.
+        ConfigError, NonFiniteWeightsError, MismatchError: as `save_pretrained`.
+        HubError: and its kinds: the Hub refused or did not answer.
     """
     repo_id = full_repo_id(repo_id, token)
     existing = read_card(repo_id, revision=revision, token=token)
