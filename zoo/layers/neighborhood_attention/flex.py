@@ -35,25 +35,31 @@ def flex_windows(
     blocks = _blocks(spatial, windows, q.device)
     queries, keys, values = (tokens.flatten(1, -3).transpose(1, 2) for tokens in (q, k, v))
 
-    def add_bias(score: Tensor, batch: Tensor, head: Tensor, query: Tensor, key: Tensor) -> Tensor:
-        steps = [
-            key_place - query_place + kernel - 1
-            for (query_place, _), (key_place, _), kernel in zip(
-                _places(query, spatial, windows), _places(key, spatial, windows), windows.kernel_size, strict=True
-            )
-        ]
-        # Pairs outside of the windows are masked, but their bias is read all the same.
-        steps = [step.clamp(0, 2 * kernel - 2) for step, kernel in zip(steps, windows.kernel_size, strict=True)]
-        return score + bias[(head, *steps)]
-
     attend = _compiled() if compiled else flex_attention
-    out = attend(queries, keys, values, score_mod=None if bias is None else add_bias, block_mask=blocks, scale=scale)
+    out = attend(
+        queries,
+        keys,
+        values,
+        score_mod=None if bias is None else _bias_reader(bias, spatial, windows),
+        block_mask=blocks,
+        scale=scale,
+    )
     return out.transpose(1, 2).reshape(v.shape)
 
 
 @cache
 def _compiled() -> Callable[..., Tensor]:
     return torch.compile(flex_attention)
+
+
+def _bias_reader(bias: Tensor, spatial: tuple[int, ...], windows: Windows) -> Callable[..., Tensor]:
+    def add_bias(score: Tensor, batch: Tensor, head: Tensor, query: Tensor, key: Tensor) -> Tensor:
+        places = zip(_places(query, spatial, windows), _places(key, spatial, windows), windows.kernel_size, strict=True)
+        # Pairs outside of the windows are masked, but their bias is read all the same: keep inside the table.
+        steps = [(there - here + kernel - 1).clamp(0, 2 * kernel - 2) for (here, _), (there, _), kernel in places]
+        return score + bias[(head, *steps)]
+
+    return add_bias
 
 
 @lru_cache(maxsize=32)

@@ -49,7 +49,7 @@ class _NeighborhoodAttention(nn.Module):
         self.num_heads = num_heads
         self.kernel_size, self.dilation, self.causal = windows
         self.scale = (dim // num_heads) ** -0.5 if qk_scale is None else float(qk_scale)
-        self.attn_drop = attn_drop
+        self.attn_drop = float(attn_drop)  # TorchScript tells 0 from 0.0
         self.backend = backend
         self.qkv = nn.Linear(dim, 3 * dim, bias=qkv_bias, device=device, dtype=dtype)
         self.rpb: nn.Parameter | None

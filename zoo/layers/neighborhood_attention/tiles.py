@@ -1,7 +1,8 @@
 """The fast path: dense attention of tiles of queries to the run of keys that holds all their windows.
 
 Gathering the run of a tile once serves all its queries, where the definition gathers K keys per axis for each of them.
-For training only q, k, v and the position bias are kept; the backward pass gathers and attends again.
+For training only q, k, v and the position bias are kept; the backward pass gathers and attends again. (Not so under
+``torch.compile``, function transforms and weight dropout: there autograd keeps what it likes.)
 """
 
 from collections.abc import Iterator
@@ -92,9 +93,9 @@ class _TileAttention(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
         q, k, v, bias = ctx.saved_tensors
-        if torch.is_grad_enabled():  # a second derivative is wanted
-            return (*_differentiable_grads(ctx, grad), None, None)
         with _no_autocast(q.device.type):
+            if torch.is_grad_enabled():  # a second derivative is wanted
+                return (*_differentiable_grads(ctx, grad), None, None)
             return (*_grads(q, k, v, bias, grad, ctx.plan, ctx.scale), None, None)
 
 
