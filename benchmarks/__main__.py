@@ -18,6 +18,7 @@ SECTIONS = {
     "KAN block": "kan",
     "MedViTV2": "medvit2",
     "Loading a checkpoint": "loading",
+    "Token order and dilation: a learning check": "token_order",
 }
 PAGE = Path(__file__).parents[1] / "docs/benchmarks.md"
 

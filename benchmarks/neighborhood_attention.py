@@ -12,7 +12,7 @@ import torch
 from torch import nn
 
 from benchmarks._measure import Job, Measurement, Workload, compare, table
-from zoo.layers.neighborhood_attention import NeighborhoodAttention2d
+from zoo.layers.neighborhood import NeighborhoodAttention2d
 
 KERNEL = 7
 HEAD_DIM = 32

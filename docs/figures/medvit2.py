@@ -10,7 +10,7 @@ import matplotlib.pyplot as plt
 import torch
 from matplotlib.axes import Axes
 
-from zoo.layers.neighborhood_attention import neighborhood_attention
+from zoo.layers.neighborhood import neighborhood_attention
 from zoo.layers.kan import switch_basis
 
 TEAL, GREY, ORANGE = "#00796b", "#e6e6e6", "#ef6c00"

@@ -11,7 +11,7 @@ import torch.nn.functional as F
 from safetensors.torch import load_file
 
 from benchmarks._measure import saved_bytes
-from zoo.layers.neighborhood_attention import (
+from zoo.layers.neighborhood import (
     DiNA,
     NeighborhoodAttention1d,
     NeighborhoodAttention2d,
@@ -156,7 +156,7 @@ def test_large_batches_are_worked_on_in_parts(monkeypatch):
     bias = torch.randn(2, 9, 9, requires_grad=True)
     results = []
     for budget in (1, 1 << 24):
-        monkeypatch.setattr("zoo.layers.neighborhood_attention.tiles._CPU_BUDGET", budget)
+        monkeypatch.setattr("zoo.layers.neighborhood.tiles._CPU_BUDGET", budget)
         out = neighborhood_attention(q, k, v, 5, 1, False, bias)
         results.append([out, *torch.autograd.grad(out.square().sum(), [q, k, v, bias])])
     for first, second in zip(*results, strict=True):

@@ -4,7 +4,7 @@ import jaxtyping
 import pytest
 import torch
 
-from zoo.layers.neighborhood_attention import (
+from zoo.layers.neighborhood import (
     NeighborhoodAttention1d,
     NeighborhoodAttention2d,
     neighborhood_attention,

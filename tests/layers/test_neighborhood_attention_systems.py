@@ -13,12 +13,12 @@ from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.autograd import forward_ad
 
 import zoo.layers
-import zoo.layers.neighborhood_attention
-from zoo.layers.neighborhood_attention.plan import _kept_plan, build_plan, tile_plan
-from zoo.layers.neighborhood_attention.windows import Windows
+import zoo.layers.neighborhood
+from zoo.layers.neighborhood.plan import _kept_plan, build_plan, tile_plan
+from zoo.layers.neighborhood.windows import Windows
 
-neighborhood_attention = zoo.layers.neighborhood_attention
-PACKAGE = "zoo.layers.neighborhood_attention"
+neighborhood_attention = zoo.layers.neighborhood
+PACKAGE = "zoo.layers.neighborhood"
 
 LAYERS = {
     "1d": (lambda na: na.NeighborhoodAttention1d(16, 2, 4, 2, causal=True), (2, 11, 16)),
@@ -40,7 +40,7 @@ def plain():
     torch._dynamo.reset()
     yield importlib.import_module(PACKAGE)
     sys.modules.update(checked)
-    zoo.layers.neighborhood_attention = checked[PACKAGE]
+    zoo.layers.neighborhood = checked[PACKAGE]
     sys.meta_path[:0] = hooks
 
 

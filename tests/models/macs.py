@@ -12,7 +12,7 @@ from torch import nn
 
 from zoo.layers.kan import FasterKANLayer
 from zoo.layers.medvit2_parts import PooledAttention
-from zoo.layers.neighborhood_attention import NeighborhoodAttention2d
+from zoo.layers.neighborhood import NeighborhoodAttention2d
 
 
 def count_macs(model: nn.Module, size: tuple[int, ...]) -> Counter[str]:

@@ -6,14 +6,16 @@ import importlib
 from typing import Any
 
 _HOME = {
-    "DiNA": "neighborhood_attention",
-    "NeighborhoodAttention1d": "neighborhood_attention",
-    "NeighborhoodAttention2d": "neighborhood_attention",
-    "NeighborhoodAttention3d": "neighborhood_attention",
-    "neighborhood_attention": "neighborhood_attention",
+    "DiNA": "neighborhood",
+    "NeighborhoodAttention1d": "neighborhood",
+    "NeighborhoodAttention2d": "neighborhood",
+    "NeighborhoodAttention3d": "neighborhood",
+    "neighborhood_attention": "neighborhood",
     "FasterKAN": "kan",
-    "KANBlock": "kan",
     "FasterKANLayer": "kan",
+    "KANBlock": "kan",
+    "LFPBlock": "medvit2_blocks",
+    "GFPBlock": "medvit2_blocks",
 }
 
 __all__ = list(_HOME)  # pyright: ignore[reportUnsupportedDunderAll]

@@ -23,7 +23,7 @@ from zoo.layers.medvit2_parts import (
     to_map,
     to_tokens,
 )
-from zoo.layers.neighborhood_attention import NeighborhoodAttention2d
+from zoo.layers.neighborhood import NeighborhoodAttention2d
 
 TOKEN_ORDERS = ("memory", "spatial")
 

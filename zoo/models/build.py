@@ -10,6 +10,8 @@ from torch import nn
 
 from zoo.registry import Entry
 
+_PLACEMENT = ("device", "dtype")
+
 
 def build_model(entry: Entry, pretrained: bool = False, **kwargs: Any) -> nn.Module:
     """Build the model of `entry`.
@@ -26,7 +28,9 @@ def build_model(entry: Entry, pretrained: bool = False, **kwargs: Any) -> nn.Mod
         The model, with `zoo_name` (registered name) and `_model_args` (its options, timm's attribute) set.
     """
     target = entry.load()
-    if inspect.isclass(target):
+    if not inspect.isclass(target):
+        model = target(pretrained=pretrained, **{**entry.args, **kwargs})
+    else:
         model = build_model_with_cfg(
             cast(type[nn.Module], target),
             entry.name,
@@ -34,7 +38,13 @@ def build_model(entry: Entry, pretrained: bool = False, **kwargs: Any) -> nn.Mod
             feature_cfg=dict(getattr(target, "feature_cfg", {})),
             **{**entry.args, **kwargs},
         )
-    else:
-        model = target(pretrained=pretrained, **{**entry.args, **kwargs})
+        # timm's factory adds what the caller gave; a saved config then holds every option, and stays true should a
+        # default or the catalogue's row change.
+        model._model_args = {**_defaults(target), **entry.args}  # type: ignore[assignment]
     model.zoo_name = entry.name
     return model
+
+
+def _defaults(cls: type) -> dict[str, Any]:
+    parameters = inspect.signature(cls).parameters.values()
+    return {p.name: p.default for p in parameters if p.default not in (p.empty, None) and p.name not in _PLACEMENT}

@@ -19,7 +19,7 @@ from zoo.layers.kan import FasterKANLayer
 from zoo.layers.kan.fasterkan import SwitchGrid
 from zoo.layers.medvit2_blocks import GFPBlock, LFPBlock
 from zoo.layers.medvit2_parts import ConvNormAct, Device, PooledAttention
-from zoo.layers.neighborhood_attention import NeighborhoodAttention2d
+from zoo.layers.neighborhood import NeighborhoodAttention2d
 from zoo.models.checkpointing import checkpoint_block
 from zoo.models.medvit2_checks import check_image, check_options
 

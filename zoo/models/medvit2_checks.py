@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 from zoo.layers.medvit2_blocks import GFPBlock, LFPBlock
 from zoo.layers.medvit2_parts import PooledAttention
-from zoo.layers.neighborhood_attention import NeighborhoodAttention2d
+from zoo.layers.neighborhood import NeighborhoodAttention2d
 
 _LARGEST_SIDE = 4096  # where the search for a side that works gives up
 

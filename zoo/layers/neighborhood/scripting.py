@@ -12,13 +12,13 @@ from typing import Any, no_type_check
 import torch
 from torch import Tensor
 
-from zoo.layers.neighborhood_attention.modules import (
+from zoo.layers.neighborhood.modules import (
     NeighborhoodAttention1d,
     NeighborhoodAttention2d,
     NeighborhoodAttention3d,
     _NeighborhoodAttention,
 )
-from zoo.layers.neighborhood_attention.reference import gather_attention
+from zoo.layers.neighborhood.reference import gather_attention
 
 
 @no_type_check

@@ -14,8 +14,8 @@ import torch.nn.functional as F
 from torch import Tensor
 from torch.autograd.forward_ad import unpack_dual
 
-from zoo.layers.neighborhood_attention.plan import Plan, build_plan, tile_plan, tile_sizes
-from zoo.layers.neighborhood_attention.windows import Windows
+from zoo.layers.neighborhood.plan import Plan, build_plan, tile_plan, tile_sizes
+from zoo.layers.neighborhood.windows import Windows
 
 # Bytes to work on at a time: on a CPU what stays in its cache, elsewhere what is worth a kernel launch.
 _CPU_BUDGET = 1 << 20

@@ -7,8 +7,8 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from zoo.layers.neighborhood_attention.functional import BACKENDS, neighborhood_attention_packed
-from zoo.layers.neighborhood_attention.windows import Windows, check_input
+from zoo.layers.neighborhood.functional import BACKENDS, neighborhood_attention_packed
+from zoo.layers.neighborhood.windows import Windows, check_input
 
 # Checks and the tile plan are Python on sizes: leaves for torch.fx.
 torch.fx.wrap("check_input")
@@ -105,7 +105,7 @@ class _NeighborhoodAttention(nn.Module):
         return ", ".join(parts)
 
     def __prepare_scriptable__(self) -> nn.Module:
-        from zoo.layers.neighborhood_attention.scripting import stand_in  # it builds on this module
+        from zoo.layers.neighborhood.scripting import stand_in  # it builds on this module
 
         return stand_in(self)
 

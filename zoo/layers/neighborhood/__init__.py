@@ -1,7 +1,7 @@
 """Neighbourhood attention (NA) and its dilated form (DiNA), on any device and without NATTEN."""
 
-from zoo.layers.neighborhood_attention.functional import neighborhood_attention, neighborhood_attention_packed
-from zoo.layers.neighborhood_attention.modules import (
+from zoo.layers.neighborhood.functional import neighborhood_attention, neighborhood_attention_packed
+from zoo.layers.neighborhood.modules import (
     DiNA,
     NeighborhoodAttention1d,
     NeighborhoodAttention2d,

@@ -15,7 +15,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from zoo.layers.neighborhood_attention.windows import Windows
+from zoo.layers.neighborhood.windows import Windows
 
 
 class Plan(NamedTuple):

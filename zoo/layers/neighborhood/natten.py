@@ -6,7 +6,7 @@ import importlib.util
 import torch
 from torch import Tensor
 
-from zoo.layers.neighborhood_attention.windows import Windows
+from zoo.layers.neighborhood.windows import Windows
 
 
 def why_not_natten(q: Tensor, v: Tensor, bias: Tensor | None, dropout_p: float) -> str | None:

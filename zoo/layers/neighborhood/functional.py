@@ -6,10 +6,10 @@ from collections.abc import Sequence
 from jaxtyping import Float
 from torch import Tensor
 
-from zoo.layers.neighborhood_attention.natten import natten_attention, why_not_natten
-from zoo.layers.neighborhood_attention.reference import gather_attention
-from zoo.layers.neighborhood_attention.tiles import tile_attention
-from zoo.layers.neighborhood_attention.windows import Windows, check_tokens
+from zoo.layers.neighborhood.natten import natten_attention, why_not_natten
+from zoo.layers.neighborhood.reference import gather_attention
+from zoo.layers.neighborhood.tiles import tile_attention
+from zoo.layers.neighborhood.windows import Windows, check_tokens
 
 BACKENDS: tuple[str, ...] = ("auto", "tiles", "reference", "flex", "natten")
 
@@ -127,7 +127,7 @@ def _attend(
         _refuse(backend, why_not_natten(q, v, bias, dropout_p))
         return natten_attention(q, k, v, windows, scale)
     if backend == "flex":
-        from zoo.layers.neighborhood_attention import flex  # a second of imports that no other backend needs
+        from zoo.layers.neighborhood import flex  # a second of imports that no other backend needs
 
         _refuse(backend, flex.why_not_flex(q, v, dropout_p))
         return flex.flex_windows(q, k, v, windows, bias, scale)

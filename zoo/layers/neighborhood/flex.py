@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 from torch.nn.attention.flex_attention import BlockMask, create_block_mask, flex_attention
 
-from zoo.layers.neighborhood_attention.windows import Windows
+from zoo.layers.neighborhood.windows import Windows
 
 
 def why_not_flex(q: Tensor, v: Tensor, dropout_p: float) -> str | None:
