@@ -10,7 +10,8 @@ from torch import nn
 
 from zoo.registry import Entry
 
-_PLACEMENT = ("device", "dtype")
+# Where and how a model is executed: whoever loads it decides anew, unless it was asked for by name.
+_EXECUTION = ("device", "dtype", "attn_backend", "kan_backend")
 
 
 def build_model(entry: Entry, pretrained: bool = False, **kwargs: Any) -> nn.Module:
@@ -47,4 +48,4 @@ def build_model(entry: Entry, pretrained: bool = False, **kwargs: Any) -> nn.Mod
 
 def _defaults(cls: type) -> dict[str, Any]:
     parameters = inspect.signature(cls).parameters.values()
-    return {p.name: p.default for p in parameters if p.default not in (p.empty, None) and p.name not in _PLACEMENT}
+    return {p.name: p.default for p in parameters if p.default not in (p.empty, None) and p.name not in _EXECUTION}

@@ -17,8 +17,6 @@ from zoo.weights.config import FORMAT, SOURCE_KEYS, timm_fields
 
 _RUNTIME_ARGS = ("device", "dtype", "pretrained_model_args", "features_only", "out_indices", "feature_cls")
 _DROP_RATES = ("drop_rate", "drop_path_rate", "drop_block_rate")
-# How a model is trained or executed, not what it computes: the next user decides anew.
-_HOW_ENDINGS = ("_drop_rate", "_backend")
 
 
 def describe(
@@ -106,7 +104,7 @@ def model_args_of(model: nn.Module) -> dict[str, Any]:
     args = {
         key: value
         for key, value in (getattr(model, "_model_args", None) or {}).items()
-        if key not in (*_RUNTIME_ARGS, *_DROP_RATES) and not key.endswith(_HOW_ENDINGS) and value is not None
+        if key not in (*_RUNTIME_ARGS, *_DROP_RATES) and not key.endswith("_drop_rate") and value is not None
     }
     args["num_classes"] = model.num_classes
     if isinstance(channels := getattr(model, "in_chans", None), int):
