@@ -166,6 +166,8 @@ def test_npz_splits_and_class_names(tmp_path: Path) -> None:
     named = open_splits(write_npz(tmp_path / "bloodmnist_64.npz"))
     assert named.present()["test"].classes == CLASS_NAMES["bloodmnist"]
     assert named.name == "bloodmnist_64"
+    assert named.present()["train"].flip
+    assert not open_splits(write_npz(tmp_path / "organamnist.npz")).present()["train"].flip
 
 
 def test_class_names_have_the_published_numbers() -> None:

@@ -173,6 +173,10 @@ def test_bad_files_and_numbers(folder: Path) -> None:
         zoo.predict(tiny_net(), bad)
     with pytest.raises(DataError, match=r"no such image.*did you mean '4\.png'"):
         zoo.predict(tiny_net(), str(folder / "even" / "44.png"))
+    with pytest.raises(ValueError, match="batch_size must be a whole number from 1, got 0"):
+        zoo.predict(tiny_net(), folder, batch_size=0)
+    with pytest.raises(ValueError, match="batch_size must be a whole number from 1, got 0"):
+        zoo.evaluate(tiny_net(), few_digits(), batch_size=0)
     with pytest.raises(ValueError, match="top must be a whole number from 1, got 0"):
         zoo.predict(tiny_net(), folder, top=0)
     empty = folder / "empty"

@@ -311,6 +311,8 @@ def test_half_precision_parameters_are_refused(tmp_path: Path) -> None:
         ({"monitor": "recall"}, "monitor must be 'auto' or one of accuracy, auroc"),
         ({"aug": "heavy"}, "aug must be one of none, light, timm"),
         ({"hflip": 2.0}, "hflip must be a number from 0 to 1"),
+        ({"transform": "mine"}, "transform must be 'auto' or None, got 'mine'"),
+        ({"scale": 0}, "scale must be None or a positive number"),
         ({"img_size": 0}, "img_size must be a whole number from 1"),
         ({"on_bad": "ignore"}, "on_bad must be one of"),
         ({"resume": "yes"}, "resume must be 'auto', True or False"),

@@ -45,6 +45,15 @@ def test_sixteen_bits_are_not_crushed_to_eight() -> None:
     assert to_channels(values, 3).shape == (3, 2, 4)  # type: ignore[union-attr]
 
 
+def test_unusual_files() -> None:
+    paletted = Image.new("P", (4, 4))
+    paletted.info["transparency"] = b"\0\1"
+    assert to_channels(paletted, 3).mode == "RGB"  # type: ignore[union-attr]
+    floats = Image.fromarray(np.full((2, 2), 0.25, np.float32))
+    assert torch.equal(to_channels(floats, 1), torch.full((1, 2, 2), 0.25))  # type: ignore[arg-type]
+    assert to_channels(Image.new("CMYK", (4, 4)), 3).mode == "RGB"  # type: ignore[union-attr]
+
+
 def test_floats_need_a_range() -> None:
     unit = np.linspace(0, 1, 16, dtype=np.float32).reshape(4, 4)
     assert torch.equal(to_channels(unit, 1)[0], torch.from_numpy(unit))  # type: ignore[index]

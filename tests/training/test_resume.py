@@ -81,11 +81,27 @@ def without_times(history: list[dict[str, Any]]) -> list[dict[str, Any]]:
     return [{k: v for k, v in row.items() if k not in ("seconds", "images_per_second")} for row in history]
 
 
-def test_killed_in_the_middle_of_an_epoch(tmp_path: Path, uninterrupted: Path) -> None:
-    died = run_and_die(tmp_path, at=150, number=signal.SIGKILL, **OPTIONS)
+@pytest.mark.parametrize(
+    ("seed", "image", "update"),
+    [
+        (0, 150, 4),
+        pytest.param(1, 40, 1, marks=pytest.mark.slow),
+        pytest.param(2, 287, 8, marks=pytest.mark.slow),
+    ],
+)
+def test_killed_in_the_middle_of_an_epoch(
+    tmp_path: Path, uninterrupted: Path, seed: int, image: int, update: int
+) -> None:
+    options = {**OPTIONS, "seed": seed}
+    if seed:
+        uninterrupted = tmp_path / "whole"
+        zoo.finetune(tiny_net(), few_digits(), out=uninterrupted, **options)
+    tmp_path = tmp_path / "run"
+    died = run_and_die(tmp_path, at=image, number=signal.SIGKILL, **options)
     assert died.returncode == -signal.SIGKILL, died.stderr
-    assert [p.name for p in sorted((tmp_path / "checkpoints").iterdir())][-1] == "step-00000004"  # of 9, 3 an epoch
-    result = zoo.finetune(tiny_net(seed=9), few_digits(), out=tmp_path, **OPTIONS)
+    newest = max((tmp_path / "checkpoints").iterdir())
+    assert newest.name == f"step-{update:08d}"  # of 9: three an epoch, 32 images each
+    result = zoo.finetune(tiny_net(seed=9), few_digits(), out=tmp_path, **options)
     assert_equal(weights(tmp_path), weights(uninterrupted))
     expected = json.loads((uninterrupted / "history.json").read_text())
     assert without_times(result.history) == without_times(expected)
@@ -136,9 +152,11 @@ def test_other_settings_or_data_are_not_mixed_in(tmp_path: Path) -> None:
     zoo.finetune(tiny_net(), few_digits(), out=tmp_path, **QUICK)
     with pytest.raises(TrainingError, match=r"other settings \(lr was 0\.005, is 0\.01\).*resume=False"):
         zoo.finetune(tiny_net(), few_digits(), out=tmp_path, **{**QUICK, "lr": 0.01})
+    with pytest.raises(TrainingError, match=r"img_size was None, is 12"):
+        zoo.finetune(tiny_net(size=12), few_digits(), out=tmp_path, img_size=12, **QUICK)
     with pytest.raises(TrainingError, match="the data has changed"):
         zoo.finetune(tiny_net(), few_digits(train=90), out=tmp_path, **QUICK)
-    with pytest.raises(TrainingError, match="belongs to another model"):
+    with pytest.raises(TrainingError, match=r"model was 'tinynet', is 'sequential'"):
         zoo.finetune(
             torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(64, 10)), few_digits(), out=tmp_path, **QUICK
         )

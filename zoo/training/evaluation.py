@@ -15,6 +15,7 @@ from zoo.training.data.source import open_split
 from zoo.training.data.transform import eval_transform
 from zoo.training.metrics import classification_metrics, flat, multi_label_metrics
 from zoo.training.model_source import model_name, ready_model
+from zoo.training.options import check_batch_size
 from zoo.training.progress import Progress
 
 
@@ -61,6 +62,9 @@ def evaluate(
         DataError: the data cannot be read, or its classes are not the model's.
         MissingExtraError: without the extra `train`.
     """
+    check_batch_size(batch_size)
+    if transform not in ("auto", None):
+        raise ValueError(f"transform must be 'auto' or None, got {transform!r}")
     show = Progress(progress, 1)
     dataset, images, notes = open_split(data, split, on_bad=on_bad)
     for note in notes:

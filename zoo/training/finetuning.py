@@ -158,6 +158,7 @@ def finetune(
     with kept_random_state():
         splits = open_splits(data, val=val, seed=seed, on_bad=on_bad)
         train = splits.present()["train"]
+        name = model_name(model)
         on_gpu = torch.cuda.is_available() and device in (None, "cuda")
         options = Options(
             epochs=epochs,
@@ -184,11 +185,15 @@ def finetune(
             seed=seed,
             aug=aug,
             hflip=_hflip(hflip, train),
+            img_size=img_size,
+            transform=transform,
+            scale=scale,
+            model=name,
+            model_args=dict(model_args) if model_args else None,
             workers=_workers(workers, on_gpu),
             save_every=save_every,
             keep_last=keep_last,
         )
-        name = model_name(model)
         seed_all(derive(seed, "model"))
         net, notes = model_for(model, train, pretrained=pretrained, model_args=model_args)
         if img_size is not None:

@@ -44,6 +44,11 @@ class Options:
     seed: int
     aug: str
     hflip: float
+    img_size: int | None
+    transform: str | None
+    scale: float | None
+    model: str
+    model_args: dict[str, Any] | None
     workers: int
     save_every: int | None
     keep_last: int
@@ -67,17 +72,20 @@ class Options:
         _require(self.ema is None or 0 < self.ema < 1, "ema", self, "None or a decay between 0 and 1, e.g. 0.999")
         ok = self.clip_grad is None or (_is_number(self.clip_grad) and self.clip_grad > 0)
         _require(ok, "clip_grad", self, "None or a positive number")
+        _require(self.transform in ("auto", None), "transform", self, "'auto' or None")
+        ok = self.scale is None or (_is_number(self.scale) and self.scale > 0)
+        _require(ok, "scale", self, "None or a positive number")
         _require(self.sched in SCHEDULES, "sched", self, f"one of {', '.join(SCHEDULES)}")
         _require(self.aug in AUGMENTATIONS, "aug", self, f"one of {', '.join(AUGMENTATIONS)}")
         check_optimiser(self.opt)
 
     def as_json(self) -> dict[str, Any]:
         """The settings as JSON stores them."""
-        return json.loads(json.dumps(asdict(self), default=list))
+        return json.loads(json.dumps(asdict(self), default=str))
 
     def recipe(self) -> dict[str, Any]:
         """The settings that shaped the weights, without those that were off."""
-        left_out = {*_FREE, "monitor"}
+        left_out = {*_FREE, "monitor", "model", "img_size", "scale"}
         return {name: value for name, value in self.as_json().items() if value and name not in left_out}
 
     def same_run(self, stored: Mapping[str, Any]) -> list[str]:
@@ -99,6 +107,16 @@ class Options:
                 f"{folder} holds a run with other settings ({what}). Give them back to resume it, take another out=, "
                 "or start anew with resume=False, which removes that run"
             )
+
+
+def check_batch_size(value: Any) -> None:
+    """Refuse a batch size that is no whole number from 1.
+
+    Raises:
+        ValueError: with the value.
+    """
+    if not _is_whole(value) or value < 1:
+        raise ValueError(f"batch_size must be a whole number from 1, got {value!r}")
 
 
 def _is_whole(value: Any) -> bool:

@@ -21,6 +21,7 @@ from zoo.training.data.folder import EXTENSIONS, image_files, read_image
 from zoo.training.data.loader import Pipeline
 from zoo.training.data.transform import eval_transform
 from zoo.training.model_source import ready_model
+from zoo.training.options import check_batch_size
 
 
 @torch.inference_mode()
@@ -57,6 +58,7 @@ def predict(
     """
     if isinstance(top, bool) or not isinstance(top, int) or top < 1:
         raise ValueError(f"top must be a whole number from 1, got {top!r}")
+    check_batch_size(batch_size)
     net = ready_model(model)
     config = data_config(net)
     pipeline = Pipeline(config["input_size"][0], eval_transform(config), scale)

@@ -32,12 +32,14 @@ def to_channels(image: Any, channels: int, *, scale: float | None = None, where:
         DataError: a channel count that cannot be converted, floats outside [0, 1] without `scale`.
     """
     if isinstance(image, Image.Image):
-        if image.mode not in ("I", "F") and not image.mode.startswith("I;16"):
+        if image.mode.startswith("I"):
+            scale = scale or 65535.0
+        elif image.mode != "F":
+            if "transparency" in image.info:
+                image = image.convert("RGBA")  # straight to RGB, PIL warns
             if channels in (1, 3) and scale is None:
                 return image.convert("L" if channels == 1 else "RGB")
             image = image if image.mode in ("L", "RGB") else image.convert("RGB")
-        elif scale is None:
-            scale = 65535.0
         image = np.asarray(image)
     if isinstance(image, Tensor):
         image = image.detach().cpu().numpy()

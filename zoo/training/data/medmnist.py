@@ -117,7 +117,11 @@ def open_npz(path: Path) -> Splits:
     splits = Splits(name=path.stem)
     for split in found:
         images = _images(arrays[f"{split}_images"], f"{split}_images of {path.name}")
-        setattr(splits, split, ArrayImages(images, labels[split], classes, name=f"{split} of {path.name}"))
+        name = f"{split} of {path.name}"
+        # Mirroring would turn a left kidney into a right one.
+        setattr(
+            splits, split, ArrayImages(images, labels[split], classes, name=name, flip=not flag.startswith("organ"))
+        )
     return splits
 
 
