@@ -70,7 +70,7 @@ def _facts(entry: Entry, name: str) -> dict[str, Any]:
         "arxiv": entry.family.arxiv,
         "year": entry.family.year,
         "upstream": entry.family.upstream,
-        "licence": entry.family.licence,
+        "upstream_licence": entry.family.licence,
         "source": entry.source,
     }
     if entry.kind != "model":
