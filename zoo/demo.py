@@ -10,8 +10,9 @@ from typing import Any
 
 MODEL = "medvit2_kan_nano"
 DATA = "digits"
-#: The recipe of the demo: few epochs at a high rate, for minutes on a CPU. `weights/` has the recipe that is trained out.
-RECIPE: dict[str, Any] = {"epochs": 4, "batch_size": 32, "lr": 1e-3, "warmup_epochs": 1, "seed": 0}
+#: Few epochs, for minutes on a CPU; the manifest in `weights/` has the recipe that is trained out.
+EPOCHS = 4
+RECIPE: dict[str, Any] = {"batch_size": 32, "lr": 1e-3, "warmup_epochs": 1, "seed": 0}
 
 
 @dataclass
@@ -61,10 +62,10 @@ def run_demo(
     import zoo
     from zoo.training import open_data
 
-    recipe = RECIPE | ({"epochs": epochs} if epochs else {})
-    say(f"1. fine-tune {MODEL} on scikit-learn's handwritten digits, {recipe['epochs']} epochs, from random weights")
+    epochs = epochs or EPOCHS
+    say(f"1. fine-tune {MODEL} on scikit-learn's handwritten digits, {epochs} epochs, from random weights")
     model = zoo.create_model(MODEL, num_classes=10)
-    result = zoo.finetune(model, DATA, out=out, **recipe)
+    result = zoo.finetune(model, DATA, out=out, epochs=epochs, **RECIPE)
 
     say("2. evaluate on the held-out test images")
     metrics = zoo.evaluate(result.model, DATA, split="test")

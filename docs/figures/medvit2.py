@@ -10,8 +10,8 @@ import matplotlib.pyplot as plt
 import torch
 from matplotlib.axes import Axes
 
-from zoo.layers.neighborhood import neighborhood_attention
 from zoo.layers.kan import switch_basis
+from zoo.layers.neighborhood import neighborhood_attention
 
 TEAL, GREY, ORANGE = "#00796b", "#e6e6e6", "#ef6c00"
 SIDE, KERNEL = 14, 5

@@ -1,7 +1,7 @@
 """Every python block of the README and of the documentation runs, page by page, from top to bottom.
 
-A page runs in a fresh Python in an empty folder, with a Hub of its own whose user is `me`-less: the account in the pages
-is `me`, the server's user is alice, so the name is replaced. `my_images` and `photo.png` are made from real digits.
+A page runs in a fresh Python in an empty folder, with a Hub of its own. The account in the pages is `me`, the user of
+that Hub is alice: the name is replaced. `my_images` and `photo.png` are made from real digits.
 """
 
 from __future__ import annotations

@@ -90,7 +90,7 @@ def test_backward_agrees_between_the_fast_and_the_reference_path():
 @pytest.mark.parametrize("name", NAMES)
 def test_catalogue_row_states_the_model_as_built(name):
     entry = zoo.registry.model_entry(name)
-    model = zoo.create_model(name, device="meta")
+    model = zoo.create_model(name, num_classes=1000, device="meta")
     assert sum(p.numel() for p in model.parameters()) == entry.params
     size = entry.name.rpartition("_")[2]
     if size in PUBLISHED:
@@ -330,7 +330,7 @@ for order in ("memory", "spatial"):
             torch.nn.init.normal_(module.weight, std=0.7 * module.weight[0].numel() ** -0.5)
     if order == "spatial":
         logits = torch.compile(model, fullgraph=True, backend="aot_eager")(x)
-        close(logits, model(x))
+        torch.testing.assert_close(logits, model(x), atol=1e-4, rtol=1e-4)  # two images through batch norm
         for p, q in zip(torch.autograd.grad(logits.sum(), model.parameters()),
                         torch.autograd.grad(model(x).sum(), model.parameters())):
             torch.testing.assert_close(p, q, atol=1e-3 * float(q.abs().max()) + 1e-5, rtol=0)

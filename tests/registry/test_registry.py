@@ -135,7 +135,7 @@ def test_catalogue_is_complete_and_loads():
         assert entry.summary, f"{entry.name} has no summary"
         assert callable(entry.load())
         if entry.kind == "model":
-            assert entry.params and entry.macs and entry.input_size, f"{entry.name} lacks its sizes"
+            assert all((entry.params, entry.macs, entry.input_size)), f"{entry.name} lacks its sizes"
     for row in weights:
         assert row.arch in names
         assert row.licence

@@ -381,3 +381,21 @@ def test_mixup_mixes_images_and_targets_alike() -> None:
     assert torch.allclose(images.mean((1, 2, 3)), targets[:, 1], atol=1e-6)
     assert torch.allclose(targets.sum(1), torch.ones(2))
     assert 0 < targets[0, 1] < 1
+
+
+# -------------------------------------------------------------------------------------------------------- where from
+
+
+def test_a_tag_starts_from_its_weights_a_plain_name_does_not(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    options = {**QUICK, "epochs": 1, "progress": True}
+    tagged = zoo.finetune("medvit2_kan_nano.digits", few_digits(), out=tmp_path / "a", freeze="backbone", **options)
+    assert tagged.metrics["accuracy"] > 0.9
+    assert "random weights" not in capsys.readouterr().err
+    zoo.finetune("medvit2_kan_nano", few_digits(train=16, val=8, test=8), out=tmp_path / "b", **options)
+    assert "medvit2_kan_nano starts from random weights; pretrained=True" in capsys.readouterr().err
+    again = zoo.finetune(
+        tmp_path / "a", few_digits(), out=tmp_path / "c", freeze="backbone", **{**options, "lr": 1e-12}
+    )
+    assert again.metrics["accuracy"] == tagged.metrics["accuracy"]

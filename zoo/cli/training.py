@@ -103,7 +103,7 @@ def train(
         Optional[bool],  # noqa: UP045
         typer.Option(
             "--pretrained/--from-scratch",
-            help="Start from the model's weights; default: only for run folders, local-dir: and hf-hub:.",
+            help="Start from the model's weights; default: for NAME.TAG, run folders, local-dir: and hf-hub:.",
         ),
     ] = None,
     model_arg: Annotated[

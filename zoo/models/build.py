@@ -42,7 +42,7 @@ def build_model(entry: Entry, pretrained: bool = False, **kwargs: Any) -> nn.Mod
         # timm's factory adds what the caller gave; a saved config then holds every option, and stays true should a
         # default or the catalogue's row change.
         model._model_args = {**_defaults(target), **entry.args}  # type: ignore[assignment]
-    model.zoo_name = entry.name
+    model.zoo_name = entry.name  # type: ignore[assignment]
     return model
 
 

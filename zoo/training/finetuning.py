@@ -123,7 +123,8 @@ def finetune(
         transform: "auto", or None for tensors that are ready for the model.
         scale: value of white in float images above 1.
         on_bad: "raise" or "skip" for image files that cannot be read.
-        pretrained: for a model given by name, as in `zoo.create_model`.
+        pretrained: for a model given by name: start from its weights. Default: yes for a name with a tag, a run folder,
+            `local-dir:` and `hf-hub:`; no for a plain name.
         model_args: further options for a model given by name, e.g. {"drop_path_rate": 0.1}.
         resume: "auto" goes on with the run in `out` if there is one; False removes it and starts anew; True wants one.
         save_every: write a checkpoint every so many updates. Default: after every epoch and every ten minutes.

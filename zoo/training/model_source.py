@@ -7,11 +7,13 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import timm
 import torch
 from torch import nn
 
 from zoo.errors import DataError, TrainingError
 from zoo.models.data_config import data_config, set_data_config
+from zoo.registry import is_model, list_pretrained, model_entry, split_model_name_tag
 from zoo.training.data.image_set import ImageSet
 
 
@@ -70,9 +72,12 @@ def model_for(
     if not isinstance(model, nn.Module):
         from zoo.factory import create_model
 
-        model = create_model(
-            resolve_name(model), **{"pretrained": pretrained, **(model_args or {}), "num_classes": classes}
-        )
+        name = resolve_name(model)
+        if pretrained is None and ":" not in name:
+            pretrained = bool(split_model_name_tag(name)[1])
+            if not pretrained and _has_weights(name):
+                notes.append(f"{name} starts from random weights; pretrained=True (--pretrained) takes its checkpoint")
+        model = create_model(name, **{"pretrained": pretrained, **(model_args or {}), "num_classes": classes})
     elif model_args or pretrained is not None:
         raise ValueError("pretrained and model_args are for a model given by name; this one is already built")
     elif getattr(model, "num_classes", classes) != classes:
@@ -91,6 +96,12 @@ def model_for(
             "amp='bf16'"
         )
     return model, notes
+
+
+def _has_weights(name: str) -> bool:
+    if is_model(name):
+        return bool(list_pretrained(f"{model_entry(name).name}.*"))
+    return timm.is_model_pretrained(name)
 
 
 def set_image_size(model: nn.Module, size: int) -> None:
