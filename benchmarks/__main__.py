@@ -27,10 +27,11 @@ HEAD = """# Benchmarks
 Written by `python -m benchmarks` on: {machine}; timm {timm}.
 
 All sides of a table run in one go, each in a fresh process with one thread, taking turns; what is shown is CPU time,
-the best of at least seven calls after two warm-ups. The C allocator can decide more than the algorithm: *reuse* is with
-memory kept for reuse (`MALLOC_MMAP_MAX_=0 MALLOC_TRIM_THRESHOLD_=17179869184 MALLOC_TOP_PAD_=268435456`), *default* with
-malloc as it is. Peak is the growth of the process's high-water mark over its state before the first call; *saved* counts
-the bytes kept for the backward pass. Compare ratios, not milliseconds: another machine has others.
+the best of at least seven calls after two warm-ups. The C allocator can decide more than the algorithm: *reuse* is
+with memory kept for reuse (`MALLOC_MMAP_MAX_=0 MALLOC_TRIM_THRESHOLD_=17179869184 MALLOC_TOP_PAD_=268435456`),
+*default* with malloc as it is. Peak is the growth of the process's high-water mark over its state before the first
+call; *saved* counts the bytes kept for the backward pass. Compare ratios, not milliseconds: another machine has
+others.
 """
 
 
