@@ -86,8 +86,11 @@ def confusion(counts: Sequence[Sequence[int]], classes: Sequence[str], *, title:
     """
     table = np.asarray(counts)
     k = len(table)
-    side = min(3.2 + 0.38 * k, 14)
-    figure, (axes,) = _new_figure(1, (side + 1.0, side))
+    short = [name if len(name) <= 24 else name[:23] + "…" for name in classes]
+    side = min(3.2 + 0.38 * k, 10)
+    # Names stand left of the square and the colour bar right of it.
+    margin = 2.0 + (0.08 * max(map(len, short)) if k <= _NUMBERED else 0)
+    figure, (axes,) = _new_figure(1, (side + margin, side + 0.5))
     share = table / np.maximum(table.sum(1, keepdims=True), 1)
     image = axes.imshow(share, cmap="Blues", vmin=0, vmax=1)
     axes.grid(False)
@@ -97,7 +100,6 @@ def confusion(counts: Sequence[Sequence[int]], classes: Sequence[str], *, title:
             color = "white" if share[i, j] > 0.55 else "#222222"
             axes.text(j, i, f"{table[i, j]}", ha="center", va="center", color=color, fontsize=9 if k <= 12 else 7)
     if k <= _NUMBERED:
-        short = [name if len(name) <= 24 else name[:23] + "…" for name in classes]
         slanted = max(map(len, short)) > 3
         axes.set_xticks(range(k), short, rotation=45 if slanted else 0, ha="right" if slanted else "center")
         axes.set_yticks(range(k), short)
