@@ -342,9 +342,9 @@ for order in ("memory", "spatial"):
         close(program.module()(torch.cat([x, x]))[2:], expected)
         if order == "memory":
             file = io.BytesIO()
-            x32 = torch.cat([x, x]).float()
+            single, x32 = copy.deepcopy(model).float(), torch.cat([x, x]).float()
             batch = {0: torch.export.Dim("batch")}
-            torch.onnx.export(copy.deepcopy(model).float(), (x32,), dynamo=True, dynamic_shapes=(batch,), verbose=False).save(file)
+            torch.onnx.export(single, (x32,), dynamo=True, dynamic_shapes=(batch,), verbose=False).save(file)
             session = onnxruntime.InferenceSession(file.getvalue())
             logits = session.run(None, {session.get_inputs()[0].name: x32.numpy()})[0]
             torch.testing.assert_close(torch.from_numpy(logits)[2:], expected.float(), atol=5e-5, rtol=1e-4)
