@@ -50,7 +50,7 @@ def evaluate(
         workers: processes that read images.
         device: None for the best there is, or "cpu", "cuda", "mps".
         amp: "no", "bf16", "fp16" or "auto".
-        detail: also return `classes`, `confusion` (counts, [true][answered]) and what has no value, as None.
+        detail: also return `classes`, `confusion` (counts, a row a true class) and what has no value, as None.
         progress: show a bar on a terminal, and notes.
 
     Returns:
