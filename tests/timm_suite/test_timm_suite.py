@@ -14,9 +14,10 @@ PER_MODEL = 11
 #: Tests of one checkpoint: its weights load into the model, and into its feature extractor.
 PER_CHECKPOINT = 2
 
-_QUICK = ("medvit2_kan_nano", "medvit2_kan_tiny")
+_MARKS = {"medvit2_kan_nano": (), "medvit2_kan_tiny": (pytest.mark.ci_long, pytest.mark.timeout(1800))}
+_LONG = (pytest.mark.slow, pytest.mark.timeout(7200))
 _MODELS = [n for n in zoo.list_models() if zoo.registry.model_entry(n).name == n]  # an alias is the same model again
-_CASES = [n if n in _QUICK else pytest.param(n, marks=(pytest.mark.slow, pytest.mark.timeout(7200))) for n in _MODELS]
+_CASES = [pytest.param(n, marks=_MARKS.get(n, _LONG)) for n in _MODELS]
 
 
 @pytest.fixture(scope="session")

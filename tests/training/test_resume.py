@@ -85,7 +85,7 @@ def without_times(history: list[dict[str, Any]]) -> list[dict[str, Any]]:
     ("seed", "image", "update"),
     [
         (0, 150, 4),
-        pytest.param(1, 40, 1, marks=pytest.mark.slow),
+        pytest.param(1, 40, 1, marks=pytest.mark.ci_long),
         pytest.param(2, 287, 8, marks=pytest.mark.slow),
     ],
 )
