@@ -1,4 +1,5 @@
-"""Runs every benchmark and writes docs/benchmarks.md: `python -m benchmarks` (about half an hour on one core).
+"""Runs benchmarks and writes docs/benchmarks.md: `python -m benchmarks` (all of them, most of an hour on one core), or
+`python -m benchmarks kan loading` (only these sections; the others stay as they are).
 
 Each benchmark module prints its own section as Markdown: `python -m benchmarks.neighborhood_attention`, and so on.
 """
@@ -14,11 +15,11 @@ from benchmarks._measure import machine
 from zoo.files import write_text
 
 SECTIONS = {
-    "Neighbourhood attention": "neighborhood_attention",
-    "KAN block": "kan",
-    "MedViTV2": "medvit2",
-    "Loading a checkpoint": "loading",
-    "Token order and dilation: a learning check": "token_order",
+    "neighborhood_attention": "Neighbourhood attention",
+    "kan": "KAN block",
+    "medvit2": "MedViTV2",
+    "loading": "Loading a checkpoint",
+    "token_order": "Token order and dilation: a learning check",
 }
 PAGE = Path(__file__).parents[1] / "docs/benchmarks.md"
 
@@ -35,15 +36,33 @@ others.
 """
 
 
+def section(module: str, body: str) -> str:
+    """A section of the page: title, command, what the command printed."""
+    return f"## {SECTIONS[module]}\n\n`python -m benchmarks.{module}`\n\n{body.strip()}\n"
+
+
+def kept_sections() -> dict[str, str]:
+    """Sections of the page as it is now, by module."""
+    text = PAGE.read_text("utf-8") if PAGE.exists() else ""
+    found = {}
+    for part in text.split("\n## ")[1:]:
+        for module, title in SECTIONS.items():
+            if part.startswith(f"{title}\n"):
+                found[module] = f"## {part.strip()}\n"
+    return found
+
+
 def main() -> None:
-    sections = [HEAD.format(machine=machine(), timm=version("timm"))]
-    for title, module in SECTIONS.items():
-        print(f"measuring: {title}", file=sys.stderr, flush=True)
-        done = subprocess.run(
-            [sys.executable, "-m", f"benchmarks.{module}"], stdout=subprocess.PIPE, text=True, check=True
-        )
-        sections.append(f"## {title}\n\n`python -m benchmarks.{module}`\n\n{done.stdout.strip()}\n")
-    write_text(PAGE, "\n".join(sections))
+    chosen = sys.argv[1:] or list(SECTIONS)
+    if unknown := sorted(set(chosen) - set(SECTIONS)):
+        sys.exit(f"unknown benchmark {unknown[0]!r}; there are {', '.join(SECTIONS)}")
+    for module in chosen:
+        print(f"measuring: {SECTIONS[module]}", file=sys.stderr, flush=True)
+        command = [sys.executable, "-m", f"benchmarks.{module}"]
+        done = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True)
+        sections = kept_sections() | {module: section(module, done.stdout)}
+        head = HEAD.format(machine=machine(), timm=version("timm"))
+        write_text(PAGE, "\n".join([head, *(sections[m] for m in SECTIONS if m in sections)]))
 
 
 if __name__ == "__main__":
