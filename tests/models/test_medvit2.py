@@ -90,7 +90,7 @@ def test_backward_agrees_between_the_fast_and_the_reference_path():
 @pytest.mark.parametrize("name", NAMES)
 def test_catalogue_row_states_the_model_as_built(name):
     entry = zoo.registry.model_entry(name)
-    model = zoo.create_model(name, num_classes=1000, device="meta")
+    model = zoo.create_model(name, device="meta")
     assert sum(p.numel() for p in model.parameters()) == entry.params
     size = entry.name.rpartition("_")[2]
     if size in PUBLISHED:
