@@ -12,6 +12,7 @@ from torch import nn
 
 from zoo.factory import create_model
 from zoo.files import atomic_folder, write_text
+from zoo.naming import did_you_mean
 from zoo.registry import is_model, weights_entry
 from zoo.weights.card import existing_license, is_untouched, make_card
 from zoo.weights.commit import PushResult, commit_folder, full_repo_id, read_card
@@ -189,6 +190,7 @@ def push_source(source: str, repo_id: str, **options: Any) -> PushResult:
     """Publish what the command line names: the folder of a saved model or of a run, or a registered model's weights."""
     path = Path(source)
     if not path.is_dir():
+        _refuse_missing(source)
         row = weights_entry(source) if is_model(source) else None
         if row is not None:
             found = {"license": row.licence, "metrics": dict(row.metrics), "train_data": row.data}
@@ -230,6 +232,23 @@ def pull_to_folder(repo: str, folder: str | os.PathLike[str], **options: Any) ->
             (temporary / name).parent.mkdir(parents=True, exist_ok=True)
             shutil.copyfile(snapshot.folder / name, temporary / name)
     return snapshot
+
+
+def _refuse_missing(source: str) -> None:
+    """Tell a folder that is not there from a model's name."""
+    path = Path(source)
+    is_path = path.exists() or source.startswith(".") or "/" in source or os.sep in source
+    if not is_path or source.partition(":")[0].lower() in ("hf-hub", "hf_hub", "local-dir"):
+        return
+    if path.exists():
+        raise ValueError(f"{source} is a file: give the folder of a saved model or of a run")
+    parent = path.parent
+    if parent.is_dir():
+        names = sorted(p.name for p in parent.iterdir() if p.is_dir())
+        hint = did_you_mean(path.name, names) or f"; {parent} holds {', '.join(names[:8]) or 'no folder'}"
+    else:
+        hint = f"; {parent} does not exist either"
+    raise FileNotFoundError(f"there is no folder {source!r}{hint}")
 
 
 def _refuse_foreign(target: Path) -> None:

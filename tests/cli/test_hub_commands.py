@@ -84,7 +84,10 @@ def test_errors_are_one_line_and_exit_code_1(hub, saved, tmp_path):
         "no repository 'alice/nothing'": ("pull", "alice/nothing", tmp_path / "out"),
         "not empty": ("pull", "alice/nothing", saved),
         "allow-pickle": ("convert", tmp_path / "x.pth", tmp_path / "out", "--model", NAME),
-        "did you mean": ("push", "medvit2_kan_nan", hub.repo_id(), "--license", "mit"),
+        f"there is no folder '{tmp_path}/save'; did you mean 'saved'?": ("push", tmp_path / "save", hub.repo_id()),
+        "there is no folder './nope/x'; nope does not exist either": ("push", "./nope/x", hub.repo_id()),
+        "is a file: give the folder": ("push", tmp_path / "x.pth", hub.repo_id()),
+        "did you mean 'medvit2": ("push", "medvit2_kan_nan", hub.repo_id(), "--license", "mit"),
     }
     for said, arguments in cases.items():
         done = run(*arguments, code=1)
@@ -92,6 +95,29 @@ def test_errors_are_one_line_and_exit_code_1(hub, saved, tmp_path):
         assert done.stdout == ""
         assert "Traceback" not in done.output
         assert len([line for line in done.stderr.splitlines() if line.startswith("error:")]) == 1
+
+
+def test_a_tag_is_moved_when_asked_to(hub, saved):
+    repo = hub.repo_id()
+    first = json.loads(run("push", saved, repo, "--license", "mit", "--tag", "v1", "--json").stdout)["commit"]
+    run("push", saved, repo, "--train-data", "other", "--tag", "v1", code=1)
+    assert HfApi().model_info(repo, revision="v1").sha == first
+    run("push", saved, repo, "--train-data", "other", "--tag", "v1", "--move-tag")
+    assert HfApi().model_info(repo, revision="v1").sha == HfApi().model_info(repo).sha != first
+
+
+def test_without_a_token_the_ways_to_give_one_are_told(hub, saved, monkeypatch):
+    monkeypatch.setenv("HF_TOKEN", "")
+    done = run("push", saved, hub.repo_id(), "--license", "mit", code=1)
+    assert "there is none: log in with hf auth login, set HF_TOKEN" in done.stderr
+
+
+def test_a_new_branch_takes_the_licence_of_main(hub, saved):
+    repo = hub.repo_id()
+    run("push", saved, repo, "--license", "cc-by-4.0")
+    run("push", saved, repo, "--revision", "dev")
+    text = HfApi().hf_hub_download(repo, "README.md", revision="dev")
+    assert ModelCard.load(text).data.license == "cc-by-4.0"
 
 
 def test_the_token_is_never_printed(hub, saved):

@@ -93,7 +93,7 @@ def test_a_tag_that_exists_is_an_error_before_anything_is_uploaded(hub, api, fol
     repo = hub.repo_id()
     first = commit_folder(folder, repo, message="m", tag="v1").commit
     (folder / "config.json").write_text('{"a": 1}')
-    with pytest.raises(HubError, match=r"has a tag 'v1' already.*move_tag=True"):
+    with pytest.raises(HubError, match=r"has a tag 'v1' already.*move_tag=True \(--move-tag\)"):
         commit_folder(folder, repo, message="m", tag="v1")
     assert api.model_info(repo).sha == first
     second = commit_folder(folder, repo, message="m", tag="v1", move_tag=True).commit
@@ -131,6 +131,15 @@ def test_refusals_are_told_and_change_nothing(hub, api, folder):
     with pytest.raises((AccessDeniedError, HubError), match=re.escape(repo)):
         commit_folder(folder, repo, message="m", token=hub.other_token)
     assert api.model_info(repo).sha == head
+
+
+@pytest.mark.parametrize("token", [None, False])
+def test_where_there_is_no_token_at_all_the_ways_to_give_one_are_told(hub, folder, monkeypatch, token):
+    monkeypatch.setenv("HF_TOKEN", "")
+    with pytest.raises(AccessDeniedError, match=r"there is none: log in with hf auth login, set HF_TOKEN, .*--token"):
+        commit_folder(folder, hub.repo_id(), message="m", token=token)
+    with pytest.raises(AccessDeniedError, match="write 'user/mine'" if token is False else "hf auth login"):
+        full_repo_id("mine", token)
 
 
 # --- a Hub that stumbles ---
@@ -235,7 +244,7 @@ def test_the_card_of_a_repository_is_read_or_known_to_be_missing(hub, api, folde
     assert read_card(repo, token=hub.token) is None
     commit_folder(folder, repo, message="m")
     assert read_card(repo) == (folder / "README.md").read_text()
-    assert read_card(repo, revision="nowhere") is None
+    assert read_card(repo, revision="nowhere") == (folder / "README.md").read_text()  # a new branch begins as main
     with pytest.raises(AccessDeniedError):
         read_card(repo, token=hub.bad_token)
     with hub.down(), pytest.raises(HubUnavailableError):

@@ -57,6 +57,10 @@ def full_repo_id(repo_id: str, token: Any = None) -> str:
     split_repo(repo_id)
     if "/" in repo_id:
         return repo_id
+    if token is False:
+        raise AccessDeniedError(
+            f"{repo_id!r} names no owner, and token=False names none either: write 'user/{repo_id}'"
+        )
     try:
         return f"{HfApi(token=token, library_name='zoo').whoami()['name']}/{repo_id}"
     except Exception as error:
@@ -64,7 +68,9 @@ def full_repo_id(repo_id: str, token: Any = None) -> str:
 
 
 def read_card(repo_id: str, *, revision: str | None = None, token: Any = None) -> str | None:
-    """The README.md that a repository has now; None when there is no repository, revision or card.
+    """The README.md that a repository has now; None when there is no repository or card.
+
+    A branch that does not exist yet will begin as `main`, so its card is that of `main`.
 
     Raises:
         HubError: and its kinds, when the Hub refuses or does not answer.
@@ -82,6 +88,8 @@ def read_card(repo_id: str, *, revision: str | None = None, token: Any = None) -
         return None
     except Exception as error:
         known = translate(error, repo=repo_id, revision=revision)
+        if isinstance(known, RevisionNotFoundError) and revision not in (None, "main"):
+            return read_card(repo_id, token=token)
         if isinstance(known, RepoNotFoundError | RevisionNotFoundError):
             return None
         raise known from error
@@ -190,7 +198,9 @@ class _Push:
             )
         refs = self.call(lambda: self.api.list_repo_refs(self.repo))
         if tag is not None and not move_tag and tag in {t.name for t in refs.tags}:
-            raise HubError(f"{self.repo!r} has a tag {tag!r} already: choose another, or move it with move_tag=True")
+            raise HubError(
+                f"{self.repo!r} has a tag {tag!r} already: choose another, or move it with move_tag=True (--move-tag)"
+            )
         if self.branch not in {b.name for b in refs.branches} and not self.branch.startswith("refs/"):
             self.call(lambda: self.api.create_branch(self.repo, branch=self.branch, exist_ok=True))
 

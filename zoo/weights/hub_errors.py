@@ -85,12 +85,13 @@ def translate(
         action: "read" or "write to", for refusals.
         api, token: used, if given, to look up what does exist.
     """
-    from huggingface_hub import constants, get_token
+    from huggingface_hub import constants
     from huggingface_hub.errors import (
         EntryNotFoundError,
         GatedRepoError,
         HfHubHTTPError,
         LocalEntryNotFoundError,
+        LocalTokenNotFoundError,
         OfflineModeIsEnabled,
         RepositoryNotFoundError,
     )
@@ -109,14 +110,19 @@ def translate(
         )
     if isinstance(error, NoRevision):
         return RevisionNotFoundError(f"{repo!r} has no revision {revision!r}{_revisions(repo, revision, api, token)}")
+    no_token = isinstance(error, LocalTokenNotFoundError) or not _has_token(token)
+    if isinstance(error, LocalTokenNotFoundError) or (status == 401 and no_token and not _says_missing(error)):
+        return AccessDeniedError(
+            f"{endpoint} wants a token to {action} {what}, and there is none: log in with hf auth login, set HF_TOKEN, "
+            f"or pass token= (--token)"
+        )
     if status == 401 and not _says_missing(error):
         return AccessDeniedError(
             f"{endpoint} does not accept the token (expired, revoked or mistyped) for {what}: log in again with "
             f"hf auth login, or set HF_TOKEN"
         )
     if isinstance(error, RepositoryNotFoundError):
-        known = token if isinstance(token, str) else get_token()
-        why = "the token may not see it" if known else "no token was given (hf auth login, or HF_TOKEN)"
+        why = "no token was given (hf auth login, or HF_TOKEN)" if no_token else "the token may not see it"
         return RepoNotFoundError(f"there is no repository {repo!r} on {endpoint}, or it is private and {why}")
     if isinstance(error, EntryNotFoundError) and not isinstance(error, LocalEntryNotFoundError):
         return FileNotInRepoError(f"{repo!r}{f' at {revision!r}' if revision else ''} has no file {file!r}")
@@ -140,6 +146,13 @@ def translate(
     if is_transient(error):
         return HubUnavailableError(f"{endpoint} cannot be reached for {what} ({type(error).__name__}: {error})")
     return HubError(f"{what}: {type(error).__name__}: {error}")
+
+
+def _has_token(token: Any) -> bool:
+    """Whether a request carried a token: the given one, or (unless it was declined) the saved one."""
+    from huggingface_hub import get_token
+
+    return bool(token if isinstance(token, str) else token is not False and get_token())
 
 
 def _says_missing(error: BaseException) -> bool:
