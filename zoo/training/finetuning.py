@@ -24,11 +24,12 @@ from zoo.training.metrics import flat
 from zoo.training.model_source import describe_data, model_for, model_name, set_image_size
 from zoo.training.optimise import auto_lr
 from zoo.training.options import Options
+from zoo.training.out_folder import check_out, clear_run
 from zoo.training.persistence import resume_run
 from zoo.training.progress import Progress
 from zoo.training.randomness import derive, kept_random_state, seed_all
 from zoo.training.result import Result
-from zoo.training.run_folder import choose_folder, clear_run, load_best, write_history
+from zoo.training.run_folder import choose_folder, load_best, write_history
 from zoo.training.signals import StopRequest
 
 
@@ -91,7 +92,8 @@ def finetune(
             the keys train, val and test.
         val: what to compare epochs on. None: the data's own split, else 20 % of training, class by class. A number
             between 0 and 1: that share. False: nothing, the last epoch counts as the best. Else a source.
-        out: run folder; default `runs/MODEL-DATA`, numbered if that is taken.
+        out: run folder: new, empty, or an earlier run's, and apart from the data; default `runs/MODEL-DATA`, numbered if
+            that is taken.
         epochs: passes over the training split.
         batch_size: images a batch and process. An update sees batch_size * accum * processes images.
         lr: peak learning rate. "auto": 5e-4 for Adam-like optimisers at 64 images an update (growing with the square
@@ -126,7 +128,8 @@ def finetune(
         pretrained: for a model given by name: start from its weights. Default: yes for a name with a tag, a run folder,
             `local-dir:` and `hf-hub:`; no for a plain name.
         model_args: further options for a model given by name, e.g. {"drop_path_rate": 0.1}.
-        resume: "auto" goes on with the run in `out` if there is one; False removes it and starts anew; True wants one.
+        resume: "auto" goes on with the run in `out` if there is one; False removes the files of that run and starts anew; True
+            wants one.
         save_every: write a checkpoint every so many updates. Default: after every epoch and every ten minutes.
         keep_last: checkpoints to keep.
         seed: of everything random.
@@ -155,6 +158,7 @@ def finetune(
         raise MissingExtraError("zoo.finetune", getattr(error, "name", None) or "accelerate", "train") from error
     if resume not in ("auto", True, False):
         raise ValueError(f"resume must be 'auto', True or False, got {resume!r}")
+    check_out(out, data, val)
     show = Progress(progress and int(os.environ.get("RANK", "0")) == 0, epochs)
     with kept_random_state():
         splits = open_splits(data, val=val, seed=seed, on_bad=on_bad)

@@ -14,7 +14,6 @@ from __future__ import annotations
 import csv
 import io
 import os
-import shutil
 from pathlib import Path
 from typing import Any
 
@@ -24,47 +23,27 @@ from zoo.errors import ConfigError, MismatchError
 from zoo.files import atomic_folder, write_json, write_text
 from zoo.training.checkpoint import checkpoints, read_state, save_tensors
 from zoo.training.options import Options
-
-_OURS = (
-    "args.json",
-    "history.csv",
-    "history.json",
-    "metrics.json",
-    "curves.png",
-    "confusion.png",
-    "best",
-    "checkpoints",
-)
+from zoo.training.out_folder import is_free, is_run
 
 
 def choose_folder(out: str | os.PathLike[str] | None, model: str, data: str, options: Options) -> Path:
     """The folder of a run.
 
-    Without `out`: `runs/MODEL-DATA`, or with -2, -3, … appended when that holds another or a finished run.
+    Without `out`: `runs/MODEL-DATA`, or with -2, -3, … appended when that holds another or a finished run, or other files.
     """
     if out is not None:
         return Path(out).expanduser()
     number = 1
     while True:
         folder = Path("runs") / f"{_safe(model)}-{_safe(data)}{'' if number == 1 else f'-{number}'}"
-        saved = checkpoints(folder / "checkpoints")
-        if not (folder / "args.json").exists() and not saved:
+        if is_free(folder):
             return folder
+        saved = checkpoints(folder / "checkpoints") if is_run(folder) else []
         if saved:
             state = read_state(saved[-1])
             if not state["position"]["finished"] and not options.same_run(state["options"]):
                 return folder
         number += 1
-
-
-def clear_run(folder: Path) -> None:
-    """Remove what an earlier run wrote into `folder`, and nothing else."""
-    for name in _OURS:
-        path = folder / name
-        if path.is_dir():
-            shutil.rmtree(path)
-        else:
-            path.unlink(missing_ok=True)
 
 
 def write_history(folder: Path, history: list[dict[str, Any]]) -> None:
