@@ -10,13 +10,14 @@ from typing import Any
 
 from torch import nn
 
+from zoo.errors import MismatchError
 from zoo.factory import create_model
 from zoo.files import atomic_folder, write_text
 from zoo.naming import did_you_mean
 from zoo.registry import is_model, weights_entry
 from zoo.weights.card import existing_license, is_untouched, make_card
 from zoo.weights.commit import PushResult, commit_folder, full_repo_id, read_card
-from zoo.weights.compare import require_same
+from zoo.weights.compare import require_same, require_same_tensors
 from zoo.weights.config import CONFIG_NAME, parse_config, read_config
 from zoo.weights.description import describe, write_config
 from zoo.weights.facts import data_facts, metric_rows
@@ -314,8 +315,20 @@ def _write(
         )
         write_text(folder / CARD_NAME, text)
     if verify:
-        require_same(model, create_model(f"local-dir:{folder}"))
+        _verify(model, folder)
     return content["architecture"]
+
+
+def _verify(model: nn.Module, folder: Path) -> None:
+    """Load what was written and compare it with the model."""
+    name = f"local-dir:{folder}"
+    try:
+        again = create_model(name)
+    except MismatchError:
+        # The loader speaks of a file that the user never sees; say what differs in the words of the model.
+        require_same_tensors(model, create_model(name, pretrained=False))
+        raise
+    require_same(model, again)
 
 
 def _base_model(model: nn.Module, repo_id: str) -> str | None:

@@ -25,9 +25,8 @@ def require_same(model: nn.Module, again: nn.Module) -> None:
     Raises:
         MismatchError: says which tensor differs, or that the output does.
     """
+    require_same_tensors(model, again)
     theirs, ours = again.state_dict(), model.state_dict()
-    if theirs.keys() != ours.keys():
-        raise MismatchError(_not_rebuilt(f"it has other tensors: {', '.join(sorted(theirs.keys() ^ ours.keys())[:5])}"))
     for name, value in ours.items():
         if theirs[name].shape != value.shape or not torch.equal(theirs[name].to(value.dtype), value.detach().to("cpu")):
             raise MismatchError(_not_rebuilt(f"tensor {name!r} differs"))
@@ -54,10 +53,34 @@ def require_same(model: nn.Module, again: nn.Module) -> None:
         raise MismatchError(_not_rebuilt("its tensors are equal, but its output is not"))
 
 
+def require_same_tensors(model: nn.Module, again: nn.Module) -> None:
+    """Compare names and shapes of the tensors of a model with those of the one that its arguments build.
+
+    Raises:
+        MismatchError: names the tensors that only one of them has, or that have another shape.
+    """
+    ours = {name: tuple(value.shape) for name, value in model.state_dict().items()}
+    theirs = {name: tuple(value.shape) for name, value in again.state_dict().items()}
+    parts = []
+    if extra := [name for name in ours if name not in theirs]:
+        parts.append(f"its arguments build no {_some(extra)}")
+    if lost := [name for name in theirs if name not in ours]:
+        parts.append(f"its arguments build {_some(lost)} too")
+    if other := [f"{n} as {theirs[n]}, not {ours[n]}" for n in ours if theirs.get(n, ours[n]) != ours[n]]:
+        parts.append(f"its arguments build {_some(other)}")
+    if parts:
+        raise MismatchError(_not_rebuilt("; ".join(parts)))
+
+
+def _some(names: list[str], limit: int = 5) -> str:
+    more = f" and {len(names) - limit} more" if len(names) > limit else ""
+    return ", ".join(names[:limit]) + more
+
+
 def _not_rebuilt(what: str) -> str:
     return (
         f"the saved model, loaded again, is not the model: {what}. Something was changed after it was made that its "
-        f"constructor's arguments do not tell (a module replaced, say); make the change part of a registered model"
+        f"constructor's arguments do not tell (a module added or replaced, say); make the change part of a registered model"
     )
 
 
