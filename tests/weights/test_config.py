@@ -99,6 +99,8 @@ def test_a_folder_without_config_says_so(tmp_path):
         (plain(zoo={"format": 0}), "whole number"),
         (plain(num_classes=-1), "num_classes"),
         (plain(num_classes="5"), "num_classes"),
+        (plain(label_names=["a", "b"]), "2 label_names for num_classes 5; correct one of them"),
+        (plain(label_names="abcde"), "label_names must be a list"),
         (plain(pretrained_cfg={"input_size": [3, 160]}), "input_size"),
         (plain(pretrained_cfg={"input_size": [3, 0, 160]}), "input_size"),
         (plain(pretrained_cfg={"input_size": "big"}), "input_size"),
@@ -108,3 +110,10 @@ def test_wrong_types_are_refused_with_the_place(data, said):
     with pytest.raises(ConfigError, match=said) as caught:
         parse_config(data, "config.json of a/b")
     assert "config.json of a/b" in str(caught.value)
+
+
+def test_labels_may_leave_out_what_comes_before_them():
+    data = plain(num_classes=6)
+    data["pretrained_cfg"]["label_offset"] = 1
+    assert len(parse_config(data, "x").pretrained_cfg["label_names"]) == 5
+    assert parse_config(plain(num_classes=0), "x").num_classes == 0

@@ -59,6 +59,12 @@ def test_every_key_without_a_place_and_every_gap_is_named(official):
         convert({**official, "norm.weight": torch.zeros(3)}, NAME)
 
 
+def test_the_wrong_model_is_told_in_a_few_names_and_counts(official):
+    with pytest.raises(ConversionError, match=r"no place for .* and \d+ more; nothing for .* and \d+ more") as caught:
+        convert(official, "medvit2_kan_tiny")
+    assert len(str(caught.value)) < 1500
+
+
 def test_unknown_targets_get_near_names(official):
     with pytest.raises(UnknownModelError, match=f"did you mean .*'{NAME}'"):
         convert(official, "medvit2_kan_nan")

@@ -197,6 +197,15 @@ def test_the_sum_recorded_in_the_config_is_checked(folder):
         file.write(b"\x01")
     with pytest.raises(ChecksumError, match=r"model\.safetensors"):
         open_folder(folder)
+    with pytest.raises(ChecksumError, match=f"expected SHA-256 {digest}"):
+        open_checkpoint(folder / "model.safetensors")
+
+
+@pytest.mark.parametrize("text", ["{", "[]", "{}", '{"zoo": 1}', '{"zoo": {"files": {"model.safetensors": 1}}}'])
+def test_a_config_that_records_no_sum_does_not_hinder_reading_a_file_by_its_path(folder, text):
+    save_safetensors(STATE, folder / "model.safetensors")
+    (folder / "config.json").write_text(text)
+    assert same(open_checkpoint(folder / "model.safetensors").tensors)
 
 
 def test_a_bare_pickle_stream_is_no_safetensors_file(folder):

@@ -80,7 +80,8 @@ def _some(names: list[str], limit: int = 5) -> str:
 def _not_rebuilt(what: str) -> str:
     return (
         f"the saved model, loaded again, is not the model: {what}. Something was changed after it was made that its "
-        f"constructor's arguments do not tell (a module added or replaced, say); make the change part of a registered model"
+        f"constructor's arguments do not tell (a module added or replaced, say); make the change part of a registered "
+        f"model"
     )
 
 

@@ -170,3 +170,11 @@ def _check_types(cfg: Mapping[str, Any], where: str) -> None:
         raise ConfigError(f"{where}: input_size must be [channels, height, width], got {size!r}")
     if classes is not None and (type(classes) is not int or classes < 0):
         raise ConfigError(f"{where}: num_classes must be a whole number from 0, got {classes!r}")
+    labels = cfg.get("label_names")
+    if labels is not None and not isinstance(labels, tuple | Mapping):
+        raise ConfigError(f"{where}: label_names must be a list, got {labels!r}")
+    # Weights may have outputs before the first label (a background class): label_offset counts them.
+    if labels is not None and classes and len(labels) not in (classes, classes - (cfg.get("label_offset") or 0)):
+        raise ConfigError(
+            f"{where}: {len(labels)} label_names for num_classes {classes}; correct one of them, or remove label_names"
+        )

@@ -72,7 +72,8 @@ def convert(state_dict: Mapping[str, Any], name: str) -> ConvertedState:
 
     Raises:
         UnknownModelError: no such model or layer; near names are in the message.
-        ConversionError: keys that have no place in our layout, or tensors that our model misses; names all of them.
+        ConversionError: keys that have no place in our layout, or tensors that our model misses; names the first
+            of them and counts the rest.
     """
     from zoo.registry import is_model, model_entry
 
@@ -128,16 +129,27 @@ def _check_against_model(tensors: Mapping[str, Tensor], report: ConversionReport
         options: dict[str, Any] = {"num_classes": report.num_classes, "in_chans": report.in_chans, **report.options}
         model = create_model(report.name, **{k: v for k, v in options.items() if v is not None})
     shapes = {name: value.shape for name, value in model.state_dict().items()}
-    problems = [f"no place for {n}" for n in tensors if n not in shapes]
-    problems += [f"nothing for {n}" for n in shapes if n not in tensors]
-    problems += [
+    other = [
         f"{n} has shape {tuple(tensors[n].shape)}, the model's is {tuple(shapes[n])}"
         for n in shapes
         if n in tensors and tensors[n].shape != shapes[n]
     ]
-    if problems:
-        raise ConversionError(f"the checkpoint is not one of {report.name}: {'; '.join(problems)}")
+    problems = [
+        _some("no place for ", [n for n in tensors if n not in shapes]),
+        _some("nothing for ", [n for n in shapes if n not in tensors]),
+        _some("", other),
+    ]
+    if any(problems):
+        said = "; ".join(problem for problem in problems if problem)
+        raise ConversionError(f"the checkpoint is not one of {report.name} (is it another model's?): {said}")
     return model
+
+
+def _some(what: str, names: list[str], limit: int = 5) -> str:
+    if not names:
+        return ""
+    more = f" and {len(names) - limit} more" if len(names) > limit else ""
+    return f"{what}{', '.join(names[:limit])}{more}"
 
 
 def _counts(model: nn.Module, tensors: Mapping[str, Tensor]) -> tuple[int | None, int | None]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 import json
 import os
 import pickle
@@ -106,7 +107,7 @@ def open_checkpoint(
     if path.is_dir():
         return open_folder(path, sha256=sha256, **options)
     if path.is_file():
-        return open_file(path, sha256=sha256, **options)
+        return open_file(path, sha256=sha256 or _recorded_beside(path), **options)
     raise missing_file(path)
 
 
@@ -159,6 +160,15 @@ def _recorded(config: ModelConfig | None, name: str) -> str | None:
     return entry.get("sha256") if isinstance(entry, dict) else None
 
 
+def _recorded_beside(path: Path) -> str | None:
+    """The sum that a config.json beside a file records for it; a config that cannot be read records none."""
+    config = path.parent / CONFIG_NAME
+    with contextlib.suppress(OSError, ValueError, KeyError, TypeError):
+        sha256 = json.loads(config.read_text("utf-8"))["zoo"]["files"][path.name]["sha256"]
+        return sha256 if isinstance(sha256, str) else None
+    return None
+
+
 def find_weights(folder: Path, where: str, *, allow_pickle: bool) -> list[Path]:
     """The weights file of a folder, or the index of its shards.
 
@@ -197,8 +207,8 @@ def _first(names: list[str], where: str) -> str:
 def _pickle_refused(what: str) -> PickleRefusedError:
     return PickleRefusedError(
         f"{what}: a pickle can run code when it is opened, so it is refused. If you trust it, convert it once "
-        f"(zoo convert IN OUT.safetensors --model NAME --allow-pickle), or pass allow_pickle=True (it is then read "
-        f"with torch.load(weights_only=True))"
+        f"(zoo convert IN OUT.safetensors --model NAME --allow-pickle), or pass allow_pickle=True (--allow-pickle; it "
+        f"is then read with torch.load(weights_only=True))"
     )
 
 
