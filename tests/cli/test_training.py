@@ -109,6 +109,7 @@ def test_eval(run_folder: Path, digits: Path) -> None:
     whole, err = invoke("eval", f"local-dir:{run_folder / 'best'}", digits / "val")
     assert "samples\t60" in whole
     assert "has no splits: all 60 images" in err
+    assert "split\tall" in whole
 
 
 def test_predict(run_folder: Path, digits: Path) -> None:

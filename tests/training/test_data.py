@@ -307,13 +307,18 @@ def test_share_held_out_must_be_a_share(fraction: float) -> None:
 def test_evaluating_a_split_that_is_not_there(tmp_path: Path) -> None:
     write_images(tmp_path / "train" / "a", 2)
     write_images(tmp_path / "train" / "b", 2)
-    with pytest.raises(DataError, match="no test split; splits there: train"):
+    with pytest.raises(DataError, match="no 'test' split; splits there: train"):
         open_split(tmp_path, "test")
-    with pytest.raises(DataError, match="no split 'tset'"):
+    with pytest.raises(
+        DataError, match=r"no 'tset' split; did you mean 'test'.*splits there: train, val, test .*as 'all'"
+    ):
         open_split("digits", "tset")
-    name, whole, notes = open_split(tmp_path / "train", "test")
-    assert (name, len(whole)) == ("train", 4)
-    assert "has no splits: all 4 images" in notes[0]
+    for asked in ("test", "train", "all"):
+        name, taken, whole, notes = open_split(tmp_path / "train", asked)
+        assert (name, taken, len(whole)) == ("train", "all", 4)
+        assert "has no splits: all 4 images" in notes[0]
+    with pytest.raises(DataError, match="no split 'tset'; train has no splits, and all of it is taken as 'all'"):
+        open_split(tmp_path / "train", "tset")
 
 
 # ------------------------------------------------------------------------------------------------------------- others

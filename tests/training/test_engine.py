@@ -37,6 +37,21 @@ def test_the_callers_accelerator_is_left_alone(tmp_path: Path) -> None:
             state._shared_state.clear()
 
 
+def test_reduced_precision_leaves_a_model_that_can_be_loaded(tmp_path: Path) -> None:
+    result = zoo.finetune("test_resnet", few_digits(), out=tmp_path, img_size=32, **{**QUICK, "amp": "bf16"})
+    assert "forward" not in vars(result.model)
+    again = zoo.create_model(f"local-dir:{tmp_path / 'best'}").eval()
+    images = torch.randn(4, 3, 32, 32)
+    with torch.no_grad():
+        assert torch.equal(again(images), result.model(images))
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU")
+def test_a_device_that_is_not_there(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="no device 'cuda' on this machine, only cpu; leave device"):
+        zoo.finetune("no such model", "no such data", out=tmp_path, device="cuda")
+
+
 def test_a_model_can_be_trained_again_with_another_precision(tmp_path: Path) -> None:
     model = tiny_net()
     dtypes: list[torch.dtype] = []

@@ -51,6 +51,7 @@ def test_classes_are_matched_by_name() -> None:
     zoo.set_data_config(model, label_names=["cat", "dog", "owl"])
     images, labels = stacked(few_digits().present()["test"]), np.arange(40) % 3
     plain = zoo.evaluate(model, ArrayImages(images, labels, ["cat", "dog", "owl"], name="x"), detail=True)
+    assert plain["split"] == "all"  # who knows what was learned from
     turned = ArrayImages(images, (labels + 1) % 3, ["owl", "cat", "dog"], name="x")
     assert zoo.evaluate(model, turned)["accuracy"] == plain["accuracy"]
     some = ArrayImages(images[:20], np.arange(20) % 2, ["owl", "dog"], name="x")
@@ -68,6 +69,21 @@ def test_classes_are_matched_by_name() -> None:
 def test_a_name_without_weights_is_not_measured() -> None:
     with pytest.raises(WeightsError, match="no pretrained weights"):
         zoo.evaluate("medvit2_kan_base", few_digits())
+
+
+def test_a_model_without_a_classifier_names_nothing() -> None:
+    model = zoo.create_model("test_resnet", num_classes=0)
+    with pytest.raises(DataError, match=r"test_resnet has no classifier \(num_classes=0\)"):
+        zoo.predict(model, np.zeros((8, 8), np.uint8))
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU")
+@pytest.mark.parametrize("device", ["cuda", "cuda:1", "gpu"])
+def test_a_device_that_is_not_there(device: str) -> None:
+    with pytest.raises(ValueError, match=f"no device '{device}' on this machine, only cpu; leave device"):
+        zoo.predict("no such model", "image.png", device=device)
+    with pytest.raises(ValueError, match=f"no device '{device}' on this machine, only cpu; leave device"):
+        zoo.evaluate("no such model", "no such data", device=device)
 
 
 def test_a_run_without_a_best_model(tmp_path: Path) -> None:

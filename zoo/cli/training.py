@@ -184,7 +184,9 @@ def train(
 def eval_(
     model: Annotated[str, typer.Argument(metavar="MODEL", help=MODEL_HELP)],
     data: Annotated[str, typer.Argument(metavar="DATA", help=DATA_HELP)],
-    split: Annotated[str, typer.Option(help="train, val or test; a folder without splits is measured whole.")] = "test",
+    split: Annotated[
+        str, typer.Option(help="train, val or test; a folder without splits is measured whole, as 'all'.")
+    ] = "test",
     batch_size: Annotated[int, typer.Option(help="Images at a time.")] = 64,
     workers: Annotated[int, typer.Option(help="Processes that read images.")] = 0,
     device: Annotated[Optional[str], typer.Option(help="cpu, cuda or mps; default the best there is.")] = None,  # noqa: UP045

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 import torch
 from accelerate import Accelerator, DistributedDataParallelKwargs
 from accelerate.state import AcceleratorState, GradientState, PartialState
 from torch import nn
+
+from zoo.training.device import check_device
 
 PRECISIONS = ("auto", "no", "bf16", "fp16")
 
@@ -36,24 +38,41 @@ def resolve_amp(amp: str, device: str | None = None) -> str:
     return amp
 
 
+def check_accelerate_device(device: str | None) -> None:
+    """Refuse a device that Accelerate cannot take, or that is not there.
+
+    Raises:
+        ValueError: naming what can be taken.
+    """
+    if device not in (None, "cpu", "cuda", "mps"):
+        raise ValueError(
+            f"device must be None, 'cpu', 'cuda' or 'mps', got {device!r}; pick a GPU with CUDA_VISIBLE_DEVICES"
+        )
+    check_device(device)
+
+
 _TRACES = ("forward", "_original_forward", "_is_accelerate_prepared")
 
 
 @contextmanager
-def untouched(model: nn.Module) -> Iterator[None]:
-    """Remove at the end what Accelerate leaves on a model that it has prepared.
+def untouched(model: nn.Module) -> Iterator[Callable[[], None]]:
+    """Remove at the end what Accelerate leaves on a model that it has prepared; yields what removes it earlier.
 
     Its autocast wrapper would stay on `forward`, and its mark would keep a later run from preparing the model.
     """
+
+    def give_back() -> None:
+        for name in _TRACES:
+            vars(model).pop(name, None)
+        vars(model).update(before)
+
     before = {name: vars(model)[name] for name in _TRACES if name in vars(model)}
     for name in _TRACES[1:]:
         vars(model).pop(name, None)
     try:
-        yield
+        yield give_back
     finally:
-        for name in _TRACES:
-            vars(model).pop(name, None)
-        vars(model).update(before)
+        give_back()
 
 
 @contextmanager
@@ -69,12 +88,9 @@ def engine(amp: str, device: str | None = None, *, unused_parameters: bool = Fal
         unused_parameters: parameters may sit out an update (gradual unfreezing with several processes).
 
     Raises:
-        ValueError: another device than these.
+        ValueError: another device than these, or one that is not there.
     """
-    if device not in (None, "cpu", "cuda", "mps"):
-        raise ValueError(
-            f"device must be None, 'cpu', 'cuda' or 'mps', got {device!r}; pick a GPU with CUDA_VISIBLE_DEVICES"
-        )
+    check_accelerate_device(device)
     states = [AcceleratorState, GradientState]
     alone = not PartialState._shared_state or PartialState().num_processes == 1
     if alone and not torch.distributed.is_initialized():

@@ -13,6 +13,7 @@ from zoo.training.data.image_set import ImageSet
 from zoo.training.data.loader import Pipeline
 from zoo.training.data.source import open_split
 from zoo.training.data.transform import eval_transform
+from zoo.training.device import check_device
 from zoo.training.metrics import classification_metrics, flat, multi_label_metrics
 from zoo.training.model_source import model_name, ready_model
 from zoo.training.options import check_batch_size
@@ -42,7 +43,7 @@ def evaluate(
     Args:
         model: a module, a registered name with weights, a run folder, `local-dir:…` or `hf-hub:…`.
         data: anything that `zoo.finetune` takes.
-        split: "train", "val" or "test"; a source without splits is measured whole.
+        split: "train", "val" or "test"; a source without splits is measured whole, as "all".
         batch_size: images at a time.
         scale: value of white in float images above 1.
         transform: "auto", or None for tensors that are ready for the model.
@@ -54,19 +55,22 @@ def evaluate(
         progress: show a bar on a terminal, and notes.
 
     Returns:
-        `split`, `dataset`, `samples`, `loss`, `accuracy`, `balanced_accuracy`, `f1` (macro), `auroc` (one-vs-rest,
-        macro; left out when a class has no image), `ece`, and `top5` with more than five classes. With several labels
-        an image: `loss`, `accuracy` (over images and labels), `f1`, `auroc`. Ready for `zoo.push_to_hub(metrics=…)`.
+        `split` ("all" where the source has none), `dataset`, `samples`, `loss`, `accuracy`, `balanced_accuracy`, `f1`
+        (macro), `auroc` (one-vs-rest, macro; left out when a class has no image), `ece`, and `top5` with more than five
+        classes. With several labels an image: `loss`, `accuracy` (over images and labels), `f1`, `auroc`. Ready for
+        `zoo.push_to_hub(metrics=…)`.
 
     Raises:
         DataError: the data cannot be read, or its classes are not the model's.
+        ValueError: a device that is not there.
         MissingExtraError: without the extra `train`.
     """
     check_batch_size(batch_size)
     if transform not in ("auto", None):
         raise ValueError(f"transform must be 'auto' or None, got {transform!r}")
     show = Progress(progress, 1)
-    dataset, images, notes = open_split(data, split, on_bad=on_bad)
+    check_device(device)
+    dataset, taken, images, notes = open_split(data, split, on_bad=on_bad)
     for note in notes:
         show.note(note)
     net = ready_model(model)
@@ -80,7 +84,7 @@ def evaluate(
     if absent:
         show.note(f"no auroc: {_some(absent)} has no image (or no other) in this split")
     details = {"classes": images.classes, **measured} if detail else flat(measured)
-    return {"split": split, "dataset": dataset, **details}
+    return {"split": taken, "dataset": dataset, **details}
 
 
 def run_model(

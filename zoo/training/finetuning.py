@@ -92,8 +92,8 @@ def finetune(
             the keys train, val and test.
         val: what to compare epochs on. None: the data's own split, else 20 % of training, class by class. A number
             between 0 and 1: that share. False: nothing, the last epoch counts as the best. Else a source.
-        out: run folder: new, empty, or an earlier run's, and apart from the data; default `runs/MODEL-DATA`, numbered if
-            that is taken.
+        out: run folder: new, empty, or an earlier run's, and apart from the data. Default: `runs/MODEL-DATA`, numbered
+            if that is taken.
         epochs: passes over the training split.
         batch_size: images a batch and process. An update sees batch_size * accum * processes images.
         lr: peak learning rate. "auto": 5e-4 for Adam-like optimisers at 64 images an update (growing with the square
@@ -128,8 +128,8 @@ def finetune(
         pretrained: for a model given by name: start from its weights. Default: yes for a name with a tag, a run folder,
             `local-dir:` and `hf-hub:`; no for a plain name.
         model_args: further options for a model given by name, e.g. {"drop_path_rate": 0.1}.
-        resume: "auto" goes on with the run in `out` if there is one; False removes the files of that run and starts anew; True
-            wants one.
+        resume: "auto" goes on with the run in `out` if there is one; False removes that run's own files and starts
+            anew; True wants one.
         save_every: write a checkpoint every so many updates. Default: after every epoch and every ten minutes.
         keep_last: checkpoints to keep.
         seed: of everything random.
@@ -152,12 +152,13 @@ def finetune(
         import torchmetrics  # noqa: F401 - wanted at the end of an epoch; better missed now
         from accelerate.utils import broadcast_object_list
 
-        from zoo.training.engine import engine, resolve_amp, untouched
+        from zoo.training.engine import check_accelerate_device, engine, resolve_amp, untouched
         from zoo.training.loop import Loop
     except ImportError as error:
         raise MissingExtraError("zoo.finetune", getattr(error, "name", None) or "accelerate", "train") from error
     if resume not in ("auto", True, False):
         raise ValueError(f"resume must be 'auto', True or False, got {resume!r}")
+    check_accelerate_device(device)
     check_out(out, data, val)
     show = Progress(progress and int(os.environ.get("RANK", "0")) == 0, epochs)
     with kept_random_state():
@@ -214,7 +215,7 @@ def finetune(
             Pipeline(channels, train_transform(config, aug, hflip=options.hflip) if ours else transform, scale),
             Pipeline(channels, eval_transform(config) if ours else transform, scale),
         )
-        with untouched(net), engine(options.amp, device, unused_parameters=bool(unfreeze)) as accelerator:
+        with untouched(net) as give_back, engine(options.amp, device, unused_parameters=bool(unfreeze)) as accelerator:
             # All processes ask the first one: a folder that it has just made looks taken to the others.
             chosen: list[Any] = [
                 choose_folder(out, name, splits.name, options) if accelerator.is_main_process else None
@@ -228,6 +229,8 @@ def finetune(
                     write_json(folder / "args.json", _arguments(net, splits, options, accelerator.num_processes))
                 with StopRequest() as stop:
                     loop.run(stop)
+                # What is saved, compared and returned is the model itself, without autocast around its forward.
+                give_back()
                 return _conclude(loop, show)
             finally:
                 show.close()

@@ -20,7 +20,8 @@ from zoo.naming import did_you_mean, natural_key
 from zoo.training.data.folder import EXTENSIONS, image_files, read_image
 from zoo.training.data.loader import Pipeline
 from zoo.training.data.transform import eval_transform
-from zoo.training.model_source import ready_model
+from zoo.training.device import check_device
+from zoo.training.model_source import model_name, ready_model
 from zoo.training.options import check_batch_size
 
 
@@ -53,13 +54,19 @@ def predict(
         `top`, a list of {`label`, `index`, `probability`}. Class names come from the model; ImageNet's are known.
 
     Raises:
-        DataError: no images, or one that cannot be read.
-        ValueError: `top` below 1.
+        DataError: no images, one that cannot be read, or a model without a classifier.
+        ValueError: `top` below 1, or a device that is not there.
     """
     if isinstance(top, bool) or not isinstance(top, int) or top < 1:
         raise ValueError(f"top must be a whole number from 1, got {top!r}")
     check_batch_size(batch_size)
+    check_device(device)
     net = ready_model(model)
+    if getattr(net, "num_classes", None) == 0:
+        raise DataError(
+            f"{model_name(net)} has no classifier (num_classes=0), so it names no classes; build it with a classifier, "
+            "or call it for its features"
+        )
     config = data_config(net)
     pipeline = Pipeline(config["input_size"][0], eval_transform(config), scale)
     home = next((p.device for p in net.parameters()), torch.device("cpu"))

@@ -29,7 +29,8 @@ from zoo.training.out_folder import is_free, is_run
 def choose_folder(out: str | os.PathLike[str] | None, model: str, data: str, options: Options) -> Path:
     """The folder of a run.
 
-    Without `out`: `runs/MODEL-DATA`, or with -2, -3, … appended when that holds another or a finished run, or other files.
+    Without `out`: `runs/MODEL-DATA`, or with -2, -3, … appended when that holds another run, a finished one or other
+    files.
     """
     if out is not None:
         return Path(out).expanduser()

@@ -61,35 +61,38 @@ def open_splits(data: Any, *, val: Any = None, seed: int = 0, on_bad: str = "rai
     return splits
 
 
-def open_split(data: Any, split: str = "test", *, on_bad: str = "raise") -> tuple[str, ImageSet, list[str]]:
-    """Open one split of a source, to evaluate on; a source without splits is taken whole.
+def open_split(data: Any, split: str = "test", *, on_bad: str = "raise") -> tuple[str, str, ImageSet, list[str]]:
+    """Open one split of a source, to evaluate on; a source without splits is taken whole, as "all".
 
     Returns:
-        The name of the data set, the split, and notes.
+        The name of the data set, the name of the split ("all" where there are none), its images, and notes.
 
     Raises:
         DataError: the source has splits, but not this one.
     """
     splits = _open(data, on_bad)
     present = splits.present()
-    if split in present:
-        return splits.name, present[split], splits.notes
-    if split not in ("train", "val", "test"):
-        raise DataError(f"no split {split!r}; splits of {splits.name}: {', '.join(present)}")
-    if list(present) == ["train"] and not _has_named_splits(data):
+    if list(present) == ["train"] and not _has_named_splits(data, split):
+        if split not in ("train", "val", "test", "all"):
+            raise DataError(f"no split {split!r}; {splits.name} has no splits, and all of it is taken as 'all'")
         note = f"{splits.name} has no splits: all {len(present['train'])} images are taken, learned from or not"
-        return splits.name, present["train"], [*splits.notes, note]
-    raise DataError(f"{splits.name} has no {split} split; splits there: {', '.join(present)}")
+        return splits.name, "all", present["train"], [*splits.notes, note]
+    if split in present:
+        return splits.name, split, present[split], splits.notes
+    raise DataError(
+        f"{splits.name} has no {split!r} split{did_you_mean(split, present)}; splits there: {', '.join(present)} "
+        "(a source without splits is taken whole, as 'all')"
+    )
 
 
 def _held_out(train: ImageSet, name: str, fraction: float, seed: int) -> tuple[ImageSet, ImageSet]:
     return hold_out(train, fraction, seed, (f"train of {name}", f"val of {name}"))
 
 
-def _has_named_splits(data: Any) -> bool:
+def _has_named_splits(data: Any, split: str) -> bool:
     if isinstance(data, (str, os.PathLike)):
         return str(data) in BUILT_IN or Path(data).suffix == ".npz" or (Path(data) / "train").is_dir()
-    return isinstance(data, dict)
+    return isinstance(data, dict) or (isinstance(data, Splits) and split == "train")
 
 
 def _open(data: Any, on_bad: str) -> Splits:
