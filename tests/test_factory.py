@@ -183,3 +183,48 @@ def test_create_module_both_ways():
     b = zoo.create_module("mlp/kan", 8, 16)
     x = torch.randn(3, 8)
     assert torch.equal(a(x), b(x))
+
+
+def test_image_size_is_checked_and_recorded(tmp_path):
+    model = zoo.create_model(NANO, img_size=(48, 64))
+    assert zoo.data_config(model)["input_size"] == (3, 48, 64)
+    zoo.save_pretrained(model, tmp_path / "m")
+    assert zoo.data_config(zoo.create_model(f"local-dir:{tmp_path / 'm'}"))["input_size"] == (3, 48, 64)
+    with pytest.raises(ValueError, match=r"96×96 is too small.*smallest side is 97"):
+        zoo.create_model("medvit2_kan_tiny", img_size=96, device="meta")
+
+
+@pytest.fixture
+def my_net():
+    """A user's plain function, registered and taken back."""
+    from torch import nn
+
+    @zoo.register_model(input_size=(3, 16, 16), override=True, cfg={"classifier": "3"})
+    def my_plain_net(num_classes=10, in_chans=3):
+        "A net of mine."
+        layers = [nn.Conv2d(in_chans, 8, 3), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(8, num_classes)]
+        return nn.Sequential(*layers)
+
+    yield "my_plain_net"
+    zoo.registry.default_registry()._entries.pop("my_plain_net")
+
+
+def test_a_users_function_is_a_model_like_any_other(my_net, tmp_path):
+    model = zoo.create_model(my_net, num_classes=3, in_chans=1).eval()
+    assert (model.num_classes, model.in_chans) == (3, 1)
+    assert zoo.data_config(model)["input_size"] == (1, 16, 16)
+    zoo.save_pretrained(model, tmp_path / "m", license="mit")
+    x = torch.randn(2, 1, 16, 16)
+    assert torch.equal(zoo.create_model(f"local-dir:{tmp_path / 'm'}").eval()(x), model(x))
+    assert timm.create_model(my_net, num_classes=4)[3].out_features == 4
+    with pytest.raises(TypeError, match="no argument 'num_classez'; did you mean 'num_classes'"):
+        zoo.create_model(my_net, num_classez=3)
+
+
+def test_near_names_of_attributes():
+    with pytest.raises(AttributeError, match="did you mean 'create_model'"):
+        _ = zoo.create_modl
+    with pytest.raises(AttributeError, match="did you mean 'NeighborhoodAttention2d'"):
+        _ = zoo.layers.NeighborhoodAtention2d
+    with pytest.raises(TypeError, match=r"a filter is a wildcard pattern.*got 5"):
+        zoo.list_models(5)

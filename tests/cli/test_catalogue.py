@@ -83,3 +83,17 @@ def test_quick_and_without_torch(args):
     code += "try: main()\nexcept SystemExit: pass\n"
     code += "assert not {'torch', 'timm', 'huggingface_hub'} & set(sys.modules)"
     subprocess.run([sys.executable, "-c", code], check=True, capture_output=True)
+
+
+def test_info_of_a_saved_model(tmp_path):
+    zoo.save_pretrained(zoo.create_model("medvit2_kan_nano", pretrained=True), tmp_path / "m", license="mit")
+    facts = json.loads(run("info", str(tmp_path / "m"), "--json").stdout)
+    assert facts["architecture"] == "medvit2_kan_nano"
+    assert facts["num_classes"] == 10
+    assert facts["licence"] == "mit"
+
+
+def test_nothing_found_is_said():
+    done = run("list", "medvit3*")
+    assert done.stdout == ""
+    assert "no model matches 'medvit3*'" in done.stderr

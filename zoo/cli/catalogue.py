@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
 from zoo.cli._common import echo_json, friendly, human_count, print_table
+from zoo.naming import did_you_mean
 from zoo.registry import (
     KINDS,
     Entry,
@@ -43,6 +45,8 @@ def list_(
         print_table(["module", "layout", "what"], [[e.name, e.layout, e.summary] for e in entries])
         return
     names = list_models(filter, pretrained=pretrained, source=source)
+    if not names and not json:
+        typer.echo(f"no model matches {filter!r}{did_you_mean(filter, default_registry().names())}", err=True)
     if json:
         echo_json([_facts(model_entry(n), n) if default_registry().is_model(n) else {"name": n} for n in names])
         return
@@ -106,14 +110,70 @@ def _weights_facts(name: str) -> dict[str, Any]:
     }
 
 
+def _describe_saved(name: str, json: bool) -> None:
+    """What the config.json of a run, a folder or a repository says; reads no weights, builds no model."""
+    from zoo.weights import read_config
+
+    scheme, _, rest = name.partition(":")
+    if scheme.lower() in ("hf-hub", "hf_hub"):
+        from zoo.weights.hub import pull, split_repo
+
+        snapshot = pull(*split_repo(rest))
+        config = read_config(snapshot.folder, origin=snapshot.origin)
+    else:
+        folder = Path(rest if scheme.lower() == "local-dir" else name)
+        config = read_config(next((f for f in (folder, folder / "best") if (f / "config.json").is_file()), folder))
+    cfg = config.pretrained_cfg
+    facts = {
+        "name": name,
+        "architecture": config.architecture,
+        "num_classes": config.num_classes,
+        "input_size": cfg.get("input_size"),
+        "label_names": list(cfg.get("label_names") or []),
+        "licence": cfg.get("license"),
+        "params": config.zoo.get("params"),
+        "args": config.model_args,
+        "metrics": {m["name"]: m["value"] for m in config.zoo.get("metrics") or []},
+        "files": config.files,
+        "written_by": f"zoo {config.zoo['version']}" if "version" in config.zoo else None,
+    }
+    if json:
+        echo_json(facts)
+    else:
+        _print_facts(facts)
+
+
+def _print_facts(facts: dict[str, Any]) -> None:
+    width = max(len(key) for key in facts) + 2
+    for key, value in facts.items():
+        if value in ("", None, [], {}):
+            continue
+        if key in ("params", "macs"):
+            value = f"{value:,} ({human_count(value)})"
+        elif key == "size":
+            value = f"{value:,} bytes ({human_count(value)}B)"
+        elif isinstance(value, list | tuple):
+            value = " × ".join(map(str, value)) if key == "input_size" else ", ".join(map(str, value))
+        elif isinstance(value, dict):
+            value = ", ".join(f"{k} {f'{v:.4f}' if isinstance(v, float) else v}" for k, v in value.items())
+        typer.echo(f"{key.replace('_', ' '):<{width}}{value}")
+
+
 @friendly
 def info(
     name: Annotated[
-        str, typer.Argument(help="A model ('medvit2_kan', 'medvit2_kan_nano.digits') or a module ('mlp/kan').")
+        str,
+        typer.Argument(
+            help="A model ('medvit2_kan', 'medvit2_kan_nano.digits'), a module ('mlp/kan'), a run or model folder, "
+            "or hf-hub:USER/REPO."
+        ),
     ],
     json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:
     """Show what is known of a model or a module: paper, sizes, input, checkpoints."""
+    if name.partition(":")[0].lower() in ("hf-hub", "hf_hub", "local-dir") or Path(name).is_dir():
+        _describe_saved(name, json)
+        return
     if "/" in name:
         entry = module_entry(name)
     else:
@@ -124,19 +184,7 @@ def info(
         echo_json(facts)
         return
     checkpoints = facts.pop("checkpoints", [])
-    for key, value in facts.items():
-        if value in ("", None, [], {}):
-            continue
-        if key in ("params", "macs"):
-            value = f"{value:,} ({human_count(value)})"
-        elif isinstance(value, list | tuple):
-            value = " × ".join(map(str, value)) if key == "input_size" else ", ".join(map(str, value))
-        elif isinstance(value, dict):
-            value = ", ".join(f"{k}={v}" for k, v in value.items())
-        typer.echo(f"{key.replace('_', ' '):<16}{value}")
+    _print_facts(facts)
     for checkpoint in checkpoints:
         typer.echo(f"\ncheckpoint {entry.name}.{checkpoint.pop('tag')}")
-        for key, value in checkpoint.items():
-            if isinstance(value, dict):
-                value = ", ".join(f"{k} {v}" for k, v in value.items())
-            typer.echo(f"  {key.replace('_', ' '):<14}{value}")
+        _print_facts(checkpoint)

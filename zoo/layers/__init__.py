@@ -24,7 +24,9 @@ __all__ = list(_HOME)  # pyright: ignore[reportUnsupportedDunderAll]
 def __getattr__(name: str) -> Any:
     if name in _HOME:
         return getattr(importlib.import_module(f"zoo.layers.{_HOME[name]}"), name)
-    raise AttributeError(f"module 'zoo.layers' has no attribute {name!r}")
+    from zoo.naming import did_you_mean
+
+    raise AttributeError(f"module 'zoo.layers' has no attribute {name!r}{did_you_mean(name, __all__)}")
 
 
 def __dir__() -> list[str]:

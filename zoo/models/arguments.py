@@ -30,6 +30,7 @@ BUILDER_KEYWORDS = (
     "pretrained_filter_fn",
     "pretrained_strict",
 )
+_SHOWN = ("features_only", "out_indices", "feature_cls")
 _POOLS = (
     "",
     "avg",
@@ -90,7 +91,9 @@ def check_model_keywords(entry: Entry, kwargs: Iterable[str]) -> None:
     parameters = inspect.signature(entry.load()).parameters
     if any(p.kind is p.VAR_KEYWORD for p in parameters.values()):
         return
-    check_keywords(kwargs, [*parameters, *BUILDER_KEYWORDS], entry.name)
+    builder = BUILDER_KEYWORDS if inspect.isclass(entry.load()) else ()
+    unknown = [k for k in kwargs if k not in builder]
+    check_keywords(unknown, [*parameters, *(k for k in builder if k in _SHOWN)], entry.name)
 
 
 def _accepted_by(class_name: str, architecture: str) -> list[str]:

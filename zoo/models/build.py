@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import inspect
+from collections.abc import Callable
 from typing import Any, cast
 
-from timm.models import build_model_with_cfg
+from timm.models import build_model_with_cfg, get_pretrained_cfg
 from torch import nn
 
 from zoo.registry import Entry
 
+# What timm's factory passes to every entry point.
+_TIMM_KEYWORDS = ("pretrained_cfg", "pretrained_cfg_overlay", "cache_dir")
 # Where and how a model is executed: whoever loads it decides anew, unless it was asked for by name.
 _EXECUTION = ("device", "dtype", "attn_backend", "kan_backend")
 
@@ -30,7 +33,8 @@ def build_model(entry: Entry, pretrained: bool = False, **kwargs: Any) -> nn.Mod
     """
     target = entry.load()
     if not inspect.isclass(target):
-        model = target(pretrained=pretrained, **{**entry.args, **kwargs})
+        model = _call(target, pretrained, {**entry.args, **kwargs})
+        _complete(model, entry, kwargs)
     else:
         model = build_model_with_cfg(
             cast(type[nn.Module], target),
@@ -44,6 +48,29 @@ def build_model(entry: Entry, pretrained: bool = False, **kwargs: Any) -> nn.Mod
         model._model_args = {**_defaults(target), **entry.args}  # type: ignore[assignment]
     model.zoo_name = entry.name  # type: ignore[assignment]
     return model
+
+
+def _call(function: Callable[..., nn.Module], pretrained: bool, kwargs: dict[str, Any]) -> nn.Module:
+    """Call a timm-style function; one that does not take timm's configuration arguments is spared them."""
+    parameters = inspect.signature(function).parameters
+    if not any(p.kind is p.VAR_KEYWORD for p in parameters.values()):
+        kwargs = {k: v for k, v in kwargs.items() if k in parameters or k not in _TIMM_KEYWORDS}
+    if "pretrained" in parameters or any(p.kind is p.VAR_KEYWORD for p in parameters.values()):
+        kwargs["pretrained"] = pretrained
+    return function(**kwargs)
+
+
+def _complete(model: nn.Module, entry: Entry, kwargs: dict[str, Any]) -> None:
+    """Give a user's plain module what saving, fine-tuning and `zoo.data_config` ask of a timm model."""
+    if not getattr(model, "pretrained_cfg", None):
+        registered = get_pretrained_cfg(entry.name)
+        model.pretrained_cfg = {**(registered.to_dict() if registered else {}), "architecture": entry.name}  # type: ignore[assignment]
+    parameters = inspect.signature(entry.load()).parameters
+    for name in ("num_classes", "in_chans"):
+        default = parameters[name].default if name in parameters else None
+        value = kwargs.get(name, entry.args.get(name, default))
+        if isinstance(value, int) and not hasattr(model, name):
+            setattr(model, name, value)
 
 
 def _defaults(cls: type) -> dict[str, Any]:

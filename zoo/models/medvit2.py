@@ -13,6 +13,7 @@ from jaxtyping import Float
 from timm.layers import SelectAdaptivePool2d
 from timm.models._features import feature_take_indices
 from timm.models._features_fx import register_notrace_module
+from timm.models._input import update_model_input_size
 from torch import Tensor, nn
 
 from zoo.layers.kan import FasterKANLayer
@@ -21,7 +22,7 @@ from zoo.layers.medvit2_blocks import GFPBlock, LFPBlock
 from zoo.layers.medvit2_parts import ConvNormAct, Device, PooledAttention
 from zoo.layers.neighborhood import NeighborhoodAttention2d
 from zoo.models.checkpointing import checkpoint_block
-from zoo.models.medvit2_checks import check_image, check_options
+from zoo.models.medvit2_checks import check_image, check_options, check_size
 
 # They check sizes and choose a path in Python: leaves for torch.fx.
 for _leaf in (NeighborhoodAttention2d, FasterKANLayer, PooledAttention):
@@ -68,6 +69,8 @@ class MedViT2(nn.Module):
         depths: blocks per stage; stage 2 at least 1, stage 3 a multiple of 3.
         num_classes: 0 for no classifier.
         in_chans: image channels.
+        img_size: size of the images it will be given, one side or (height, width). Every size works that the maps can
+            hold; this one is checked now and recorded for `zoo.data_config`. Default: the registered size.
         global_pool: "avg", "max", "avgmax", "catavgmax", or "" to keep the map (without classifier).
         stem_chs: (a, b, c) for convolutions in_chans -> a -> b -> c -> c.
         stem_strides: of the four convolutions.
@@ -104,6 +107,7 @@ class MedViT2(nn.Module):
         *,
         num_classes: int = 1000,
         in_chans: int = 3,
+        img_size: int | Sequence[int] | None = None,
         global_pool: str = "avg",
         stem_chs: Sequence[int] = (64, 32, 64),
         stem_strides: Sequence[int] = (2, 1, 1, 2),
@@ -192,6 +196,19 @@ class MedViT2(nn.Module):
         self.proj_head = nn.Sequential(nn.Identity())
         self._make_head(num_classes, global_pool, dd)
         self.init_weights()
+        if img_size is not None:
+            self.set_input_size(img_size)
+
+    def set_input_size(self, img_size: int | Sequence[int] | None = None) -> None:
+        """Record another image size for `zoo.data_config`; nothing in the model depends on it.
+
+        Raises:
+            ValueError: images of that size are too small for the model.
+        """
+        if img_size is not None:
+            height, width = (img_size, img_size) if isinstance(img_size, int) else img_size
+            check_size(self, height, width)
+            update_model_input_size(self, (height, width))
 
     @torch.no_grad()
     def init_weights(self) -> None:

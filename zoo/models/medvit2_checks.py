@@ -59,10 +59,7 @@ def check_image(x: Tensor, model: nn.Module) -> None:
             "subtract the model's mean and divide by its std"
         )
     height, width = x.shape[-2:]
-    problem = _misfit(model, height, width)
-    if problem:
-        side = next((s for s in range(max(1, min(height, width)), _LARGEST_SIDE) if not _misfit(model, s, s)), None)
-        raise ValueError(f"an image of {height}×{width} is too small: {problem}; the smallest side is {side}")
+    check_size(model, height, width)
     if model.training:
         for stage, _, h, w in _maps(model, height, width):
             if x.shape[0] * h * w == 1:
@@ -70,6 +67,18 @@ def check_image(x: Tensor, model: nn.Module) -> None:
                     f"batch norm needs more than one value per channel in training, but a batch of 1 with {height}×"
                     f"{width} pixels leaves a 1×1 map in stage {stage}; use a larger batch, larger images or eval()"
                 )
+
+
+def check_size(model: nn.Module, height: int, width: int) -> None:
+    """Refuse images of a size that a neighbourhood or a pooled key of `model` (a MedViT2) does not fit in.
+
+    Raises:
+        ValueError: naming the stage, its map and the smallest side that works.
+    """
+    problem = _misfit(model, height, width)
+    if problem:
+        side = next((s for s in range(max(1, min(height, width)), _LARGEST_SIDE) if not _misfit(model, s, s)), None)
+        raise ValueError(f"an image of {height}×{width} is too small: {problem}; the smallest side is {side}")
 
 
 def _maps(model: nn.Module, height: int, width: int) -> Iterator[tuple[int, Any, int, int]]:

@@ -133,6 +133,8 @@ class Registry:
         entry = self._find(arch)
         if entry is not None and entry.kind == "model":
             return entry
+        if name.partition(":")[0].lower() in ("hf-hub", "hf_hub", "local-dir"):
+            raise UnknownModelError(f"{name!r} is a place of weights, not a registered name")
         if "/" in name or "\\" in name:
             raise UnknownModelError(
                 f"{name!r} looks like a repository or a folder: write 'hf-hub:{name}' for a repository on the "
@@ -238,7 +240,10 @@ class Registry:
 def _patterns(filter: str | Iterable[str]) -> list[str]:
     if not filter:
         return []
-    return [filter] if isinstance(filter, str) else list(filter)
+    patterns = [filter] if isinstance(filter, str) else filter
+    if not isinstance(patterns, Iterable) or not all(isinstance(p, str) for p in patterns):
+        raise TypeError(f"a filter is a wildcard pattern such as 'medvit2*', or several, got {filter!r}")
+    return list(patterns)
 
 
 def select(names: Iterable[str], filter: str | Iterable[str], exclude: str | Iterable[str]) -> list[str]:
