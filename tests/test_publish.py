@@ -165,6 +165,35 @@ def test_an_earlier_model_is_replaced_and_anything_else_is_not(tmp_path):
     assert (tmp_path / "a/notes.txt").read_text() == "mine"
 
 
+@pytest.mark.parametrize("function", [zoo.save_pretrained, zoo.push_to_hub])
+def test_wrong_calls_are_told_the_right_one(tmp_path, function):
+    target = str(tmp_path / "a")
+    with pytest.raises(TypeError, match=r"takes a model, got the name 'test_vit': .*create_model\('test_vit', "):
+        function("test_vit", target)
+    with pytest.raises(TypeError, match=r"takes a model, got dict: make one by zoo\.create_model"):
+        function({}, target)
+    with pytest.raises(TypeError, match=rf"{function.__name__} takes no argument 'licence'; did you mean 'license'"):
+        function(make(), target, licence="mit")
+    with pytest.raises(ValueError, match=r"no licence 'mitt'; did you mean 'mit'.*'other'"):
+        function(make(), target, license="mitt")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_folder_that_cannot_be_written_is_named(tmp_path):
+    (tmp_path / "file").write_text("")
+    with pytest.raises(OSError, match=r"file/a cannot be written \(.*\): choose another folder") as caught:
+        zoo.save_pretrained(make(), tmp_path / "file/a")
+    assert ".tmp" not in str(caught.value)
+
+
+def test_what_a_run_measured_is_taken_as_its_file_says_it(tmp_path):
+    measured = {"val": {"accuracy": 0.5}, "test": {"accuracy": 0.75, "auc": None, "confusion": [[1, 0], [0, 2]]}}
+    metrics = json.loads(json.dumps({"best_epoch": 3, "classes": LABELS, **measured}))
+    zoo.save_pretrained(make(), tmp_path / "a", metrics=metrics)
+    block = json.loads((tmp_path / "a/config.json").read_text())["zoo"]
+    assert block["metrics"] == [{"name": "accuracy", "value": 0.75, "split": "test"}]
+
+
 # --- to the Hub ---
 
 

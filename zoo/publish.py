@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import inspect
 import os
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -12,8 +13,8 @@ from torch import nn
 
 from zoo.errors import MismatchError
 from zoo.factory import create_model
-from zoo.files import atomic_folder, write_text
-from zoo.naming import did_you_mean
+from zoo.files import write_text
+from zoo.naming import check_keywords, did_you_mean
 from zoo.registry import is_model, weights_entry
 from zoo.weights.card import existing_license, is_untouched, make_card
 from zoo.weights.commit import PushResult, commit_folder, full_repo_id, read_card
@@ -22,7 +23,8 @@ from zoo.weights.config import CONFIG_NAME, parse_config, read_config
 from zoo.weights.description import describe, write_config
 from zoo.weights.facts import data_facts, metric_rows
 from zoo.weights.hub import Snapshot, pull, split_repo
-from zoo.weights.save import save_safetensors
+from zoo.weights.licences import check_licence
+from zoo.weights.save import new_folder, save_safetensors
 from zoo.weights.source import SAFE_NAME
 
 CARD_NAME = "README.md"
@@ -39,6 +41,7 @@ def save_pretrained(
     license: str | None = None,
     card: str | None = None,
     verify: bool = True,
+    **unknown: Any,
 ) -> Path:
     """Save a model so that `create_model("local-dir:FOLDER")` gives it back, bit for bit.
 
@@ -54,7 +57,7 @@ def save_pretrained(
         metrics: name -> number, with `split`, `samples`, `dataset` if known, or a list of rows with `name` and `value`.
         train_data: name of the training data, or a mapping with `name`, `licence`, `url`, ...
         training: facts about the training (JSON values).
-        license: licence of the weights.
+        license: licence of the weights, one of the Hub's identifiers.
         card: text of the card, instead of the generated one.
         verify: load the result again and compare tensors and an output bit for bit, before the folder appears.
 
@@ -65,13 +68,18 @@ def save_pretrained(
         ConfigError: the model cannot be described (not made by name, or an argument that JSON cannot hold).
         NonFiniteWeightsError: NaN or infinity in its weights.
         MismatchError: the saved model is not the model; says where it differs.
-        ValueError: the folder holds other files, or metrics or data are in a wrong form.
+        ValueError: the folder holds other files, the Hub does not know the licence, or metrics or data are in a wrong
+            form.
+        TypeError: not a model, or an unknown keyword.
+        OSError: the folder cannot be written.
     """
+    _check_call(save_pretrained, model, unknown)
+    license = check_licence(license) if license else None
     target = Path(folder)
     _refuse_foreign(target)
     old_card = target / CARD_NAME
     existing = old_card.read_text("utf-8") if old_card.is_file() else None
-    with atomic_folder(target) as temporary:
+    with new_folder(target) as temporary:
         _write(
             model,
             temporary,
@@ -107,6 +115,7 @@ def push_to_hub(
     dry_run: bool = False,
     overwrite_card: bool = False,
     verify: bool = True,
+    **unknown: Any,
 ) -> PushResult:
     """Publish a model on the Hugging Face Hub, as one commit.
 
@@ -124,7 +133,7 @@ def push_to_hub(
         create_pr: open a pull request instead of committing to the branch.
         commit_message: default: `Add NAME`.
         metrics, train_data, training: as `save_pretrained`; they go into config and card.
-        license: licence of the weights; required unless the repository's card states one.
+        license: licence of the weights, one of the Hub's identifiers; required unless the repository's card states one.
         card: text of the card, instead of the generated one.
         dry_run: do all but change the Hub.
         overwrite_card: replace the text of a card that exists; by default it is kept and its front matter updated.
@@ -135,9 +144,12 @@ def push_to_hub(
 
     Raises:
         ValueError: no licence is stated; and as `save_pretrained`.
+        TypeError: not a model, or an unknown keyword.
         ConfigError, NonFiniteWeightsError, MismatchError: as `save_pretrained`.
         HubError: and its kinds: the Hub refused or did not answer.
     """
+    _check_call(push_to_hub, model, unknown)
+    license = check_licence(license) if license else None
     repo_id = full_repo_id(repo_id, token)
     existing = read_card(repo_id, revision=revision, token=token)
     license = license or existing_license(card) or existing_license(existing)
@@ -228,11 +240,23 @@ def pull_to_folder(repo: str, folder: str | os.PathLike[str], **options: Any) ->
     if target.exists() and (not target.is_dir() or any(target.iterdir())):
         raise ValueError(f"{target} exists and is not empty: choose a new folder")
     snapshot = pull(repo, everything=True, **options)
-    with atomic_folder(target) as temporary:
+    with new_folder(target) as temporary:
         for name in snapshot.files:
             (temporary / name).parent.mkdir(parents=True, exist_ok=True)
             shutil.copyfile(snapshot.folder / name, temporary / name)
     return snapshot
+
+
+def _check_call(function: Callable[..., Any], model: Any, unknown: Mapping[str, Any]) -> None:
+    name = function.__name__
+    if not isinstance(model, nn.Module):
+        wanted = f"zoo.{name}(zoo.create_model({model!r}, pretrained=True), ...)" if isinstance(model, str) else ""
+        raise TypeError(
+            f"{name} takes a model, got {'the name ' + repr(model) if wanted else type(model).__name__}: "
+            f"{wanted or 'make one by zoo.create_model(...)'}"
+        )
+    parameters = inspect.signature(function).parameters.values()
+    check_keywords(unknown, [p.name for p in parameters if p.kind is p.KEYWORD_ONLY], name)
 
 
 def _refuse_missing(source: str) -> None:

@@ -169,3 +169,11 @@ def test_training_data_is_a_name_or_a_mapping():
     for wrong in (3, {}, {"name": ""}, {"licence": "x"}):
         with pytest.raises(ValueError, match="train_data must be"):
             data_facts(wrong)
+
+
+def test_a_run_s_measurements_give_the_numbers_of_test_else_of_val():
+    run = {"best_epoch": 2, "classes": ["a"], "val": {"accuracy": 0.5, "samples": 9, "confusion": [[9]], "auc": None}}
+    assert metric_rows(run) == [{"name": "accuracy", "value": 0.5, "split": "val", "samples": 9}]
+    assert metric_rows({**run, "dataset": "digits", "test": {"accuracy": 1}}) == [
+        {"name": "accuracy", "value": 1, "split": "test", "dataset": "digits"}
+    ]

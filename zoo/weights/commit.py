@@ -193,8 +193,8 @@ class _Push:
         info = self.call(lambda: self.api.model_info(self.repo, timeout=10))
         if private is not None and bool(info.private) != private:
             raise AccessDeniedError(
-                f"{self.repo!r} exists and is {'private' if info.private else 'public'}, private={private} was asked "
-                f"for: change its visibility in its settings, or push to another repository"
+                f"{self.repo!r} exists and is {'private' if info.private else 'public'}, private={private} "
+                f"({'--private' if private else '--public'}) was asked for: change its visibility in its settings, or push to another repository"
             )
         refs = self.call(lambda: self.api.list_repo_refs(self.repo))
         if tag is not None and not move_tag and tag in {t.name for t in refs.tags}:

@@ -14,13 +14,12 @@ import torch
 from torch import Tensor, nn
 
 from zoo.errors import ConversionError, UnknownModelError
-from zoo.files import atomic_folder
 from zoo.naming import did_you_mean
 from zoo.registry import load_target
 from zoo.weights.adapt import classifier_names, first_conv_names
 from zoo.weights.config import CONFIG_NAME
 from zoo.weights.description import describe, write_config
-from zoo.weights.save import save_safetensors
+from zoo.weights.save import new_folder, save_safetensors
 from zoo.weights.source import SAFE_NAME, open_checkpoint
 from zoo.weights.state import unwrap
 
@@ -197,7 +196,7 @@ def convert_file(
     elif state.report.num_classes is None:
         raise ValueError(f"{name!r} is a layer, which has no config.json: write to a .safetensors file")
     else:
-        with atomic_folder(path) as folder:
+        with new_folder(path) as folder:
             digest = save_safetensors(state, folder / SAFE_NAME, metadata={"format": "pt"})
             model = _check_against_model(state, state.report)
             size = (folder / SAFE_NAME).stat().st_size

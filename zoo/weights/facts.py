@@ -16,7 +16,8 @@ def metric_rows(metrics: Any) -> list[dict[str, Any]]:
 
     Args:
         metrics: None, a mapping name -> number, in which `split`, `samples`, `dataset` (name) and `dataset_type` (its
-            id on the Hub) say what was measured on, or a list of such rows with `name` and `value`.
+            id on the Hub) say what was measured on, or a list of such rows with `name` and `value`. The content of a
+            run's metrics.json counts, too: its numbers for `test`, or else for `val`.
 
     Raises:
         ValueError: a value that is no finite number, or a row without name or value.
@@ -24,6 +25,7 @@ def metric_rows(metrics: Any) -> list[dict[str, Any]]:
     if metrics is None:
         return []
     if isinstance(metrics, Mapping):
+        metrics = _measured(metrics)
         context = {key: metrics[key] for key in _CONTEXT if metrics.get(key) is not None}
         rows = [{"name": str(k), "value": v, **context} for k, v in metrics.items() if k not in _CONTEXT]
     elif isinstance(metrics, Sequence) and not isinstance(metrics, str):
@@ -39,6 +41,17 @@ def metric_rows(metrics: Any) -> list[dict[str, Any]]:
             raise ValueError(f"metric {row['name']!r} must be a finite number, got {row['value']!r}")
         row["value"] = int(value) if isinstance(value, int) else float(value)
     return rows
+
+
+def _measured(metrics: Mapping[str, Any]) -> Mapping[str, Any]:
+    """What a run's metrics.json says of its last split, without lists and what has no value; others as they are."""
+    for split in ("test", "val"):
+        found = metrics.get(split)
+        if isinstance(found, Mapping):
+            context = {key: metrics[key] for key in _CONTEXT if metrics.get(key) is not None}
+            numbers = {k: v for k, v in found.items() if k in _CONTEXT or (isinstance(v, Real) and v is not True)}
+            return {"split": split, **context, **numbers}
+    return metrics
 
 
 def data_facts(train_data: Any) -> dict[str, Any]:

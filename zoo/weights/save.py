@@ -5,18 +5,33 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor
 
 from zoo.errors import WeightsError
-from zoo.files import atomic_path
+from zoo.files import atomic_folder, atomic_path
 from zoo.weights.safetensors_file import ALIGNMENT, DTYPES
 from zoo.weights.verify import first_non_finite, non_finite
 
 _TYPE_NAMES = {dtype: name for name, dtype in DTYPES.items()}
+
+
+@contextmanager
+def new_folder(path: str | os.PathLike[str]) -> Iterator[Path]:
+    """`zoo.files.atomic_folder`, with an error that names the folder asked for when it cannot be made."""
+    with ExitStack() as stack:
+        try:
+            temporary = stack.enter_context(atomic_folder(path))
+        except OSError as error:
+            raise type(error)(
+                f"{os.fspath(path)} cannot be written ({error.strerror or error}): choose another folder"
+            ) from error
+        yield temporary
 
 
 def _area(tensor: Tensor) -> tuple[Any, int, int] | None:
