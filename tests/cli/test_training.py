@@ -12,6 +12,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 from typer.testing import CliRunner
 
@@ -112,7 +113,7 @@ def test_eval(run_folder: Path, digits: Path) -> None:
     assert "split\tall" in whole
 
 
-def test_predict(run_folder: Path, digits: Path) -> None:
+def test_predict(run_folder: Path, digits: Path, tmp_path: Path) -> None:
     folder = digits / "test" / "3"
     files = sorted(folder.glob("*.png"))
     answers = json.loads(invoke("predict", run_folder, folder, "--top", 2, "--json")[0])
@@ -121,6 +122,12 @@ def test_predict(run_folder: Path, digits: Path) -> None:
     lines = invoke("predict", run_folder, files[0], "--top", 3)[0].splitlines()
     assert len(lines) == 3
     assert lines[0].split("\t")[0] == str(files[0])
+    bad = tmp_path / "bad.png"
+    bad.write_bytes(b"nonsense")
+    assert "(--on-bad skip)" in invoke("predict", run_folder, files[0], bad, code=1)[1]
+    some, notes = invoke("predict", run_folder, files[0], bad, "--top", 3, "--on-bad", "skip")
+    assert some.splitlines() == lines
+    assert f"left out an unreadable image: {bad}" in notes
 
 
 @pytest.mark.parametrize(
@@ -150,6 +157,33 @@ def test_errors_are_one_line(
     if code == 1:
         assert len(err.strip().splitlines()) == 1
     assert not (tmp_path / "runs").exists()
+
+
+def test_hints_name_the_options(digits: Path, run_folder: Path, tmp_path: Path) -> None:
+    changed = " ".join(invoke("train", "test_resnet", digits, "--out", run_folder, *QUICK, code=1)[1].split())
+    assert "take another out (--out), or start anew with resume=False (--no-resume)" in changed
+    assert (
+        "between 0 and 1, got 0.0; val=False (--val no)"
+        in invoke("train", "test_resnet", digits, "--out", tmp_path / "run", "--val", 0, code=1)[1]
+    )
+    mine = tmp_path / "mine"
+    (mine / "best").mkdir(parents=True)
+    (mine / "best" / "photo.png").write_bytes(b"mine")
+    for flag in ("--no-resume", "--resume"):
+        assert "choose another out (--out)" in invoke("train", "test_resnet", digits, "--out", mine, flag, code=1)[1]
+    assert (mine / "best" / "photo.png").read_bytes() == b"mine"
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU")
+def test_a_device_that_is_not_there(digits: Path, run_folder: Path, tmp_path: Path) -> None:
+    for command in (
+        ["train", "test_resnet", digits, "--out", tmp_path],
+        ["eval", run_folder, digits],
+        ["predict", run_folder, digits],
+    ):
+        err = invoke(*command, "--device", "cuda", code=1)[1]
+        assert err.startswith("error: there is no device 'cuda' on this machine, only cpu")
+        assert len(err.splitlines()) == 1
 
 
 @pytest.mark.parametrize("command", ["train", "eval", "predict"])

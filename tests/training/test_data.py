@@ -321,6 +321,12 @@ def test_evaluating_a_split_that_is_not_there(tmp_path: Path) -> None:
         open_split(tmp_path / "train", "tset")
 
 
+def test_a_single_class_is_refused(tmp_path: Path) -> None:
+    write_images(tmp_path / "images" / "all", 4)
+    with pytest.raises(DataError, match=r"images has a single class \('all'\): there is nothing to tell apart"):
+        open_splits(tmp_path / "images")
+
+
 # ------------------------------------------------------------------------------------------------------------- others
 
 

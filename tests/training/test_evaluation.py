@@ -182,6 +182,18 @@ def test_images_that_cannot_be_used(images: Any, message: str) -> None:
         zoo.predict(tiny_net(), images)
 
 
+def test_bad_files_can_be_skipped(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (folder / "even" / "0.png").write_bytes(b"nonsense")
+    with pytest.raises(DataError, match=r"0\.png .*pass on_bad='skip' \(--on-bad skip\)"):
+        zoo.predict(tiny_net(), folder)
+    assert len(zoo.predict(tiny_net(), folder, on_bad="skip")) == 4
+    assert "left out an unreadable image" in capsys.readouterr().err
+    with pytest.raises(DataError, match="none of the 1 image files can be read"):
+        zoo.predict(tiny_net(), folder / "even" / "0.png", on_bad="skip")
+    with pytest.raises(ValueError, match="on_bad must be one of"):
+        zoo.predict(tiny_net(), folder, on_bad="ignore")
+
+
 def test_bad_files_and_numbers(folder: Path) -> None:
     bad = folder / "even" / "0.png"
     bad.write_bytes(b"nonsense")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import inspect
 import itertools
 import json
 from pathlib import Path
@@ -304,7 +305,8 @@ def test_half_precision_parameters_are_refused(tmp_path: Path) -> None:
         ({"class_weights": {"eleven": 2.0}}, "class_weights: no class 'eleven'"),
         ({"ema": 1.0}, "ema must be None or a decay between 0 and 1"),
         ({"amp": "fp8"}, "amp must be one of auto, no, bf16, fp16"),
-        ({"clip_grad": 0.0}, "clip_grad must be None or a positive number"),
+        ({"clip_grad": -1.0}, "clip_grad must be None or a positive number"),
+        ({"val": 0}, r"between 0 and 1, got 0; val=False \(--val no\) goes without"),
         ({"freeze": "head"}, "freeze pattern 'head' matches no parameter"),
         ({"unfreeze": {"2": None}}, "unfreeze: epochs are whole numbers"),
         ({"early_stop": 0}, "early_stop must be None or a whole number from 1"),
@@ -331,6 +333,23 @@ def test_settings_out_of_range(tmp_path: Path, options: dict[str, Any], message:
     assert not (tmp_path / "run").exists()
 
 
+@pytest.mark.parametrize(
+    ("call", "given", "near"), [("finetune", "epoch", "epochs"), ("evaluate", "batchsize", "batch_size")]
+)
+def test_unknown_settings_have_near_names(call: str, given: str, near: str) -> None:
+    with pytest.raises(TypeError, match=f"zoo.{call} takes no argument '{given}'; did you mean '{near}'"):
+        getattr(zoo, call)(tiny_net(), few_digits(), **{given: 2})
+    with pytest.raises(TypeError, match=r"zoo\.predict takes no argument 'topk'; did you mean 'top'"):
+        zoo.predict(tiny_net(), [], topk=2)
+    assert "epochs" in inspect.signature(zoo.finetune).parameters
+
+
+def test_no_limit_and_no_validation_as_the_command_line_says_them(tmp_path: Path) -> None:
+    result = zoo.finetune(tiny_net(), few_digits(), out=tmp_path, clip_grad=0, val="no", **{**QUICK, "epochs": 1})
+    assert json.loads((tmp_path / "args.json").read_text())["options"]["clip_grad"] is None
+    assert result.val_metrics is None
+
+
 def test_half_precision_needs_cuda(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="amp='fp16' needs a CUDA device"):
         zoo.finetune(tiny_net(), few_digits(), out=tmp_path, **{**QUICK, "amp": "fp16", "device": "cpu"})
@@ -339,7 +358,8 @@ def test_half_precision_needs_cuda(tmp_path: Path) -> None:
 def test_a_monitor_without_a_value(tmp_path: Path) -> None:
     splits = few_digits(val=3)
     with pytest.raises(
-        TrainingError, match=r"monitor='auroc' has no value on the validation split: no image of .*; monitor one of"
+        TrainingError,
+        match=r"monitor='auroc' has no value on the validation split: no image of .*; monitor \(--monitor\) one of",
     ):
         zoo.finetune(tiny_net(), splits, out=tmp_path, monitor="auroc", **QUICK)
 

@@ -69,6 +69,11 @@ def test_many_classes_stay_readable(classes: int, tmp_path: Path) -> None:
         assert max(image.size) <= 150 * 15
 
 
+def test_names_that_the_font_lacks_do_not_warn(tmp_path: Path) -> None:
+    figure = plots.confusion([[1, 0], [0, 1]], ["正常", "異常"], title="検査")
+    assert plots.save(figure, tmp_path / "confusion.png").is_file()
+
+
 def test_a_run_leaves_its_pictures(tmp_path: Path) -> None:
     result = zoo.finetune(tiny_net(), few_digits(), out=tmp_path, **QUICK)
     for path in (tmp_path / "curves.png", tmp_path / "confusion.png"):

@@ -152,6 +152,8 @@ def test_other_settings_or_data_are_not_mixed_in(tmp_path: Path) -> None:
     zoo.finetune(tiny_net(), few_digits(), out=tmp_path, **QUICK)
     with pytest.raises(TrainingError, match=r"other settings \(lr was 0\.005, is 0\.01\).*resume=False"):
         zoo.finetune(tiny_net(), few_digits(), out=tmp_path, **{**QUICK, "lr": 0.01})
+    with pytest.raises(TrainingError, match=r"other settings \(epochs was 2, is 3\)"):  # not what follows from it
+        zoo.finetune(tiny_net(), few_digits(), out=tmp_path, **{**QUICK, "epochs": 3})
     with pytest.raises(TrainingError, match=r"img_size was None, is 12"):
         zoo.finetune(tiny_net(size=12), few_digits(), out=tmp_path, img_size=12, **QUICK)
     with pytest.raises(TrainingError, match="the data has changed"):

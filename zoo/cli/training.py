@@ -149,7 +149,7 @@ def train(
         "class_weights": _weights(class_weights),
         "ema": ema,
         "amp": amp,
-        "clip_grad": clip_grad or None,
+        "clip_grad": clip_grad,
         "freeze": _one_or_many(freeze),
         "unfreeze": _unfreeze(unfreeze),
         "early_stop": early_stop,
@@ -222,13 +222,22 @@ def predict(
     top: Annotated[int, typer.Option(help="How many classes to name.")] = 5,
     batch_size: Annotated[int, typer.Option(help="Images at a time.")] = 32,
     multi_label: Annotated[bool, typer.Option("--multi-label", help="Independent probabilities (sigmoid).")] = False,
+    on_bad: Annotated[str, typer.Option(help="Unreadable image files: raise or skip.")] = "raise",
     device: Annotated[Optional[str], typer.Option(help="cpu, cuda or mps; default the CPU.")] = None,  # noqa: UP045
     as_json: Annotated[bool, typer.Option("--json", help="Print as JSON.")] = False,
 ) -> None:
     """Name the most probable classes of images."""
     from zoo.training import predict as predict_images
 
-    answers = predict_images(model, images, top, batch_size=batch_size, multi_label=multi_label or None, device=device)
+    answers = predict_images(
+        model,
+        images,
+        top,
+        batch_size=batch_size,
+        multi_label=multi_label or None,
+        on_bad=on_bad,
+        device=device,
+    )
     if as_json:
         echo_json(answers)
         return
@@ -282,8 +291,6 @@ def _unfreeze(values: list[str] | None) -> dict[int, str] | None:
 def _val(text: str | None) -> Any:
     if text is None:
         return None
-    if text in ("no", "none"):
-        return False
     try:
         return float(text)
     except ValueError:

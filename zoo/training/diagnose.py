@@ -27,15 +27,17 @@ def non_finite(model: nn.Module, batch: Batch, data: ImageSet, *, place: str, lr
         lines.append(f"the input itself is not finite: {data.where(bad[0])}")
     elif (name := next((n for n, p in model.named_parameters() if not torch.isfinite(p).all()), None)) is not None:
         lines.append(f"the parameter {name!r} is not finite: the update before was too large")
-        lines.append("lower lr, lengthen warmup_epochs or set clip_grad")
+        lines.append("lower lr (--lr), lengthen warmup_epochs (--warmup-epochs) or set clip_grad (--clip-grad)")
     else:
         name = first_bad_module(model, batch.images)
         lines.append(
             f"first module with a non-finite output: {name!r}"
             if name
-            else "every module's output is finite: the loss itself overflowed (check class_weights)"
+            else "every module's output is finite: the loss itself overflowed (check class_weights, --class-weights)"
         )
-        lines.append("lower lr, set clip_grad, or pass amp='no' if a reduced precision is on")
+        lines.append(
+            "lower lr (--lr), set clip_grad (--clip-grad), or pass amp='no' (--amp no) if a reduced precision is on"
+        )
     lines.append(f"images of the batch: {', '.join(data.where(i) for i in batch.indices[:3])}, …")
     return "; ".join(lines)
 
@@ -74,7 +76,8 @@ def check_gradients(model: nn.Module, norm: float, place: str, lr: float) -> Non
     where = f"first in {name!r}" if name else "their norm overflowed"
     raise NonFiniteLossError(
         f"the loss is finite but its gradients are not at {place}, lr {lr:.3g} ({where}); "
-        "lower lr, lengthen warmup_epochs, or pass amp='no' if a reduced precision is on"
+        "lower lr (--lr), lengthen warmup_epochs (--warmup-epochs), or pass amp='no' (--amp no) if a reduced precision "
+        "is on"
     )
 
 
@@ -99,6 +102,6 @@ def explained_memory(batch_size: int, accum: int, device: torch.device) -> Itera
             peak = f" (peak {torch.cuda.max_memory_allocated(device) / 2**30:.1f} GiB)"
         raise OutOfMemoryError(
             f"out of memory on {device} with batch_size={batch_size}{peak}. Remedies: "
-            f"batch_size={max(1, batch_size // 2)} with accum={accum * 2} (the same updates, half the memory); "
-            "model.set_grad_checkpointing() before the call; amp='bf16'"
+            f"batch_size={max(1, batch_size // 2)} with accum={accum * 2} (--batch-size, --accum: the same updates, "
+            "half the memory); amp='bf16' (--amp bf16); model.set_grad_checkpointing() before a call in Python"
         ) from error

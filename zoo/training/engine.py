@@ -34,7 +34,7 @@ def resolve_amp(amp: str, device: str | None = None) -> str:
             return told
         return ("bf16" if torch.cuda.is_bf16_supported() else "fp16") if on_cuda else "no"
     if amp == "fp16" and not on_cuda:
-        raise ValueError("amp='fp16' needs a CUDA device; use amp='bf16' or amp='no'")
+        raise ValueError("amp='fp16' needs a CUDA device; use amp='bf16' or amp='no' (--amp bf16, --amp no)")
     return amp
 
 

@@ -14,12 +14,14 @@ from zoo.training.data.loader import Pipeline
 from zoo.training.data.source import open_split
 from zoo.training.data.transform import eval_transform
 from zoo.training.device import check_device
+from zoo.training.keywords import known_keywords
 from zoo.training.metrics import classification_metrics, flat, multi_label_metrics
 from zoo.training.model_source import model_name, ready_model
 from zoo.training.options import check_batch_size
 from zoo.training.progress import Progress
 
 
+@known_keywords
 def evaluate(
     model: Any,
     data: Any,

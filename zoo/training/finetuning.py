@@ -19,6 +19,7 @@ from zoo.training.data.loader import Pipeline
 from zoo.training.data.source import open_splits
 from zoo.training.data.transform import eval_transform, train_transform
 from zoo.training.freeze import FreezeSpec
+from zoo.training.keywords import known_keywords
 from zoo.training.loss import resolve_class_weights
 from zoo.training.metrics import flat
 from zoo.training.model_source import describe_data, model_for, model_name, set_image_size
@@ -33,6 +34,7 @@ from zoo.training.run_folder import choose_folder, load_best, write_history
 from zoo.training.signals import StopRequest
 
 
+@known_keywords
 def finetune(
     model: str | os.PathLike[str] | nn.Module,
     data: Any,
@@ -91,7 +93,7 @@ def finetune(
             "digits"; a pair of arrays (images, labels); a torch or Hugging Face Dataset; or a dictionary of these with
             the keys train, val and test.
         val: what to compare epochs on. None: the data's own split, else 20 % of training, class by class. A number
-            between 0 and 1: that share. False: nothing, the last epoch counts as the best. Else a source.
+            between 0 and 1: that share. False or "no": nothing, the last epoch counts as the best. Else a source.
         out: run folder: new, empty, or an earlier run's, and apart from the data. Default: `runs/MODEL-DATA`, numbered
             if that is taken.
         epochs: passes over the training split.
@@ -111,7 +113,7 @@ def finetune(
         ema: decay of a moving average of the weights, e.g. 0.999, or None. It is measured beside the model, and the
             better of the two is kept.
         amp: "auto" (bfloat16 on CUDA, nothing elsewhere), "no", "bf16" or "fp16".
-        clip_grad: largest norm of the gradient, or None.
+        clip_grad: largest norm of the gradient; None or 0 for no limit.
         accum: batches an update.
         freeze: "backbone" trains the classifier alone; "blocks:-4" the last four groups of layers; or patterns of
             parameter names that stay fixed. Batch norm and dropout of frozen modules run as in evaluation.
@@ -183,7 +185,7 @@ def finetune(
             class_weights=resolve_class_weights(class_weights, train),
             ema=ema,
             amp=resolve_amp(amp, device),
-            clip_grad=clip_grad,
+            clip_grad=clip_grad or None,
             freeze=freeze if freeze is None or isinstance(freeze, str) else list(freeze),
             unfreeze=dict(unfreeze) if unfreeze else None,
             early_stop=early_stop,
@@ -199,6 +201,9 @@ def finetune(
             workers=_workers(workers, on_gpu),
             save_every=save_every,
             keep_last=keep_last,
+            derived=frozenset(
+                name for name, left in (("lr", lr == "auto"), ("warmup_epochs", warmup_epochs is None)) if left
+            ),
         )
         seed_all(derive(seed, "model"))
         net, notes = model_for(model, train, pretrained=pretrained, model_args=model_args)

@@ -39,8 +39,8 @@ def check_finite(logits: Tensor, indices: list[int], data: ImageSet) -> None:
     if not bool(good.all()):
         where = data.where(indices[int((~good).nonzero()[0])])
         raise TrainingError(
-            f"the model's answer to {where} is not finite: it has diverged (lower lr, set clip_grad, lengthen "
-            "warmup_epochs), or the image is not finite"
+            f"the model's answer to {where} is not finite: it has diverged (lower lr, --lr; set clip_grad, "
+            "--clip-grad; lengthen warmup_epochs, --warmup-epochs), or the image is not finite"
         )
 
 

@@ -154,7 +154,7 @@ class Loop:
         # A launcher ends all processes when one leaves, perhaps while the first still writes.
         self.accelerator.wait_for_everyone()
         self.progress.close()
-        stop.leave(f"stopped after update {self.at.step}; run again with out={str(self.folder)!r} to resume")
+        stop.leave(f"stopped after update {self.at.step}; run again with out={str(self.folder)!r} (--out) to resume")
 
     def update(self, step: list[Batch]) -> float:
         """One update from one or several batches; returns the mean loss over all processes."""
@@ -266,7 +266,7 @@ class Loop:
             raise TrainingError(
                 f"monitor={self.options.monitor!r} has no value on the validation split"
                 + (f": no image of {', '.join(absent[:5])}" if absent else "")
-                + f"; monitor one of {', '.join(k for k, v in metrics.items() if isinstance(v, float))}"
+                + f"; monitor (--monitor) one of {', '.join(k for k, v in metrics.items() if isinstance(v, float))}"
             )
         return [value if higher_is_better(self.options.monitor) else -value, -metrics["loss"]]
 

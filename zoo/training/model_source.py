@@ -93,7 +93,7 @@ def model_for(
     if half is not None:
         raise TrainingError(
             f"the parameter {half!r} has half precision, in which updates are lost; call model.float() first and pass "
-            "amp='bf16'"
+            "amp='bf16' (--amp bf16)"
         )
     return model, notes
 

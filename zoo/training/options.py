@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from zoo.errors import TrainingError
@@ -52,6 +52,8 @@ class Options:
     workers: int
     save_every: int | None
     keep_last: int
+    #: Settings that were left to be derived from others; not stored.
+    derived: frozenset[str] = field(default=frozenset(), compare=False)
 
     def __post_init__(self) -> None:
         whole = ("epochs", "batch_size", "accum", "keep_last")
@@ -81,7 +83,8 @@ class Options:
 
     def as_json(self) -> dict[str, Any]:
         """The settings as JSON stores them."""
-        return json.loads(json.dumps(asdict(self), default=str))
+        settings = {name: value for name, value in asdict(self).items() if name != "derived"}
+        return json.loads(json.dumps(settings, default=str))
 
     def recipe(self) -> dict[str, Any]:
         """The settings that shaped the weights, without those that were off."""
@@ -102,10 +105,12 @@ class Options:
         mine = self.as_json()
         differing = self.same_run(stored)
         if differing:
+            # What follows from another setting is no change of its own.
+            differing = [name for name in differing if name not in self.derived] or differing
             what = "; ".join(f"{name} was {stored.get(name)!r}, is {mine[name]!r}" for name in differing)
             raise TrainingError(
-                f"{folder} holds a run with other settings ({what}). Give them back to resume it, take another out=, "
-                "or start anew with resume=False, which removes that run"
+                f"{folder} holds a run with other settings ({what}). Give them back to resume it, take another out "
+                "(--out), or start anew with resume=False (--no-resume), which removes that run"
             )
 
 

@@ -73,14 +73,14 @@ def resume_run(loop: Loop, path: Path) -> None:
     loop.options.check_resume(state["options"], loop.folder)
     if state["data"] != loop.splits.fingerprint():
         raise TrainingError(
-            f"the data has changed since {path} was written (other classes, sizes or labels); take another out=, or "
-            "start anew with resume=False"
+            f"the data has changed since {path} was written (other classes, sizes or labels); take another out "
+            "(--out), or start anew with resume=False (--no-resume)"
         )
     now = loop.accelerator.num_processes
     if state["processes"] != now:
         raise TrainingError(
             f"{path} was written by {state['processes']} process(es), this run has {now}: an update would see other "
-            "images. Use as many, or take another out="
+            "images. Use as many, or take another out (--out)"
         )
     try:
         loop.model.load_state_dict(read_tensors(path / "model.safetensors"))

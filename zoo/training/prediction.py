@@ -19,12 +19,16 @@ from zoo.models.data_config import data_config
 from zoo.naming import did_you_mean, natural_key
 from zoo.training.data.folder import EXTENSIONS, image_files, read_image
 from zoo.training.data.loader import Pipeline
+from zoo.training.data.source import check_on_bad
 from zoo.training.data.transform import eval_transform
 from zoo.training.device import check_device
+from zoo.training.keywords import known_keywords
 from zoo.training.model_source import model_name, ready_model
 from zoo.training.options import check_batch_size
+from zoo.training.progress import Progress
 
 
+@known_keywords
 @torch.inference_mode()
 def predict(
     model: Any,
@@ -34,6 +38,7 @@ def predict(
     batch_size: int = 32,
     scale: float | None = None,
     multi_label: bool | None = None,
+    on_bad: str = "raise",
     device: str | torch.device | None = None,
 ) -> list[dict[str, Any]]:
     """The most probable classes of images.
@@ -47,6 +52,7 @@ def predict(
         scale: value of white in float images above 1.
         multi_label: independent probabilities (sigmoid) instead of ones that add up to 1 (softmax). None: as the model
             was fine-tuned in this process, else softmax.
+        on_bad: "raise" or "skip" for image files that cannot be read; those skipped are named on stderr.
         device: where to run; None for where the model is.
 
     Returns:
@@ -61,6 +67,7 @@ def predict(
         raise ValueError(f"top must be a whole number from 1, got {top!r}")
     check_batch_size(batch_size)
     check_device(device)
+    check_on_bad(on_bad)
     net = ready_model(model)
     if getattr(net, "num_classes", None) == 0:
         raise DataError(
@@ -76,7 +83,7 @@ def predict(
     found: list[dict[str, Any]] = []
     try:
         net.to(device or home).eval()
-        for names, batch in _batches(images, pipeline, batch_size):
+        for names, batch in _batches(_each(images, on_bad), pipeline, batch_size):
             output = net(batch.to(device or home))
             if not isinstance(output, Tensor) or output.ndim != 2:
                 raise DataError(f"the model answers {_shape(output)}, not one row of class scores an image")
@@ -111,10 +118,10 @@ def _answer(name: str, probabilities: Tensor, labels: list[str], top: int) -> di
     return {"image": name, "label": best[0]["label"], "probability": best[0]["probability"], "top": best}
 
 
-def _batches(images: Any, pipeline: Pipeline, size: int) -> Iterator[tuple[list[str], Tensor]]:
+def _batches(images: Iterable[tuple[str, Any]], pipeline: Pipeline, size: int) -> Iterator[tuple[list[str], Tensor]]:
     names: list[str] = []
     tensors: list[Tensor] = []
-    for name, image in _each(images):
+    for name, image in images:
         names.append(name)
         tensors.append(pipeline(image, name if isinstance(image, Image.Image) else f"image {name}"))
         if len(tensors) == size:
@@ -124,17 +131,25 @@ def _batches(images: Any, pipeline: Pipeline, size: int) -> Iterator[tuple[list[
         yield names, torch.stack(tensors)
 
 
-def _each(images: Any) -> Iterator[tuple[str, Any]]:
+def _each(images: Any, on_bad: str) -> Iterator[tuple[str, Any]]:
     """(name, image) of everything in `images`; files are named by path, the rest by number."""
-    number = 0
+    number = bad = 0
     for image in _flatten(images):
-        if isinstance(image, Path):
-            yield str(image), read_image(image)
-        else:
-            yield str(number), image
         number += 1
-    if number == 0:
-        raise DataError("no images were given")
+        if not isinstance(image, Path):
+            yield str(number - 1), image
+            continue
+        try:
+            picture = read_image(image)
+        except DataError:
+            if on_bad == "raise":
+                raise
+            bad += 1
+            Progress(True, 1).note(f"left out an unreadable image: {image}")
+            continue
+        yield str(image), picture
+    if number == bad:
+        raise DataError(f"none of the {number} image files can be read" if bad else "no images were given")
 
 
 def _flatten(images: Any) -> Iterable[Any]:

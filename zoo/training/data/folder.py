@@ -51,7 +51,9 @@ def read_image(path: Path) -> Image.Image:
     except FileNotFoundError as error:
         raise DataError(f"no such image: {path}") from error
     except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
-        raise DataError(f"cannot read the image {path} ({error}); remove it, or pass on_bad='skip'") from error
+        raise DataError(
+            f"cannot read the image {path} ({error}); remove it, or pass on_bad='skip' (--on-bad skip)"
+        ) from error
 
 
 def image_files(folder: Path) -> list[Path]:

@@ -64,7 +64,7 @@ def _unit(image: np.ndarray, scale: float | None, where: str) -> Tensor:
     if not (low >= 0.0 and high <= 1.0):
         raise DataError(
             f"{where} has values from {low * divisor:g} to {high * divisor:g} ({image.dtype}); expected 0 to 1. Pass "
-            "scale= (the value of white), or transform=None if the images are already normalised"
+            "scale= (the value of white) in Python, or transform=None if the images are already normalised"
         )
     return values
 

@@ -22,6 +22,16 @@ DEFAULT_VAL = 0.2
 _ON_BAD = ("raise", "skip")
 
 
+def check_on_bad(on_bad: Any) -> None:
+    """Refuse a word that is not known.
+
+    Raises:
+        ValueError: naming those that are.
+    """
+    if on_bad not in _ON_BAD:
+        raise ValueError(f"on_bad must be one of {_ON_BAD}, got {on_bad!r}")
+
+
 def open_splits(data: Any, *, val: Any = None, seed: int = 0, on_bad: str = "raise") -> Splits:
     """Open a data set for training.
 
@@ -30,22 +40,21 @@ def open_splits(data: Any, *, val: Any = None, seed: int = 0, on_bad: str = "rai
             names); a MedMNIST `.npz`; a pair of arrays (images, labels); a torch Dataset or a Hugging Face one; a
             dictionary with the keys train, val and test of any of these.
         val: what to validate on. None takes the source's own split, else holds out 20 % of train, class by class; a
-            number between 0 and 1 holds out that share; a source is opened; False does without.
+            number between 0 and 1 holds out that share; a source is opened; False or "no" does without.
         seed: of the split that is made here.
         on_bad: "raise" or "skip" for image files that cannot be read.
 
     Raises:
         DataError: naming what is wrong and what was found.
     """
-    if on_bad not in _ON_BAD:
-        raise ValueError(f"on_bad must be one of {_ON_BAD}, got {on_bad!r}")
+    check_on_bad(on_bad)
     splits = _open(data, on_bad)
     if splits.train is None:
         present = ", ".join(splits.present()) or "none"
         raise DataError(f"{splits.name} has no training split; splits there: {present}")
-    if val is False:
+    if val is False or (isinstance(val, str) and val in ("no", "none")):
         splits.val = None
-    elif isinstance(val, float):
+    elif isinstance(val, (int, float)) and not isinstance(val, bool):
         splits.train, splits.val = _held_out(splits.train, splits.name, val, seed)
     elif val is not None:
         other = _open(val, on_bad)
@@ -70,6 +79,7 @@ def open_split(data: Any, split: str = "test", *, on_bad: str = "raise") -> tupl
     Raises:
         DataError: the source has splits, but not this one.
     """
+    check_on_bad(on_bad)
     splits = _open(data, on_bad)
     present = splits.present()
     if list(present) == ["train"] and not _has_named_splits(data, split):

@@ -46,11 +46,17 @@ def hold_out(data: ImageSet, fraction: float, seed: int, names: tuple[str, str])
         DataError: a fraction outside (0, 1), or too few images to split.
     """
     if not 0 < fraction < 1:
-        raise DataError(f"the fraction held out for validation must lie between 0 and 1, got {fraction}")
+        raise DataError(
+            f"the fraction held out for validation must lie between 0 and 1, got {fraction}; val=False (--val no) goes "
+            "without"
+        )
     count = max(1, round(fraction * len(data)))
     kept, out = stratified_split(data.labels, count, seed)
     if len(out) == 0:
-        raise DataError(f"{data.name} has {len(data)} images: too few to hold some out; give val= or pass val=False")
+        raise DataError(
+            f"{data.name} has {len(data)} images: too few to hold some out; give val= (--val) a source, or pass "
+            "val=False (--val no)"
+        )
     return data.subset(kept, names[0]), data.subset(out, names[1])
 
 
@@ -58,12 +64,17 @@ def check_classes(splits: Splits) -> None:
     """Compare the classes of the splits.
 
     Raises:
-        DataError: class names differ.
+        DataError: a single class, or class names that differ.
     """
     sets = splits.present()
     if "train" not in sets:
         return
     train = sets.pop("train")
+    if len(train.classes) < 2 and not train.multi_label:
+        raise DataError(
+            f"{train.name} has a single class ({train.classes[0]!r}): there is nothing to tell apart; give the folder "
+            "above the class folders, or images of a second class"
+        )
     for name, other in sets.items():
         if other.classes != train.classes:
             extra = [c for c in other.classes if c not in train.classes]
@@ -72,7 +83,7 @@ def check_classes(splits: Splits) -> None:
                 f"{name} and train have different classes"
                 + (f"; only in {name}: {_some(extra)}" if extra else "")
                 + (f"; only in train: {_some(missing)}" if missing else "")
-                + ". Make them equal, or pass another val= (a number holds out that share of train)"
+                + ". Make them equal, or pass another val (--val; a number holds out that share of train)"
             )
         if other.multi_label != train.multi_label:
             raise DataError(f"train and {name} differ: one has several labels an image, the other one")
