@@ -3,6 +3,7 @@
 import math
 from collections.abc import Sequence
 
+import torch
 from jaxtyping import Float
 from torch import Tensor
 
@@ -120,7 +121,9 @@ def _attend(
     if backend not in BACKENDS:
         raise ValueError(f"backend must be one of {', '.join(BACKENDS)}, got {backend!r}")
     scale = 1.0 / math.sqrt(q.shape[-1]) if scale is None else scale
-    if backend == "reference":
+    # A tile plan is made of plain numbers; an exported graph for maps of any size has none.
+    symbolic = any(isinstance(size, torch.SymInt) for size in q.shape[1:-2])
+    if backend == "reference" or (symbolic and backend in ("auto", "tiles")):
         kernel_size, steps, past_only = (list(values) for values in windows)
         return gather_attention(q, k, v, kernel_size, steps, past_only, bias, scale, dropout_p)
     if backend == "natten":
