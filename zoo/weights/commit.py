@@ -194,7 +194,8 @@ class _Push:
         if private is not None and bool(info.private) != private:
             raise AccessDeniedError(
                 f"{self.repo!r} exists and is {'private' if info.private else 'public'}, private={private} "
-                f"({'--private' if private else '--public'}) was asked for: change its visibility in its settings, or push to another repository"
+                f"({'--private' if private else '--public'}) was asked for: change its visibility in its "
+                f"settings, or push to another repository"
             )
         refs = self.call(lambda: self.api.list_repo_refs(self.repo))
         if tag is not None and not move_tag and tag in {t.name for t in refs.tags}:

@@ -102,7 +102,7 @@ def check_sha256(path: str | os.PathLike[str], expected: str, origin: str = "") 
 
 
 def _checksum_error(path: str | os.PathLike[str], expected: str, real: str, origin: str) -> ChecksumError:
-    where = f" (of {origin})" if origin else ""
+    where = f" (of {origin})" if origin not in ("", os.fspath(path)) else ""
     return ChecksumError(
         f"{os.fspath(path)}{where} is not the recorded file: expected SHA-256 {expected}, real {real}; "
         f"delete it and fetch it again"
