@@ -310,7 +310,7 @@ def test_evaluating_a_split_that_is_not_there(tmp_path: Path) -> None:
     with pytest.raises(DataError, match="no 'test' split; splits there: train"):
         open_split(tmp_path, "test")
     with pytest.raises(
-        DataError, match=r"no 'tset' split; did you mean 'test'.*splits there: train, val, test .*as 'all'"
+        DataError, match=r"no 'tset' split; splits there: train, val, test .*as 'all'\); did you mean 'test'"
     ):
         open_split("digits", "tset")
     for asked in ("test", "train", "all"):

@@ -90,8 +90,8 @@ def open_split(data: Any, split: str = "test", *, on_bad: str = "raise") -> tupl
     if split in present:
         return splits.name, split, present[split], splits.notes
     raise DataError(
-        f"{splits.name} has no {split!r} split{did_you_mean(split, present)}; splits there: {', '.join(present)} "
-        "(a source without splits is taken whole, as 'all')"
+        f"{splits.name} has no {split!r} split; splits there: {', '.join(present)} (a source without splits is taken "
+        f"whole, as 'all'){did_you_mean(split, present)}"
     )
 
 
