@@ -73,7 +73,9 @@ def report() -> str:
     """Two tables, forward and forward + backward, as Markdown."""
     parts = [
         f"Layer with projections and position bias, kernel {KERNEL}, head dimension {HEAD_DIM}, float32. ms: reuse / "
-        "default malloc; the ratio is to *tiles*; faults: minor page faults of a call under default malloc."
+        "default malloc; the ratio is to *tiles*; faults: minor page faults of a call under default malloc. *gather* "
+        "copies the keys and values of every query, as one writes it by hand; *natten* is there where it is installed, "
+        "without a position bias, which it has given up, and forward only: it has no backward pass on a CPU."
     ]
     for training in (False, True):
         head = ["batch, map, heads, dilation", "side", "ms", "ratio", "peak MB", "faults"]

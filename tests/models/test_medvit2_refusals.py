@@ -25,6 +25,7 @@ def call(shape, *, name="medvit2_kan_nano", dtype=torch.float32, train=False, **
         (lambda: build(dims=(32, 60, 64, 64)), ["60", "head_dim", "32", "use 64"]),
         (lambda: build(dims=(32, 64, 64, 64), mix_block_ratio=0.75), ["64", "0.75", "0 convolution", "lower"]),
         (lambda: build(kernel_sizes=(1, 3, 3, 3)), ["kernel_size", "1", "2"]),
+        (lambda: build(kernel_sizes=(3, 4, 3, 3)), ["kernel_sizes", "odd", "stage 2", "4", "use 3 or 5"]),
         (lambda: build(dilations=(0, 1, 1, 1)), ["dilations", "at least 1", "(0, 1, 1, 1)"]),
         (lambda: build(dilations=(1, 1)), ["dilations", "four", "(1, 1)"]),
         (lambda: build(token_order="scrambled"), ["token_order", "'memory'", "'spatial'", "'scrambled'"]),
@@ -48,8 +49,8 @@ def call(shape, *, name="medvit2_kan_nano", dtype=torch.float32, train=False, **
         (lambda: call((2, 3, 16, 16)), ["16×16", "stage 3", "2×2", "17"]),
         (lambda: call((2, 3, 32, 32), sr_ratios=(1, 9, 1, 1)), ["stage 2", "8×8", "81", "33"]),
         (
-            lambda: call((1, 3, 16, 16), train=True, kernel_sizes=(3, 3, 2, 3)),
-            ["more than one value per channel", "1×1", "stage 4", "larger batch", "eval()"],
+            lambda: call((1, 3, 32, 32), train=True, sr_ratios=(1, 8, 1, 1)),
+            ["more than one value per channel", "32×32", "pooled key", "stage 2", "larger batch", "eval()"],
         ),
         (lambda: build().forward_intermediates(torch.zeros(1, 3, 32, 32), 5), ["indices", "between 1 and 4", "5"]),
         (lambda: build().forward_intermediates(torch.zeros(1, 3, 32, 32), [4]), ["indices", "-4", "3", "[4]"]),

@@ -22,6 +22,14 @@ def check_options(per_stage: Mapping[str, Sequence[int]], stem_chs: Sequence[int
     for name, values in per_stage.items():
         if len(values) != 4 or any(v < 1 for v in values):
             raise ValueError(f"{name} must be four integers of at least 1, got {tuple(values)}")
+    for stage, kernel in enumerate(per_stage["kernel_sizes"], 1):
+        if kernel % 2 == 0:
+            odd = " or ".join(str(k) for k in (kernel - 1, kernel + 1) if k >= 3)
+            raise ValueError(
+                f"kernel_sizes must be odd, as the released model's are, so that a token is the centre of its "
+                f"neighbourhood; stage {stage} has {kernel}: use {odd} (the layer "
+                f"NeighborhoodAttention2d by itself takes even ones)"
+            )
     if len(stem_chs) != 3 or any(c < 1 for c in stem_chs):
         raise ValueError(f"stem_chs must be three widths of at least 1, got {tuple(stem_chs)}")
     depth = per_stage["depths"][2]
@@ -61,11 +69,14 @@ def check_image(x: Tensor, model: nn.Module) -> None:
     height, width = x.shape[-2:]
     check_size(model, height, width)
     if model.training:
-        for stage, _, h, w in _maps(model, height, width):
-            if x.shape[0] * h * w == 1:
+        for stage, block, h, w in _maps(model, height, width):
+            pooled = isinstance(block, GFPBlock) and isinstance(block.e_mhsa, PooledAttention)
+            positions = h * w // block.e_mhsa.group if pooled else h * w  # type: ignore[union-attr]
+            if x.shape[0] * positions == 1:
+                what = "pooled key" if pooled else "position"
                 raise ValueError(
                     f"batch norm needs more than one value per channel in training, but a batch of 1 with {height}×"
-                    f"{width} pixels leaves a 1×1 map in stage {stage}; use a larger batch, larger images or eval()"
+                    f"{width} pixels leaves one {what} in stage {stage}; use a larger batch, larger images or eval()"
                 )
 
 
