@@ -3,8 +3,14 @@
 from __future__ import annotations
 
 import difflib
+import functools
+import inspect
 import re
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
+from typing import ParamSpec, TypeVar
+
+P = ParamSpec("P")
+R = TypeVar("R")
 
 
 def natural_key(name: str) -> list[tuple[int, int | str]]:
@@ -62,3 +68,15 @@ def check_keywords(given: Iterable[str], allowed: Iterable[str], owner: str) -> 
         if key not in accepted:
             hint = did_you_mean(key, accepted) or "."
             raise TypeError(f"{owner} takes no argument {key!r}{hint} Accepted: {', '.join(accepted)}")
+
+
+def known_keywords(function: Callable[P, R]) -> Callable[P, R]:
+    """Decorate a public function: a keyword that it does not take is a TypeError with near names."""
+    allowed = list(inspect.signature(function).parameters)
+
+    @functools.wraps(function)
+    def call(*args: P.args, **kwargs: P.kwargs) -> R:
+        check_keywords(kwargs, allowed, f"zoo.{function.__name__}")
+        return function(*args, **kwargs)
+
+    return call

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import inspect
 import os
 import tempfile
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +13,7 @@ from torch import nn
 from zoo.errors import MismatchError
 from zoo.factory import create_model
 from zoo.files import write_text
-from zoo.naming import check_keywords, did_you_mean
+from zoo.naming import did_you_mean, known_keywords
 from zoo.registry import is_model, weights_entry
 from zoo.weights.card import existing_license, is_untouched, make_card
 from zoo.weights.commit import PushResult, commit_folder, full_repo_id, read_card
@@ -31,6 +30,7 @@ CARD_NAME = "README.md"
 _OURS = (CONFIG_NAME, SAFE_NAME, CARD_NAME)
 
 
+@known_keywords
 def save_pretrained(
     model: nn.Module,
     folder: str | os.PathLike[str],
@@ -41,7 +41,6 @@ def save_pretrained(
     license: str | None = None,
     card: str | None = None,
     verify: bool = True,
-    **unknown: Any,
 ) -> Path:
     """Save a model so that `create_model("local-dir:FOLDER")` gives it back, bit for bit.
 
@@ -73,7 +72,7 @@ def save_pretrained(
         TypeError: not a model, or an unknown keyword.
         OSError: the folder cannot be written.
     """
-    _check_call(save_pretrained, model, unknown)
+    _check_model(model, "save_pretrained")
     license = check_licence(license) if license else None
     target = Path(folder)
     _refuse_foreign(target)
@@ -96,6 +95,7 @@ def save_pretrained(
     return target
 
 
+@known_keywords
 def push_to_hub(
     model: nn.Module,
     repo_id: str,
@@ -115,7 +115,6 @@ def push_to_hub(
     dry_run: bool = False,
     overwrite_card: bool = False,
     verify: bool = True,
-    **unknown: Any,
 ) -> PushResult:
     """Publish a model on the Hugging Face Hub, as one commit.
 
@@ -148,7 +147,7 @@ def push_to_hub(
         ConfigError, NonFiniteWeightsError, MismatchError: as `save_pretrained`.
         HubError: and its kinds: the Hub refused or did not answer.
     """
-    _check_call(push_to_hub, model, unknown)
+    _check_model(model, "push_to_hub")
     license = check_licence(license) if license else None
     repo_id = full_repo_id(repo_id, token)
     existing = read_card(repo_id, revision=revision, token=token)
@@ -247,16 +246,14 @@ def pull_to_folder(repo: str, folder: str | os.PathLike[str], **options: Any) ->
     return snapshot
 
 
-def _check_call(function: Callable[..., Any], model: Any, unknown: Mapping[str, Any]) -> None:
-    name = function.__name__
+def _check_model(model: Any, name: str) -> None:
+    """Refuse what is no module, with the call that makes one."""
     if not isinstance(model, nn.Module):
         wanted = f"zoo.{name}(zoo.create_model({model!r}, pretrained=True), ...)" if isinstance(model, str) else ""
         raise TypeError(
             f"{name} takes a model, got {'the name ' + repr(model) if wanted else type(model).__name__}: "
             f"{wanted or 'make one by zoo.create_model(...)'}"
         )
-    parameters = inspect.signature(function).parameters.values()
-    check_keywords(unknown, [p.name for p in parameters if p.kind is p.KEYWORD_ONLY], name)
 
 
 def _refuse_missing(source: str) -> None:

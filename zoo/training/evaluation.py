@@ -9,12 +9,12 @@ from torch import Tensor
 
 from zoo.errors import DataError, MissingExtraError
 from zoo.models.data_config import data_config
+from zoo.naming import known_keywords
 from zoo.training.data.image_set import ImageSet
 from zoo.training.data.loader import Pipeline
 from zoo.training.data.source import open_split
 from zoo.training.data.transform import eval_transform
 from zoo.training.device import check_device
-from zoo.training.keywords import known_keywords
 from zoo.training.metrics import classification_metrics, flat, multi_label_metrics
 from zoo.training.model_source import model_name, ready_model
 from zoo.training.options import check_batch_size

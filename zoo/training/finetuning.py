@@ -13,13 +13,13 @@ from torch import nn
 from zoo.errors import MissingExtraError
 from zoo.files import write_json
 from zoo.models.data_config import data_config
+from zoo.naming import known_keywords
 from zoo.training.checkpoint import checkpoints, versions
 from zoo.training.data.image_set import ImageSet, Splits
 from zoo.training.data.loader import Pipeline
 from zoo.training.data.source import open_splits
 from zoo.training.data.transform import eval_transform, train_transform
 from zoo.training.freeze import FreezeSpec
-from zoo.training.keywords import known_keywords
 from zoo.training.loss import resolve_class_weights
 from zoo.training.metrics import flat
 from zoo.training.model_source import describe_data, model_for, model_name, set_image_size

@@ -16,13 +16,12 @@ from torch import Tensor, nn
 
 from zoo.errors import DataError
 from zoo.models.data_config import data_config
-from zoo.naming import did_you_mean, natural_key
+from zoo.naming import did_you_mean, known_keywords, natural_key
 from zoo.training.data.folder import EXTENSIONS, image_files, read_image
 from zoo.training.data.loader import Pipeline
 from zoo.training.data.source import check_on_bad
 from zoo.training.data.transform import eval_transform
 from zoo.training.device import check_device
-from zoo.training.keywords import known_keywords
 from zoo.training.model_source import model_name, ready_model
 from zoo.training.options import check_batch_size
 from zoo.training.progress import Progress
