@@ -48,7 +48,6 @@ def test_a_dry_run_uploads_nothing_and_says_what_it_would(hub, saved):
     assert not hub.seen("POST")
 
 
-@pytest.mark.skipif(not zoo.list_pretrained(f"{NAME}*"), reason="no checkpoint is shipped")
 def test_a_registered_checkpoint_is_pushed_by_its_name_with_what_its_manifest_says(hub):
     repo = hub.repo_id()
     run("push", NAME, repo)

@@ -18,7 +18,7 @@ from typer.testing import CliRunner
 
 from tests.training.helpers import few_digits
 from zoo.cli import app
-from zoo.training import Result, finetune
+from zoo.training import finetune
 
 QUICK = ["--epochs", "1", "--batch-size", "16", "--img-size", "32", "--lr", "0.001"]
 
@@ -33,11 +33,6 @@ def digits(tmp_path_factory: pytest.TempPathFactory) -> Path:
             folder.mkdir(parents=True, exist_ok=True)
             Image.fromarray(split.image(i)).save(folder / f"{i}.png")
     return root
-
-
-@pytest.fixture(autouse=True)
-def _no_plots(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(Result, "plot", lambda self: [])
 
 
 @pytest.fixture(scope="module")
