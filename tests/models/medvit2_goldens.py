@@ -38,13 +38,14 @@ class Golden:
         return self.part("state") or fill_state(state_shapes(self.name))
 
     def assert_output(self, actual: Tensor, key: str = "out.y") -> None:
-        """Within the stated tolerance, which is eight times the rounding of the official run's final output.
+        """Final outputs within the stated tolerance; values tapped inside a model within twice its absolute part.
 
-        Maps before the pooling are rounded up to twenty times more coarsely than that (the official one of `tiny` is
-        6e-5 from its float64 value at `norm`), so they get four times the absolute tolerance.
+        The tolerance is eight times the rounding of the official run's final output. Inside, that run rounds more
+        coarsely (in `tiny` it is 3.3e-5 from the float64 value at `features.9`, where 2.6e-5 is stated), and there one of
+        our sixteen values can be just outside.
         """
         tolerance = self.meta["tolerance"]
-        atol = tolerance["atol"] * (1 if key == "out.y" else 4)
+        atol = tolerance["atol"] * (1 if key == "out.y" else 2)
         torch.testing.assert_close(actual, self.tensors[key], atol=atol, rtol=tolerance["rtol"])
 
     def assert_gradients(self, actual: dict[str, Tensor | None]) -> None:
