@@ -41,8 +41,8 @@ class Golden:
         """Final outputs within the stated tolerance; values tapped inside a model within twice its absolute part.
 
         The tolerance is eight times the rounding of the official run's final output. Inside, that run rounds more
-        coarsely (in `tiny` it is 3.3e-5 from the float64 value at `features.9`, where 2.6e-5 is stated), and there one of
-        our sixteen values can be just outside.
+        coarsely (in `tiny` it is 3.3e-5 from the float64 value at `features.9`, where 2.6e-5 is stated), and there one
+        of our sixteen values can be just outside.
         """
         tolerance = self.meta["tolerance"]
         atol = tolerance["atol"] * (1 if key == "out.y" else 2)
