@@ -21,6 +21,7 @@ ORDER = [
     "publish",
     "training",
     "explain",
+    "testing",
     "demo",
     "cli",
 ]

@@ -12,7 +12,7 @@ from zoo._version import __version__
 from zoo.models.timm_hook import install as _install_timm_hook
 
 if TYPE_CHECKING:
-    from zoo import layers, registry, weights
+    from zoo import layers, registry, testing, weights
     from zoo.errors import ZooError
     from zoo.factory import create_model, create_module
     from zoo.models.data_config import data_config, set_data_config
@@ -50,7 +50,7 @@ _HOME = {
     "save_pretrained": "zoo.publish",
     "set_data_config": "zoo.models.data_config",
 }
-_SUBMODULES = ("errors", "layers", "registry", "weights")
+_SUBMODULES = ("errors", "layers", "registry", "testing", "weights")
 
 __all__ = [
     "ZooError",
@@ -75,6 +75,7 @@ __all__ = [
     "registry",
     "save_pretrained",
     "set_data_config",
+    "testing",
     "weights",
 ]
 
