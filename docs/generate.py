@@ -33,7 +33,8 @@ def gallery() -> str:
         models = [e for e in registry.models if e.family is family or e.family.name == family.name]
         modules = [e for e in registry.modules if e.family.name == family.name]
         first = (models or modules)[0]
-        lines += [f"## {family.title}", "", f"*{family.paper}*, {_paper(first)}.", ""]
+        lines += [f"## {family.title}", ""]
+        lines += [f"*{family.paper}*, {_paper(first)}.", ""] if family.paper else []
         if models:
             lines += ["| model | input | parameters | multiply-accumulates | what |", "|---|---|---:|---:|---|"]
             lines += [*map(_model_row, models), ""]

@@ -11,11 +11,16 @@ _HOME = {
     "NeighborhoodAttention2d": "neighborhood",
     "NeighborhoodAttention3d": "neighborhood",
     "neighborhood_attention": "neighborhood",
+    "Attention": "plain",
+    "AveragePool": "plain",
     "FasterKAN": "kan",
     "FasterKANLayer": "kan",
     "KANBlock": "kan",
+    "KANHead": "kan",
     "LFPBlock": "medvit2_blocks",
     "GFPBlock": "medvit2_blocks",
+    "Linear": "plain",
+    "Mlp": "plain",
 }
 
 __all__ = list(_HOME)  # pyright: ignore[reportUnsupportedDunderAll]
