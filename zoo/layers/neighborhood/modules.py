@@ -4,10 +4,12 @@ from collections.abc import Sequence
 from typing import ClassVar
 
 import torch
+import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor, nn
 
 from zoo.layers.neighborhood.functional import BACKENDS, neighborhood_attention_packed
+from zoo.layers.neighborhood.imitation import copy_projections
 from zoo.layers.neighborhood.windows import Windows, check_input
 
 # Checks and the tile plan are Python on sizes: leaves for torch.fx.
@@ -86,6 +88,23 @@ class _NeighborhoodAttention(nn.Module):
         )
         return self.proj_drop(self.proj(attended))
 
+    def imitate(self, reference: nn.Module, inputs: Float[Tensor, "*batch channels"]) -> bool:
+        """Take over the projections of another attention; what is left of the difference is the neighbourhood.
+
+        The weights and biases of `qkv` (or `q_proj`, `k_proj`, `v_proj`) and `proj` are copied, with the reference's
+        own scale of the scores. A position bias takes Swin's table where that is of its size, and is 0 otherwise.
+        The copy is exact where the window is the whole map: dilation 1 and `kernel_size` equal to its sides.
+
+        Args:
+            reference: an attention with as many heads and channels, such as timm's.
+            inputs: not needed.
+
+        Returns:
+            False, with nothing changed, if the sizes do not agree, the reference has a bias for which there is no
+            place, norms or a gate between the projections, or values that are not finite.
+        """
+        return copy_projections(self, reference)
+
     def extra_repr(self) -> str:
         def short(values: Sequence) -> str:
             return str(values[0]) if len(set(values)) == 1 else str(tuple(values))
@@ -153,9 +172,28 @@ class NeighborhoodAttention2d(_NeighborhoodAttention):
     """
 
     rank = 2
+    layout: ClassVar[str] = "NHWC"
 
     def forward(self, x: Float[Tensor, "batch height width dim"]) -> Float[Tensor, "batch height width dim"]:
         return self._forward(x)
+
+    def mix_prefix(
+        self, prefix: Float[Tensor, "batch prefix dim"], map: Float[Tensor, "batch height width dim"]
+    ) -> Float[Tensor, "batch prefix dim"]:
+        """What class and register tokens get: they have no place on the map, so they see all of it and each other.
+
+        Softmax attention with the layer's own projections, heads, scale and dropout, without position bias.
+
+        Args:
+            prefix: the tokens in front of the map.
+            map: the map as the layer itself gets it.
+        """
+        tokens = torch.cat([prefix, map.flatten(1, 2)], 1)
+        q, k, v = self.qkv(tokens).unflatten(-1, (3, self.num_heads, -1)).permute(2, 0, 3, 1, 4).unbind(0)
+        dropout_p = self.attn_drop if self.training else 0.0
+        q = q[:, :, : prefix.shape[1]]
+        attended = F.scaled_dot_product_attention(q, k, v, dropout_p=dropout_p, scale=self.scale)
+        return self.proj_drop(self.proj(attended.transpose(1, 2).flatten(-2)))
 
 
 class NeighborhoodAttention3d(_NeighborhoodAttention):
