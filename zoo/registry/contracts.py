@@ -1,0 +1,39 @@
+"""The contract of every kind of module in words: how it is built, how it is called. Imports no torch."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+
+class Contract(NamedTuple):
+    """One kind's promise.
+
+    Attributes:
+        constructor: arguments that every module of the kind takes; its own options follow as keywords.
+        call: shapes of the call (B batch, N tokens, C channels, * any leading axes).
+    """
+
+    constructor: str
+    call: str
+
+
+_DEVICE = "device=None, dtype=None"
+
+#: `stitch`, `memory` and `localizer` are built and called as their pages say.
+CONTRACTS = {
+    "head": Contract(f"(in_features, out_features, *, bias=True, {_DEVICE})", "(*, in) -> (*, out)"),
+    "circuit": Contract(f"(in_features, out_features, *, {_DEVICE})", "(B, in) -> (B, out)"),
+    "pool": Contract(f"(dim, *, {_DEVICE})", "(B, N, C) -> (B, C * feat_mult)"),
+    "mlp": Contract(
+        f"(in_features, hidden_features=None, out_features=None, *, act_layer=None, drop=0.0, {_DEVICE})",
+        "(*, C) -> (*, C_out); with layout NCHW (B, C, H, W) -> (B, C_out, H, W)",
+    ),
+    "mixer": Contract(
+        f"(dim, num_heads=8, *, qkv_bias=True, attn_drop=0.0, proj_drop=0.0, {_DEVICE})",
+        "(B, N, C) -> (B, N, C); with layout NHWC (B, H, W, C) -> (B, H, W, C)",
+    ),
+    "act": Contract("(); device and dtype only where there are parameters", "(*) -> (*), element by element"),
+    "upsampler": Contract(
+        f"(in_chans, out_chans, scale, *, {_DEVICE})", "(B, C, h, w) -> (B, C_out, scale h, scale w)"
+    ),
+}
