@@ -46,11 +46,13 @@ def imitate_layer(layer: Any, reference: nn.Module, inputs: Tensor) -> bool:
 
     def change() -> None:
         values = _precise(rows)
-        if isinstance(reference, nn.Linear):
-            linear = reference.weight
-        else:
+        if not isinstance(reference, nn.Linear):
             linear = _ridge(values - values.mean(0), targets - targets.mean(0)).t()
-        _fit(layer, rows, targets, linear, values)
+            _fit(layer, rows, targets, linear, values)
+            return
+        _fit_curves(layer, rows, values, _same, reference.weight, targets)
+        if len(rows) >= len(layer.solution()):  # fewer rows bear nothing more
+            _fit_rest(layer, rows, targets)
 
     return _changed(layer, change)
 
@@ -69,7 +71,8 @@ def imitate_stack(stack: Any, reference: nn.Module, inputs: Tensor) -> bool:
         hidden = _pre_activations(reference, rows, targets) if len(first) == 1 else None
         if hidden is None:
             _fit_chain(first, last, rows, targets)
-        else:
+            return
+        with _evaluating(reference):  # for its activation
             _fit_perceptron(first[0], last, reference, rows, hidden, targets)
 
     return _changed(stack, change)
@@ -312,7 +315,8 @@ def _same(values: Tensor) -> Tensor:
 
 
 def _called(curve: Curve, values: Tensor) -> Tensor:
-    return _precise(curve(values))
+    like = next(curve.parameters(), values) if isinstance(curve, nn.Module) else values
+    return _precise(curve(values.to(like))).to(values.device)
 
 
 def _place(layer: Any, rows: Tensor) -> None:
