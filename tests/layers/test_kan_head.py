@@ -36,6 +36,21 @@ def test_by_name():
     assert head.spline_linear.weight.shape == (2, 12)
 
 
+def test_imitates_a_classifier_with_its_bias():
+    """Far from zero, where without the bias the switches alone would have to make the offset."""
+    torch.manual_seed(0)
+    reference = torch.nn.Linear(16, 5)
+    torch.nn.init.constant_(reference.bias, 30.0)
+    x = torch.randn(1000, 16)
+    head = KANHead(16, 5)
+    assert head.imitate(reference, x)
+    with torch.no_grad():
+        wanted, got = reference(x), head(x)
+    spread = wanted.std(0)
+    assert float(((got - wanted).square().mean(0).sqrt() / spread).max()) < 0.2
+    assert float(((got - wanted).mean(0).abs() / spread).max()) < 0.05
+
+
 _SCRIPT = """
 import warnings; warnings.simplefilter("ignore")
 import torch, torch.fx

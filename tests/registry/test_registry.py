@@ -134,7 +134,7 @@ def test_catalogue_is_complete_and_loads():
     for entry in entries:
         assert entry.summary, f"{entry.name} has no summary"
         assert callable(entry.load())
-        if entry.kind == "model":
+        if entry.kind == "model" and not entry.hidden:
             assert all((entry.params, entry.macs, entry.input_size)), f"{entry.name} lacks its sizes"
     for row in weights:
         assert row.arch in names
@@ -142,6 +142,34 @@ def test_catalogue_is_complete_and_loads():
         assert row.sha256
         assert row.metrics
         assert row.command
+
+
+def test_module_info_tells_contract_and_options():
+    info = zoo.module_info("head/kan")
+    assert info["contract"] == {
+        "constructor": "(in_features, out_features, *, bias=True, device=None, dtype=None)",
+        "call": "(*, in) -> (*, out)",
+    }
+    assert info["options"]["bias"] is True
+    assert info["options"]["num_centres"] == 8
+    assert not {"in_features", "out_features", "device", "dtype"} & set(info["options"])
+    mixer = zoo.module_info("mixer/dina")["options"]
+    assert mixer["dilation"] == 2  # of the catalogue entry
+    assert mixer["kernel_size"] == 7
+    assert "num_heads" not in mixer
+    assert zoo.module_info("act/relu")["options"] == {"inplace": False}
+
+
+def test_contracts_are_known_without_torch():
+    """Every kind has a contract in words or is left to its page, and its sizes are arguments of its constructor."""
+    from zoo.registry import KINDS
+    from zoo.registry.contracts import CONTRACTS
+
+    assert set(KINDS) - set(CONTRACTS) == {"stitch", "memory", "localizer"}
+    for kind, contract in CONTRACTS.items():
+        assert all(size in contract.constructor for size in contract.sizes), kind
+    code = "import sys, zoo.registry.contracts; assert 'torch' not in sys.modules"
+    subprocess.run([sys.executable, "-c", code], check=True)
 
 
 def test_bad_catalogue_files(tmp_path):

@@ -120,21 +120,30 @@ def module_entry(name: str, kind: str | None = None) -> Entry:
 
 
 def module_info(name: str) -> dict[str, object]:
-    """What is known of a module: its facts, constructor signature and defaults. Imports the module.
+    """What is known of a module: its facts, its kind's contract, its signature and options. Imports the module.
+
+    `contract` says in a line each how every module of the kind is built and called; `options` are the keywords of
+    this one with their values by default (sizes, device and dtype left out).
 
     Raises:
         UnknownModuleError: with the nearest names.
     """
     import inspect
 
+    from zoo.registry.contracts import CONTRACTS, OPEN
+
     entry = module_entry(name)
+    contract = CONTRACTS.get(entry.kind, OPEN)
     signature = inspect.signature(entry.load())
     defaults = {k: p.default for k, p in signature.parameters.items() if p.default is not inspect.Parameter.empty}
+    defaults |= entry.args
     return {
         "name": entry.name,
         "kind": entry.kind,
         "summary": entry.summary,
         "layout": entry.layout,
+        "contract": {"constructor": contract.constructor, "call": contract.call},
+        "options": {k: v for k, v in defaults.items() if k not in (*contract.sizes, "device", "dtype")},
         "signature": str(signature),
         "defaults": defaults,
         "paper": entry.family.paper,
