@@ -196,7 +196,7 @@ def test_same_every_time():
 def test_activations_with_parameters_or_noise_of_their_own():
     rows = _rows(1000, 16)
     torch.manual_seed(0)
-    learned = Mlp(16, 64, act_layer=nn.PReLU, dtype=torch.bfloat16)
+    learned = Mlp(16, 64, act_layer=nn.PReLU).bfloat16()
     block = KANBlock(16, 64)
     assert block.imitate(learned, rows)
     assert _error(block, lambda x: learned(x.bfloat16()), _rows(500, 16, seed=1)) < 0.25
