@@ -17,6 +17,7 @@ ORDER = [
     "layers",
     "models",
     "weights",
+    "composition",
     "factory",
     "publish",
     "training",

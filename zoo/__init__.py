@@ -13,8 +13,10 @@ from zoo.models.timm_hook import install as _install_timm_hook
 
 if TYPE_CHECKING:
     from zoo import layers, registry, testing, weights
+    from zoo.composition.naming import register_spec
+    from zoo.composition.summary import summary
     from zoo.errors import ZooError
-    from zoo.factory import create_model, create_module
+    from zoo.factory import compose, create_model, create_module
     from zoo.models.data_config import data_config, set_data_config
     from zoo.publish import from_pretrained, push_to_hub, save_pretrained
     from zoo.registry import (
@@ -31,6 +33,7 @@ if TYPE_CHECKING:
 
 _HOME = {
     "ZooError": "zoo.errors",
+    "compose": "zoo.factory",
     "create_model": "zoo.factory",
     "create_module": "zoo.factory",
     "data_config": "zoo.models.data_config",
@@ -47,14 +50,17 @@ _HOME = {
     "push_to_hub": "zoo.publish",
     "register_model": "zoo.registry",
     "register_module": "zoo.registry",
+    "register_spec": "zoo.composition.naming",
     "save_pretrained": "zoo.publish",
     "set_data_config": "zoo.models.data_config",
+    "summary": "zoo.composition.summary",
 }
 _SUBMODULES = ("errors", "layers", "registry", "testing", "weights")
 
 __all__ = [
     "ZooError",
     "__version__",
+    "compose",
     "create_model",
     "create_module",
     "data_config",
@@ -72,9 +78,11 @@ __all__ = [
     "push_to_hub",
     "register_model",
     "register_module",
+    "register_spec",
     "registry",
     "save_pretrained",
     "set_data_config",
+    "summary",
     "testing",
     "weights",
 ]

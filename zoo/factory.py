@@ -13,6 +13,8 @@ import timm
 import torch
 from torch import nn
 
+from zoo.composition import BUILD_OPTIONS, Composed, Spec, compose_features, compose_onto, flat_spec, is_composition
+from zoo.composition import NAME as COMPOSITE
 from zoo.errors import UnknownModelError, WeightsError
 from zoo.models.arguments import build_explained, check_model_keywords, check_values
 from zoo.naming import check_keywords, did_you_mean
@@ -28,7 +30,9 @@ from zoo.registry import (
 from zoo.weights import Checkpoint, ModelConfig, build_with_weights, open_checkpoint, read_config
 
 _SCHEMES = {"hf-hub": "hf-hub", "hf_hub": "hf-hub", "local-dir": "local-dir"}
-_FEATURE_OPTIONS = ("features_only", "out_indices", "feature_cls")
+_FEATURE_OPTIONS = ("features_only", "out_indices", "feature_cls", "output_fmt")
+#: What takes the place of a part: a module's name, `{"type": name, **options}`, or a class.
+Part = str | Mapping[str, Any] | Callable[..., nn.Module] | None
 
 
 @dataclass
@@ -59,12 +63,18 @@ def create_model(
     exportable: bool | None = None,
     no_jit: bool | None = None,
     *,
+    head: Part = None,
+    mlp: Part = None,
+    mixer: Part = None,
+    pool: Part = None,
+    act: Part = None,
+    init_batches: Any = None,
     allow_pickle: bool = False,
     token: str | bool | None = None,
     local_files_only: bool = False,
     **kwargs: Any,
 ) -> nn.Module:
-    """Create a model of ours or of timm, with or without weights.
+    """Create a model of ours or of timm, with or without weights, with or without parts replaced.
 
     Args:
         model_name: `"arch"`, `"arch.tag"`, `"hf-hub:user/repo[@revision]"` or `"local-dir:folder"`.
@@ -75,6 +85,11 @@ def create_model(
             is made anew; without it, it is an error.
         cache_dir: the Hub's cache folder.
         scriptable, exportable, no_jit: timm's layer configuration.
+        head, mlp, mixer, pool, act: what takes the place of the classifier, the feed-forward parts, the token mixers,
+            the global pooling, the activations: the name of a module (see `zoo.list_modules`), `{"type": name,
+            **options}` with optional `"where"` ("all", "first:k", "last:k", indices, or a pattern on dotted names) and
+            `"init"` ("match": begin as a copy of what was there; "own": its own), or a class.
+        init_batches: images, or batches of (images, …), on which such copies are made; random images if not given.
         allow_pickle: read pickle checkpoints too, tensors only.
         token, local_files_only: as in `huggingface_hub`.
         **kwargs: of the constructor (`num_classes`, `in_chans`, `img_size`, `drop_rate`, …) and of timm's builder
@@ -86,6 +101,8 @@ def create_model(
 
     Raises:
         UnknownModelError: no such name or tag; near names are in the message.
+        UnknownModuleError: no such module for `head`, `mlp`, …; near names and other kinds are in the message.
+        UnsupportedSurgery: a part that this backbone has not, or where the module does not fit.
         TypeError, ValueError: an option that the model does not take, or a value out of range.
         WeightsError, HubError, FileNotFoundError: weights that are missing, corrupt, refused or unreachable.
     """
@@ -95,12 +112,28 @@ def create_model(
     source = _resolve(model_name, hub, allow_pickle)
     if pretrained is None:
         pretrained = source.config is not None
+    given = {"head": head, "mlp": mlp, "mixer": mixer, "pool": pool, "act": act}
+    parts = {slot: part for slot, part in given.items() if part is not None}
     explicit_classes = "num_classes" in kwargs
     if source.config is not None:
         kwargs = {**source.config.model_args, **kwargs}
         if pretrained_cfg:
             raise ValueError(f"pretrained_cfg cannot be given with {model_name!r}: its own config.json says what it is")
         pretrained_cfg = dict(source.config.pretrained_cfg)
+    only_base = pretrained and checkpoint_path is None and (bool(parts) or _is_spec_without_weights(source))
+    if parts or only_base:
+        spec = _spec_of(source.architecture, parts, kwargs)
+        if only_base or init_batches is not None:
+            options: dict[str, Any] = {"scriptable": scriptable, "exportable": exportable, "no_jit": no_jit}
+            options |= {"allow_pickle": allow_pickle, **hub}
+            if parts:  # the weights that the name stands for, then the parts
+                cfg = None if source.config is not None else pretrained_cfg
+                options |= {"pretrained_cfg": cfg, "pretrained_cfg_overlay": pretrained_cfg_overlay, **kwargs}
+                return _compose_onto(model_name, spec, pretrained, options, init_batches)
+            options |= {**spec.arguments, **_build_options(kwargs)}
+            return _compose_onto(spec.base, spec, pretrained, options, init_batches)
+        source = _Source(COMPOSITE, source.tag)
+        kwargs = {**spec.to_dict(), **_build_options(kwargs)}
     if is_model(source.architecture):
         check_model_keywords(model_entry(source.architecture), kwargs)
 
@@ -141,6 +174,56 @@ def create_model(
         weights, sha256=sha256, allow_pickle=allow_pickle, **(hub if isinstance(weights, str) else {})
     )
     return _build_loaded(build, checkpoint, kwargs, adapt)
+
+
+def compose(spec: Mapping[str, Any], **options: Any) -> nn.Module:
+    """Create the model that a spec describes: `create_model` on a mapping.
+
+        zoo.compose({"base": "vit_small_patch16_224", "mlp": {"type": "kan", "where": "last:4"}, "num_classes": 9})
+
+    Args:
+        spec: `base` (any model name), the parts that are replaced (`head`, `mlp`, `mixer`, `pool`, `act`) and further
+            keywords of the base's constructor; `model.zoo_spec` and the file that `zoo create --spec` reads are such.
+        **options: of `create_model`; they win over the spec's.
+
+    Raises:
+        ConfigError: the spec has no base.
+        and as `create_model`.
+    """
+    content = {**Spec.of(spec).to_dict(), **options}
+    return create_model(content.pop("base"), **content)
+
+
+def _spec_of(architecture: str, parts: Mapping[str, Any], kwargs: Mapping[str, Any]) -> Spec:
+    """The whole of a composition as one flat spec."""
+    content = {k: v for k, v in kwargs.items() if k not in BUILD_OPTIONS}
+    inner = flat_spec({**content, "base": content.get("base") if architecture == COMPOSITE else architecture})
+    return Spec.of({"base": inner.base, **parts}).over(inner)
+
+
+def _build_options(kwargs: Mapping[str, Any]) -> dict[str, Any]:
+    return {k: v for k, v in kwargs.items() if k in BUILD_OPTIONS}
+
+
+def _is_spec_without_weights(source: _Source) -> bool:
+    """Whether a name stands for a composition of which only the base has weights."""
+    if source.config is not None or not is_model(source.architecture):
+        return False
+    return is_composition(model_entry(source.architecture)) and weights_entry(source.architecture) is None
+
+
+def _compose_onto(base: str, spec: Spec, pretrained: bool, options: Mapping[str, Any], batches: Any) -> nn.Module:
+    """A base, with its weights if asked for, then the parts of the spec in their places."""
+    wrapping = {k: v for k, v in options.items() if k in _FEATURE_OPTIONS}
+    rest = {k: v for k, v in options.items() if k not in _FEATURE_OPTIONS}
+    weights = base if pretrained else ""
+
+    def build(**more: Any) -> nn.Module:
+        return create_model(base, pretrained=pretrained, **rest, **more)
+
+    if wrapping.pop("features_only", False):
+        return compose_features(build, spec, wrapping, weights=weights, batches=batches)
+    return compose_onto(build(), spec, weights=weights, batches=batches)
 
 
 def _resolve(name: Any, hub: Mapping[str, Any], allow_pickle: bool) -> _Source:
@@ -260,6 +343,8 @@ def _build_loaded(
             model.to(dtype=kwargs["dtype"])
     if checkpoint.source is not None:
         model.zoo_source = checkpoint.source  # type: ignore[assignment]
+    if isinstance(model, Composed):
+        model.zoo_composition.loaded = checkpoint.origin
     return model
 
 

@@ -7,7 +7,7 @@ import warnings
 from types import ModuleType
 from typing import Any
 
-from timm.models import generate_default_cfgs, is_model, model_entrypoint, register_model
+from timm.models import generate_default_cfgs, get_pretrained_cfg, is_model, model_entrypoint, register_model
 from torch import nn
 
 from zoo.errors import RegistrationError
@@ -17,11 +17,29 @@ from zoo.registry import Entry, WeightsEntry, default_registry
 # timm files a model under the last part of its function's module path; ours are filed under their family, in modules
 # of this prefix, which name no file.
 _PREFIX = "zoo.timm_models"
+#: Fields of timm's `pretrained_cfg` that a backbone decides, whatever its weights.
+OF_THE_IMAGE = (
+    "input_size",
+    "test_input_size",
+    "min_input_size",
+    "fixed_input_size",
+    "pool_size",
+    "test_pool_size",
+    "interpolation",
+    "crop_pct",
+    "test_crop_pct",
+    "crop_mode",
+    "mean",
+    "std",
+    "num_classes",
+    "first_conv",
+    "classifier",
+)
 
 
 def pretrained_cfg(entry: Entry, weights: WeightsEntry | None = None) -> dict[str, Any]:
     """Fields of timm's `pretrained_cfg` for an entry, and for one of its checkpoints when given."""
-    cfg: dict[str, Any] = {**entry.family.cfg, **entry.cfg}
+    cfg: dict[str, Any] = {**_base_cfg(entry), **entry.family.cfg, **entry.cfg}
     if entry.input_size:
         cfg["input_size"] = tuple(entry.input_size)
     if entry.family.arxiv:
@@ -38,6 +56,17 @@ def pretrained_cfg(entry: Entry, weights: WeightsEntry | None = None) -> dict[st
         }
     # TOML has lists, timm compares tuples.
     return {k: tuple(v) if isinstance(v, list) and k != "label_names" else v for k, v in cfg.items() if v is not None}
+
+
+def _base_cfg(entry: Entry) -> dict[str, Any]:
+    """A composition sees images as its base does; its weights are its own."""
+    base = entry.args.get("base")
+    if not isinstance(base, str):
+        return {}
+    if default_registry().is_model(base):
+        return pretrained_cfg(default_registry().model(base))
+    found = get_pretrained_cfg(base) if is_model(base) else None
+    return {k: v for k, v in found.to_dict().items() if k in OF_THE_IMAGE} if found is not None else {}
 
 
 def _register(name: str, entry: Entry, override: bool) -> None:

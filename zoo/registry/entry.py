@@ -60,6 +60,7 @@ class Entry:
         layout: token layout of a module (`"NLC"`, `"NHWC"`, `"NCHW"`).
         uses: modules that the model is built of, for filters.
         source: `"zoo"`, `"plugin:DISTRIBUTION"` or `"user"`.
+        hidden: left out of listings.
     """
 
     name: str
@@ -76,6 +77,7 @@ class Entry:
     layout: str = ""
     uses: tuple[str, ...] = ()
     source: str = "zoo"
+    hidden: bool = False
     _loader: Callable[[], Any] | None = field(default=None, repr=False, compare=False)
 
     @property

@@ -210,7 +210,7 @@ class Registry:
             )
         names: list[str] = []
         for entry in self.models:
-            if (family and entry.family.name != family) or (uses and uses not in entry.uses):
+            if entry.hidden or (family and entry.family.name != family) or (uses and uses not in entry.uses):
                 continue
             tags = self.tags(entry.name)
             if pretrained and not tags:

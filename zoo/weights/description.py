@@ -86,6 +86,8 @@ def architecture_of(model: nn.Module) -> str:
     """
     cfg = getattr(model, "pretrained_cfg", None)
     name = getattr(model, "zoo_name", None) or (cfg or {}).get("architecture")
+    if hasattr(model, "zoo_spec"):
+        name = "zoo_composite"  # whoever reads it need not know the spec by the name that it has here
     if not isinstance(name, str) or not isinstance(cfg, Mapping):
         raise ConfigError(
             f"{type(model).__name__} was not made by a registered name, so no one could rebuild it; register its class "
@@ -103,7 +105,7 @@ def model_args_of(model: nn.Module) -> dict[str, Any]:
     """The constructor arguments that rebuild a model as it is now."""
     args = {
         key: value
-        for key, value in (getattr(model, "_model_args", None) or {}).items()
+        for key, value in (getattr(model, "zoo_spec", None) or getattr(model, "_model_args", None) or {}).items()
         if key not in (*_RUNTIME_ARGS, *_DROP_RATES) and not key.endswith("_drop_rate") and value is not None
     }
     args["num_classes"] = model.num_classes
@@ -167,6 +169,8 @@ def _block(
         "params": sum(p.numel() for p in parameters),
         "dtype": dtypes[0] if len(dtypes) == 1 else dtypes,
     }
+    if spec := getattr(model, "zoo_spec", None):
+        block["spec"] = spec
     if files:
         block["files"] = {name: dict(facts) for name, facts in files.items()}
     if training:

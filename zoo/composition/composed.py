@@ -1,0 +1,194 @@
+"""A composed model's own behaviour: what makes it go on being a timm model after its parts were replaced."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any
+
+from torch import nn
+
+from zoo.composition.heads import fit_head, leaf_paths, leaf_slot
+from zoo.composition.mixers import MixerPort
+from zoo.composition.pools import TOKEN_POOL, TokenPool
+from zoo.composition.slots import make, placement, replace_module
+from zoo.composition.spec import Spec
+from zoo.composition.specialise import Specialised, original_class, restore, specialise
+
+
+@dataclass
+class Change:
+    """One part that was replaced.
+
+    Attributes:
+        slot: kind of the place.
+        path: where.
+        old, old_params: class and parameters of what was there.
+        new, new_params: of what is there now.
+        init: how the new one began: "own" or "match".
+        error: with "match", the difference to the old one on inputs it was not fitted to, relative to its output's
+            spread.
+    """
+
+    slot: str
+    path: str
+    old: str
+    old_params: int
+    new: str
+    new_params: int
+    init: str = "own"
+    error: float | None = None
+
+
+@dataclass
+class Composition:
+    """What was done to a model.
+
+    Attributes:
+        spec: the composition in words.
+        changes: one a replaced part.
+        left: path -> why a part that looks replaceable stayed.
+        weights: where the base's weights came from; empty for random ones.
+        loaded: where weights of the whole came from, if it was loaded.
+        pool_width: width of the features after the pool when it is not the backbone's.
+    """
+
+    spec: Spec
+    changes: list[Change] = field(default_factory=list)
+    left: dict[str, str] = field(default_factory=dict)
+    weights: str = ""
+    loaded: str = ""
+    pool_width: int | None = None
+
+
+class Composed(Specialised):
+    """A backbone of which parts were replaced.
+
+    Attributes set on the model:
+        zoo_composition: what was done.
+        zoo_old_pool: the pooling module that a new one stands in for; outside the module tree.
+    """
+
+    # TorchScript compiles a class's properties, asked for or not.
+    __jit_unused_properties__ = ("zoo_spec",)
+
+    zoo_composition: Composition
+    zoo_old_pool: tuple[str, nn.Module] | None
+
+    @property
+    def zoo_spec(self) -> dict[str, Any]:
+        """The canonical spec of the model as it is now; JSON, unless a class was given where a name could be."""
+        spec = self.zoo_composition.spec
+        arguments = dict(spec.arguments)
+        for name in ("num_classes", "in_chans"):
+            if isinstance(value := getattr(self, name, None), int):
+                arguments[name] = value
+        return Spec(spec.base, spec.choices, arguments).to_dict()
+
+    def reset_classifier(self, num_classes: int, global_pool: str | None = None, **options: Any) -> None:
+        """Another number of classes, with the same kind of head (timm's method).
+
+        Args:
+            num_classes: of the new head; 0 removes it.
+            global_pool: a pooling of the backbone's own, instead of the present one; `""` for none.
+            **options: of the backbone's method.
+        """
+        pool = self._zoo_take_pool_off()
+        # The backbone rebuilds plain layers where its own stood; what is fitted to a place is put there again.
+        super().reset_classifier(num_classes, global_pool, **options)  # type: ignore[misc]
+        if global_pool is None:
+            self._zoo_put_pool_on(pool)
+        elif pool is not None:
+            composition = self.zoo_composition
+            choices = {k: v for k, v in composition.spec.choices.items() if k != "pool"}
+            composition.spec = Spec(composition.spec.base, choices, composition.spec.arguments)
+            composition.changes = [c for c in composition.changes if c.slot != "pool"]
+            composition.pool_width = None
+        rebuild_heads(self)  # type: ignore[arg-type]
+
+    def _zoo_take_pool_off(self) -> nn.Module | None:
+        """Put the backbone's own pooling back; returns the one that was there."""
+        if self.zoo_old_pool is not None:
+            path, old = self.zoo_old_pool
+            new = self.get_submodule(path)  # type: ignore[attr-defined]
+            replace_module(self, path, old)  # type: ignore[arg-type]
+            return new
+        if isinstance(self, TokenPool):
+            new = self.zoo_pool
+            restore(self, TokenPool)
+            del self.zoo_pool
+            return new
+        return None
+
+    def _zoo_put_pool_on(self, pool: nn.Module | None) -> None:
+        if pool is None:
+            return
+        if self.zoo_old_pool is not None:
+            path = self.zoo_old_pool[0]
+            self.zoo_old_pool = (path, self.get_submodule(path))  # type: ignore[attr-defined]
+            replace_module(self, path, pool)  # type: ignore[arg-type]
+        else:
+            setattr(self, TOKEN_POOL, pool)
+            specialise(self, TokenPool)  # type: ignore[type-var]
+
+    def no_weight_decay(self) -> set[str]:
+        """Names of parameters without weight decay: the backbone's, and those that new modules name themselves."""
+        inherited = getattr(super(), "no_weight_decay", set)
+        names = set(inherited())
+        for change in self.zoo_composition.changes:
+            try:
+                module = self.get_submodule(change.path)  # type: ignore[attr-defined]
+            except AttributeError:
+                continue
+            own = getattr(module, "no_weight_decay", None)
+            names |= {f"{change.path}.{name}" for name in own()} if callable(own) else set()
+        return names
+
+
+class Resizable(Specialised):
+    """A composed model whose backbone has `set_input_size`: mixers on maps follow to the new grid."""
+
+    def set_input_size(self, *args: Any, **kwargs: Any) -> None:
+        """timm's method."""
+        super().set_input_size(*args, **kwargs)  # type: ignore[misc]
+        size = (getattr(self, "_traits", None) or {}).get("img_size") or kwargs.get("img_size")
+        if size is None:
+            return
+        height, width = (size, size) if isinstance(size, int) else size
+        for module in self.modules():  # type: ignore[attr-defined]
+            if isinstance(module, MixerPort):
+                module.zoo_resize(height, width)
+
+
+def rebuild_heads(model: nn.Module) -> None:
+    """Put the composed head (or, after a widening pool, a plain one of its width) where the backbone has a layer."""
+    composition: Composition = model.zoo_composition  # type: ignore[assignment]
+    choice = composition.spec.choices.get("head")
+    composition.changes = [c for c in composition.changes if c.slot != "head"]
+    if choice is None and composition.pool_width is None:
+        return
+    for path in leaf_paths(model):
+        leaf = model.get_submodule(path)
+        slot = leaf_slot(path, leaf)
+        if slot is None:
+            continue
+        if composition.pool_width is not None:
+            slot.sizes = {**slot.sizes, "in_features": composition.pool_width}
+        if choice is None:
+            device, dtype = placement(leaf)
+            new: nn.Module = nn.Linear(*slot.sizes.values(), **slot.wishes, device=device, dtype=dtype)
+            new.train(leaf.training)
+        else:
+            new = make(choice, slot, leaf)
+            composition.changes.append(Change("head", path, *describe_module(leaf), *describe_module(new)))
+        replace_module(model, path, fit_head(new, slot))
+
+
+def describe_module(module: nn.Module) -> tuple[str, int]:
+    """Class name and number of parameters."""
+    return original_class(module).__name__, sum(p.numel() for p in module.parameters())
+
+
+def as_composed(model: nn.Module, composition: Composition) -> nn.Module:
+    """Give a model the behaviour of a composed one, in place."""
+    behaviours = [Composed, *([Resizable] if hasattr(model, "set_input_size") else [])]
+    return specialise(model, *behaviours, zoo_composition=composition, zoo_old_pool=None)

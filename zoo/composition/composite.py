@@ -1,0 +1,220 @@
+"""The entry that composed models have in the registries: from a spec to a model, as timm calls an entry point."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import timm
+import torch
+from timm.models import load_pretrained, resolve_pretrained_cfg
+from timm.models._features import FeatureDictNet, FeatureGetterNet, FeatureHookNet, FeatureListNet
+from timm.models._features_fx import FeatureGraphNet
+from torch import nn
+
+from zoo.composition.composed import Composed
+from zoo.composition.native import build_native
+from zoo.composition.pools import TOKEN_POOL
+from zoo.composition.spec import Spec
+from zoo.composition.surgery import operate
+from zoo.errors import ZooError
+from zoo.models.timm_mirror import OF_THE_IMAGE
+from zoo.weights.adapt import classifier_names
+
+NAME = "zoo_composite"
+#: Keywords for timm's builder and for where a model is made; no part of a spec.
+BUILD_OPTIONS = ("features_only", "out_indices", "feature_cls", "output_fmt", "device", "dtype")
+_FEATURES = {
+    "list": FeatureListNet,
+    "dict": FeatureDictNet,
+    "hook": FeatureHookNet,
+    "fx": FeatureGraphNet,
+    "getter": FeatureGetterNet,
+}
+_SOURCES = ("state_dict", "file", "hf_hub_id", "url")
+
+
+def composite(
+    base: str,
+    pretrained: bool = False,
+    pretrained_cfg: Any = None,
+    pretrained_cfg_overlay: Mapping[str, Any] | None = None,
+    cache_dir: Any = None,
+    *,
+    head: Any = None,
+    mlp: Any = None,
+    mixer: Any = None,
+    pool: Any = None,
+    act: Any = None,
+    pretrained_model_args: Any = None,
+    **kwargs: Any,
+) -> nn.Module:
+    """A backbone with parts replaced.
+
+    Args:
+        base: architecture of ours or timm's.
+        pretrained: load weights: of the whole, when the configuration says where they are; else the base's.
+        pretrained_cfg, pretrained_cfg_overlay, cache_dir: as timm's.
+        head, mlp, mixer, pool, act: what takes the place of which part.
+        pretrained_model_args: timm's record of a checkpoint's arguments; a spec needs none.
+        **kwargs: of the base's constructor and of timm's builder.
+
+    Returns:
+        The model, with `zoo_spec`.
+    """
+    parts = {"head": head, "mlp": mlp, "mixer": mixer, "pool": pool, "act": act}
+    spec = flat_spec({"base": base, **parts, **{k: v for k, v in kwargs.items() if k not in BUILD_OPTIONS}})
+    cfg = _configuration(spec, pretrained_cfg, pretrained_cfg_overlay)
+    own = cfg if pretrained and not _is_bases(spec, cfg) else None
+    placement = {k: v for k, v in kwargs.items() if k in ("device", "dtype")}
+    weights = _name_of(spec, cfg) if pretrained and own is None else ""
+
+    def build(**options: Any) -> nn.Module:
+        loading = {"pretrained": True, "cache_dir": cache_dir} if weights else {}
+        return timm.create_model(spec.base, **loading, **spec.arguments, **placement, **options)
+
+    if kwargs.get("features_only"):
+        options = {k: v for k, v in kwargs.items() if k in ("out_indices", "output_fmt", "feature_cls")}
+        return compose_features(build, spec, options, weights=weights, cfg=own)
+    on_meta = torch.get_default_device().type == "meta" or str(placement.get("device")) == "meta"
+    twin = None if on_meta or weights else without_memory(Spec(spec.base, {}, spec.arguments))
+    if twin is not None:
+        model = operate(lambda plan: build_native(spec, twin, plan, placement), spec, twin=twin)
+        _record(model, spec)
+    else:
+        model = compose_onto(build(), spec, weights=weights)
+    if not weights and own is None and not pretrained_cfg:
+        cfg = {k: v for k, v in cfg.items() if k in OF_THE_IMAGE}  # nothing here is of the base's checkpoint
+    model.pretrained_cfg = model.default_cfg = {**cfg, "architecture": NAME}  # type: ignore[assignment]
+    if own is not None:
+        _load(model, own, num_classes=model.num_classes)  # type: ignore[arg-type]
+    return model
+
+
+def compose_onto(model: nn.Module, spec: Spec, *, weights: str = "", batches: Any = None) -> nn.Module:
+    """Replace parts of a built base, and record the spec where timm and the zoo look for it.
+
+    Args:
+        model: of architecture `spec.base`, built with `spec.arguments`; or a composition of that base.
+        spec: flat.
+        weights: where its weights came from.
+        batches: as `operate`.
+    """
+    inner, new = Spec(spec.base, {}, spec.arguments), spec
+    if isinstance(model, Composed):
+        inner = model.zoo_composition.spec
+        changed = {slot: c for slot, c in spec.choices.items() if c != inner.choices.get(slot)}
+        new = Spec(spec.base, changed, spec.arguments)
+    twin = None if any(p.is_meta for p in model.parameters()) else without_memory(inner)
+    operate(model, new, twin=twin, weights=weights, batches=batches)
+    _record(model, spec)
+    return model
+
+
+def _record(model: nn.Module, spec: Spec) -> None:
+    model.zoo_composition.spec = spec  # type: ignore[union-attr]
+    model._model_args = spec.to_dict()  # type: ignore[assignment]
+    model.zoo_name = NAME  # type: ignore[assignment]
+    cfg: Mapping[str, Any] = model.pretrained_cfg  # type: ignore[assignment]
+    model.pretrained_cfg = model.default_cfg = {**cfg, "architecture": NAME}  # type: ignore[assignment]
+
+
+def without_memory(spec: Spec) -> nn.Module | None:
+    """What a spec describes, on the meta device; `None` if its constructor computes with values."""
+    with torch.device("meta"):
+        try:
+            return composite(**spec.to_dict()) if spec.choices else timm.create_model(spec.base, **spec.arguments)
+        except (ZooError, TypeError, ValueError, AssertionError):
+            raise  # a wrong argument, which the real model would not take either
+        except Exception:
+            return None
+
+
+def compose_features(
+    build: Callable[..., nn.Module],
+    spec: Spec,
+    options: Mapping[str, Any],
+    *,
+    weights: str = "",
+    cfg: Mapping[str, Any] | None = None,
+    batches: Any = None,
+) -> nn.Module:
+    """A composition as a feature extractor: timm builds and wraps it, the parts are replaced in between.
+
+    Args:
+        build: makes the base, given timm's options of a feature extractor.
+        spec: flat. Head and pool are no part of a feature extractor.
+        options: `out_indices`, `output_fmt` and `feature_cls` (a name of timm's or a class; "getter" if not given).
+        weights: where the base's weights come from.
+        cfg: configuration that says where weights of the whole are.
+        batches: as `operate`.
+    """
+    name = options.get("feature_cls") or "getter"
+    wrapper = _FEATURES.get(name.lower()) if isinstance(name, str) else name
+    if wrapper is None:
+        raise ValueError(f"feature_cls must be one of {', '.join(map(repr, _FEATURES))}, got {name!r}")
+    rest = {k: v for k, v in options.items() if k != "feature_cls"}
+
+    def wrap(model: nn.Module, **wrapping: Any) -> nn.Module:
+        if wrapper is FeatureGetterNet and "output_fmt" not in rest:
+            wrapping.pop("output_fmt", None)
+        on_meta = any(p.is_meta for p in model.parameters())
+        twin = None if on_meta else without_memory(Spec(spec.base, {}, spec.arguments))
+        operate(model, spec, twin=twin, weights=weights, features=True, batches=batches)
+        if cfg is not None:
+            _load(model, cfg, num_classes=0)
+        return wrapper(model, **wrapping)
+
+    return build(features_only=True, feature_cls=wrap, **rest)
+
+
+def _load(model: nn.Module, cfg: Mapping[str, Any], *, num_classes: int) -> None:
+    """Weights of the whole, as timm loads them."""
+    load_pretrained(model, dict(cfg), num_classes, getattr(model, "in_chans", 3), filter_fn=_without_misfits)
+
+
+def flat_spec(content: Mapping[str, Any]) -> Spec:
+    """A spec whose base is no composition itself: one that is, is taken apart."""
+    from zoo.registry import is_model, model_entry
+
+    spec = Spec.of(content)
+    while is_model(spec.base) and is_composition(entry := model_entry(spec.base)):
+        if not entry.args:
+            raise ValueError(f"{spec.base!r} is the form of compositions, not a backbone: give base= a model's name")
+        spec = spec.over(Spec.of(entry.args))
+    return spec
+
+
+def is_composition(entry: Any) -> bool:
+    """Whether an entry of the registry is a spec by name."""
+    return entry.target in (TARGET, composite)
+
+
+TARGET = f"{__name__}:composite"
+
+
+def _configuration(spec: Spec, given: Any, overlay: Mapping[str, Any] | None) -> dict[str, Any]:
+    """timm's configuration for a composition: the base's, unless another is given whole."""
+    cfg = resolve_pretrained_cfg(spec.base, pretrained_cfg=given or None, pretrained_cfg_overlay=dict(overlay or {}))
+    return cfg.to_dict()
+
+
+def _is_bases(spec: Spec, cfg: Mapping[str, Any]) -> bool:
+    """Whether the weights that a configuration names are those of the base (or there are none)."""
+    sources = {k: cfg.get(k) for k in _SOURCES}
+    return not any(v is not None for v in sources.values()) or cfg.get("architecture") == spec.base
+
+
+def _name_of(spec: Spec, cfg: Mapping[str, Any]) -> str:
+    return f"{spec.base}.{cfg['tag']}" if cfg.get("tag") else spec.base
+
+
+def _without_misfits(state: dict[str, torch.Tensor], model: nn.Module) -> dict[str, torch.Tensor]:
+    """A head for other classes stays behind (timm itself knows plain layers only), and a feature extractor's pool."""
+    own = model.state_dict()
+    for path in (*classifier_names(model), TOKEN_POOL):
+        names = [n for n in state if n.startswith(f"{path}.")]
+        if any(n not in own or own[n].shape != state[n].shape for n in names):
+            fresh = {n: t for n, t in own.items() if n.startswith(f"{path}.")}
+            state = {n: t for n, t in state.items() if n not in names} | fresh
+    return state

@@ -1,0 +1,138 @@
+"""The feed-forward part of every block."""
+
+from __future__ import annotations
+
+import re
+from typing import Any
+
+from torch import Tensor, nn
+
+from zoo.composition.probe import Call, Probe
+from zoo.composition.registered import is_registered
+from zoo.composition.slots import Places, Slot, declared_layout, parents
+from zoo.composition.spec import Choice
+from zoo.composition.specialise import Specialised, original_class, specialise
+
+# What timm calls them. Squeeze-excite and gated convolution blocks also hold an `fc1` and an `fc2`, under other names.
+_NAMED = re.compile(r"(Mlp|MLP|FFN|FeedForward|SwiGLU|MlpWithDepthwiseConv|MlpWithNorm|SwiGLUPacked)$")
+# Small networks inside an attention compute its biases, not the features of tokens.
+_INSIDE = ("attn", "rel_pos", "self_attn", "attn_in", "attn_out")
+# Norms that timm keeps inside the part: they belong to the block and stay.
+_NORMS = {"NormMlp": "norm", "ConvMlpWithNorm": "norm2"}
+
+
+class ChannelsFirst(Specialised):
+    """Runs a module for channels-last input on maps (B, C, H, W)."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return super().forward(x.permute(0, 2, 3, 1)).permute(0, 3, 1, 2)  # type: ignore[misc]
+
+
+class ChannelsLast(Specialised):
+    """Runs a module for maps (B, C, H, W) on channels-last maps."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return super().forward(x.permute(0, 3, 1, 2)).permute(0, 2, 3, 1)  # type: ignore[misc]
+
+
+class WithoutSize(Specialised):
+    """Takes the size of the map, which the backbone passes, and has no use for it."""
+
+    def forward(self, x: Tensor, feat_size: Any = None) -> Tensor:
+        return super().forward(x)  # type: ignore[misc]
+
+
+class NormBefore(Specialised):
+    """Keeps the norm that stood inside the replaced module, before it."""
+
+    def forward(self, x: Tensor, *args: Any) -> Tensor:
+        return super().forward(self.norm(x), *args)  # type: ignore[misc]
+
+
+class NormAfter(Specialised):
+    """Keeps the norm that stood inside the replaced module, after it."""
+
+    def forward(self, x: Tensor, *args: Any) -> Tensor:
+        return self.norm2(super().forward(x, *args))  # type: ignore[misc]
+
+
+def find_mlps(model: nn.Module, seen: Probe) -> Places:
+    """Feed-forward parts: modules that are called so, keep the shape of their input, and are outside an attention."""
+    places = Places()
+    for path, module in model.named_modules():
+        cls = original_class(module)
+        # What our own models call so may do more than a registered MLP does.
+        named = _NAMED.search(cls.__name__) and not cls.__module__.startswith("zoo.")
+        if not path or not (named or is_registered(module, "mlp")):
+            continue
+        if any(part in _INSIDE for part in parents(path)) or path not in seen.calls:
+            continue
+        slot = mlp_slot(path, module, seen.calls[path])
+        if slot is None:
+            places.left[path] = "it changes the width of its input"
+        else:
+            places.slots.append(slot)
+    return places
+
+
+def mlp_slot(path: str, module: nn.Module, calls: list[Call]) -> Slot | None:
+    """The place that a module is; `None` when it does not keep the shape of its input."""
+    call = calls[0]
+    if call.out != call.shape or len(call.shape) < 2:
+        return None
+    layers = [m for m in module.modules() if isinstance(m, nn.Linear | nn.Conv2d)]
+    first = module.fc1 if isinstance(getattr(module, "fc1", None), nn.Module) else None
+    channels_first = _channels_first(module, call, layers)
+    dim = call.shape[1] if channels_first else call.shape[-1]
+    widths = [
+        _out(m) for m in ([first] if first is not None else layers) if m is not None and _out(m) not in (None, dim)
+    ]
+    declared = getattr(module, "hidden_features", None)
+    hidden = declared if isinstance(declared, int) else widths[0] if widths else None
+    if isinstance(last := getattr(module, "fc2", None), nn.Linear):
+        hidden = last.in_features  # a gated part is half as wide inside as its first layer
+    drops = [m.p for m in module.modules() if isinstance(m, nn.Dropout)]
+    wishes: dict[str, Any] = {"drop": drops[0] if drops else 0.0, "act_layer": _activation(module)}
+    if hidden is not None:
+        wishes["hidden_features"] = int(hidden)
+    norm = _NORMS.get(original_class(module).__name__, "")
+    norm = norm if isinstance(getattr(module, norm, None), nn.Module) and norm else ""
+    facts = {"takes_size": bool(call.extra), "norm": norm}
+    return Slot(path, {"in_features": dim, "out_features": dim}, wishes, "NCHW" if channels_first else "NLC", facts)
+
+
+def _channels_first(module: nn.Module, call: Call, layers: list[nn.Module]) -> bool:
+    if len(call.shape) != 4:
+        return False
+    if isinstance(module, Specialised):
+        return ChannelsFirst in module.zoo_parts[1]
+    return bool(layers) and isinstance(layers[0], nn.Conv2d)
+
+
+def _out(layer: nn.Module) -> int | None:
+    for inner in layer.modules():
+        if isinstance(inner, nn.Linear):
+            return inner.out_features
+        if isinstance(inner, nn.Conv2d):
+            return inner.out_channels
+    return None
+
+
+def _activation(module: nn.Module) -> type[nn.Module] | None:
+    act = getattr(module, "act", None)
+    return type(act) if isinstance(act, nn.Module) and not list(act.parameters()) else None
+
+
+def fit_mlp(new: nn.Module, slot: Slot, choice: Choice, old: nn.Module, *_: Any) -> nn.Module:
+    """Adapt a feed-forward module to its place: layout, the size it is passed, the norm that stays."""
+    layout = declared_layout(new, choice)
+    if slot.layout == "NCHW" and layout != "NCHW":
+        specialise(new, ChannelsFirst)
+    elif slot.layout != "NCHW" and layout == "NCHW":
+        specialise(new, ChannelsLast)
+    if slot.facts["takes_size"]:
+        specialise(new, WithoutSize)
+    if norm := slot.facts["norm"]:
+        setattr(new, norm, getattr(old, norm))
+        specialise(new, NormBefore if norm == "norm" else NormAfter)
+    return new

@@ -1,0 +1,207 @@
+"""The description of a composed model: a base by name, and what takes the place of its parts. Values are JSON."""
+
+from __future__ import annotations
+
+import inspect
+import math
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field, replace
+from functools import partial
+from typing import Any
+
+from zoo.composition.where import canonical_where
+from zoo.errors import ConfigError, UnknownModuleError
+from zoo.naming import check_keywords, did_you_mean
+from zoo.registry import Entry, default_registry, module_entry
+
+#: Parts of a backbone that can be replaced, in the order in which they are.
+SLOTS = ("mlp", "mixer", "act", "pool", "head")
+#: Kinds of modules that fit a slot beside the kind of its own name.
+_ALSO_FITS = {"head": ("circuit",)}
+INITS = ("match", "own")
+
+
+@dataclass(frozen=True)
+class Choice:
+    """What takes the place of one kind of part.
+
+    Attributes:
+        slot: one of `SLOTS`.
+        module: registered name (`"kind/name"`), or a class or callable of the user's.
+        options: keywords of its constructor.
+        where: canonical `where`.
+        init: `"match"`, `"own"` or, to leave it to the composer, `None`.
+    """
+
+    slot: str
+    module: str | Callable[..., Any]
+    options: Mapping[str, Any] = field(default_factory=dict)
+    where: str | list[int] = "all"
+    init: str | None = None
+
+    @classmethod
+    def of(cls, slot: str, value: Any) -> Choice:
+        """Read a user's value: a name, `{"type": …, "where": …, "init": …, **options}`, or a class.
+
+        Raises:
+            UnknownModuleError: no such module, with near names and the kinds that have it.
+            TypeError, ValueError: not one of those forms, an option that the module does not take, a wrong `where`.
+        """
+        if isinstance(value, Choice):
+            return replace(value, slot=slot)
+        options: dict[str, Any] = {}
+        if isinstance(value, Mapping):
+            options = dict(value)
+            if "type" not in options:
+                hint = did_you_mean("type", options, 1) if options else ""
+                raise ValueError(f"{slot}={dict(value)!r} has no 'type', the name of the module{hint}")
+            value = options.pop("type")
+        where = canonical_where(options.pop("where", "all"))
+        init = options.pop("init", None)
+        if init not in (*INITS, None):
+            raise ValueError(f"init must be 'match' or 'own', got {init!r}")
+        module = _module(slot, value)
+        choice = cls(slot, module, {k: _json(v, f"{slot}.{k}") for k, v in sorted(options.items())}, where, init)
+        own = ("hidden_ratio",) if slot == "mlp" else ()
+        check_options(choice.target, [k for k in choice.options if k not in own], choice.name)
+        return choice
+
+    @property
+    def entry(self) -> Entry | None:
+        """Row of the catalogue, for a registered module."""
+        return module_entry(self.module) if isinstance(self.module, str) else None
+
+    @property
+    def target(self) -> Callable[..., Any]:
+        """The class or callable."""
+        entry = self.entry
+        return entry.load() if entry is not None else self.module  # type: ignore[return-value]
+
+    @property
+    def name(self) -> str:
+        """For messages: the registered name, or that of the class."""
+        return self.module if isinstance(self.module, str) else getattr(self.module, "__name__", repr(self.module))
+
+    def to_dict(self) -> dict[str, Any]:
+        """The one form of it that goes into a spec."""
+        name = self.module
+        if isinstance(name, str) and name.partition("/")[0] == self.slot:
+            name = name.partition("/")[2]
+        content: dict[str, Any] = {"type": name, **self.options}
+        if self.where != "all":
+            content["where"] = self.where
+        if self.init is not None:
+            content["init"] = self.init
+        return content
+
+
+def _module(slot: str, value: Any) -> str | Callable[..., Any]:
+    if isinstance(value, str):
+        kinds = (slot, *_ALSO_FITS.get(slot, ()))
+        kind, slash, _ = value.partition("/")
+        if slash and kind not in kinds:
+            module_entry(value)  # an unknown one is said to be unknown
+            raise UnknownModuleError(
+                f"{value!r} is of kind {kind!r} and cannot go in the place of a {slot}; list those that can with "
+                f"zoo.list_modules(kind={slot!r})"
+            )
+        return module_entry(value, None if slash else slot).name
+    if callable(value):
+        for entry in default_registry().modules:  # a registered class is known by its name
+            if entry.target is value or (
+                inspect.isclass(value) and entry.target == f"{value.__module__}:{value.__name__}"
+            ):
+                return entry.name
+        return value
+    raise TypeError(
+        f"{slot} must be the name of a module, {{'type': name, **options}}, or a class, got {value!r}; names: "
+        f"zoo.list_modules(kind={slot!r})"
+    )
+
+
+def check_options(target: Callable[..., Any], options: Iterable[str], name: str) -> None:
+    """Refuse options that the constructor does not take.
+
+    Raises:
+        TypeError: with near and accepted names.
+    """
+    parameters = inspect.signature(target).parameters
+    if not any(p.kind is p.VAR_KEYWORD for p in parameters.values()):
+        check_keywords(options, parameters, name)
+
+
+def resolve_options(options: Mapping[str, Any]) -> dict[str, Any]:
+    """Options for a constructor: an object with a `type` becomes a factory of that registered module."""
+
+    def resolve(value: Any) -> Any:
+        if isinstance(value, Mapping) and "type" in value:
+            entry = module_entry(value["type"])
+            rest = {k: v for k, v in value.items() if k != "type"}
+            return partial(entry.load(), **{**entry.args, **resolve_options(rest)})
+        return value
+
+    return {key: resolve(value) for key, value in options.items()}
+
+
+def _json(value: Any, name: str) -> Any:
+    """A value as JSON will give it back; classes and callables pass, and are refused where one publishes."""
+    if isinstance(value, tuple | list):
+        return [_json(v, name) for v in value]
+    if isinstance(value, Mapping):
+        return {str(k): _json(v, name) for k, v in value.items()}
+    if isinstance(value, float) and not math.isfinite(value):
+        raise ValueError(f"{name} must be finite, got {value!r}")
+    return value
+
+
+@dataclass(frozen=True)
+class Spec:
+    """A composed model in words.
+
+    Attributes:
+        base: architecture of ours or timm's, by name.
+        choices: slot -> what takes its place.
+        arguments: further keywords of the base's constructor.
+    """
+
+    base: str
+    choices: Mapping[str, Choice] = field(default_factory=dict)
+    arguments: Mapping[str, Any] = field(default_factory=dict)
+
+    @classmethod
+    def of(cls, content: Mapping[str, Any]) -> Spec:
+        """Read a mapping such as `{"base": "resnet50", "head": "kan", "num_classes": 9}`.
+
+        Raises:
+            ConfigError: no base.
+            and as `Choice.of`.
+        """
+        if not isinstance(content, Mapping):
+            raise TypeError(f"a spec is a mapping such as {{'base': 'resnet50', 'head': 'kan'}}, got {content!r}")
+        base = content.get("base")
+        if not isinstance(base, str) or not base:
+            hint = did_you_mean("base", content, 1)
+            raise ConfigError(f"a spec needs a 'base', the name of a model; got {dict(content)!r}{hint}")
+        choices = {slot: Choice.of(slot, content[slot]) for slot in SLOTS if content.get(slot) is not None}
+        rest = {k: _json(v, k) for k, v in content.items() if k not in ("base", *SLOTS) and v is not None}
+        return cls(base, choices, rest)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Its canonical form: equal specs give equal mappings, in one order."""
+        parts = {slot: self.choices[slot].to_dict() for slot in SLOTS if slot in self.choices}
+        return {"base": self.base, **parts, **dict(sorted(self.arguments.items()))}
+
+    def over(self, inner: Spec) -> Spec:
+        """This spec, whose base is what `inner` describes, as one spec.
+
+        Raises:
+            ConfigError: both replace different places of the same kind.
+        """
+        for slot in self.choices.keys() & inner.choices.keys():
+            mine, theirs = self.choices[slot], inner.choices[slot]
+            if mine.where not in ("all", theirs.where):
+                raise ConfigError(
+                    f"{self.base!r} has {slot}={theirs.to_dict()!r} already, and {mine.to_dict()!r} is for other "
+                    f"places: give where={theirs.where!r}, or compose {inner.base!r} anew"
+                )
+        return Spec(inner.base, {**inner.choices, **self.choices}, {**inner.arguments, **self.arguments})

@@ -1,0 +1,255 @@
+"""Puts the chosen modules into a model: find, check on a twin without memory, replace, and verify."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from torch import nn
+
+from zoo.composition.acts import find_acts, fit_act
+from zoo.composition.composed import Change, Composed, Composition, as_composed, describe_module, rebuild_heads
+from zoo.composition.heads import find_heads, fit_head
+from zoo.composition.match import Matcher
+from zoo.composition.mixers import find_mixers, fit_mixer, leaves_out_prefix
+from zoo.composition.mlps import find_mlps, fit_mlp, mlp_slot
+from zoo.composition.pools import TOKEN_POOL, TokenPool, find_pools, fit_pool
+from zoo.composition.probe import Probe, probe
+from zoo.composition.slots import Places, Slot, make, replace_module
+from zoo.composition.spec import SLOTS, Choice, Spec
+from zoo.composition.specialise import specialise
+from zoo.composition.where import is_pattern, select
+from zoo.errors import UnsupportedSurgery
+
+_FINDERS: Mapping[str, Callable[[nn.Module, Probe], Places]] = {
+    "head": find_heads,
+    "mlp": find_mlps,
+    "mixer": find_mixers,
+    "pool": find_pools,
+    "act": find_acts,
+}
+_FITTERS: Mapping[str, Callable[..., nn.Module]] = {
+    "head": fit_head,
+    "mlp": fit_mlp,
+    "mixer": fit_mixer,
+    "pool": fit_pool,
+    "act": fit_act,
+}
+
+
+def replaceable(model: nn.Module) -> dict[str, Places]:
+    """The places of a model, by the kind of module that can go there; kinds without a place are absent."""
+    seen = probe(model)
+    found = {slot: _FINDERS[slot](model, seen) for slot in SLOTS}
+    return {slot: places for slot, places in found.items() if places.slots}
+
+
+def operate(
+    model: nn.Module | Callable[[Mapping[str, Places]], tuple[nn.Module, tuple[str, ...]]],
+    spec: Spec,
+    *,
+    twin: nn.Module | None = None,
+    weights: str = "",
+    features: bool = False,
+    batches: Any = None,
+) -> nn.Module:
+    """Replace parts of a model, in place.
+
+    Args:
+        model: the base, as it was built, on the meta device or with real weights; or what builds it, given the plan
+            (slot -> places), and says in which slots its new parts are there already.
+        spec: what shall be where. Its base and arguments are recorded, not used.
+        twin: the base once more, on the meta device, to find the places and to try the replacement at no cost.
+            Without it the model itself is run.
+        weights: where the model's weights came from; if set, modules that can do so begin as a copy of what they
+            replace.
+        features: the model is to be a feature extractor: head and pool stay as they are.
+        batches: images, or batches of (images, …), to fit the copies to; random ones otherwise.
+
+    Returns:
+        The model, of a subclass of its class.
+
+    Raises:
+        UnsupportedSurgery: no place, or none that fits; says what can be replaced in this backbone.
+        TypeError, ValueError: options that a module does not take.
+    """
+    choices = {s: c for s, c in spec.choices.items() if not (features and s in ("head", "pool"))}
+    example = twin if twin is not None else model
+    assert isinstance(example, nn.Module)  # whoever gives a builder gives a twin
+    before = probe(example)
+    plan = {slot: _plan(example, before, spec.base, choices[slot]) for slot in SLOTS if slot in choices}
+    if twin is not None:
+        _replace(twin, spec, plan, before)
+        _verify(twin, before, plan)
+    model, native = (model, ()) if isinstance(model, nn.Module) else model(plan)
+    matcher = None
+    if not _on_meta(model):
+        matchable = {slot: places for slot, places in plan.items() if slot not in native}
+        matcher = Matcher(model, choices, matchable, pretrained=bool(weights), batches=batches)
+        matcher.watch()
+    _replace(model, spec, plan, before, native)
+    composition: Composition = model.zoo_composition  # type: ignore[assignment]
+    composition.weights = weights
+    if twin is None:
+        _verify(model, before, plan)
+    if matcher is not None:
+        matcher.fit(composition)
+    return model
+
+
+def _on_meta(model: nn.Module) -> bool:
+    return any(p.is_meta for p in model.parameters())
+
+
+def _plan(model: nn.Module, seen: Probe, base: str, choice: Choice) -> Places:
+    """The places that a choice means.
+
+    Raises:
+        UnsupportedSurgery: none.
+    """
+    places = _FINDERS[choice.slot](model, seen)
+    what = f"{choice.slot} of {base}"
+    if choice.slot == "mlp" and is_pattern(choice.where):
+        # Who names a place knows what it is: any module there that keeps the shape of its input.
+        named = dict.fromkeys([*places.paths, *(n for n, _ in model.named_modules() if n in seen.calls)])
+        known = {slot.path: slot for slot in places.slots}
+        paths = (
+            select(places.paths, choice.where, what)
+            if _matches(places.paths, choice.where)
+            else select(list(named), choice.where, what)
+        )
+        slots = [known.get(p) or mlp_slot(p, model.get_submodule(p), seen.calls[p]) for p in paths]
+        if any(slot is None for slot in slots):
+            raise UnsupportedSurgery(
+                f"where={choice.where!r} selects modules that change the shape of their input: {paths}"
+            )
+        return _chosen(model, [s for s in slots if s is not None])
+    if not places.slots:
+        if choice.slot == "head" and getattr(model, "num_classes", None) == 0:
+            return places  # built without a head; reset_classifier will make it
+        can = [slot for slot in SLOTS if slot != choice.slot and _FINDERS[slot](model, seen).slots]
+        why = "".join(f"; {path} stays: {reason}" for path, reason in list(places.left.items())[:2])
+        raise UnsupportedSurgery(
+            f"{base} has no {choice.slot} that can be replaced{why}; kinds that can be replaced in it: "
+            f"{', '.join(can) or 'none'}"
+        )
+    chosen = set(select(places.paths, choice.where, what))
+    left = places.left if choice.where == "all" else {}
+    found = _chosen(model, [slot for slot in places.slots if slot.path in chosen], left)
+    found.others = len(places.slots) - len(found.slots) + len(places.left)
+    return found
+
+
+def _chosen(model: nn.Module, slots: list[Slot], left: Mapping[str, str] | None = None) -> Places:
+    old = {s.path: describe_module(model.get_submodule(s.path)) for s in slots if s.path != TOKEN_POOL}
+    return Places(slots, dict(left or {}), old)
+
+
+def _matches(paths: list[str], where: Any) -> bool:
+    import fnmatch
+
+    return any(fnmatch.fnmatchcase(path, where) for path in paths)
+
+
+def _replace(
+    model: nn.Module, spec: Spec, plan: Mapping[str, Places], before: Probe, native: tuple[str, ...] = ()
+) -> None:
+    """Put the modules of a plan into a model (those of `native` slots are there) and make it a composed one."""
+    composition = Composition(spec)
+    pool: tuple[str, nn.Module] | None = None
+    if isinstance(model, Composed):
+        earlier = model.zoo_composition
+        composition.changes = [c for c in earlier.changes if c.slot not in plan]
+        composition.left = dict(earlier.left)
+        composition.pool_width = earlier.pool_width
+        pool = model.zoo_old_pool
+    as_composed(model, composition)
+    model.zoo_old_pool = pool  # type: ignore[assignment]
+    for slot, places in plan.items():
+        if slot == "head":
+            continue  # after the pool, whose width it must know
+        choice = spec.choices[slot]
+        new: list[nn.Module] = []
+        for place in places.slots:
+            old = _get(model, place.path)
+            made = old if slot in native else make(choice, place, old)
+            made = _FITTERS[slot](made, place, choice, old, model)
+            was = places.old.get(place.path, ("", 0))
+            composition.changes.append(Change(slot, place.path, *was, *describe_module(made)))
+            _put(model, place, made, old)
+            new.append(made)
+        composition.left.update(places.left)
+        if slot == "pool":
+            _widen(model, composition, places.slots[0], new[0])
+        reads_token = "pool" not in plan and getattr(model, "global_pool", None) in ("token", "map", "prr")
+        if slot == "mixer" and reads_token and not places.others and all(map(leaves_out_prefix, new)):
+            raise UnsupportedSurgery(
+                f"{choice.name} works on the map and leaves out the class token, from which {spec.base} reads its "
+                f"answer: add pool='avg', keep an attention (where=), or give the mixer a mix_prefix method"
+            )
+    if "head" in plan or ("pool" in plan and composition.pool_width is not None):
+        rebuild_heads(model)
+
+
+def _get(model: nn.Module, path: str) -> nn.Module:
+    # A model that pools by arithmetic has no module there yet.
+    return getattr(model, TOKEN_POOL, model) if path == TOKEN_POOL else model.get_submodule(path)
+
+
+def _put(model: nn.Module, place: Slot, new: nn.Module, old: nn.Module) -> None:
+    if place.path == TOKEN_POOL:
+        model.add_module(TOKEN_POOL, new) if not hasattr(model, TOKEN_POOL) else setattr(model, TOKEN_POOL, new)
+        specialise(model, TokenPool, zoo_prefix=place.facts["prefix"], zoo_layout=place.layout)
+        return
+    if "pool_type" in place.facts and model.zoo_old_pool is None:
+        model.zoo_old_pool = (place.path, old)  # type: ignore[assignment]
+    replace_module(model, place.path, new)
+
+
+def _widen(model: nn.Module, composition: Composition, place: Slot, pool: nn.Module) -> None:
+    """Follow a pool that concatenates: the norm after it and the classifier become as wide as it is."""
+    mult = int(getattr(pool, "feat_mult", 1))
+    if mult == 1:
+        return
+    dim = place.sizes["dim"]
+    composition.pool_width = mult * dim
+    for path in ("fc_norm", "head.norm"):
+        try:
+            norm = model.get_submodule(path)
+        except AttributeError:
+            continue
+        if isinstance(norm, nn.LayerNorm) and norm.normalized_shape == (dim,):
+            affine = {"elementwise_affine": norm.elementwise_affine, "bias": norm.bias is not None}
+            weight = norm.weight
+            wider = type(norm)(mult * dim, eps=norm.eps, device=weight.device, dtype=weight.dtype, **affine)
+            replace_module(model, path, wider)
+    if isinstance(getattr(model, "head_hidden_size", None), int):
+        model.head_hidden_size = mult * dim  # type: ignore[assignment]
+
+
+def _verify(model: nn.Module, before: Probe, plan: Mapping[str, Places]) -> None:
+    """Run the composed model: it must give what it gave, and call what is new as often as what was there.
+
+    Raises:
+        UnsupportedSurgery: it does not run in these sizes, or a new module is never reached.
+    """
+    names = ", ".join(sorted({c.name for c in model.zoo_composition.spec.choices.values()}))  # type: ignore[union-attr]
+    base = model.zoo_composition.spec.base  # type: ignore[union-attr]
+    try:
+        after = probe(model)
+    except UnsupportedSurgery:
+        raise
+    except NotImplementedError:
+        return  # an operation that the meta device does not have: nothing can be said
+    except Exception as error:
+        raise UnsupportedSurgery(f"{base} does not run with {names} in it: {error}") from error
+    if after.logits != before.logits:
+        raise UnsupportedSurgery(f"{base} with {names} in it gives {after.logits}, where {before.logits} is expected")
+    for slot, places in plan.items():
+        for place in places.slots:
+            wanted = len(before.calls.get(place.path, ())) or 1
+            got = len(after.calls.get(place.path, ()))
+            if got != wanted and slot != "act":
+                raise UnsupportedSurgery(
+                    f"the {slot} at {place.path!r} of {base} is called {got} times, the old one was called {wanted}"
+                )
