@@ -7,7 +7,6 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import torch
 from torch import nn
 
 from zoo.errors import MissingExtraError
@@ -15,15 +14,13 @@ from zoo.files import write_json
 from zoo.models.data_config import data_config
 from zoo.naming import known_keywords
 from zoo.training.checkpoint import checkpoints, versions
-from zoo.training.data.image_set import ImageSet, Splits
+from zoo.training.data.image_set import Splits
 from zoo.training.data.loader import Pipeline
 from zoo.training.data.source import open_splits
 from zoo.training.data.transform import eval_transform, train_transform
 from zoo.training.freeze import FreezeSpec
-from zoo.training.loss import resolve_class_weights
 from zoo.training.metrics import flat
 from zoo.training.model_source import describe_data, model_for, model_name, set_image_size
-from zoo.training.optimise import auto_lr
 from zoo.training.options import Options
 from zoo.training.out_folder import check_out, clear_run
 from zoo.training.persistence import resume_run
@@ -31,6 +28,7 @@ from zoo.training.progress import Progress
 from zoo.training.randomness import derive, kept_random_state, seed_all
 from zoo.training.result import Result
 from zoo.training.run_folder import choose_folder, load_best, write_history
+from zoo.training.settings import resolve
 from zoo.training.signals import StopRequest
 
 
@@ -129,7 +127,8 @@ def finetune(
         on_bad: "raise" or "skip" for image files that cannot be read.
         pretrained: for a model given by name: start from its weights. Default: yes for a name with a tag, a run folder,
             `local-dir:` and `hf-hub:`; no for a plain name.
-        model_args: further options for a model given by name, e.g. {"drop_path_rate": 0.1}.
+        model_args: further options of `zoo.create_model` for a model given by name: {"drop_path_rate": 0.1}, or parts
+            to be replaced, {"head": "kan", "mlp": {"type": "kan", "where": "last:4"}}.
         resume: "auto" goes on with the run in `out` if there is one; False removes that run's own files and starts
             anew; True wants one.
         save_every: write a checkpoint every so many updates. Default: after every epoch and every ten minutes.
@@ -150,11 +149,12 @@ def finetune(
         MissingExtraError: without the extra `train`.
         KeyboardInterrupt, SystemExit: on Ctrl-C and SIGTERM, after writing a checkpoint.
     """
+    given = dict(locals())
     try:
         import torchmetrics  # noqa: F401 - wanted at the end of an epoch; better missed now
         from accelerate.utils import broadcast_object_list
 
-        from zoo.training.engine import check_accelerate_device, engine, resolve_amp, untouched
+        from zoo.training.engine import check_accelerate_device, engine, untouched
         from zoo.training.loop import Loop
     except ImportError as error:
         raise MissingExtraError("zoo.finetune", getattr(error, "name", None) or "accelerate", "train") from error
@@ -167,44 +167,7 @@ def finetune(
         splits = open_splits(data, val=val, seed=seed, on_bad=on_bad)
         train = splits.present()["train"]
         name = model_name(model)
-        on_gpu = torch.cuda.is_available() and device in (None, "cuda")
-        options = Options(
-            epochs=epochs,
-            batch_size=batch_size,
-            accum=accum,
-            lr=_lr(lr, opt, batch_size, accum, freeze),
-            opt=opt,
-            weight_decay=weight_decay,
-            layer_decay=layer_decay,
-            sched=sched,
-            warmup_epochs=min(5.0, epochs / 10) if warmup_epochs is None else warmup_epochs,
-            min_lr=min_lr,
-            mixup=mixup,
-            cutmix=cutmix,
-            label_smoothing=label_smoothing,
-            class_weights=resolve_class_weights(class_weights, train),
-            ema=ema,
-            amp=resolve_amp(amp, device),
-            clip_grad=clip_grad or None,
-            freeze=freeze if freeze is None or isinstance(freeze, str) else list(freeze),
-            unfreeze=dict(unfreeze) if unfreeze else None,
-            early_stop=early_stop,
-            monitor=_monitor(monitor, splits),
-            seed=seed,
-            aug=aug,
-            hflip=_hflip(hflip, train),
-            img_size=img_size,
-            transform=transform,
-            scale=scale,
-            model=name,
-            model_args=dict(model_args) if model_args else None,
-            workers=_workers(workers, on_gpu),
-            save_every=save_every,
-            keep_last=keep_last,
-            derived=frozenset(
-                name for name, left in (("lr", lr == "auto"), ("warmup_epochs", warmup_epochs is None)) if left
-            ),
-        )
+        options = resolve(given, splits, name)
         seed_all(derive(seed, "model"))
         net, notes = model_for(model, train, pretrained=pretrained, model_args=model_args)
         if img_size is not None:
@@ -316,35 +279,6 @@ def _conclude(loop: Any, show: Progress) -> Result:
             shown = "" if value is None else f"{loop.options.monitor} {value:.4f} on "
             show.note(f"best epoch {result.best_epoch}: {shown}{metrics['samples']} {final} images; {folder}")
     return result
-
-
-def _lr(lr: float | str, opt: str, batch_size: int, accum: int, freeze: FreezeSpec) -> float:
-    if lr != "auto":
-        return lr  # type: ignore[return-value] - Options refuses what is not a number
-    world = int(os.environ.get("WORLD_SIZE", "1"))
-    return auto_lr(opt, max(batch_size, 1) * max(accum, 1) * world, probe=freeze == "backbone")
-
-
-def _monitor(monitor: str, splits: Splits) -> str:
-    several = splits.present()["train"].multi_label
-    if monitor == "auto":
-        return "auroc" if several else "accuracy"
-    allowed = ["accuracy", "auroc", "f1", "loss"] + ([] if several else ["balanced_accuracy", "ece", "top5"])
-    if monitor not in allowed:
-        raise ValueError(f"monitor must be 'auto' or one of {', '.join(sorted(allowed))}; got {monitor!r}")
-    return monitor
-
-
-def _hflip(hflip: float | str, train: ImageSet) -> float:
-    if hflip == "auto":
-        return 0.5 if train.flip else 0.0
-    return hflip  # type: ignore[return-value] - Options refuses what is not a number
-
-
-def _workers(workers: int | str, on_gpu: bool) -> int:
-    if workers == "auto":
-        return min(8, (os.cpu_count() or 2) - 1) if on_gpu else 0
-    return workers  # type: ignore[return-value] - Options refuses what is not a number
 
 
 def _arguments(net: nn.Module, splits: Splits, options: Options, processes: int) -> dict[str, Any]:

@@ -11,6 +11,7 @@ import timm
 import torch
 from torch import nn
 
+from zoo.composition import Composed
 from zoo.errors import DataError, TrainingError
 from zoo.models.data_config import data_config, set_data_config
 from zoo.registry import is_model, list_pretrained, model_entry, split_model_name_tag
@@ -19,6 +20,10 @@ from zoo.training.data.image_set import ImageSet
 
 def model_name(model: Any) -> str:
     """A short name for folders and messages."""
+    if isinstance(model, Composed):
+        spec = model.zoo_composition.spec
+        parts = (f"_{slot}_{choice.name.rpartition('/')[2]}" for slot, choice in spec.choices.items())
+        return spec.base + "".join(parts)
     if isinstance(model, nn.Module):
         cfg = getattr(model, "pretrained_cfg", None) or {}
         return getattr(model, "zoo_name", None) or cfg.get("architecture") or type(model).__name__.lower()

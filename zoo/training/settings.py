@@ -1,0 +1,100 @@
+"""The settings of a run, made out of what `zoo.finetune` was given: "auto" resolved, all checked."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+
+from zoo.composition import SLOTS, Choice, Composed
+from zoo.training.data.image_set import ImageSet, Splits
+from zoo.training.freeze import FreezeSpec
+from zoo.training.loss import resolve_class_weights
+from zoo.training.optimise import auto_lr
+from zoo.training.options import Options
+
+
+def resolve(given: Mapping[str, Any], splits: Splits, name: str) -> Options:
+    """The settings of a run.
+
+    Args:
+        given: every argument of `zoo.finetune`.
+        splits: the data.
+        name: of the model.
+
+    Raises:
+        ValueError: a setting out of range; the message says what is allowed.
+        UnknownModuleError, TypeError: parts of the model that are no modules.
+    """
+    from zoo.training.engine import resolve_amp
+
+    train = splits.present()["train"]
+    epochs, batch_size, accum, opt = given["epochs"], given["batch_size"], given["accum"], given["opt"]
+    freeze, warmup, device = given["freeze"], given["warmup_epochs"], given["device"]
+    on_gpu = torch.cuda.is_available() and device in (None, "cuda")
+    as_given = (
+        "weight_decay", "layer_decay", "sched", "min_lr", "mixup", "cutmix", "label_smoothing", "ema", "early_stop",
+        "seed", "aug", "img_size", "transform", "scale", "save_every", "keep_last",
+    )  # fmt: skip
+    return Options(
+        **{key: given[key] for key in as_given},
+        epochs=epochs,
+        batch_size=batch_size,
+        accum=accum,
+        opt=opt,
+        lr=_lr(given["lr"], opt, batch_size, accum, freeze),
+        warmup_epochs=min(5.0, epochs / 10) if warmup is None else warmup,
+        class_weights=resolve_class_weights(given["class_weights"], train),
+        amp=resolve_amp(given["amp"], device),
+        clip_grad=given["clip_grad"] or None,
+        freeze=freeze if freeze is None or isinstance(freeze, str) else list(freeze),
+        unfreeze=dict(given["unfreeze"]) if given["unfreeze"] else None,
+        monitor=_monitor(given["monitor"], splits),
+        hflip=_hflip(given["hflip"], train),
+        model=name,
+        model_args=_model_args(given["model"], given["model_args"]),
+        workers=_workers(given["workers"], on_gpu),
+        derived=frozenset(
+            name for name, left in (("lr", given["lr"] == "auto"), ("warmup_epochs", warmup is None)) if left
+        ),
+    )
+
+
+def _model_args(model: Any, given: Mapping[str, Any] | None) -> dict[str, Any] | None:
+    """What the model is made of, in the one form by which a resumed run tells whether it is the same."""
+    if isinstance(model, Composed):
+        return {slot: choice.to_dict() for slot, choice in model.zoo_composition.spec.choices.items()} or None
+    args = {key: value for key, value in (given or {}).items() if key not in SLOTS or value is not None}
+    parts = {slot: Choice.of(slot, args[slot]).to_dict() for slot in SLOTS if slot in args}
+    return {**args, **parts} or None
+
+
+def _lr(lr: float | str, opt: str, batch_size: int, accum: int, freeze: FreezeSpec) -> float:
+    if lr != "auto":
+        return lr  # type: ignore[return-value] - Options refuses what is not a number
+    world = int(os.environ.get("WORLD_SIZE", "1"))
+    return auto_lr(opt, max(batch_size, 1) * max(accum, 1) * world, probe=freeze == "backbone")
+
+
+def _monitor(monitor: str, splits: Splits) -> str:
+    several = splits.present()["train"].multi_label
+    if monitor == "auto":
+        return "auroc" if several else "accuracy"
+    allowed = ["accuracy", "auroc", "f1", "loss"] + ([] if several else ["balanced_accuracy", "ece", "top5"])
+    if monitor not in allowed:
+        raise ValueError(f"monitor must be 'auto' or one of {', '.join(sorted(allowed))}; got {monitor!r}")
+    return monitor
+
+
+def _hflip(hflip: float | str, train: ImageSet) -> float:
+    if hflip == "auto":
+        return 0.5 if train.flip else 0.0
+    return hflip  # type: ignore[return-value] - Options refuses what is not a number
+
+
+def _workers(workers: int | str, on_gpu: bool) -> int:
+    if workers == "auto":
+        return min(8, (os.cpu_count() or 2) - 1) if on_gpu else 0
+    return workers  # type: ignore[return-value] - Options refuses what is not a number
