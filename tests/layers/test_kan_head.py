@@ -39,10 +39,10 @@ def test_by_name():
 def test_imitates_a_classifier_with_its_bias():
     """Far from zero, where without the bias the switches alone would have to make the offset."""
     torch.manual_seed(0)
-    reference = torch.nn.Linear(16, 5)
+    reference = torch.nn.Linear(64, 5)
     torch.nn.init.constant_(reference.bias, 30.0)
-    x = torch.randn(1000, 16)
-    head = KANHead(16, 5)
+    x = torch.randn(1000, 64)
+    head = KANHead(64, 5)
     assert head.imitate(reference, x)
     with torch.no_grad():
         wanted, got = reference(x), head(x)
