@@ -1,0 +1,240 @@
+"""Options that several commands have, each said once, and how their text is read."""
+
+from __future__ import annotations
+
+import json
+import tomllib
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+MODEL_HELP = "Registered name (see `zoo list`), run folder, local-dir:FOLDER or hf-hub:USER/REPO."
+DATA_HELP = (
+    "Folder CLASS/image.png or train/CLASS/image.png (with val/ and test/ beside it), MedMNIST .npz file, or 'digits'."
+)
+#: Parts of a model that can be replaced; as `zoo.composition.SLOTS`, which would import torch.
+SLOTS = ("mlp", "mixer", "act", "pool", "head")
+#: In the place of a module: the part that is there stays.
+KEEP = "none"
+
+Model = Annotated[str, typer.Argument(metavar="MODEL", help=MODEL_HELP)]
+Data = Annotated[str, typer.Argument(metavar="DATA", help=DATA_HELP)]
+Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
+
+# --- what a model is made of ------------------------------------------------------------------------------------------
+
+Head = Annotated[
+    str | None,
+    typer.Option(
+        help="""Module in the place of the classifier: a name, or {"type": name, "where": …, "init": …, options}.""",
+        metavar="NAME|JSON",
+    ),
+]
+Mlp = Annotated[
+    str | None, typer.Option(help="The same for the feed-forward parts of the blocks.", metavar="NAME|JSON")
+]
+Mixer = Annotated[str | None, typer.Option(help="The same for the token mixers (attention).", metavar="NAME|JSON")]
+Pool = Annotated[str | None, typer.Option(help="The same for the global pooling.", metavar="NAME|JSON")]
+Act = Annotated[str | None, typer.Option(help="The same for the activations.", metavar="NAME|JSON")]
+ModelArg = Annotated[
+    list[str] | None, typer.Option(help="KEY=VALUE for the model's constructor, e.g. drop_path_rate=0.1.")
+]
+Pretrained = Annotated[
+    bool | None,
+    typer.Option(
+        "--pretrained/--from-scratch",
+        help="Start from the model's weights; default: for NAME.TAG, run folders, local-dir: and hf-hub:.",
+    ),
+]
+
+# --- how it is trained ------------------------------------------------------------------------------------------------
+
+Config = Annotated[
+    Path | None, typer.Option(help="TOML or JSON file of options by their Python names; options given here win.")
+]
+Epochs = Annotated[int, typer.Option(help="Passes over the training images.")]
+BatchSize = Annotated[int, typer.Option(help="Images a batch (and process).")]
+Accum = Annotated[int, typer.Option(help="Batches an update.")]
+Lr = Annotated[str, typer.Option(help="Peak learning rate, or 'auto'.")]
+Opt = Annotated[str, typer.Option(help="timm's name of the optimiser.")]
+WeightDecay = Annotated[float, typer.Option(help="Weight decay.")]
+LayerDecay = Annotated[float | None, typer.Option(help="Learning-rate factor from layer to layer, e.g. 0.75.")]
+Sched = Annotated[str, typer.Option(help="cosine, linear, step or constant.")]
+WarmupEpochs = Annotated[
+    float | None, typer.Option(help="Epochs of linear warm-up; default a tenth of all, at most 5.")
+]
+Aug = Annotated[str, typer.Option(help="Augmentation: none, light or timm (strong).")]
+Hflip = Annotated[str, typer.Option(help="Probability of mirroring, or 'auto' (a half; 0 for digits).")]
+ImgSize = Annotated[int | None, typer.Option(help="Height and width of the images; default the model's.")]
+Mixup = Annotated[float, typer.Option(help="Alpha of mixup.")]
+Cutmix = Annotated[float, typer.Option(help="Alpha of CutMix.")]
+LabelSmoothing = Annotated[float, typer.Option(help="Label smoothing, 0 to 1.")]
+ClassWeights = Annotated[str | None, typer.Option(help="'balanced', or one number a class, separated by commas.")]
+Ema = Annotated[float | None, typer.Option(help="Decay of a moving average of the weights, e.g. 0.999.")]
+Amp = Annotated[str, typer.Option(help="Precision: auto, no, bf16 or fp16.")]
+Freeze = Annotated[
+    list[str] | None,
+    typer.Option(help="'backbone' (linear probe), 'blocks:-4' (all but the last 4), or a parameter-name pattern."),
+]
+Unfreeze = Annotated[
+    list[str] | None,
+    typer.Option(help="EPOCHS:FREEZE, e.g. 3:blocks:-4 and 6:none: what is frozen after so many epochs."),
+]
+EarlyStop = Annotated[int | None, typer.Option(help="Stop after so many epochs without improvement.")]
+Monitor = Annotated[
+    str, typer.Option(help="Metric of the best epoch: accuracy, balanced_accuracy, f1, auroc, ece, loss, top5.")
+]
+Val = Annotated[str | None, typer.Option(help="What to validate on: a share such as 0.1, another source, or 'no'.")]
+OnBad = Annotated[str, typer.Option(help="Unreadable image files: raise or skip.")]
+Seed = Annotated[int, typer.Option(help="Of everything random.")]
+Workers = Annotated[str, typer.Option(help="Processes that read images, or 'auto'.")]
+Device = Annotated[str | None, typer.Option(help="cpu, cuda or mps; default the best there is.")]
+Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="No progress on stderr.")]
+
+# --- reading what was written -----------------------------------------------------------------------------------------
+
+
+def read_parts(**texts: str | None) -> dict[str, Any]:
+    """Parts as `zoo.create_model` takes them: names, or the mappings that JSON objects are; 'none' keeps what is there.
+
+    Raises:
+        typer.BadParameter: several choices for a part, or no JSON.
+    """
+    parts: dict[str, Any] = {}
+    for slot, text in texts.items():
+        choices = read_choices(slot, text) if text is not None else [None]
+        if len(choices) > 1:
+            raise typer.BadParameter(f"{text!r} are {len(choices)} choices; one is wanted here", param_hint=f"--{slot}")
+        parts[slot] = choices[0]
+    return parts
+
+
+def read_choices(slot: str, text: str) -> list[Any]:
+    """Choices separated by commas, each a name or a JSON object.
+
+    Raises:
+        typer.BadParameter: nothing between two commas, or no JSON.
+    """
+    found: list[Any] = []
+    rest = text.strip()
+    while True:
+        if rest.startswith("{"):
+            try:
+                value, end = json.JSONDecoder().raw_decode(rest)
+            except ValueError as error:
+                raise typer.BadParameter(f"{rest!r} is not JSON: {error}", param_hint=f"--{slot}") from None
+            after = rest[end:].lstrip()
+            if after and not after.startswith(","):
+                raise typer.BadParameter(f"{after!r} after a JSON object", param_hint=f"--{slot}")
+            comma, rest = after[:1], after[1:].lstrip()
+        else:
+            name, comma, rest = (part.strip() for part in rest.partition(","))
+            if not name:
+                raise typer.BadParameter(f"{text!r} has an empty choice", param_hint=f"--{slot}")
+            value = None if name == KEEP else name
+        found.append(value)
+        if not comma:
+            return found
+
+
+def read_model_args(values: list[str] | None) -> dict[str, Any]:
+    """KEY=VALUE pairs; values are JSON, or else text."""
+    args: dict[str, Any] = {}
+    for value in values or []:
+        key, equals, text = value.partition("=")
+        if not equals or not key.isidentifier():
+            raise typer.BadParameter(f"{value!r} is not KEY=VALUE", param_hint="--model-arg")
+        try:
+            args[key] = json.loads(text)
+        except ValueError:
+            args[key] = text
+    return args
+
+
+def number_or_word(text: str, option: str) -> float | str:
+    """A number, or 'auto'."""
+    if text == "auto":
+        return text
+    try:
+        return float(text)
+    except ValueError:
+        raise typer.BadParameter(f"{text!r} is neither a number nor 'auto'", param_hint=option) from None
+
+
+def read_workers(text: str) -> int | str:
+    """A whole number, or 'auto'."""
+    if text == "auto":
+        return text
+    try:
+        return int(text)
+    except ValueError:
+        raise typer.BadParameter(f"{text!r} is neither a whole number nor 'auto'", param_hint="--workers") from None
+
+
+def read_class_weights(text: str | None) -> str | list[float] | None:
+    """'balanced', or numbers."""
+    if text is None or text == "balanced":
+        return text
+    try:
+        return [float(part) for part in text.split(",")]
+    except ValueError:
+        hint = "'balanced' or numbers separated by commas"
+        raise typer.BadParameter(f"{text!r} is not {hint}", param_hint="--class-weights") from None
+
+
+def one_or_many(values: list[str] | None) -> str | list[str] | None:
+    """The only value, or the list."""
+    return values[0] if values and len(values) == 1 else values or None
+
+
+def read_unfreeze(values: list[str] | None) -> dict[int, str] | None:
+    """EPOCHS:FREEZE pairs."""
+    plan: dict[int, str] = {}
+    for value in values or []:
+        epoch, colon, spec = value.partition(":")
+        if not colon or not epoch.isdigit() or not spec:
+            raise typer.BadParameter(f"{value!r} is not EPOCHS:FREEZE, e.g. 3:blocks:-4", param_hint="--unfreeze")
+        plan[int(epoch)] = spec
+    return plan or None
+
+
+def read_val(text: str | None) -> Any:
+    """A share, or a source."""
+    if text is None:
+        return None
+    try:
+        return float(text)
+    except ValueError:
+        return text
+
+
+_PARAMETERS = {"model_args": "model_arg", "progress": "quiet"}
+
+
+def with_config(options: Mapping[str, Any], path: Path, context: typer.Context) -> dict[str, Any]:
+    """The options of a file beneath those that were written on the command line.
+
+    Raises:
+        ConfigError: no such file, or not TOML or JSON.
+        TypeError: an option that there is not.
+    """
+    from zoo.errors import ConfigError
+    from zoo.naming import check_keywords
+
+    try:
+        text = path.read_text("utf-8")
+        stored = json.loads(text) if path.suffix == ".json" else tomllib.loads(text)
+    except FileNotFoundError:
+        raise ConfigError(f"there is no file {str(path)!r}") from None
+    except ValueError as error:
+        raise ConfigError(f"cannot read {path}: {error}") from error
+    if not isinstance(stored, dict):
+        raise ConfigError(f"{path} must hold an object of options, holds a {type(stored).__name__}")
+    check_keywords(stored, options, f"zoo {context.info_name} --config {path}")
+    if isinstance(stored.get("unfreeze"), dict):
+        stored["unfreeze"] = {int(epoch): spec for epoch, spec in stored["unfreeze"].items()}
+    sources = {name: context.get_parameter_source(_PARAMETERS.get(name, name)) for name in options}
+    written = {name for name, source in sources.items() if source is not None and source.name == "COMMANDLINE"}
+    return {**options, **{name: value for name, value in stored.items() if name not in written}}
