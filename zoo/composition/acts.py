@@ -32,7 +32,7 @@ _HOMES = ("torch.nn.modules.activation", "timm.layers.activations", "timm.layers
 def find_acts(model: nn.Module, seen: Probe) -> Places:
     """Activation modules of torch and timm, and registered ones; gates (sigmoid, softmax) are none."""
     places = Places()
-    for path, module in model.named_modules(remove_duplicate=False):
+    for path, module in model.named_modules():
         cls = original_class(module)
         is_act = cls.__module__ in _HOMES and cls.__name__ not in _GATES
         if path and (is_act or is_registered(module, "act")):

@@ -114,7 +114,7 @@ class Composed(Specialised):
             return new
         if isinstance(self, TokenPool):
             new = self.zoo_pool
-            restore(self, TokenPool)
+            restore(self, TokenPool)  # type: ignore[type-var]
             del self.zoo_pool
             return new
         return None
@@ -132,8 +132,8 @@ class Composed(Specialised):
 
     def no_weight_decay(self) -> set[str]:
         """Names of parameters without weight decay: the backbone's, and those that new modules name themselves."""
-        inherited = getattr(super(), "no_weight_decay", set)
-        names = set(inherited())
+        inherited: Any = getattr(super(), "no_weight_decay", set)
+        names: set[str] = set(inherited())
         for change in self.zoo_composition.changes:
             try:
                 module = self.get_submodule(change.path)  # type: ignore[attr-defined]

@@ -129,7 +129,7 @@ def as_rows(x: Tensor, place: Slot) -> Tensor:
     """The inputs of a place in the form of the contract: rows for heads and MLPs, sequences or maps for mixers."""
     if place.layout == "NCHW":
         x = x.movedim(1, -1)
-    return x if "num_heads" in place.sizes else x.reshape(-1, x.shape[-1])
+    return x if "num_heads" in place.wishes else x.reshape(-1, x.shape[-1])
 
 
 @contextmanager

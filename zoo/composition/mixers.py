@@ -79,19 +79,23 @@ def mixer_slot(model: nn.Module, path: str, module: nn.Module, calls: list[Call]
         else:
             grid = grid_of(shape[1], (image[1], image[2]), prefixes)
     qkv_bias = getattr(getattr(module, "qkv", None) or getattr(module, "q_proj", None), "bias", None)
+    heads = int(module.num_heads)  # type: ignore[arg-type]
     wishes = {
+        # Some attentions are wider inside than their input, which their heads then need not divide.
+        "num_heads": next(n for n in range(min(heads, dim), 0, -1) if dim % n == 0),
         "qkv_bias": qkv_bias is not None or getattr(module, "q_bias", None) is not None,
         "attn_drop": _rate(getattr(module, "attn_drop", 0.0)),
         "proj_drop": _rate(getattr(module, "proj_drop", 0.0)),
     }
     facts = {
-        "windows": layout == "BTNC" or shape[0] != BATCH,
+        # MobileViT's groups of tokens are interleaved over the whole map.
+        "windows": layout == "BTNC" or (shape[0] != BATCH and original_class(model).__name__ != "ByobNet"),
         "grid": grid,
         "image": image,
         "extra": {k: extra[k] for k in (*_MASKS, *_BIASES, "rope") if k in extra},
         "names": argument_names(module)[1:],
     }
-    return Slot(path, {"dim": dim, "num_heads": int(module.num_heads)}, wishes, layout, facts)  # type: ignore[arg-type]
+    return Slot(path, {"dim": dim}, wishes, layout, facts)
 
 
 def _rate(drop: Any) -> float:
@@ -204,15 +208,17 @@ def fit_mixer(new: nn.Module, slot: Slot, choice: Choice, old: nn.Module, model:
             no grid for a mixer that needs one.
     """
     own = declared_layout(new, choice)
+    windows = own == "windows" or getattr(new, "windows", False)
+    own = "NLC" if own == "windows" else own
     if own not in ("NLC", "NHWC"):
-        raise UnsupportedSurgery(f"{choice.name} declares layout {own!r}; a mixer's is 'NLC' (tokens) or 'NHWC' (maps)")
+        raise UnsupportedSurgery(f"{choice.name} declares layout {own!r}; a mixer's is 'NLC', 'NHWC' or 'windows'")
     takes = tuple(p for p in ("attn_mask", "rope", "is_causal") if p in inspect.signature(new.forward).parameters)
     where, extra, grid = (
         f"{choice.name} cannot take the place of {slot.path!r}",
         slot.facts["extra"],
         slot.facts["grid"],
     )
-    if slot.facts["windows"] and not getattr(new, "windows", False):
+    if slot.facts["windows"] and not windows:
         raise UnsupportedSurgery(
             f"{where}: it is given windows of the map, each on its own, and the mixer does not declare `windows = True`"
         )

@@ -81,27 +81,20 @@ def mlp_slot(path: str, module: nn.Module, calls: list[Call]) -> Slot | None:
     if call.out != call.shape or len(call.shape) < 2:
         return None
     layers = [m for m in module.modules() if isinstance(m, nn.Linear | nn.Conv2d)]
-    first = module.fc1 if isinstance(getattr(module, "fc1", None), nn.Module) else None
     channels_first = _channels_first(module, call, layers)
     dim = call.shape[1] if channels_first else call.shape[-1]
-    widths = [
-        _out(m) for m in ([first] if first is not None else layers) if m is not None and _out(m) not in (None, dim)
-    ]
-    declared = getattr(module, "hidden_features", None)
-    hidden = declared if isinstance(declared, int) else widths[0] if widths else None
-    if isinstance(last := getattr(module, "fc2", None), nn.Linear):
-        hidden = last.in_features  # a gated part is half as wide inside as its first layer
+    hidden = _hidden_width(module, dim, layers)
     drops = [m.p for m in module.modules() if isinstance(m, nn.Dropout)]
     wishes: dict[str, Any] = {"drop": drops[0] if drops else 0.0, "act_layer": _activation(module)}
     if hidden is not None:
-        wishes["hidden_features"] = int(hidden)
+        wishes["hidden_features"] = hidden
     norm = _NORMS.get(original_class(module).__name__, "")
     norm = norm if isinstance(getattr(module, norm, None), nn.Module) and norm else ""
     facts = {"takes_size": bool(call.extra), "norm": norm}
     return Slot(path, {"in_features": dim, "out_features": dim}, wishes, "NCHW" if channels_first else "NLC", facts)
 
 
-def _channels_first(module: nn.Module, call: Call, layers: list[nn.Module]) -> bool:
+def _channels_first(module: nn.Module, call: Call, layers: list[nn.Linear | nn.Conv2d]) -> bool:
     if len(call.shape) != 4:
         return False
     if isinstance(module, Specialised):
@@ -109,13 +102,17 @@ def _channels_first(module: nn.Module, call: Call, layers: list[nn.Module]) -> b
     return bool(layers) and isinstance(layers[0], nn.Conv2d)
 
 
-def _out(layer: nn.Module) -> int | None:
-    for inner in layer.modules():
-        if isinstance(inner, nn.Linear):
-            return inner.out_features
-        if isinstance(inner, nn.Conv2d):
-            return inner.out_channels
-    return None
+def _hidden_width(module: nn.Module, dim: int, layers: list[nn.Linear | nn.Conv2d]) -> int | None:
+    """How wide the part is inside, if it can be told."""
+    if isinstance(declared := getattr(module, "hidden_features", None), int):
+        return declared
+    last = getattr(module, "fc2", None)
+    # A gated part is half as wide inside as its first layer: what enters the last one counts.
+    for layer in last.modules() if isinstance(last, nn.Module) else ():
+        if isinstance(layer, nn.Linear | nn.Conv2d):
+            return layer.in_features if isinstance(layer, nn.Linear) else layer.in_channels
+    widths = (layer.out_features if isinstance(layer, nn.Linear) else layer.out_channels for layer in layers)
+    return next((width for width in widths if width != dim), None)
 
 
 def _activation(module: nn.Module) -> type[nn.Module] | None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from typing import Any
 
 from torch import Tensor, nn
@@ -77,6 +78,8 @@ def find_pools(model: nn.Module, seen: Probe) -> Places:
         if slot is not None:
             return Places([slot])
     shape = seen.features
+    if list(inspect.signature(model.forward_head).parameters)[1:2] != ["pre_logits"]:  # type: ignore[arg-type]
+        return Places(left={"forward_head": "it is given more than the features"})
     if shape is None:
         return Places(left={"forward_head": "its features are several tensors"})
     width = getattr(model, "num_features", shape[-1])

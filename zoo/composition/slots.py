@@ -110,10 +110,12 @@ def takes(target: Callable[..., Any], keyword: str) -> bool:
 
 
 def replace_module(model: nn.Module, path: str, new: nn.Module) -> None:
-    """Put a module at a dotted path."""
-    parent, _, name = path.rpartition(".")
-    owner = model.get_submodule(parent)
-    owner._modules[name] = new
+    """Put a module at a dotted path, and wherever else the same object stands."""
+    old = model.get_submodule(path)
+    for owner in list(model.modules()):
+        for name, child in owner._modules.items():
+            if child is old:
+                owner._modules[name] = new
 
 
 def declared_layout(module: nn.Module, choice: Choice, default: str = "NLC") -> str:

@@ -130,6 +130,7 @@ class Attention(nn.Module):
     """
 
     layout: ClassVar[str] = "NLC"
+    windows: ClassVar[bool] = True
 
     def __init__(
         self,
