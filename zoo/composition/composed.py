@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, cast
 
 from torch import nn
 
@@ -132,8 +133,8 @@ class Composed(Specialised):
 
     def no_weight_decay(self) -> set[str]:
         """Names of parameters without weight decay: the backbone's, and those that new modules name themselves."""
-        inherited: Any = getattr(super(), "no_weight_decay", set)
-        names: set[str] = set(inherited())
+        inherited = cast(Callable[[], set[str]], getattr(super(), "no_weight_decay", set))
+        names = set(inherited())
         for change in self.zoo_composition.changes:
             try:
                 module = self.get_submodule(change.path)  # type: ignore[attr-defined]

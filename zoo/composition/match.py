@@ -19,6 +19,7 @@ from zoo.errors import UnsupportedSurgery
 
 ROWS = 4096
 HELD_OUT = 512
+ENOUGH = 2048
 _IMAGES = 32
 
 
@@ -89,8 +90,9 @@ class Matcher:
             new = self._model.get_submodule(change.path)
             rows = _sample(torch.cat(self._inputs.pop(change.path)))
             held_out = max(1, min(HELD_OUT // _tokens(rows), len(rows) // 5))
+            reference = _OnRows(old) if place.layout == "NCHW" and rows.ndim == 2 else old
             with _unadapted(new):
-                fitted = new.imitate(_RowsIn(old, place), rows[held_out:])  # type: ignore[operator]
+                fitted = new.imitate(reference, _enough(rows[held_out:]))  # type: ignore[operator]
             if not fitted:
                 if choice.init == "match":
                     raise UnsupportedSurgery(
@@ -99,19 +101,18 @@ class Matcher:
                     )
                 continue
             with evaluating(new), evaluating(old), _unadapted(new):
-                wanted, got = _RowsIn(old, place)(rows[:held_out]), new(rows[:held_out])
+                wanted, got = reference(rows[:held_out]), new(rows[:held_out])
             spread = (wanted - wanted.mean(dim=0)).norm()
             change.init = "match"
             change.error = float((got - wanted).norm() / spread.clamp_min(1e-12))
 
 
-class _RowsIn(nn.Module):
-    """A replaced module on rows, whatever layout its place has; its own parts can be looked at through it."""
+class _OnRows(nn.Module):
+    """A module for maps, on rows; its own parts can be looked at through it."""
 
-    def __init__(self, old: nn.Module, place: Slot):
+    def __init__(self, old: nn.Module):
         super().__init__()
         self.old = old
-        self.place = place
 
     def __getattr__(self, name: str) -> Any:
         try:
@@ -120,9 +121,7 @@ class _RowsIn(nn.Module):
             return getattr(self._modules["old"], name)
 
     def forward(self, rows: Tensor) -> Tensor:
-        if self.place.layout == "NCHW" and rows.ndim == 2:
-            return self.old(rows[:, :, None, None])[:, :, 0, 0]
-        return self.old(rows)
+        return self.old(rows[:, :, None, None])[:, :, 0, 0]
 
 
 def as_rows(x: Tensor, place: Slot) -> Tensor:
@@ -155,6 +154,15 @@ def _sample(rows: Tensor) -> Tensor:
     generator = torch.Generator().manual_seed(0)
     chosen = torch.randperm(len(rows), generator=generator)[:limit]
     return rows[chosen.to(rows.device)]
+
+
+def _enough(rows: Tensor) -> Tensor:
+    """The rows, and as many normal ones of their mean and spread as a fit wants: a head sees but one row an image."""
+    missing = ENOUGH - len(rows)
+    if rows.ndim > 2 or missing <= 0 or len(rows) < 2:
+        return rows
+    noise = torch.randn(missing, rows.shape[1], generator=torch.Generator().manual_seed(0)).to(rows)
+    return torch.cat((rows, rows.mean(dim=0) + rows.std(dim=0) * noise))
 
 
 def _images(model: nn.Module, batches: Any) -> Iterator[Tensor]:
