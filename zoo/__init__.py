@@ -28,11 +28,12 @@ if TYPE_CHECKING:
         register_model,
         register_module,
     )
-    from zoo.training import evaluate, finetune, predict
+    from zoo.training import compare, evaluate, finetune, predict
     from zoo.weights import load_weights
 
 _HOME = {
     "ZooError": "zoo.errors",
+    "compare": "zoo.training",
     "compose": "zoo.factory",
     "create_model": "zoo.factory",
     "create_module": "zoo.factory",
@@ -60,6 +61,7 @@ _SUBMODULES = ("errors", "layers", "registry", "testing", "weights")
 __all__ = [
     "ZooError",
     "__version__",
+    "compare",
     "compose",
     "create_model",
     "create_module",

@@ -115,6 +115,53 @@ def confusion(counts: Sequence[Sequence[int]], classes: Sequence[str], *, title:
     return figure
 
 
+def comparison(rows: Sequence[dict[str, Any]], metric: str, *, memory: str = "process", title: str = "") -> Any:
+    """Variants of a model side by side, as a matplotlib Figure with three or four axes, a line a variant.
+
+    Args:
+        rows: with `variant`, `values` (one a run), `mean`, `std`, `params`, `seconds_per_epoch`, `peak_memory`; what is
+            not known is `None` or empty.
+        metric: heading of the first axes: the mean, its standard deviation and a dot a run.
+        memory: what the memory is of.
+        title: of the figure.
+    """
+    costs = [
+        ("parameters (millions)", [row["params"] / 1e6 for row in rows]),
+        ("training (seconds an epoch)", [row["seconds_per_epoch"] for row in rows]),
+        (f"peak {memory} memory (MiB)", [b if (b := row["peak_memory"]) is None else b / 2**20 for row in rows]),
+    ]
+    costs = [(label, numbers) for label, numbers in costs if any(n is not None for n in numbers)]
+    names = [name if len(name) <= 40 else name[:39] + "…" for name in (row["variant"] for row in rows)]
+    width = 3.2 * (1 + len(costs)) + 0.075 * max(map(len, names))
+    figure, axes = _new_figure(1 + len(costs), (width, 1.4 + 0.42 * len(rows)))
+    places = range(len(rows))
+    for place, row in zip(places, rows, strict=True):
+        if row["mean"] is None:
+            axes[0].text(0.5, place, "no value", transform=axes[0].get_yaxis_transform(), ha="center", va="center",
+                         color=_GREY)  # fmt: skip
+            continue
+        if len(row["values"]) > 1:
+            axes[0].plot(row["values"], [place] * len(row["values"]), "o", color=_GREY, ms=4, alpha=0.7)
+        axes[0].errorbar(row["mean"], place, xerr=row["std"], fmt="o", color=_BLUE, ms=7, capsize=4, lw=1.8)
+        axes[0].annotate(f"{row['mean']:.4f}", (row["mean"], place), (0, 7), textcoords="offset points", ha="center",
+                         fontsize=8)  # fmt: skip
+    axes[0].set_xlabel(metric if all(row["std"] is None for row in rows) else f"{metric}, mean ± std")
+    axes[0].margins(x=0.2)
+    for each, (label, numbers) in zip(axes[1:], costs, strict=True):
+        bars = each.barh(places, [n or 0 for n in numbers], height=0.55, color=_ORANGE)
+        each.bar_label(bars, ["–" if n is None else f"{n:.3g}" for n in numbers], padding=3, fontsize=8)
+        each.set_xlabel(label)
+        each.margins(x=0.2)
+    for number, each in enumerate(axes):
+        each.set_yticks(places, names if number == 0 else [""] * len(rows))
+        each.set_ylim(len(rows) - 0.4, -0.6)  # the first on top
+        each.grid(False, axis="y")
+        each.tick_params(axis="y", length=0)
+    if title:
+        figure.suptitle(title, fontsize=11, x=0.01, ha="left", weight="bold")
+    return figure
+
+
 def save(figure: Any, path: Path) -> Path:
     """Write a figure as PNG, whole or not at all."""
     with atomic_path(path) as temporary, warnings.catch_warnings():

@@ -36,7 +36,7 @@ def choose_folder(out: str | os.PathLike[str] | None, model: str, data: str, opt
         return Path(out).expanduser()
     number = 1
     while True:
-        folder = Path("runs") / f"{_safe(model)}-{_safe(data)}{'' if number == 1 else f'-{number}'}"
+        folder = Path("runs") / f"{safe_name(model)}-{safe_name(data)}{'' if number == 1 else f'-{number}'}"
         if is_free(folder):
             return folder
         saved = checkpoints(folder / "checkpoints") if is_run(folder) else []
@@ -107,5 +107,6 @@ def describable(model: nn.Module) -> bool:
     return isinstance(cfg, dict) and bool(getattr(model, "zoo_name", None) or cfg.get("architecture"))
 
 
-def _safe(name: str) -> str:
+def safe_name(name: str) -> str:
+    """A name as a part of a folder's."""
     return "".join(c if c.isalnum() or c in "._-" else "-" for c in name).strip("-.") or "model"
