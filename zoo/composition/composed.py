@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Any, cast
+from typing import TYPE_CHECKING, Any, cast
 
 from torch import nn
 
@@ -51,6 +52,7 @@ class Composition:
         weights: where the base's weights came from; empty for random ones.
         loaded: where weights of the whole came from, if it was loaded.
         pool_width: width of the features after the pool when it is not the backbone's.
+        pool_dim: then also the backbone's own.
     """
 
     spec: Spec
@@ -59,6 +61,7 @@ class Composition:
     weights: str = ""
     loaded: str = ""
     pool_width: int | None = None
+    pool_dim: int | None = None
 
 
 class Composed(Specialised):
@@ -72,8 +75,9 @@ class Composed(Specialised):
     # TorchScript compiles a class's properties, asked for or not.
     __jit_unused_properties__ = ("zoo_spec",)
 
-    zoo_composition: Composition
-    zoo_old_pool: tuple[str, nn.Module] | None
+    if TYPE_CHECKING:
+        zoo_composition: Composition
+        zoo_old_pool: tuple[str, nn.Module] | None
 
     @property
     def zoo_spec(self) -> dict[str, Any]:
@@ -103,7 +107,7 @@ class Composed(Specialised):
             choices = {k: v for k, v in composition.spec.choices.items() if k != "pool"}
             composition.spec = Spec(composition.spec.base, choices, composition.spec.arguments)
             composition.changes = [c for c in composition.changes if c.slot != "pool"]
-            composition.pool_width = None
+            narrow(self)  # type: ignore[arg-type]
         rebuild_heads(self)  # type: ignore[arg-type]
 
     def _zoo_take_pool_off(self) -> nn.Module | None:
@@ -133,8 +137,8 @@ class Composed(Specialised):
 
     def no_weight_decay(self) -> set[str]:
         """Names of parameters without weight decay: the backbone's, and those that new modules name themselves."""
-        inherited = cast(Callable[[], set[str]], getattr(super(), "no_weight_decay", set))
-        names = set(inherited())
+        inherited: Any = getattr(super(), "no_weight_decay", None)
+        names = set(cast(Callable[[], set[str]], inherited)()) if inherited is not None else set()
         for change in self.zoo_composition.changes:
             try:
                 module = self.get_submodule(change.path)  # type: ignore[attr-defined]
@@ -160,20 +164,61 @@ class Resizable(Specialised):
                 module.zoo_resize(height, width)
 
 
-def rebuild_heads(model: nn.Module) -> None:
-    """Put the composed head (or, after a widening pool, a plain one of its width) where the backbone has a layer."""
+def widen(model: nn.Module, dim: int, width: int) -> None:
+    """Follow a pool that concatenates: the norm after it becomes as wide as it is; the classifier is rebuilt later."""
+    composition: Composition = model.zoo_composition  # type: ignore[assignment]
+    composition.pool_width, composition.pool_dim = width, dim
+    _follow_width(model, dim, width)
+
+
+def narrow(model: nn.Module) -> int | None:
+    """Undo `widen`; returns the width of the backbone's own features, `None` if nothing was widened."""
+    composition: Composition = model.zoo_composition  # type: ignore[assignment]
+    width, dim = composition.pool_width, composition.pool_dim
+    composition.pool_width = composition.pool_dim = None
+    if width is not None and dim is not None:
+        _follow_width(model, width, dim)
+    return dim
+
+
+def _follow_width(model: nn.Module, old: int, new: int) -> None:
+    for path in ("fc_norm", "head.norm"):
+        try:
+            norm = model.get_submodule(path)
+        except AttributeError:
+            continue
+        if isinstance(norm, nn.LayerNorm) and norm.normalized_shape == (old,):
+            fresh = copy.copy(norm)  # timm's norms differ in their constructors
+            fresh._parameters = {
+                n: p if p is None else nn.Parameter(p.new_empty(new)) for n, p in norm._parameters.items()
+            }
+            fresh.normalized_shape = (new,)
+            fresh.reset_parameters()
+            replace_module(model, path, fresh)
+    if getattr(model, "head_hidden_size", None) == old:
+        model.head_hidden_size = new  # type: ignore[assignment]
+
+
+def rebuild_heads(model: nn.Module, width: int | None = None) -> None:
+    """Put the composed head where the backbone has a layer; a plain one of another width if only that is another.
+
+    Args:
+        model: composed.
+        width: of the features, when it is not that of the layer that stands there.
+    """
     composition: Composition = model.zoo_composition  # type: ignore[assignment]
     choice = composition.spec.choices.get("head")
     composition.changes = [c for c in composition.changes if c.slot != "head"]
-    if choice is None and composition.pool_width is None:
+    width = width if composition.pool_width is None else composition.pool_width
+    if choice is None and width is None:
         return
     for path in leaf_paths(model):
         leaf = model.get_submodule(path)
         slot = leaf_slot(path, leaf)
         if slot is None:
             continue
-        if composition.pool_width is not None:
-            slot.sizes = {**slot.sizes, "in_features": composition.pool_width}
+        if width is not None:
+            slot.sizes = {**slot.sizes, "in_features": width}
         if choice is None:
             device, dtype = placement(leaf)
             new: nn.Module = nn.Linear(*slot.sizes.values(), **slot.wishes, device=device, dtype=dtype)

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import torch
+from timm.models._features_fx import register_notrace_module
 from torch import nn
 
 from zoo.composition.spec import Choice, check_options, resolve_options
@@ -76,6 +77,8 @@ def make(choice: Choice, slot: Slot, like: nn.Module) -> nn.Module:
     if ratio is not None:
         if isinstance(ratio, bool) or not isinstance(ratio, int | float) or not ratio > 0:
             raise ValueError(f"hidden_ratio must be a number greater than 0, got {ratio!r}")
+        if "hidden_features" in chosen:
+            raise ValueError("hidden_ratio and hidden_features both say how wide: give one of them")
         chosen["hidden_features"] = max(1, round(ratio * slot.sizes["in_features"]))
     options = {**slot.wishes, **(entry.args if entry else {}), **chosen}
     device, dtype = placement(like)
@@ -92,6 +95,7 @@ def make(choice: Choice, slot: Slot, like: nn.Module) -> nn.Module:
         raise TypeError(f"{choice.name} made a {type(module).__name__}, not a torch.nn.Module")
     if "device" not in accepted or "dtype" not in accepted:
         module.to(device=device, dtype=dtype)
+    register_notrace_module(type(module))  # it may choose a path by what its input is: a leaf for torch.fx
     return module.train(like.training)
 
 

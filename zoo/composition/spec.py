@@ -9,6 +9,8 @@ from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Any
 
+from torch import nn
+
 from zoo.composition.where import canonical_where
 from zoo.errors import ConfigError, UnknownModuleError
 from zoo.naming import check_keywords, did_you_mean
@@ -106,6 +108,13 @@ def _module(slot: str, value: Any) -> str | Callable[..., Any]:
                 f"zoo.list_modules(kind={slot!r})"
             )
         return module_entry(value, None if slash else slot).name
+    if isinstance(value, nn.Module):
+        raise TypeError(
+            f"{slot} must be a class, not a module that is built already: every place gets one of its own sizes; "
+            f"got {value!r}"
+        )
+    if inspect.isclass(value) and not issubclass(value, nn.Module):
+        raise TypeError(f"{slot} must be a class of torch.nn.Module, got {value!r}")
     if callable(value):
         for entry in default_registry().modules:  # a registered class is known by its name
             if entry.target is value or (

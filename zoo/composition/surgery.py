@@ -8,7 +8,16 @@ from typing import Any
 from torch import nn
 
 from zoo.composition.acts import find_acts, fit_act
-from zoo.composition.composed import Change, Composed, Composition, as_composed, describe_module, rebuild_heads
+from zoo.composition.composed import (
+    Change,
+    Composed,
+    Composition,
+    as_composed,
+    describe_module,
+    narrow,
+    rebuild_heads,
+    widen,
+)
 from zoo.composition.heads import find_heads, fit_head
 from zoo.composition.match import Matcher
 from zoo.composition.mixers import find_mixers, fit_mixer, leaves_out_prefix
@@ -118,6 +127,7 @@ def _plan(model: nn.Module, seen: Probe, base: str, choice: Choice) -> Places:
             if _matches(places.paths, choice.where)
             else select(list(named), choice.where, what)
         )
+        paths = [p for p in paths if not any(p.startswith(f"{other}.") for other in paths)]
         slots = [known.get(p) or mlp_slot(p, model.get_submodule(p), seen.calls[p]) for p in paths]
         if any(slot is None for slot in slots):
             raise UnsupportedSurgery(
@@ -157,11 +167,12 @@ def _replace(
     """Put the modules of a plan into a model (those of `native` slots are there) and make it a composed one."""
     composition = Composition(spec)
     pool: tuple[str, nn.Module] | None = None
+    width: int | None = None
     if isinstance(model, Composed):
         earlier = model.zoo_composition
         composition.changes = [c for c in earlier.changes if c.slot not in plan]
         composition.left = dict(earlier.left)
-        composition.pool_width = earlier.pool_width
+        composition.pool_width, composition.pool_dim = earlier.pool_width, earlier.pool_dim
         pool = model.zoo_old_pool
     as_composed(model, composition)
     model.zoo_old_pool = pool  # type: ignore[assignment]
@@ -170,7 +181,7 @@ def _replace(
             continue  # after the pool, whose width it must know
         choice = spec.choices[slot]
         new: list[nn.Module] = []
-        for place in places.slots:
+        for place in _standing(model, spec, slot, places):
             old = _get(model, place.path)
             made = old if slot in native else make(choice, place, old)
             made = _FITTERS[slot](made, place, choice, old, model)
@@ -180,15 +191,42 @@ def _replace(
             new.append(made)
         composition.left.update(places.left)
         if slot == "pool":
-            _widen(model, composition, places.slots[0], new[0])
+            width = narrow(model)
+            mult, dim = int(getattr(new[0], "feat_mult", 1)), places.slots[0].sizes["dim"]
+            if mult != 1:
+                widen(model, dim, mult * dim)
         reads_token = "pool" not in plan and getattr(model, "global_pool", None) in ("token", "map", "prr")
         if slot == "mixer" and reads_token and not places.others and all(map(leaves_out_prefix, new)):
             raise UnsupportedSurgery(
                 f"{choice.name} works on the map and leaves out the class token, from which {spec.base} reads its "
                 f"answer: add pool='avg', keep an attention (where=), or give the mixer a mix_prefix method"
             )
-    if "head" in plan or ("pool" in plan and composition.pool_width is not None):
-        rebuild_heads(model)
+    if "head" in plan or width is not None or ("pool" in plan and composition.pool_width is not None):
+        rebuild_heads(model, width)
+
+
+def _standing(model: nn.Module, spec: Spec, slot: str, places: Places) -> list[Slot]:
+    """The places of a plan that are there still, after what else was replaced.
+
+    Raises:
+        UnsupportedSurgery: none are.
+    """
+    gone = [place.path for place in places.slots if place.path != TOKEN_POOL and not _has(model, place.path)]
+    if gone and (slot != "act" or len(gone) == len(places.slots)):
+        others = ", ".join(f"{s}={c.name!r}" for s, c in spec.choices.items() if s != slot)
+        raise UnsupportedSurgery(
+            f"{gone[0]!r}, a place for {slot} of {spec.base}, is inside of what {others} replaces: choose other places "
+            f"with where=, or give the new module the option itself"
+        )
+    return [place for place in places.slots if place.path not in gone]
+
+
+def _has(model: nn.Module, path: str) -> bool:
+    try:
+        model.get_submodule(path)
+    except AttributeError:
+        return False
+    return True
 
 
 def _get(model: nn.Module, path: str) -> nn.Module:
@@ -204,27 +242,6 @@ def _put(model: nn.Module, place: Slot, new: nn.Module, old: nn.Module) -> None:
     if "pool_type" in place.facts and model.zoo_old_pool is None:
         model.zoo_old_pool = (place.path, old)  # type: ignore[assignment]
     replace_module(model, place.path, new)
-
-
-def _widen(model: nn.Module, composition: Composition, place: Slot, pool: nn.Module) -> None:
-    """Follow a pool that concatenates: the norm after it and the classifier become as wide as it is."""
-    mult = int(getattr(pool, "feat_mult", 1))
-    if mult == 1:
-        return
-    dim = place.sizes["dim"]
-    composition.pool_width = mult * dim
-    for path in ("fc_norm", "head.norm"):
-        try:
-            norm = model.get_submodule(path)
-        except AttributeError:
-            continue
-        if isinstance(norm, nn.LayerNorm) and norm.normalized_shape == (dim,):
-            affine = {"elementwise_affine": norm.elementwise_affine, "bias": norm.bias is not None}
-            weight = norm.weight
-            wider = type(norm)(mult * dim, eps=norm.eps, device=weight.device, dtype=weight.dtype, **affine)
-            replace_module(model, path, wider)
-    if isinstance(getattr(model, "head_hidden_size", None), int):
-        model.head_hidden_size = mult * dim  # type: ignore[assignment]
 
 
 def _verify(model: nn.Module, before: Probe, plan: Mapping[str, Places]) -> None:

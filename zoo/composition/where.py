@@ -25,7 +25,7 @@ def canonical_where(where: Any) -> str | list[int]:
     Raises:
         TypeError, ValueError: no form of it.
     """
-    if isinstance(where, bool) or not isinstance(where, int | str | Sequence):
+    if isinstance(where, bool | bytes) or not isinstance(where, int | str | Sequence):
         raise TypeError(f"where must be {_FORMS}; got {where!r}")
     if isinstance(where, int):
         return [where]
@@ -38,7 +38,7 @@ def canonical_where(where: Any) -> str | list[int]:
             raise ValueError(
                 f"where must be {_FORMS}; got {where!r}{did_you_mean(where, ['all', 'first:1', 'last:1'])}"
             )
-        return where
+        return f"{word}:{int(rest)}" if colon and word in ("first", "last") else where
     if not where or not all(isinstance(i, int) and not isinstance(i, bool) for i in where):
         raise ValueError(f"where must be {_FORMS}; got {list(where)!r}")
     return [int(i) for i in where]
