@@ -21,6 +21,7 @@ app = typer.Typer(
 app.command("list")(catalogue.list_)
 app.command("info")(catalogue.info)
 app.command("train")(training.train)
+app.command("compare")(training.compare)
 app.command("eval")(training.eval_)
 app.command("predict")(training.predict)
 app.command("push")(hub.push)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import tomllib
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -18,6 +18,8 @@ DATA_HELP = (
 SLOTS = ("mlp", "mixer", "act", "pool", "head")
 #: In the place of a module: the part that is there stays.
 KEEP = "none"
+
+CHOICES_HELP = "names or JSON objects separated by commas; 'none' keeps what the model has."
 
 Model = Annotated[str, typer.Argument(metavar="MODEL", help=MODEL_HELP)]
 Data = Annotated[str, typer.Argument(metavar="DATA", help=DATA_HELP)]
@@ -65,6 +67,7 @@ Sched = Annotated[str, typer.Option(help="cosine, linear, step or constant.")]
 WarmupEpochs = Annotated[
     float | None, typer.Option(help="Epochs of linear warm-up; default a tenth of all, at most 5.")
 ]
+MinLr = Annotated[float, typer.Option(help="Learning rate at the end.")]
 Aug = Annotated[str, typer.Option(help="Augmentation: none, light or timm (strong).")]
 Hflip = Annotated[str, typer.Option(help="Probability of mirroring, or 'auto' (a half; 0 for digits).")]
 ImgSize = Annotated[int | None, typer.Option(help="Height and width of the images; default the model's.")]
@@ -74,6 +77,7 @@ LabelSmoothing = Annotated[float, typer.Option(help="Label smoothing, 0 to 1.")]
 ClassWeights = Annotated[str | None, typer.Option(help="'balanced', or one number a class, separated by commas.")]
 Ema = Annotated[float | None, typer.Option(help="Decay of a moving average of the weights, e.g. 0.999.")]
 Amp = Annotated[str, typer.Option(help="Precision: auto, no, bf16 or fp16.")]
+ClipGrad = Annotated[float, typer.Option(help="Largest norm of the gradient; 0 for no limit.")]
 Freeze = Annotated[
     list[str] | None,
     typer.Option(help="'backbone' (linear probe), 'blocks:-4' (all but the last 4), or a parameter-name pattern."),
@@ -109,6 +113,12 @@ def read_parts(**texts: str | None) -> dict[str, Any]:
             raise typer.BadParameter(f"{text!r} are {len(choices)} choices; one is wanted here", param_hint=f"--{slot}")
         parts[slot] = choices[0]
     return parts
+
+
+def read_variants(slot: str, text: str | None) -> Any:
+    """Choices as `zoo.compare` takes them: one, or a list."""
+    choices = read_choices(slot, text) if text is not None else [None]
+    return choices if len(choices) > 1 else choices[0]
 
 
 def read_choices(slot: str, text: str) -> list[Any]:
@@ -151,6 +161,20 @@ def read_model_args(values: list[str] | None) -> dict[str, Any]:
         except ValueError:
             args[key] = text
     return args
+
+
+def recipe(context: typer.Context) -> dict[str, Any]:
+    """What the options of a command that trains say to `zoo.finetune`, under its names."""
+    written = context.params
+    options = {name: _READERS.get(name, _as_it_is)(written[name]) for name in _RECIPE}
+    return {**options, "model_args": read_model_args(written["model_arg"]), "progress": not written["quiet"]}
+
+
+_RECIPE = (
+    "pretrained", "epochs", "batch_size", "accum", "lr", "opt", "weight_decay", "layer_decay", "sched", "warmup_epochs",
+    "min_lr", "aug", "hflip", "img_size", "mixup", "cutmix", "label_smoothing", "class_weights", "ema", "amp",
+    "clip_grad", "freeze", "unfreeze", "early_stop", "monitor", "val", "on_bad", "seed", "workers", "device",
+)  # fmt: skip
 
 
 def number_or_word(text: str, option: str) -> float | str:
@@ -210,6 +234,19 @@ def read_val(text: str | None) -> Any:
         return text
 
 
+def _as_it_is(value: Any) -> Any:
+    return value
+
+
+_READERS: dict[str, Callable[[Any], Any]] = {
+    "lr": lambda text: number_or_word(text, "--lr"),
+    "hflip": lambda text: number_or_word(text, "--hflip"),
+    "class_weights": read_class_weights,
+    "freeze": one_or_many,
+    "unfreeze": read_unfreeze,
+    "val": read_val,
+    "workers": read_workers,
+}
 _PARAMETERS = {"model_args": "model_arg", "progress": "quiet"}
 
 

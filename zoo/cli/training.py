@@ -1,4 +1,4 @@
-"""`zoo train`, `zoo eval`, `zoo predict`."""
+"""`zoo train`, `zoo compare`, `zoo eval`, `zoo predict`."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ def train(
     layer_decay: o.LayerDecay = None,
     sched: o.Sched = "cosine",
     warmup_epochs: o.WarmupEpochs = None,
-    min_lr: Annotated[float, typer.Option(help="Learning rate at the end.")] = 0.0,
+    min_lr: o.MinLr = 0.0,
     aug: o.Aug = "light",
     hflip: o.Hflip = "auto",
     img_size: o.ImgSize = None,
@@ -62,7 +62,7 @@ def train(
     class_weights: o.ClassWeights = None,
     ema: o.Ema = None,
     amp: o.Amp = "auto",
-    clip_grad: Annotated[float, typer.Option(help="Largest norm of the gradient; 0 for no limit.")] = 1.0,
+    clip_grad: o.ClipGrad = 1.0,
     freeze: o.Freeze = None,
     unfreeze: o.Unfreeze = None,
     early_stop: o.EarlyStop = None,
@@ -89,41 +89,10 @@ def train(
     """
     options: dict[str, Any] = {
         **o.read_parts(head=head, mlp=mlp, mixer=mixer, pool=pool, act=act),
+        **o.recipe(context),
         "out": out,
-        "epochs": epochs,
-        "batch_size": batch_size,
-        "accum": accum,
-        "lr": o.number_or_word(lr, "--lr"),
-        "opt": opt,
-        "weight_decay": weight_decay,
-        "layer_decay": layer_decay,
-        "sched": sched,
-        "warmup_epochs": warmup_epochs,
-        "min_lr": min_lr,
-        "aug": aug,
-        "hflip": o.number_or_word(hflip, "--hflip"),
-        "img_size": img_size,
-        "mixup": mixup,
-        "cutmix": cutmix,
-        "label_smoothing": label_smoothing,
-        "class_weights": o.read_class_weights(class_weights),
-        "ema": ema,
-        "amp": amp,
-        "clip_grad": clip_grad,
-        "freeze": o.one_or_many(freeze),
-        "unfreeze": o.read_unfreeze(unfreeze),
-        "early_stop": early_stop,
-        "monitor": monitor,
-        "val": o.read_val(val),
-        "pretrained": pretrained,
-        "model_args": o.read_model_args(model_arg),
         "resume": "auto" if resume else False,
         "save_every": save_every,
-        "on_bad": on_bad,
-        "seed": seed,
-        "workers": o.read_workers(workers),
-        "device": device,
-        "progress": not quiet,
     }
     if config is not None:
         options = o.with_config(options, config, context)
@@ -139,6 +108,84 @@ def train(
         return
     typer.echo(f"folder\t{result.folder}")
     _print_metrics(result.metrics)
+
+
+@stoppable
+@friendly
+def compare(
+    context: typer.Context,
+    base: Annotated[str, typer.Argument(metavar="BASE", help=o.MODEL_HELP)],
+    data: o.Data,
+    out: Annotated[Path | None, typer.Option(help="Folder; default runs/compare-BASE-DATA.")] = None,
+    config: o.Config = None,
+    head: Annotated[str | None, typer.Option(metavar="CHOICES", help=f"Classifiers: {o.CHOICES_HELP}")] = None,
+    mlp: Annotated[str | None, typer.Option(metavar="CHOICES", help="The same for feed-forward parts.")] = None,
+    mixer: Annotated[str | None, typer.Option(metavar="CHOICES", help="The same for token mixers.")] = None,
+    pool: Annotated[str | None, typer.Option(metavar="CHOICES", help="The same for the global pooling.")] = None,
+    act: Annotated[str | None, typer.Option(metavar="CHOICES", help="The same for activations.")] = None,
+    seeds: Annotated[int, typer.Option(help="Runs of each variant, with the seeds --seed, --seed + 1, …")] = 1,
+    pretrained: o.Pretrained = None,
+    model_arg: o.ModelArg = None,
+    epochs: o.Epochs = 20,
+    batch_size: o.BatchSize = 64,
+    accum: o.Accum = 1,
+    lr: o.Lr = "auto",
+    opt: o.Opt = "adamw",
+    weight_decay: o.WeightDecay = 0.05,
+    layer_decay: o.LayerDecay = None,
+    sched: o.Sched = "cosine",
+    warmup_epochs: o.WarmupEpochs = None,
+    min_lr: o.MinLr = 0.0,
+    aug: o.Aug = "light",
+    hflip: o.Hflip = "auto",
+    img_size: o.ImgSize = None,
+    mixup: o.Mixup = 0.0,
+    cutmix: o.Cutmix = 0.0,
+    label_smoothing: o.LabelSmoothing = 0.0,
+    class_weights: o.ClassWeights = None,
+    ema: o.Ema = None,
+    amp: o.Amp = "auto",
+    clip_grad: o.ClipGrad = 1.0,
+    freeze: o.Freeze = None,
+    unfreeze: o.Unfreeze = None,
+    early_stop: o.EarlyStop = None,
+    monitor: o.Monitor = "auto",
+    val: o.Val = None,
+    on_bad: o.OnBad = "raise",
+    seed: o.Seed = 0,
+    workers: o.Workers = "auto",
+    device: o.Device = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print what comparison.json holds.")] = False,
+    quiet: o.Quiet = False,
+) -> None:
+    """Fine-tune variants of BASE on DATA under the same recipe: what they reach, and what they cost.
+
+    zoo compare resnet18 my_images --head none,kan --epochs 10 --seeds 3
+
+    Of several lists, every combination is trained. The same command again trains only what is not finished.
+    """
+    choices = {"head": head, "mlp": mlp, "mixer": mixer, "pool": pool, "act": act}
+    options: dict[str, Any] = {
+        **{slot: o.read_variants(slot, text) for slot, text in choices.items()},
+        **o.recipe(context),
+        "out": out,
+        "seeds": seeds,
+    }
+    if config is not None:
+        options = o.with_config(options, config, context)
+    from zoo.training import compare as run_comparison
+
+    comparison = run_comparison(base, data, **options)
+    if as_json:
+        echo_json({"folder": str(comparison.folder), **comparison.to_dict()})
+    else:
+        columns, rows, right = comparison.table()
+        print_table(columns, rows, right=right)
+    failed = [row for row in comparison.rows if row.error]
+    for row in failed:
+        typer.echo(f"error: {row.variant}: {row.error}", err=True)
+    if failed:
+        raise typer.Exit(1)
 
 
 @stoppable
