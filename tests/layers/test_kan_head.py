@@ -15,6 +15,8 @@ def test_is_the_layer_and_a_bias():
     layer = FasterKANLayer(6, 4, base_branch=True, num_centres=5)
     state = head.state_dict()
     assert torch.equal(state.pop("bias"), torch.zeros(4))
+    assert state["weight"].shape == (4, 6, 5)
+    state["spline_linear.weight"] = state.pop("weight").flatten(1)
     layer.load_state_dict(state)
     with torch.no_grad():
         head.bias.copy_(torch.arange(4.0))
@@ -33,7 +35,7 @@ def test_reset_forgets_the_bias():
 def test_by_name():
     head = zoo.create_module("head/kan", 3, 2, num_centres=4)
     assert isinstance(head, zoo.layers.KANHead)
-    assert head.spline_linear.weight.shape == (2, 12)
+    assert head.weight.shape == (2, 3, 4)
 
 
 def test_imitates_a_classifier_with_its_bias():

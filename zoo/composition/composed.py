@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any
 
 from torch import nn
 
@@ -137,15 +136,15 @@ class Composed(Specialised):
 
     def no_weight_decay(self) -> set[str]:
         """Names of parameters without weight decay: the backbone's, and those that new modules name themselves."""
-        inherited: Any = getattr(super(), "no_weight_decay", None)
-        names = set(cast(Callable[[], set[str]], inherited)()) if inherited is not None else set()
+        inherited: Any = getattr(super(), "no_weight_decay", set)
+        names = set(inherited())
         for change in self.zoo_composition.changes:
             try:
                 module = self.get_submodule(change.path)  # type: ignore[attr-defined]
             except AttributeError:
                 continue
-            own = getattr(module, "no_weight_decay", None)
-            names |= {f"{change.path}.{name}" for name in own()} if callable(own) else set()
+            own: Any = getattr(module, "no_weight_decay", set)
+            names |= {f"{change.path}.{name}" for name in own()}
         return names
 
 

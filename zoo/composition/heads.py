@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
 
 from torch import Tensor, nn
 
@@ -18,9 +19,12 @@ class ConvHead(Specialised):
     A larger map, of a model that does not pool (`global_pool=""`), is classified at every position.
     """
 
+    beneath = ("forward", "zoo_classify")
+    if TYPE_CHECKING:
+        zoo_classify: Callable[[Tensor], Tensor]
+
     def forward(self, x: Tensor) -> Tensor:
-        y = super().forward(x.movedim(1, -1))  # type: ignore[misc]
-        return y.movedim(-1, 1)
+        return self.zoo_classify(x.movedim(1, -1)).movedim(-1, 1)
 
 
 def leaf_paths(model: nn.Module) -> list[str]:

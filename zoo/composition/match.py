@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import dataclass, field
 from typing import Any
 
 import torch
@@ -21,6 +23,45 @@ ROWS = 4096
 HELD_OUT = 512
 ENOUGH = 2048
 _IMAGES = 32
+#: A reference on rows must give what the module gave in the model: else a token's result hangs on other tokens.
+_SAME = 1e-2
+
+
+@dataclass
+class _Old:
+    """A module that is about to be replaced, and what it was given.
+
+    Attributes:
+        place, choice, module: where, by what, and itself.
+        rows: inputs and outputs, an even choice of all that came; no more than are used.
+        shape: of one input as it came.
+        extra: further arguments that are no tensors.
+    """
+
+    place: Slot
+    choice: Choice
+    module: nn.Module
+    rows: tuple[Tensor, Tensor] | None = None
+    shape: tuple[int, ...] = ()
+    extra: dict[str, Any] = field(default_factory=dict)
+    _keys: Tensor = field(default_factory=lambda: torch.empty(0))
+    _generator: torch.Generator = field(default_factory=lambda: torch.Generator().manual_seed(0))
+
+    @property
+    def whole(self) -> bool:
+        """Whether the module works on all tokens of an image at once."""
+        return self.choice.slot in ("mixer", "pool")
+
+    def keep(self, x: Tensor, out: Tensor) -> None:
+        """Take in a call. Every row that ever came is kept with the same probability."""
+        new = (as_rows(x.detach(), self), as_rows(out.detach(), self, is_output=True))
+        keys = torch.cat((self._keys, torch.rand(len(new[0]), generator=self._generator)))
+        rows = new if self.rows is None else tuple(torch.cat(pair) for pair in zip(self.rows, new, strict=True))
+        limit = max(8, ROWS // _tokens(new[0]))
+        if len(keys) > limit:
+            chosen = keys.argsort()[:limit].sort().values
+            keys, rows = keys[chosen], tuple(r[chosen.to(r.device)] for r in rows)
+        self._keys, self.rows = keys, (rows[0], rows[1])
 
 
 class Matcher:
@@ -46,8 +87,7 @@ class Matcher:
     ):
         self._model = model
         self._batches = batches
-        self._old: dict[str, tuple[Slot, Choice, nn.Module]] = {}
-        self._inputs: dict[str, list[Tensor]] = {}
+        self._old: dict[str, _Old] = {}
         for slot, places in plan.items():
             choice = choices[slot]
             able = callable(getattr(choice.target, "imitate", None))
@@ -56,22 +96,32 @@ class Matcher:
             if not able or choice.init == "own" or (choice.init is None and not pretrained):
                 continue
             for place in places.slots:
-                if place.path != TOKEN_POOL:  # a model that pools by arithmetic has no module to imitate
-                    self._old[place.path] = (place, choice, model.get_submodule(place.path))
+                if place.path != TOKEN_POOL:
+                    self._old[place.path] = _Old(place, choice, model.get_submodule(place.path))
+                elif choice.init == "match":
+                    raise UnsupportedSurgery(
+                        f"this backbone pools by arithmetic, there is no module for {choice.name} to imitate: leave "
+                        f"init='match' out"
+                    )
 
     @torch.no_grad()
     def watch(self) -> None:
-        """Run the model and keep samples of what the old modules are given."""
+        """Run the model and keep samples of what the old modules are given and give."""
         if not self._old:
             return
         handles = []
-        for path, (place, _, old) in self._old.items():
+        for old in self._old.values():
 
-            def keep(module: nn.Module, args: tuple[Any, ...], path: str = path, place: Slot = place) -> None:
-                rows = as_rows(args[0], place)
-                self._inputs.setdefault(path, []).append(rows.detach())
+            def keep(module: nn.Module, args: tuple[Any, ...], kwargs: Any, out: Tensor, old: _Old = old) -> None:
+                if old.whole and old.shape not in ((), tuple(args[0].shape[1:])):
+                    return  # one module at several sizes: the first is enough
+                old.shape = tuple(args[0].shape[1:])
+                names = old.place.facts.get("names", ())
+                given = {**dict(zip(names, args[1:], strict=False)), **kwargs}
+                old.extra = {k: v for k, v in given.items() if not isinstance(v, Tensor | None) and v is not False}
+                old.keep(args[0], out)
 
-            handles.append(old.register_forward_pre_hook(keep))
+            handles.append(old.module.register_forward_hook(keep, with_kwargs=True))
         try:
             with evaluating(self._model):
                 for images in _images(self._model, self._batches):
@@ -84,51 +134,111 @@ class Matcher:
     def fit(self, composition: Composition) -> None:
         """Fit the new modules, and record how near they came."""
         for change in composition.changes:
-            if change.path not in self._old or change.path not in self._inputs:
+            old = self._old.pop(change.path, None)
+            if old is None or old.rows is None:
                 continue
-            place, choice, old = self._old[change.path]
             new = self._model.get_submodule(change.path)
-            rows = _sample(torch.cat(self._inputs.pop(change.path)))
-            held_out = max(1, min(HELD_OUT // _tokens(rows), len(rows) // 5))
-            reference = _OnRows(old) if place.layout == "NCHW" and rows.ndim == 2 else old
-            with _unadapted(new):
-                fitted = new.imitate(reference, _enough(rows[held_out:]))  # type: ignore[operator]
-            if not fitted:
-                if choice.init == "match":
-                    raise UnsupportedSurgery(
-                        f"{choice.name} cannot imitate the {original_class(old).__name__} at {change.path!r}: leave "
-                        f"init='match' out"
-                    )
-                continue
-            with evaluating(new), evaluating(old), _unadapted(new):
-                wanted, got = reference(rows[:held_out]), new(rows[:held_out])
-            spread = (wanted - wanted.mean(dim=0)).norm()
-            change.init = "match"
-            change.error = float((got - wanted).norm() / spread.clamp_min(1e-12))
+            error = _fit(new, old)
+            if error is not None:
+                change.init, change.error = "match", error
+            elif old.choice.init == "match":
+                raise UnsupportedSurgery(
+                    f"{old.choice.name} cannot imitate the {original_class(old.module).__name__} at {change.path!r}: "
+                    f"leave init='match' out"
+                )
+
+
+def _fit(new: nn.Module, old: _Old) -> float | None:
+    """Fit one module; returns its error on rows it was not fitted to, `None` where it cannot imitate."""
+    assert old.rows is not None
+    rows, outputs = old.rows
+    held_out = max(1, min(HELD_OUT // _tokens(rows), len(rows) // 5))
+    place = _on_rows(old.module, old)
+    with evaluating(old.module):
+        try:
+            wanted = place(rows[:held_out])
+        except Exception:  # it wants more than rows, such as the size of the map
+            return None
+        if not old.whole and (wanted - outputs[:held_out]).norm() > _SAME * outputs[:held_out].norm():
+            return None
+        reference, rest = _without_norm(old, rows[held_out:])
+    with _unadapted(new):
+        if not new.imitate(reference, _enough(rest)):  # type: ignore[operator]
+            return None
+    with evaluating(new):
+        got = _on_rows(new, old)(rows[:held_out])
+    spread = (wanted - wanted.mean(dim=0)).norm()
+    return float((got - wanted).norm() / spread.clamp_min(1e-12))
+
+
+def _without_norm(old: _Old, rows: Tensor) -> tuple[nn.Module, Tensor]:
+    """The reference and its inputs, less the norm in it that stays where it is."""
+    norm = old.place.facts.get("norm")
+    if not norm:
+        return _on_rows(old.module, old), rows
+    bare = copy.copy(old.module)
+    bare._modules = {**old.module._modules, norm: nn.Identity()}
+    return _on_rows(bare, old), old.module.get_submodule(norm)(rows) if norm == "norm" else rows
 
 
 class _OnRows(nn.Module):
-    """A module for maps, on rows; its own parts can be looked at through it."""
+    """A module in its place, on rows; its own parts can be looked at through it."""
 
-    def __init__(self, old: nn.Module):
+    def __init__(self, module: nn.Module, old: _Old):
         super().__init__()
-        self.old = old
+        self.module, self.old = module, old
 
     def __getattr__(self, name: str) -> Any:
         try:
             return super().__getattr__(name)
         except AttributeError:
-            return getattr(self._modules["old"], name)
+            value = getattr(self._modules["module"], name)
+            return _as_linear(value) if isinstance(value, nn.Conv2d) else value
 
     def forward(self, rows: Tensor) -> Tensor:
-        return self.old(rows[:, :, None, None])[:, :, 0, 0]
+        layout = self.old.place.layout
+        if not self.old.whole:
+            x = rows[:, :, None, None] if layout == "NCHW" else rows
+        elif layout == "NCHW":
+            x = rows.transpose(1, 2).reshape(-1, *self.old.shape)
+        else:
+            x = rows.unsqueeze(1) if layout == "BTNC" else rows.reshape(-1, *self.old.shape)
+        return as_rows(self.module(x, **self.old.extra), self.old, is_output=True)
 
 
-def as_rows(x: Tensor, place: Slot) -> Tensor:
-    """The inputs of a place in the form of the contract: rows for heads and MLPs, sequences or maps for mixers."""
-    if place.layout == "NCHW":
-        x = x.movedim(1, -1)
-    return x if "num_heads" in place.wishes else x.reshape(-1, x.shape[-1])
+def _on_rows(module: nn.Module, old: _Old) -> nn.Module:
+    if isinstance(module, nn.Conv2d):
+        return _as_linear(module)
+    plain = old.place.layout == "NLC" and not old.extra and old.choice.slot != "pool"
+    return module if plain else _OnRows(module, old)
+
+
+def _as_linear(conv: nn.Conv2d) -> nn.Module:
+    """A 1 x 1 convolution as the linear layer that it is, of the same values; others as they are."""
+    if conv.kernel_size != (1, 1) or conv.groups != 1 or conv.stride != (1, 1) or conv.padding not in (0, (0, 0)):
+        return conv
+    linear = nn.Linear(conv.in_channels, conv.out_channels, conv.bias is not None, device="meta")
+    linear.weight = nn.Parameter(conv.weight.detach().flatten(1), requires_grad=False)
+    if conv.bias is not None:
+        linear.bias = nn.Parameter(conv.bias.detach(), requires_grad=False)
+    return linear.train(conv.training)
+
+
+def as_rows(x: Tensor, old: _Old, *, is_output: bool = False) -> Tensor:
+    """Inputs or outputs of a place in the form of the contract: (n, C) for heads and MLPs, (B, N, C) for mixers and
+    pools, (B, C) for what a pool gives.
+    """
+    layout = old.place.layout
+    if not old.whole:
+        x = x.movedim(1, -1) if layout == "NCHW" else x
+        return x.reshape(-1, x.shape[-1])
+    if old.choice.slot == "pool" and is_output:
+        return x.flatten(1)
+    if layout == "NCHW":
+        return x.flatten(2).transpose(1, 2)
+    if layout == "NHWC":
+        return x.flatten(1, 2)
+    return x.flatten(0, 1) if layout == "BTNC" else x
 
 
 @contextmanager
@@ -144,16 +254,6 @@ def _unadapted(module: nn.Module) -> Iterator[None]:
 
 def _tokens(rows: Tensor) -> int:
     return rows[0, ..., 0].numel()
-
-
-def _sample(rows: Tensor) -> Tensor:
-    """At most `ROWS` rows, an even choice of all."""
-    limit = max(8, ROWS // _tokens(rows))
-    if len(rows) <= limit:
-        return rows
-    generator = torch.Generator().manual_seed(0)
-    chosen = torch.randperm(len(rows), generator=generator)[:limit]
-    return rows[chosen.to(rows.device)]
 
 
 def _enough(rows: Tensor) -> Tensor:
@@ -173,6 +273,10 @@ def _images(model: nn.Module, batches: Any) -> Iterator[Tensor]:
         batches = images.split(8)
     elif isinstance(batches, Tensor):
         batches = [batches]
+    seen = 0
     for batch in batches:
         images = batch[0] if isinstance(batch, tuple | list) else batch
         yield images.to(device=example.device, dtype=example.dtype)
+        seen += len(images)
+        if seen >= ROWS:  # a loader may go on for long
+            return

@@ -5,7 +5,7 @@ from __future__ import annotations
 import inspect
 import math
 from collections.abc import Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, nn
@@ -113,11 +113,12 @@ class MixerPort(Specialised):
         zoo_strides: image rows and columns to one of the grid.
     """
 
-    zoo_names: list[str]
-    zoo_layouts: tuple[str, str]
-    zoo_takes: tuple[str, ...]
-    zoo_grid: tuple[int, int, int] | None
-    zoo_strides: tuple[float, float] | None
+    if TYPE_CHECKING:
+        zoo_names: list[str]
+        zoo_layouts: tuple[str, str]
+        zoo_takes: tuple[str, ...]
+        zoo_grid: tuple[int, int, int] | None
+        zoo_strides: tuple[float, float] | None
 
     def forward(self, x: Tensor, *args: Any, **kwargs: Any) -> Tensor:
         given = {**dict(zip(self.zoo_names, args, strict=False)), **kwargs}

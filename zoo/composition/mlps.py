@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import re
-from typing import Any
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
 
 from torch import Tensor, nn
 
@@ -24,36 +25,58 @@ _NORMS = {"NormMlp": "norm", "ConvMlpWithNorm": "norm2"}
 class ChannelsFirst(Specialised):
     """Runs a module for channels-last input on maps (B, C, H, W)."""
 
+    beneath = ("forward", "zoo_on_channels_last")
+    if TYPE_CHECKING:
+        zoo_on_channels_last: Callable[[Tensor], Tensor]
+
     def forward(self, x: Tensor) -> Tensor:
-        return super().forward(x.permute(0, 2, 3, 1)).permute(0, 3, 1, 2)  # type: ignore[misc]
+        return self.zoo_on_channels_last(x.permute(0, 2, 3, 1)).permute(0, 3, 1, 2)
 
 
 class ChannelsLast(Specialised):
     """Runs a module for maps (B, C, H, W) on channels-last maps."""
 
+    beneath = ("forward", "zoo_on_channels_first")
+    if TYPE_CHECKING:
+        zoo_on_channels_first: Callable[[Tensor], Tensor]
+
     def forward(self, x: Tensor) -> Tensor:
-        return super().forward(x.permute(0, 3, 1, 2)).permute(0, 2, 3, 1)  # type: ignore[misc]
+        return self.zoo_on_channels_first(x.permute(0, 3, 1, 2)).permute(0, 2, 3, 1)
 
 
 class WithoutSize(Specialised):
     """Takes the size of the map, which the backbone passes, and has no use for it."""
 
-    def forward(self, x: Tensor, feat_size: Any = None) -> Tensor:
-        return super().forward(x)  # type: ignore[misc]
+    beneath = ("forward", "zoo_without_size")
+    if TYPE_CHECKING:
+        zoo_without_size: Callable[[Tensor], Tensor]
+
+    def forward(self, x: Tensor, feat_size: list[int]) -> Tensor:
+        return self.zoo_without_size(x)
 
 
 class NormBefore(Specialised):
     """Keeps the norm that stood inside the replaced module, before it."""
 
-    def forward(self, x: Tensor, *args: Any) -> Tensor:
-        return super().forward(self.norm(x), *args)  # type: ignore[misc]
+    beneath = ("forward", "zoo_after_norm")
+    if TYPE_CHECKING:
+        norm: nn.Module
+        zoo_after_norm: Callable[[Tensor], Tensor]
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.zoo_after_norm(self.norm(x))
 
 
 class NormAfter(Specialised):
     """Keeps the norm that stood inside the replaced module, after it."""
 
-    def forward(self, x: Tensor, *args: Any) -> Tensor:
-        return self.norm2(super().forward(x, *args))  # type: ignore[misc]
+    beneath = ("forward", "zoo_before_norm")
+    if TYPE_CHECKING:
+        norm2: nn.Module
+        zoo_before_norm: Callable[[Tensor], Tensor]
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.norm2(self.zoo_before_norm(x))
 
 
 def find_mlps(model: nn.Module, seen: Probe) -> Places:

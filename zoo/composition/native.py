@@ -12,6 +12,7 @@ from typing import Any
 
 import timm
 import torch
+from timm.models._features_fx import register_notrace_module
 from torch import nn
 
 from zoo.composition.slots import Places, takes
@@ -69,6 +70,7 @@ def _factory(slot: str, choice: Choice, made: list[nn.Module] | None = None) -> 
         if ratio is not None:
             given["hidden_features"] = max(1, round(ratio * given["in_features"]))
         module = target(**{**given, **chosen})
+        register_notrace_module(type(module))
         if made is not None:
             made.append(module)
         return module

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import inspect
-from typing import Any
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
 
 from torch import Tensor, nn
 
@@ -25,12 +26,15 @@ class MapPool(Specialised):
         pool_type: as the replaced module said, for timm.
     """
 
-    zoo_channels: int
-    zoo_flat: bool
+    beneath = ("forward", "zoo_pool_tokens")
+    if TYPE_CHECKING:
+        zoo_pool_tokens: Callable[[Tensor], Tensor]
+        zoo_channels: int
+        zoo_flat: bool
 
     def forward(self, x: Tensor) -> Tensor:
         tokens = x.flatten(2).transpose(1, 2) if self.zoo_channels == 1 else x.flatten(1, 2)
-        pooled = super().forward(tokens)  # type: ignore[misc]
+        pooled = self.zoo_pool_tokens(tokens)
         if self.zoo_flat:
             return pooled
         return pooled[:, :, None, None] if self.zoo_channels == 1 else pooled[:, None, None, :]
@@ -51,9 +55,12 @@ class TokenPool(Specialised):
         zoo_layout: of the features, "NLC", "NHWC" or "NCHW".
     """
 
-    zoo_pool: nn.Module
-    zoo_prefix: int
-    zoo_layout: str
+    beneath = ("forward_head", "zoo_forward_head")
+    if TYPE_CHECKING:
+        zoo_pool: nn.Module
+        zoo_forward_head: Callable[[Tensor, bool], Tensor]
+        zoo_prefix: int
+        zoo_layout: str
 
     def forward_head(self, x: Tensor, pre_logits: bool = False) -> Tensor:
         """Pool, then the model's own head (timm's `forward_head`)."""
@@ -65,10 +72,6 @@ class TokenPool(Specialised):
         else:
             x = self.zoo_pool(x.flatten(2).transpose(1, 2))[:, :, None, None]
         return self.zoo_forward_head(x, pre_logits)
-
-    def zoo_forward_head(self, x: Tensor, pre_logits: bool = False) -> Tensor:
-        """The model's own head."""
-        return super().forward_head(x, pre_logits)  # type: ignore[misc]
 
 
 def find_pools(model: nn.Module, seen: Probe) -> Places:

@@ -8,7 +8,8 @@ instances are copied and pickled by the names of the classes that it is made of,
 from __future__ import annotations
 
 from functools import cache
-from typing import Any, TypeVar
+from types import FunctionType
+from typing import Any, ClassVar, TypeVar
 
 from torch import nn
 
@@ -16,9 +17,16 @@ M = TypeVar("M", bound=nn.Module)
 
 
 class Specialised:
-    """Base of every behaviour that `specialise` can add; knows how to be copied and pickled."""
+    """Base of every behaviour that `specialise` can add; knows how to be copied and pickled.
 
-    zoo_parts: tuple[type, tuple[type, ...]]
+    Attributes:
+        beneath: the method that the behaviour replaces, and the name by which it calls the one beneath; TorchScript
+            knows no `super()`.
+        zoo_parts: the original class, and the behaviours on top of it.
+    """
+
+    beneath: ClassVar[tuple[str, str] | None] = None
+    zoo_parts: ClassVar[tuple[type, tuple[type, ...]]]
 
     def __reduce__(self) -> tuple[Any, ...]:
         root, behaviours = self.zoo_parts
@@ -26,10 +34,26 @@ class Specialised:
 
 
 @cache
-def _subclass(root: type, behaviours: tuple[type, ...]) -> type:
-    # The last behaviour added is asked first.
-    body = {"__module__": root.__module__, "__doc__": root.__doc__, "zoo_parts": (root, behaviours)}
-    return type(root.__name__, (*reversed(behaviours), root), body)
+def _subclass(root: type, behaviours: tuple[type[Specialised], ...]) -> type:
+    if not behaviours:
+        return root
+    *inner, last = behaviours
+    below = _subclass(root, tuple(inner))
+    body: dict[str, Any] = {}
+    if last.beneath is not None:
+        method, name = last.beneath
+        body[name] = _renamed(getattr(below, method), name)
+    # TorchScript takes the annotations of a class for those of its attributes.
+    body["__annotations__"] = dict(getattr(root, "__annotations__", {}))
+    body |= {"__module__": root.__module__, "__doc__": root.__doc__, "zoo_parts": (root, behaviours)}
+    return type(root.__name__, (last, below), body)
+
+
+def _renamed(function: Any, name: str) -> FunctionType:
+    copy = FunctionType(function.__code__, function.__globals__, name, function.__defaults__, function.__closure__)
+    copy.__dict__.update(function.__dict__)
+    copy.__annotations__, copy.__kwdefaults__ = function.__annotations__, function.__kwdefaults__
+    return copy
 
 
 def _blank(root: type, behaviours: tuple[type, ...]) -> Any:

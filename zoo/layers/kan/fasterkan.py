@@ -98,22 +98,30 @@ class FasterKANLayer(nn.Module):
         dd: dict[str, Any] = {"device": device, "dtype": dtype}
         self.layernorm = nn.LayerNorm(in_features, **dd)
         self.rbf = SwitchGrid(grid_range, num_centres, **dd)
-        self.spline_linear = nn.Linear(in_features * num_centres, out_features, bias=False, **dd)
+        self._make_weight(in_features, out_features, num_centres, **dd)
         self.base_linear = nn.Linear(in_features, out_features, **dd) if base_branch else None
-        nn.init.xavier_uniform_(self.spline_linear.weight)
+        nn.init.xavier_uniform_(self.matrix())
+
+    def _make_weight(self, in_features: int, out_features: int, num_centres: int, **dd: Any) -> None:
+        self.spline_linear = nn.Linear(in_features * num_centres, out_features, bias=False, **dd)
+
+    def matrix(self):
+        # type: () -> Tensor
+        """The weight W as (out_features, in_features * num_centres)."""
+        return self.spline_linear.weight
 
     def reset_parameters(self) -> None:
         """Xavier-uniform weights, as faster-kan draws them; the norm to (1, 0); the centres to their places."""
         self.layernorm.reset_parameters()
         self.rbf.reset_parameters()
-        nn.init.xavier_uniform_(self.spline_linear.weight)
+        nn.init.xavier_uniform_(self.matrix())
         if self.base_linear is not None:
             self.base_linear.reset_parameters()
 
     def forward(self, x: Float[Tensor, "*batch in_features"]) -> Float[Tensor, "*batch out_features"]:
         # type: (Tensor) -> Tensor
         norm = self.layernorm
-        weight = self.spline_linear.weight
+        weight = self.matrix()
         if torch.jit.is_scripting():
             y = _composed(x, weight, self.rbf.grid, self.inv_width, norm.weight, norm.bias)
         else:
@@ -166,7 +174,7 @@ class FasterKANLayer(nn.Module):
 
     def solution(self) -> Float[Tensor, "columns out_features"]:
         """The coefficients of the columns of `design`, in float32 or float64."""
-        rows = [self.spline_linear.weight.t()]
+        rows = [self.matrix().t()]
         if self.base_linear is not None:
             rows.append(self.base_linear.weight.t())
         biases = self._biases()
@@ -178,8 +186,8 @@ class FasterKANLayer(nn.Module):
     @torch.no_grad()
     def take(self, solution: Float[Tensor, "columns out_features"]) -> None:
         """Set the parameters to coefficients of the columns of `design`."""
-        width = self.spline_linear.in_features
-        self.spline_linear.weight.copy_(solution[:width].t())
+        width = self.in_features * self.rbf.num_centres
+        self.matrix().copy_(solution[:width].t())
         if self.base_linear is not None:
             self.base_linear.weight.copy_(solution[width : width + self.in_features].t())
         for index, bias in enumerate(self._biases()):

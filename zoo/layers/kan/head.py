@@ -1,5 +1,7 @@
 """A switch-basis KAN layer as a classifier head."""
 
+from typing import Any
+
 import torch
 import torch.nn.functional as F
 from jaxtyping import Float
@@ -56,6 +58,15 @@ class KANHead(FasterKANLayer):
         if bias:
             self.bias = nn.Parameter(torch.zeros(out_features, device=device, dtype=dtype))
 
+    def _make_weight(self, in_features: int, out_features: int, num_centres: int, **dd: Any) -> None:
+        # The last layer of a model is asked for by the name `weight`.
+        self.weight = nn.Parameter(torch.empty(out_features, in_features, num_centres, **dd))
+
+    def matrix(self):
+        # type: () -> Tensor
+        """The weight W as (out_features, in_features * num_centres)."""
+        return self.weight.flatten(1)
+
     def reset_parameters(self) -> None:
         """As `FasterKANLayer`; the bias to 0."""
         super().reset_parameters()
@@ -66,7 +77,7 @@ class KANHead(FasterKANLayer):
         # type: (Tensor) -> Tensor
         if torch.jit.is_scripting():  # TorchScript knows no super().forward
             norm = self.layernorm
-            y = _composed(x, self.spline_linear.weight, self.rbf.grid, self.inv_width, norm.weight, norm.bias)
+            y = _composed(x, self.matrix(), self.rbf.grid, self.inv_width, norm.weight, norm.bias)
             if self.base_linear is not None:
                 y = y + self.base_linear(F.silu(x))
         else:
