@@ -50,8 +50,18 @@ def fetch_suite(cache: Path) -> Path:
     return folder
 
 
-def run_suite(suite: Path, report: Path, models: list[str], tokens: list[str] | None = None) -> Result:
-    """Run `test_models.py` on `models`; `tokens` are patterns of those whose features are tokens."""
+def run_suite(
+    suite: Path, report: Path, models: list[str], tokens: list[str] | None = None, *, without: str = ""
+) -> Result:
+    """Run `test_models.py` on `models`.
+
+    Args:
+        suite: folder of timm's tests.
+        report: where the JUnit report goes.
+        models: names.
+        tokens: patterns of those whose features are tokens.
+        without: a word; tests with it in their names are left out.
+    """
     environment = {k: v for k, v in os.environ.items() if k not in ("GITHUB_ACTIONS", "PYTEST_ADDOPTS")}
     environment |= {
         "ZOO_TIMM_SUITE_MODELS": ",".join(models),
@@ -62,6 +72,7 @@ def run_suite(suite: Path, report: Path, models: list[str], tokens: list[str] | 
     }
     command = [sys.executable, "-m", "pytest", "-p", "timm_suite_plugin", "-p", "no:cacheprovider", "-q"]
     command += ["--rootdir", str(suite), "-c", os.devnull, "--junitxml", str(report), "test_models.py"]
+    command += ["-k", f"not {without}"] if without else []
     done = subprocess.run(command, cwd=suite, env=environment, capture_output=True, text=True, check=False)
     result = Result(output=done.stdout + done.stderr)
     if report.is_file():
