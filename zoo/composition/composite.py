@@ -155,9 +155,7 @@ def compose_features(
         raise ValueError(f"feature_cls must be one of {', '.join(map(repr, _FEATURES))}, got {name!r}")
     rest = {k: v for k, v in options.items() if k != "feature_cls"}
 
-    def wrap(model: nn.Module, **wrapping: Any) -> nn.Module:
-        if wrapper is FeatureGetterNet and "output_fmt" not in rest:
-            wrapping.pop("output_fmt", None)
+    def wrap(cls: type, model: nn.Module, **wrapping: Any) -> nn.Module:
         on_meta = any(p.is_meta for p in model.parameters())
         twin = None if on_meta else without_memory(Spec(spec.base, {}, spec.arguments))
         operate(model, spec, twin=twin, weights=weights, features=True, batches=batches)
@@ -165,7 +163,9 @@ def compose_features(
             _load(model, cfg, num_classes=0)
         return wrapper(model, **wrapping)
 
-    return build(features_only=True, feature_cls=wrap, **rest)
+    # timm gives a wrapper the options that its class knows, so it has to see a subclass.
+    between = type(wrapper.__name__, (wrapper,), {"__new__": wrap})
+    return build(features_only=True, feature_cls=between, **rest)
 
 
 def _load(model: nn.Module, cfg: Mapping[str, Any], *, num_classes: int) -> None:
