@@ -8,11 +8,11 @@ from typing import Annotated
 import typer
 
 from zoo._version import __version__
-from zoo.cli import catalogue, demo, hub, training
+from zoo.cli import catalogue, composing, demo, hub, training
 
 app = typer.Typer(
     name="zoo",
-    help="Layers and models that have a paper but no library: list, fine-tune, evaluate, publish, load.",
+    help="Layers and models that have a paper but no library: list, compose, fine-tune, compare, publish.",
     no_args_is_help=True,
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
@@ -20,6 +20,7 @@ app = typer.Typer(
 
 app.command("list")(catalogue.list_)
 app.command("info")(catalogue.info)
+app.command("create")(composing.create)
 app.command("train")(training.train)
 app.command("compare")(training.compare)
 app.command("eval")(training.eval_)

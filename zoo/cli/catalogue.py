@@ -8,6 +8,8 @@ from typing import Annotated, Any
 import typer
 
 from zoo.cli._common import echo_json, friendly, human_count, print_table
+from zoo.cli._words import base_in_words, composed_of, part_in_words
+from zoo.errors import UnknownModelError
 from zoo.naming import did_you_mean
 from zoo.registry import (
     KINDS,
@@ -34,6 +36,7 @@ def list_(
         bool, typer.Option("--pretrained", help="Only models with weights, with their tags.")
     ] = False,
     source: Annotated[str, typer.Option(help="'zoo' (ours), 'timm' or 'all'; the last two import timm.")] = "zoo",
+    uses: Annotated[str, typer.Option(help="Only models of ours built with this module, e.g. 'mlp/kan'.")] = "",
     json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:
     """List models, or modules with --modules."""
@@ -44,24 +47,29 @@ def list_(
             return
         print_table(["module", "layout", "what"], [[e.name, e.layout, e.summary] for e in entries])
         return
-    names = list_models(filter, pretrained=pretrained, source=source)
+    names = list_models(filter, pretrained=pretrained, source=source, uses=module_entry(uses).name if uses else "")
+    if uses:
+        names = [n for n in names if default_registry().is_model(n)]  # what timm's are built with is not known
     if not names and not json:
-        typer.echo(f"no model matches {filter!r}{did_you_mean(filter, default_registry().names())}", err=True)
+        wanted = f"{filter!r}{did_you_mean(filter, default_registry().names())}" if filter else f"--uses {uses}"
+        typer.echo(f"no model matches {wanted}", err=True)
     if json:
         echo_json([_facts(model_entry(n), n) if default_registry().is_model(n) else {"name": n} for n in names])
         return
-    print_table(["model", "parameters", "input", "weights", "what"], [_row(n) for n in names], right=("parameters",))
+    columns = ["model", "parameters", "input", "weights", "base", "what"]
+    print_table(columns, [_row(n) for n in names], right=("parameters",))
 
 
 def _row(name: str) -> list[str]:
     if not default_registry().is_model(name):
-        return [name, "–", "–", "–", "timm"]
+        return [name, "–", "–", "–", "–", "timm"]
     entry = model_entry(name)
     size = "×".join(map(str, entry.input_size)) if entry.input_size else "–"
     tag = split_model_name_tag(name)[1]
     tags = tag or ", ".join(list_tags(entry.name)) or "–"
     what = entry.summary if name.partition(".")[0] == entry.name else f"alias of {entry.name}"
-    return [name, human_count(entry.params), size, tags, what]
+    base, _ = composed_of(entry.args)
+    return [name, human_count(entry.params), size, tags, base or "–", what]
 
 
 def _facts(entry: Entry, name: str) -> dict[str, Any]:
@@ -79,8 +87,11 @@ def _facts(entry: Entry, name: str) -> dict[str, Any]:
     }
     if entry.kind != "model":
         return facts | {"layout": entry.layout}
+    base, parts = composed_of(entry.args)
     facts |= {
         "canonical_name": entry.name,
+        "base": base,
+        "parts": parts,
         "aliases": list(entry.aliases),
         "input_size": entry.input_size,
         "params": entry.params,
@@ -110,7 +121,7 @@ def _weights_facts(name: str) -> dict[str, Any]:
     }
 
 
-def _describe_saved(name: str, json: bool) -> None:
+def _describe_saved(name: str) -> dict[str, Any]:
     """What the config.json of a run, a folder or a repository says; reads no weights, builds no model."""
     from zoo.weights import read_config
 
@@ -124,9 +135,12 @@ def _describe_saved(name: str, json: bool) -> None:
         folder = Path(rest if scheme.lower() == "local-dir" else name)
         config = read_config(next((f for f in (folder, folder / "best") if (f / "config.json").is_file()), folder))
     cfg = config.pretrained_cfg
-    facts = {
+    base, parts = composed_of(config.model_args)
+    return {
         "name": name,
         "architecture": config.architecture,
+        "base": base,
+        "parts": parts,
         "num_classes": config.num_classes,
         "input_size": cfg.get("input_size"),
         "label_names": list(cfg.get("label_names") or []),
@@ -137,13 +151,82 @@ def _describe_saved(name: str, json: bool) -> None:
         "files": config.files,
         "written_by": f"zoo {config.zoo['version']}" if "version" in config.zoo else None,
     }
-    if json:
-        echo_json(facts)
-    else:
-        _print_facts(facts)
+
+
+def _describe_module(name: str) -> dict[str, Any]:
+    """A module's facts with its signature, options and contract: it is imported, which imports torch."""
+    from zoo.registry import module_info
+
+    info = module_info(name)
+    entry = module_entry(name)
+    return _facts(entry, entry.name) | {key: info[key] for key in ("contract", "signature", "options")}
+
+
+def _describe_timm(name: str) -> dict[str, Any]:
+    """A model of timm's: what its own configuration says, and what of it can be replaced."""
+    import timm
+    import torch
+
+    from zoo.composition import Spec, replaceable
+    from zoo.composition.composite import without_memory
+
+    arch, tag = split_model_name_tag(name)
+    if not timm.is_model(arch):
+        model_entry(name, timm.list_models())  # raises, with near names
+    tags = [n.partition(".")[2] for n in timm.list_models(f"{arch}.*", include_tags=True)]
+    if tag and tag not in tags:
+        hint = did_you_mean(tag, tags) or "."
+        raise UnknownModelError(f"{arch!r} has no checkpoint tagged {tag!r}{hint} Tags: {', '.join(tags) or 'none'}")
+    cfg: Any = timm.models.get_pretrained_cfg(name)
+    model = without_memory(Spec(arch))
+    if model is None:  # its constructor computes with values
+        model = timm.create_model(arch)
+    places: dict[str, list[str]] = {}
+    with torch.no_grad():
+        for slot, found in replaceable(model).items():
+            places[slot] = found.paths
+    return {
+        "name": name,
+        "kind": "model",
+        "source": f"timm {timm.__version__}",
+        "input_size": list(cfg.input_size) if cfg else None,
+        "num_classes": cfg.num_classes if cfg else None,
+        "params": sum(p.numel() for p in model.parameters()),
+        "licence": getattr(cfg, "license", None),
+        "checkpoints": tags,
+        "replaceable": {slot: {"places": len(paths), "paths": paths} for slot, paths in places.items()},
+    }
+
+
+def _in_words(facts: dict[str, Any]) -> dict[str, Any]:
+    """Facts for people: what is nested, one line a thing."""
+    shown: dict[str, Any] = {}
+    for key, value in facts.items():
+        if key == "base" and value:
+            shown["base"] = base_in_words(value)
+        elif key == "parts":
+            shown |= {slot: part_in_words(slot, part) for slot, part in value.items()}
+        elif key == "args" and facts.get("base"):
+            shown[key] = {k: v for k, v in value.items() if k not in ("base", *facts["parts"])}
+        elif key == "files":
+            shown[key] = list(value)
+        elif key == "contract":
+            shown |= {"built as": value["constructor"], "called as": value["call"]}
+        elif key == "options":
+            shown[key] = [f"{k}={v!r}" for k, v in value.items()]
+        elif key == "replaceable":
+            shown["can be replaced"] = [f"{slot} ({_places(found['paths'])})" for slot, found in value.items()]
+        else:
+            shown[key] = value
+    return shown
+
+
+def _places(paths: list[str]) -> str:
+    return paths[0] if len(paths) == 1 else f"{len(paths)} places, {paths[0]} … {paths[-1]}"
 
 
 def _print_facts(facts: dict[str, Any]) -> None:
+    facts = _in_words(facts)
     width = max(len(key) for key in facts) + 2
     for key, value in facts.items():
         if value in ("", None, [], {}):
@@ -164,27 +247,30 @@ def info(
     name: Annotated[
         str,
         typer.Argument(
-            help="A model ('medvit2_kan', 'medvit2_kan_nano.digits'), a module ('mlp/kan'), a run or model folder, "
-            "or hf-hub:USER/REPO."
+            help="A model of ours ('medvit2_kan', 'medvit2_kan_nano.digits') or timm's ('resnet50'), a module "
+            "('mlp/kan'), a run or model folder, or hf-hub:USER/REPO."
         ),
     ],
     json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:
-    """Show what is known of a model or a module: paper, sizes, input, checkpoints."""
+    """Show what is known of a model or a module: paper, sizes, input, checkpoints, what it is made of."""
     if name.partition(":")[0].lower() in ("hf-hub", "hf_hub", "local-dir") or Path(name).is_dir():
-        _describe_saved(name, json)
-        return
-    if "/" in name:
-        entry = module_entry(name)
-    else:
+        facts = _describe_saved(name)
+    elif "/" in name:
+        facts = _describe_module(name)
+    elif default_registry().is_model(name):
         entry = model_entry(name)
         weights_entry(name)  # an unknown tag is refused here
-    facts = _facts(entry, name)
+        facts = _facts(entry, name)
+    else:
+        facts = _describe_timm(name)
     if json:
         echo_json(facts)
         return
     checkpoints = facts.pop("checkpoints", [])
+    if checkpoints and isinstance(checkpoints[0], str):
+        facts["checkpoints"], checkpoints = checkpoints, []
     _print_facts(facts)
     for checkpoint in checkpoints:
-        typer.echo(f"\ncheckpoint {entry.name}.{checkpoint.pop('tag')}")
+        typer.echo(f"\ncheckpoint {facts['canonical_name']}.{checkpoint.pop('tag')}")
         _print_facts(checkpoint)
