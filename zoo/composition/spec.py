@@ -11,10 +11,11 @@ from typing import Any
 
 from torch import nn
 
+from zoo.composition.registered import entries_of
 from zoo.composition.where import canonical_where
 from zoo.errors import ConfigError, UnknownModuleError
 from zoo.naming import check_keywords, did_you_mean
-from zoo.registry import Entry, default_registry, module_entry
+from zoo.registry import Entry, module_entry
 
 #: Parts of a backbone that can be replaced, in the order in which they are.
 SLOTS = ("mlp", "mixer", "act", "pool", "head")
@@ -116,12 +117,9 @@ def _module(slot: str, value: Any) -> str | Callable[..., Any]:
     if inspect.isclass(value) and not issubclass(value, nn.Module):
         raise TypeError(f"{slot} must be a class of torch.nn.Module, got {value!r}")
     if callable(value):
-        for entry in default_registry().modules:  # a registered class is known by its name
-            if entry.target is value or (
-                inspect.isclass(value) and entry.target == f"{value.__module__}:{value.__name__}"
-            ):
-                return entry.name
-        return value
+        # A registered class is known by its name, where that name fits and means no more than the class.
+        kinds = (slot, *_ALSO_FITS.get(slot, ()))
+        return next((e.name for e in entries_of(value) if e.kind in kinds and not e.args), value)
     raise TypeError(
         f"{slot} must be the name of a module, {{'type': name, **options}}, or a class, got {value!r}; names: "
         f"zoo.list_modules(kind={slot!r})"
