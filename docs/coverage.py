@@ -15,6 +15,7 @@ import torch
 from torch import nn
 
 import zoo
+from zoo.composition.meta import without_values
 from zoo.errors import UnsupportedSurgery
 
 #: The smallest model of each of timm's model files.
@@ -118,6 +119,8 @@ BACKBONES = {
     "xception_aligned": "xception41p",
     "xcit": "xcit_nano_12_p8_224",
 }
+#: What makes some of them smaller: recurrent layers take a step after another, without memory too.
+ARGUMENTS: dict[str, dict[str, Any]] = {"sequencer2d_s": {"layers": (1, 1, 1, 1)}}
 #: What is put in the place of each kind of part.
 MODULES = {"head": "kan", "mlp": "kan", "mixer": "attention", "pool": "avg", "act": "silu"}
 
@@ -139,8 +142,9 @@ class Cell:
 
 def plain_calls(backbone: str) -> dict[str, int]:
     """How often each module of a backbone is called in one forward."""
-    with torch.device("meta"):
-        return _run(timm.create_model(backbone, num_classes=10).eval())[0]
+    with without_values():
+        model = timm.create_model(backbone, num_classes=10, **ARGUMENTS.get(backbone, {}))
+        return _run(model.eval())[0]
 
 
 def try_cell(backbone: str, kind: str, wanted: dict[str, int]) -> Cell:
@@ -155,9 +159,10 @@ def try_cell(backbone: str, kind: str, wanted: dict[str, int]) -> Cell:
         AssertionError: it was put there and does not work: another output, a module that is called more or less often
             than the old one, or that no gradient reaches.
     """
-    with torch.device("meta"):
+    with without_values():
         try:
-            model = zoo.create_model(backbone, num_classes=10, **{kind: MODULES[kind]}).eval()
+            arguments = {**ARGUMENTS.get(backbone, {}), kind: MODULES[kind]}
+            model = zoo.create_model(backbone, num_classes=10, **arguments).eval()
         except UnsupportedSurgery as error:
             return Cell(0, refusal=str(error))
         composition: Any = model.zoo_composition
@@ -178,21 +183,30 @@ def _run(model: nn.Module, watched: Collection[str] = ()) -> tuple[dict[str, int
     """Calls by path, and those of the `watched` paths whose output a gradient reached."""
     calls: dict[str, int] = {}
     reached: set[str] = set()
+    # Gradients of what stays are of no concern, and take long.
+    model.requires_grad_(False)
+    for path in watched:
+        model.get_submodule(path).requires_grad_(True)
 
     def watch(path: str) -> Any:
-        def record(module: nn.Module, args: Any, out: Any) -> None:
+        def record(module: nn.Module, args: Any, out: Any) -> Any:
             calls[path] = calls.get(path, 0) + 1
-            if path in watched:
-                out.register_hook(lambda gradient: reached.add(path))
+            if path not in watched:
+                return None
+            if not out.requires_grad:  # nothing trains up to here: the gradient begins at it
+                out = out.detach().requires_grad_().clone()
+            out.register_hook(lambda gradient: reached.add(path))
+            return out
 
         return record
 
     for path, module in model.named_modules():
         module.register_forward_hook(watch(path))
-    out = model(torch.zeros(2, *zoo.data_config(model)["input_size"]))
-    assert tuple(out.shape) == (2, 10), f"{type(model).__name__} gives {tuple(out.shape)}"
-    if watched:
-        out.sum().backward()
+    with torch.set_grad_enabled(bool(watched)):
+        out = model(torch.zeros(2, *zoo.data_config(model)["input_size"]))
+        assert tuple(out.shape) == (2, 10), f"{type(model).__name__} gives {tuple(out.shape)}"
+        if watched:
+            out.sum().backward()
     return calls, reached
 
 

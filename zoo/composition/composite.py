@@ -13,6 +13,7 @@ from timm.models._features_fx import FeatureGraphNet
 from torch import nn
 
 from zoo.composition.composed import Composed
+from zoo.composition.meta import without_values
 from zoo.composition.native import build_native
 from zoo.composition.pools import TOKEN_POOL
 from zoo.composition.spec import Spec
@@ -121,7 +122,7 @@ def _record(model: nn.Module, spec: Spec) -> None:
 
 def without_memory(spec: Spec) -> nn.Module | None:
     """What a spec describes, on the meta device; `None` if its constructor computes with values."""
-    with torch.device("meta"):
+    with without_values():
         try:
             return composite(**spec.to_dict()) if spec.choices else timm.create_model(spec.base, **spec.arguments)
         except (ZooError, TypeError, ValueError, AssertionError):

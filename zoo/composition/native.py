@@ -11,10 +11,10 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 import timm
-import torch
 from timm.models._features_fx import register_notrace_module
 from torch import nn
 
+from zoo.composition.meta import without_values
 from zoo.composition.slots import Places, takes
 from zoo.composition.spec import Choice, Spec, resolve_options
 from zoo.composition.specialise import original_class
@@ -49,7 +49,7 @@ def build_native(
 def _same_places(spec: Spec, slot: str, choice: Choice, paths: list[str]) -> bool:
     made: list[nn.Module] = []
     try:
-        with torch.device("meta"):
+        with without_values():
             keyword: dict[str, Any] = {_KEYWORDS[slot]: _factory(slot, choice, made)}
             model = timm.create_model(spec.base, pretrained=False, **spec.arguments, **keyword)
     except Exception:  # the constructor wants more of the class than the kind promises: replaced in place instead
