@@ -44,7 +44,8 @@ def call_of(model: nn.Module, path: str, x: Tensor) -> tuple[Tensor, dict[str, A
     seen: list[Any] = []
 
     def record(module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any], out: Tensor) -> None:
-        seen.append((args[0], {**dict(enumerate(args[1:], 1)), **kwargs}, out))
+        # Copies: what follows may work in place.
+        seen.append((args[0].clone(), {**dict(enumerate(args[1:], 1)), **kwargs}, out.clone()))
 
     handle = model.get_submodule(path).register_forward_hook(record, with_kwargs=True)
     try:

@@ -122,7 +122,11 @@ def _channels_first(module: nn.Module, call: Call, layers: list[nn.Linear | nn.C
         return False
     if isinstance(module, Specialised):
         return ChannelsFirst in module.zoo_parts[1]
-    return bool(layers) and isinstance(layers[0], nn.Conv2d)
+    if layers:
+        return isinstance(layers[0], nn.Conv2d)
+    # A norm, say: its parameters are as many as there are channels.
+    widths = {p.shape[0] for p in module.parameters() if p.ndim == 1}
+    return call.shape[1] in widths or call.shape[-1] not in widths
 
 
 def _hidden_width(module: nn.Module, dim: int, layers: list[nn.Linear | nn.Conv2d]) -> int | None:

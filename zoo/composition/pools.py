@@ -14,7 +14,7 @@ from zoo.composition.specialise import Specialised, specialise
 
 #: Name of the new child of a model that pools by arithmetic, not by a module.
 TOKEN_POOL = "zoo_pool"
-_POOL_PATHS = ("global_pool", "head.global_pool")
+_POOL_PATHS = ("global_pool", "head.global_pool", "attn_pool")
 
 
 class MapPool(Specialised):
@@ -115,6 +115,8 @@ def _module_slot(model: nn.Module, path: str, seen: Probe) -> Slot | None:
     if path not in seen.calls:
         return None
     call = seen.calls[path][0]
+    if len(call.shape) == 3 and call.out == (call.shape[0], call.shape[2]):
+        return Slot(path, {"dim": call.shape[2]}, facts={"pool_type": "map"})
     if len(call.shape) != 4 or call.out is None or len(call.out) not in (2, 4):
         return None
     nhwc = getattr(model, "output_fmt", "NCHW") == "NHWC" and call.out[1] != call.shape[1]
@@ -128,7 +130,7 @@ def _module_slot(model: nn.Module, path: str, seen: Probe) -> Slot | None:
 
 def fit_pool(new: nn.Module, slot: Slot, *_: Any) -> nn.Module:
     """Adapt a pool to its place."""
-    if slot.path == TOKEN_POOL:
+    if slot.path == TOKEN_POOL or slot.layout == "NLC":
         return new
     return specialise(
         new,

@@ -138,9 +138,11 @@ def check_options(target: Callable[..., Any], options: Iterable[str], name: str)
 
 
 def resolve_options(options: Mapping[str, Any]) -> dict[str, Any]:
-    """Options for a constructor: an object with a `type` becomes a factory of that registered module."""
+    """Options for a constructor: lists become tuples, an object with a `type` a factory of that registered module."""
 
     def resolve(value: Any) -> Any:
+        if isinstance(value, list):
+            return tuple(resolve(v) for v in value)
         if isinstance(value, Mapping) and "type" in value:
             entry = module_entry(value["type"])
             rest = {k: v for k, v in value.items() if k != "type"}
