@@ -69,7 +69,9 @@ def test_version_and_help():
         assert command.name in help_text
 
 
-@pytest.mark.parametrize("args", [("list",), ("--help",), ("info", "medvit2_kan")])
+@pytest.mark.parametrize(
+    "args", [("list",), ("--help",), ("compare", "--help"), ("info", "medvit2_kan"), ("info", "resnet18_kan_head")]
+)
 def test_quick_and_without_torch(args):
     """At most 0.3 s of CPU time (best of three: the machine may be busy), and no torch."""
     best = 9.0

@@ -132,15 +132,20 @@ def _text(content: Any) -> str:
     if not isinstance(content, Mapping):
         return str(content)
     options = ", ".join(f"{k}={v if isinstance(v, str) else json.dumps(v)}" for k, v in content.items() if k != "type")
-    return f"{content['type']}({options})" if options else str(content["type"])
+    return f"{_short(content)}({options})" if options else _short(content)
+
+
+def _short(content: Mapping[str, Any]) -> str:
+    """A module's name; a class's without where it is defined."""
+    return str(content["type"]).rpartition(".")[2]
 
 
 def _safe(content: Any) -> str:
-    """A choice in a folder's name; what its options are is told by a digest."""
+    """A choice in a folder's name; what is not in its short name is told by a digest."""
     if not isinstance(content, Mapping):
         return str(content)
-    name = "".join(c if c.isalnum() or c in "._" else "_" for c in str(content["type"]))
-    if len(content) == 1 and name == content["type"]:
+    name = "".join(c if c.isalnum() or c == "_" else "_" for c in _short(content))
+    if content == {"type": name}:
         return name
     digest = hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
     return f"{name}-{digest[:8]}"
