@@ -66,7 +66,7 @@ def composite(
     parts = {"head": head, "mlp": mlp, "mixer": mixer, "pool": pool, "act": act}
     spec = flat_spec({"base": base, **parts, **{k: v for k, v in kwargs.items() if k not in BUILD_OPTIONS}})
     cfg = _configuration(spec, pretrained_cfg, pretrained_cfg_overlay)
-    own = cfg if pretrained and not _is_bases(spec, cfg) else None
+    own = cfg if pretrained and _names_weights(pretrained_cfg, pretrained_cfg_overlay) else None
     placement = {k: v for k, v in kwargs.items() if k in ("device", "dtype")}
     weights = _name_of(spec, cfg) if pretrained and own is None else ""
 
@@ -200,10 +200,10 @@ def _configuration(spec: Spec, given: Any, overlay: Mapping[str, Any] | None) ->
     return cfg.to_dict()
 
 
-def _is_bases(spec: Spec, cfg: Mapping[str, Any]) -> bool:
-    """Whether the weights that a configuration names are those of the base (or there are none)."""
-    sources = {k: cfg.get(k) for k in _SOURCES}
-    return not any(v is not None for v in sources.values()) or cfg.get("architecture") == spec.base
+def _names_weights(*given: Any) -> bool:
+    """Whether what the caller gave says where weights of the whole are; otherwise they are the base's."""
+    parts = [part if isinstance(part, Mapping) else getattr(part, "__dict__", {}) for part in given]
+    return any(part.get(source) is not None for part in parts for source in _SOURCES)
 
 
 def _name_of(spec: Spec, cfg: Mapping[str, Any]) -> str:
