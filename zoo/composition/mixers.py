@@ -141,6 +141,9 @@ class MixerPort(Specialised):
             return mix(x)
         if place == "NCHW":
             return mix(x.permute(0, 2, 3, 1)).permute(0, 3, 1, 2)
+        if place == "BTNC":  # NesT's blocks are square
+            side = math.isqrt(x.shape[2])
+            return mix(x.flatten(0, 1).unflatten(1, (side, side))).reshape(x.shape)
         rows, columns, prefix = self._grid(x.shape[1], size)
         tokens = x[:, prefix:].unflatten(1, (rows, columns))
         mixed = mix(tokens).flatten(1, 2)
@@ -177,7 +180,7 @@ class MixerPort(Specialised):
                         f"{type(self).__name__} was given {key}: its forward takes no attn_mask, so it cannot honour it"
                     )
                 mask = _mask(value, x.shape[0], window=key == "mask")
-                extra["attn_mask"] = mask if "attn_mask" not in extra else extra["attn_mask"] + mask
+                extra["attn_mask"] = mask if "attn_mask" not in extra else _added(extra["attn_mask"], mask)
             elif key == "rope":
                 if "rope" in self.zoo_takes:
                     extra["rope"] = value
@@ -186,6 +189,15 @@ class MixerPort(Specialised):
                     raise UnsupportedSurgery(f"{type(self).__name__} was asked for causal attention, which it has not")
                 extra["is_causal"] = value
         return extra, size
+
+    def set_window_size(self, window_size: Any) -> None:
+        """Swin's method: its windows are of another size now."""
+        if self.zoo_grid is not None:
+            rows, columns = (window_size, window_size) if isinstance(window_size, int) else window_size
+            self.zoo_grid = (int(rows), int(columns), 0)
+        own = getattr(super(), "set_window_size", None)
+        if own is not None:
+            own(window_size)
 
     def zoo_resize(self, height: int, width: int) -> None:
         """Follow the model to another image size."""
@@ -199,6 +211,18 @@ def _mask(mask: Tensor, batch: int, *, window: bool) -> Tensor:
     if window and mask.ndim == 3:
         return mask.repeat(batch // mask.shape[0], 1, 1).unsqueeze(1)
     return mask.unsqueeze(0) if mask.ndim == 3 else mask
+
+
+def _added(one: Tensor, other: Tensor) -> Tensor:
+    """Both masks in one: what either forbids is forbidden."""
+    if one.dtype == other.dtype == torch.bool:
+        return one & other
+    dtype = one.dtype if one.dtype != torch.bool else other.dtype
+    parts = [
+        m if m.dtype != torch.bool else torch.zeros_like(m, dtype=dtype).masked_fill(~m, -math.inf)
+        for m in (one, other)
+    ]
+    return parts[0] + parts[1]
 
 
 def fit_mixer(new: nn.Module, slot: Slot, choice: Choice, old: nn.Module, model: nn.Module) -> nn.Module:
@@ -239,9 +263,12 @@ def fit_mixer(new: nn.Module, slot: Slot, choice: Choice, old: nn.Module, model:
             raise UnsupportedSurgery(f"{where}: the mixer works on maps, and these tokens are no grid of the image")
         if getattr(getattr(model, "patch_embed", None), "strict_img_size", True) is False:
             raise UnsupportedSurgery(
-                f"{where}: with dynamic_img_size the grid is not known; build the model with img_size= instead"
+                f"{where}: with dynamic_img_size the grid is not known; build the model with dynamic_img_size=False"
             )
-        strides = (slot.facts["image"][1] / grid[0], slot.facts["image"][2] / grid[1])
+        # A window stays as it is when the image grows.
+        strides = (
+            None if slot.facts["windows"] else (slot.facts["image"][1] / grid[0], slot.facts["image"][2] / grid[1])
+        )
     plain = own == "NLC" and slot.layout == "NLC" and not slot.facts["names"]
     if plain:
         return new

@@ -13,6 +13,7 @@ from zoo.composition.registered import is_registered
 from zoo.composition.slots import Places, Slot, declared_layout, parents
 from zoo.composition.spec import Choice
 from zoo.composition.specialise import Specialised, original_class, specialise
+from zoo.errors import UnsupportedSurgery
 
 # What timm calls them. Squeeze-excite and gated convolution blocks also hold an `fc1` and an `fc2`, under other names.
 _NAMED = re.compile(r"(Mlp|MLP|FFN|FeedForward|SwiGLU|MlpWithDepthwiseConv|MlpWithNorm|SwiGLUPacked)$")
@@ -113,7 +114,7 @@ def mlp_slot(path: str, module: nn.Module, calls: list[Call]) -> Slot | None:
         wishes["hidden_features"] = hidden
     norm = _NORMS.get(original_class(module).__name__, "")
     norm = norm if isinstance(getattr(module, norm, None), nn.Module) and norm else ""
-    facts = {"takes_size": bool(call.extra), "norm": norm}
+    facts = {"takes_size": bool(call.extra), "norm": norm, "map": len(call.shape) == 4}
     return Slot(path, {"in_features": dim, "out_features": dim}, wishes, "NCHW" if channels_first else "NLC", facts)
 
 
@@ -153,6 +154,10 @@ def fit_mlp(new: nn.Module, slot: Slot, choice: Choice, old: nn.Module, *_: Any)
     if slot.layout == "NCHW" and layout != "NCHW":
         specialise(new, ChannelsFirst)
     elif slot.layout != "NCHW" and layout == "NCHW":
+        if not slot.facts["map"]:
+            raise UnsupportedSurgery(
+                f"{choice.name} works on maps (B, C, H, W), and {slot.path!r} is given tokens without a grid"
+            )
         specialise(new, ChannelsLast)
     if slot.facts["takes_size"]:
         specialise(new, WithoutSize)
