@@ -15,7 +15,7 @@ from torch import nn
 
 from zoo.composition import BUILD_OPTIONS, Composed, Spec, compose_features, compose_onto, flat_spec, is_composition
 from zoo.composition import NAME as COMPOSITE
-from zoo.errors import UnknownModelError, WeightsError
+from zoo.errors import MismatchError, UnknownModelError, WeightsError
 from zoo.models.arguments import build_explained, check_model_keywords, check_values
 from zoo.naming import check_keywords, did_you_mean
 from zoo.registry import (
@@ -161,7 +161,15 @@ def create_model(
     adapt = ("head", "in_chans") if explicit_classes else ("in_chans",)
     if checkpoint_path is not None:
         checkpoint = open_checkpoint(os.fspath(checkpoint_path), allow_pickle=allow_pickle)
-        return _build_loaded(build, checkpoint, kwargs, adapt)
+        try:
+            return _build_loaded(build, checkpoint, kwargs, adapt)
+        except MismatchError as error:
+            if not parts:
+                raise
+            raise MismatchError(
+                f"{error} Weights of {kwargs['base']} as it is go into it before its parts are replaced: give them as "
+                f"pretrained=True, pretrained_cfg_overlay={{'file': {os.fspath(checkpoint_path)!r}}}"
+            ) from error
     if not pretrained:
         return build()
     if source.weights is not None:

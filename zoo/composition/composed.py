@@ -14,6 +14,7 @@ from zoo.composition.pools import TOKEN_POOL, TokenPool
 from zoo.composition.slots import make, placement, replace_module
 from zoo.composition.spec import Spec
 from zoo.composition.specialise import Specialised, original_class, restore, specialise
+from zoo.composition.where import select
 
 
 @dataclass
@@ -211,14 +212,18 @@ def rebuild_heads(model: nn.Module, width: int | None = None) -> None:
     width = width if composition.pool_width is None else composition.pool_width
     if choice is None and width is None:
         return
-    for path in leaf_paths(model):
+    paths = leaf_paths(model)
+    chosen = paths if choice is None else select(paths, choice.where, f"head of {composition.spec.base}")
+    for path in paths:
         leaf = model.get_submodule(path)
         slot = leaf_slot(path, leaf)
         if slot is None:
             continue
         if width is not None:
             slot.sizes = {**slot.sizes, "in_features": width}
-        if choice is None:
+        if path not in chosen and width is None:
+            continue
+        if choice is None or path not in chosen:
             device, dtype = placement(leaf)
             new: nn.Module = nn.Linear(*slot.sizes.values(), **slot.wishes, device=device, dtype=dtype)
             new.train(leaf.training)

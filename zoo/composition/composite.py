@@ -36,7 +36,7 @@ _SOURCES = ("state_dict", "file", "hf_hub_id", "url")
 
 
 def composite(
-    base: str,
+    base: str = "",
     pretrained: bool = False,
     pretrained_cfg: Any = None,
     pretrained_cfg_overlay: Mapping[str, Any] | None = None,
@@ -53,7 +53,7 @@ def composite(
     """A backbone with parts replaced.
 
     Args:
-        base: architecture of ours or timm's.
+        base: architecture of ours or timm's; there is no default.
         pretrained: load weights: of the whole, when the configuration says where they are; else the base's.
         pretrained_cfg, pretrained_cfg_overlay, cache_dir: as timm's.
         head, mlp, mixer, pool, act: what takes the place of which part.

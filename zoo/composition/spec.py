@@ -189,8 +189,9 @@ class Spec:
             raise TypeError(f"a spec is a mapping such as {{'base': 'resnet50', 'head': 'kan'}}, got {content!r}")
         base = content.get("base")
         if not isinstance(base, str) or not base:
-            hint = did_you_mean("base", content, 1)
-            raise ConfigError(f"a spec needs a 'base', the name of a model; got {dict(content)!r}{hint}")
+            given = {k: v for k, v in content.items() if v is not None}
+            hint = did_you_mean("base", given.keys() - {"base"}, 1)
+            raise ConfigError(f"a spec needs a 'base', the name of a model; got {given!r}{hint}")
         choices = {slot: Choice.of(slot, content[slot]) for slot in SLOTS if content.get(slot) is not None}
         rest = {k: _json(v, k) for k, v in content.items() if k not in ("base", *SLOTS) and v is not None}
         return cls(base, choices, rest)

@@ -120,13 +120,10 @@ def _plan(model: nn.Module, seen: Probe, base: str, choice: Choice) -> Places:
     what = f"{choice.slot} of {base}"
     if choice.slot == "mlp" and is_pattern(choice.where):
         # Who names a place knows what it is: any module there that keeps the shape of its input.
-        named = dict.fromkeys([*places.paths, *(n for n, _ in model.named_modules() if n in seen.calls)])
+        named = [n for n, _ in model.named_modules() if n in seen.calls]
         known = {slot.path: slot for slot in places.slots}
-        paths = (
-            select(places.paths, choice.where, what)
-            if _matches(places.paths, choice.where)
-            else select(list(named), choice.where, what)
-        )
+        elsewhere = not _matches(places.paths, choice.where) and (_matches(named, choice.where) or not places.paths)
+        paths = select(named if elsewhere else places.paths, choice.where, what)
         paths = [p for p in paths if not any(p.startswith(f"{other}.") for other in paths)]
         slots = [known.get(p) or mlp_slot(p, model.get_submodule(p), seen.calls[p]) for p in paths]
         if any(slot is None for slot in slots):
