@@ -1,12 +1,21 @@
-"""Writes docs/gallery.md from the catalogue: `python docs/generate.py`. A test holds the two equal."""
+"""Writes docs/gallery.md from the catalogue: `python docs/generate.py`. A test holds the two equal.
+
+`python docs/generate.py --coverage` also measures what can be replaced in which backbone, which takes minutes, and
+writes the table into docs/composition.md.
+"""
 
 from __future__ import annotations
 
+import importlib.util
+import sys
 from pathlib import Path
+from types import ModuleType
 
 from zoo.registry import Entry, default_registry
 
 PAGE = Path(__file__).parent / "gallery.md"
+COMPOSITION = Path(__file__).parent / "composition.md"
+_MARKS = ("<!-- coverage -->\n", "<!-- /coverage -->")
 
 
 def _count(number: int | None) -> str:
@@ -51,5 +60,38 @@ def gallery() -> str:
     return "\n".join(lines).rstrip() + "\n"
 
 
+def coverage_module() -> ModuleType:
+    """docs/coverage.py, which an installed package of that name must not stand in for."""
+    spec = importlib.util.spec_from_file_location("docs_coverage", Path(__file__).parent / "coverage.py")
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[spec.name] = module  # dataclasses look their module up
+    spec.loader.exec_module(module)
+    return module
+
+
+def coverage_table() -> str:
+    """What can be replaced in which backbone, measured now, as a Markdown table."""
+    module = coverage_module()
+    return module.table(list(module.rows()))
+
+
+def table_in(page: str) -> str:
+    """The table that stands between the marks of a page."""
+    return page.partition(_MARKS[0])[2].partition(_MARKS[1])[0].strip()
+
+
+def with_table(page: str, table: str) -> str:
+    """The page with another table between its marks."""
+    before, start, rest = page.partition(_MARKS[0])
+    _, end, after = rest.partition(_MARKS[1])
+    if not start or not end:
+        raise ValueError(f"the page has no {_MARKS[0].strip()} with a {_MARKS[1]} after it")
+    return f"{before}{start}\n{table}\n\n{end}{after}"
+
+
 if __name__ == "__main__":
     PAGE.write_text(gallery(), encoding="utf-8")
+    if "--coverage" in sys.argv[1:]:
+        COMPOSITION.write_text(with_table(COMPOSITION.read_text("utf-8"), coverage_table()), encoding="utf-8")

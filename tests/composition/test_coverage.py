@@ -1,0 +1,105 @@
+"""What can be replaced in which backbone: one model of each of timm's files, every kind of part."""
+
+from __future__ import annotations
+
+import logging
+import runpy
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import pytest
+import timm
+
+DOCS = Path(__file__).parents[2] / "docs"
+#: In how many of the files each kind of part can be replaced at least.
+TARGETS = {"head": 98, "mlp": 45, "mixer": 30, "pool": 90, "act": 95}
+VARIED = (
+    "resnet",
+    "resnetv2",
+    "vision_transformer",
+    "vision_transformer_relpos",
+    "swin_transformer",
+    "convnext",
+    "maxxvit",
+    "levit",
+)
+generate = runpy.run_path(str(DOCS / "generate.py"))
+coverage = generate["coverage_module"]()
+
+
+@pytest.fixture(autouse=True)
+def quiet():
+    """timm tells of models without a configuration."""
+    logger = logging.getLogger("timm.models._builder")
+    level = logger.level
+    logger.setLevel(logging.ERROR)
+    yield
+    logger.setLevel(level)
+
+
+@cache
+def row(file: str) -> tuple[str, str, dict[str, Any]]:
+    (found,) = coverage.rows({file: coverage.BACKBONES[file]})
+    return found
+
+
+def check(file: str) -> None:
+    cells = row(file)[2]
+    for kind, cell in cells.items():
+        if cell.places:
+            assert not cell.refusal
+            continue
+        others = [other for other, found in cells.items() if found.places]
+        named = cell.refusal.partition("kinds that can be replaced in it: ")[2].split(", ")
+        assert sorted(named) == sorted(others), cell.refusal
+        assert f"no {kind} that can be replaced" in cell.refusal
+    assert cells["head"].places
+    written = generate["table_in"]((DOCS / "composition.md").read_text("utf-8")).splitlines()
+    mine = coverage.table([row(file)]).splitlines()
+    assert mine[2] in written, "run: python docs/generate.py --coverage"
+
+
+def test_every_file_of_timm_is_in_the_table():
+    homes = {timm.model_entrypoint(name).__module__ for name in timm.list_models()}
+    files = {home.removeprefix("timm.models.") for home in homes if home.startswith("timm.models.")}
+    assert files == coverage.BACKBONES.keys()
+    assert len(files) == 98
+    for file, model in coverage.BACKBONES.items():
+        assert timm.model_entrypoint(model).__module__ == f"timm.models.{file}"
+
+
+@pytest.mark.parametrize("file", VARIED)
+def test_works_or_is_refused_with_what_can_be_replaced(file):
+    check(file)
+
+
+@pytest.mark.ci_long
+@pytest.mark.parametrize("file", [file for file in coverage.BACKBONES if file not in VARIED])
+def test_the_others_work_or_are_refused(file):
+    check(file)
+
+
+@pytest.mark.ci_long
+def test_targets_are_met_and_the_page_says_so():
+    found = [row(file) for file in coverage.BACKBONES]
+    works = {kind: sum(bool(cells[kind].places) for *_, cells in found) for kind in TARGETS}
+    assert all(works[kind] >= wanted for kind, wanted in TARGETS.items()), works
+    assert generate["table_in"]((DOCS / "composition.md").read_text("utf-8")) == coverage.table(found)
+
+
+def test_the_page_claims_no_less_than_the_targets():
+    lines = generate["table_in"]((DOCS / "composition.md").read_text("utf-8")).splitlines()
+    assert len(lines) == 2 + len(coverage.BACKBONES) + 1
+    claimed = [int(cell.strip(" *")) for cell in lines[-1].strip("|").split("|")[2:]]
+    assert all(c >= TARGETS[kind] for c, kind in zip(claimed, coverage.MODULES, strict=True))
+
+
+def test_a_page_without_marks_is_not_written():
+    with pytest.raises(ValueError, match="the page has no <!-- coverage -->"):
+        generate["with_table"]("# a page\n", "| a |")
+    page = "before\n<!-- coverage -->\nold\n<!-- /coverage -->\nafter\n"
+    written = generate["with_table"](page, "| new |")
+    assert generate["table_in"](written) == "| new |"
+    assert written.startswith("before\n")
+    assert written.endswith("<!-- /coverage -->\nafter\n")
