@@ -128,7 +128,8 @@ def finetune(
         pretrained: for a model given by name: start from its weights. Default: yes for a name with a tag, a run folder,
             `local-dir:` and `hf-hub:`; no for a plain name.
         model_args: further options of `zoo.create_model` for a model given by name: {"drop_path_rate": 0.1}, or parts
-            to be replaced, {"head": "kan", "mlp": {"type": "kan", "where": "last:4"}}.
+            to be replaced, {"head": "kan", "mlp": {"type": "kan", "where": "last:4"}}. In a model with weights, parts
+            that can begin as copies of what was there are fitted to some training images.
         resume: "auto" goes on with the run in `out` if there is one; False removes that run's own files and starts
             anew; True wants one.
         save_every: write a checkpoint every so many updates. Default: after every epoch and every ten minutes.
@@ -169,7 +170,9 @@ def finetune(
         name = model_name(model)
         options = resolve(given, splits, name)
         seed_all(derive(seed, "model"))
-        net, notes = model_for(model, train, pretrained=pretrained, model_args=model_args)
+        net, notes = model_for(
+            model, train, pretrained=pretrained, model_args=model_args, transform=transform, scale=scale
+        )
         if img_size is not None:
             set_image_size(net, img_size)
         config = data_config(net)

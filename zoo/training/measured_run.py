@@ -14,7 +14,8 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from multiprocessing.reduction import ForkingPickler
 from pathlib import Path
-from typing import Any
+from types import FrameType
+from typing import Any, NoReturn
 
 from zoo.errors import TrainingError, ZooError
 from zoo.files import write_json
@@ -164,7 +165,12 @@ def _interrupts_held() -> Iterator[None]:
 
 
 def _leave_terminal() -> None:
-    """Let the parent alone hear Ctrl-C: it passes on one request to stop."""
+    """Let the parent alone hear Ctrl-C: it passes on one request to stop, which outside the loop ends the process."""
+
+    def leave(number: int, frame: FrameType | None) -> NoReturn:
+        raise SystemExit(128 + number)
+
+    signal.signal(signal.SIGTERM, leave)
     if hasattr(os, "setpgid"):
         os.setpgid(0, 0)
         signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})

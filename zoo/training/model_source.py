@@ -7,15 +7,22 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import timm
 import torch
-from torch import nn
+from torch import Tensor, nn
 
-from zoo.composition import Composed
+from zoo.composition import SLOTS, Composed, is_composition
 from zoo.errors import DataError, TrainingError
 from zoo.models.data_config import data_config, set_data_config
 from zoo.registry import is_model, list_pretrained, model_entry, split_model_name_tag
 from zoo.training.data.image_set import ImageSet
+from zoo.training.data.loader import Pipeline
+from zoo.training.data.transform import eval_transform
+from zoo.training.randomness import kept_random_state
+
+#: Training images on which parts that begin as copies are fitted.
+_EXAMPLES = 64
 
 
 def model_name(model: Any) -> str:
@@ -62,12 +69,18 @@ def ready_model(model: Any) -> nn.Module:
 
 
 def model_for(
-    model: Any, train: ImageSet, *, pretrained: bool | None, model_args: Mapping[str, Any] | None
+    model: Any,
+    train: ImageSet,
+    *,
+    pretrained: bool | None,
+    model_args: Mapping[str, Any] | None,
+    transform: str | None = "auto",
+    scale: float | None = None,
 ) -> tuple[nn.Module, list[str]]:
     """The model to train, with as many outputs as the data has classes, and notes on what was changed.
 
     A name is built with the right number; a module of another size gets a new classifier by its own
-    `reset_classifier`.
+    `reset_classifier`. Parts put into a model with weights begin as copies, where they can, fitted to training images.
 
     Raises:
         DataError: a module of another size without `reset_classifier`.
@@ -82,7 +95,11 @@ def model_for(
             pretrained = bool(split_model_name_tag(name)[1])
             if not pretrained and _has_weights(name):
                 notes.append(f"{name} starts from random weights; pretrained=True (--pretrained) takes its checkpoint")
-        model = create_model(name, **{"pretrained": pretrained, **(model_args or {}), "num_classes": classes})
+        arguments = {"pretrained": pretrained, **(model_args or {}), "num_classes": classes}
+        if pretrained is not False and _is_composed(name, arguments):
+            arguments.setdefault("init_batches", _examples(name, arguments, train, transform, scale))
+        model = create_model(name, **arguments)
+        notes += _copies(model)
     elif model_args or pretrained is not None:
         raise ValueError("pretrained and model_args are for a model given by name; this one is already built")
     elif getattr(model, "num_classes", classes) != classes:
@@ -101,6 +118,46 @@ def model_for(
             "amp='bf16' (--amp bf16)"
         )
     return model, notes
+
+
+def _is_composed(name: str, arguments: Mapping[str, Any]) -> bool:
+    named = ":" not in name and is_model(name) and is_composition(model_entry(name))
+    return named or any(arguments.get(slot) is not None for slot in SLOTS)
+
+
+def _examples(
+    name: str, arguments: Mapping[str, Any], train: ImageSet, transform: str | None, scale: float | None
+) -> list[Tensor] | None:
+    """Batches of training images, prepared as the model was trained; what begins as a copy is fitted to them.
+
+    On random images, the default of `create_model`, the insides of a trained model look unlike those on real ones.
+    `None` where the images are not of the model's size.
+    """
+    from zoo.factory import create_model
+
+    plain = {k: v for k, v in arguments.items() if k not in SLOTS}
+    with kept_random_state(), torch.device("meta"):
+        try:
+            config = data_config(create_model(name, **{**plain, "pretrained": False}))
+        except (NotImplementedError, RuntimeError):  # a constructor that computes with values
+            return None
+    pipeline = Pipeline(config["input_size"][0], eval_transform(config) if transform == "auto" else None, scale)
+    chosen = np.unique(np.linspace(0, len(train) - 1, _EXAMPLES).round().astype(int)).tolist()
+    images = [pipeline(train.image(i), train.where(i)) for i in chosen]
+    if any(tuple(image.shape) != tuple(config["input_size"]) for image in images):
+        return None
+    return list(torch.stack(images).split(16))
+
+
+def _copies(model: nn.Module) -> list[str]:
+    """A note on the parts that begin as copies of what they replace."""
+    if not isinstance(model, Composed):
+        return []
+    errors = [c.error for c in model.zoo_composition.changes if c.init == "match" and c.error is not None]
+    if not errors:
+        return []
+    what = f"{len(errors)} parts begin as copies" if len(errors) > 1 else "1 part begins as a copy"
+    return [f"{what} of what was there, relative error up to {max(errors):.2g}"]
 
 
 def _has_weights(name: str) -> bool:
