@@ -15,6 +15,7 @@ from zoo.composition.slots import make, placement, replace_module
 from zoo.composition.spec import Spec
 from zoo.composition.specialise import Specialised, original_class, restore, specialise
 from zoo.composition.where import select
+from zoo.weights.description import backbone_state
 
 
 @dataclass
@@ -53,6 +54,7 @@ class Composition:
         loaded: where weights of the whole came from, if it was loaded.
         pool_width: width of the features after the pool when it is not the backbone's.
         pool_dim: then also the backbone's own.
+        built: image size and pooling that the model was built with, as arguments.
     """
 
     spec: Spec
@@ -62,6 +64,7 @@ class Composition:
     loaded: str = ""
     pool_width: int | None = None
     pool_dim: int | None = None
+    built: dict[str, Any] = field(default_factory=dict)
 
 
 class Composed(Specialised):
@@ -87,6 +90,8 @@ class Composed(Specialised):
         for name in ("num_classes", "in_chans"):
             if isinstance(value := getattr(self, name, None), int):
                 arguments[name] = value
+        built = self.zoo_composition.built
+        arguments |= {k: v for k, v in backbone_state(self).items() if v != built.get(k, v)}  # type: ignore[arg-type]
         return Spec(spec.base, spec.choices, arguments).to_dict()
 
     def reset_classifier(self, num_classes: int, global_pool: str | None = None, **options: Any) -> None:
@@ -102,13 +107,20 @@ class Composed(Specialised):
         super().reset_classifier(num_classes, global_pool, **options)  # type: ignore[misc]
         if global_pool is None:
             self._zoo_put_pool_on(pool)
-        elif pool is not None:
+        else:
+            self._zoo_record(global_pool=global_pool)
+        if global_pool is not None and pool is not None:
             composition = self.zoo_composition
             choices = {k: v for k, v in composition.spec.choices.items() if k != "pool"}
             composition.spec = Spec(composition.spec.base, choices, composition.spec.arguments)
             composition.changes = [c for c in composition.changes if c.slot != "pool"]
             narrow(self)  # type: ignore[arg-type]
         rebuild_heads(self)  # type: ignore[arg-type]
+
+    def _zoo_record(self, **arguments: Any) -> None:
+        """Note what the model was changed to since it was built."""
+        spec = self.zoo_composition.spec
+        self.zoo_composition.spec = Spec(spec.base, spec.choices, {**spec.arguments, **arguments})
 
     def _zoo_take_pool_off(self) -> nn.Module | None:
         """Put the backbone's own pooling back; returns the one that was there."""
@@ -159,6 +171,9 @@ class Resizable(Specialised):
         if size is None:
             return
         height, width = (size, size) if isinstance(size, int) else size
+        given = {k: kwargs[k] for k in ("patch_size", "window_size") if kwargs.get(k) is not None}
+        sizes = {k: list(v) if isinstance(v, tuple) else v for k, v in given.items()}
+        self._zoo_record(img_size=[int(height), int(width)], **sizes)  # type: ignore[attr-defined]
         for module in self.modules():  # type: ignore[attr-defined]
             if isinstance(module, MixerPort):
                 module.zoo_resize(height, width)
