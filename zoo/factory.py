@@ -115,6 +115,7 @@ def create_model(
     given = {"head": head, "mlp": mlp, "mixer": mixer, "pool": pool, "act": act}
     parts = {slot: part for slot, part in given.items() if part is not None}
     explicit_classes = "num_classes" in kwargs
+    asked = kwargs
     if source.config is not None:
         kwargs = {**source.config.model_args, **kwargs}
         if pretrained_cfg:
@@ -128,7 +129,7 @@ def create_model(
             options |= {"allow_pickle": allow_pickle, **hub}
             if parts:  # the weights that the name stands for, then the parts
                 cfg = None if source.config is not None else pretrained_cfg
-                options |= {"pretrained_cfg": cfg, "pretrained_cfg_overlay": pretrained_cfg_overlay, **kwargs}
+                options |= {"pretrained_cfg": cfg, "pretrained_cfg_overlay": pretrained_cfg_overlay, **asked}
                 return _compose_onto(model_name, spec, pretrained, options, init_batches)
             options |= {**spec.arguments, **_build_options(kwargs)}
             return _compose_onto(spec.base, spec, pretrained, options, init_batches)

@@ -21,6 +21,7 @@ from zoo.composition.surgery import operate
 from zoo.errors import ZooError
 from zoo.models.timm_mirror import OF_THE_IMAGE
 from zoo.weights.adapt import classifier_names
+from zoo.weights.description import backbone_state
 
 NAME = "zoo_composite"
 #: Keywords for timm's builder and for where a model is made; no part of a spec.
@@ -114,6 +115,7 @@ def compose_onto(model: nn.Module, spec: Spec, *, weights: str = "", batches: An
 
 def _record(model: nn.Module, spec: Spec) -> None:
     model.zoo_composition.spec = spec  # type: ignore[union-attr]
+    model.zoo_composition.built = backbone_state(model)  # type: ignore[union-attr]
     model._model_args = spec.to_dict()  # type: ignore[assignment]
     model.zoo_name = NAME  # type: ignore[assignment]
     cfg: Mapping[str, Any] = model.pretrained_cfg  # type: ignore[assignment]

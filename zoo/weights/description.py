@@ -103,14 +103,27 @@ def architecture_of(model: nn.Module) -> str:
 
 def model_args_of(model: nn.Module) -> dict[str, Any]:
     """The constructor arguments that rebuild a model as it is now."""
-    args = {
-        key: value
-        for key, value in (getattr(model, "zoo_spec", None) or getattr(model, "_model_args", None) or {}).items()
-        if key not in (*_RUNTIME_ARGS, *_DROP_RATES) and not key.endswith("_drop_rate") and value is not None
-    }
+    if spec := getattr(model, "zoo_spec", None):
+        return _lasting(spec)  # says what is now, by itself
+    args = _lasting(getattr(model, "_model_args", None) or {})
     args["num_classes"] = model.num_classes
     if isinstance(channels := getattr(model, "in_chans", None), int):
         args["in_chans"] = channels
+    return args | backbone_state(model)
+
+
+def _lasting(args: Mapping[str, Any]) -> dict[str, Any]:
+    """Arguments that say what a model is, without those that say where it is or how it trains."""
+    return {
+        key: value
+        for key, value in args.items()
+        if key not in (*_RUNTIME_ARGS, *_DROP_RATES) and not key.endswith("_drop_rate") and value is not None
+    }
+
+
+def backbone_state(model: nn.Module) -> dict[str, Any]:
+    """What can change in a model after it was built, as arguments: `global_pool` and `img_size`, if it has them."""
+    args: dict[str, Any] = {}
     if (pool := _global_pool(model)) is not None:
         args["global_pool"] = pool
     if (size := (getattr(model, "_traits", None) or {}).get("img_size")) is not None:
@@ -170,7 +183,7 @@ def _block(
         "dtype": dtypes[0] if len(dtypes) == 1 else dtypes,
     }
     if spec := getattr(model, "zoo_spec", None):
-        block["spec"] = spec
+        block["spec"] = _lasting(spec)
     if files:
         block["files"] = {name: dict(facts) for name, facts in files.items()}
     if training:
