@@ -345,7 +345,10 @@ def test_one_pool_after_another():
 
 
 def test_an_attention_pool_is_pooled_away_too():
-    model = build("test_vit", global_pool="map", class_token=False, pool="avg", img_size=64, num_classes=5)
+    options = {"global_pool": "map", "class_token": False, "img_size": 64, "num_classes": 5}
+    model = build("test_vit", pool="avg", mlp="mlp", **options)
+    assert "attn_pool.mlp" in [s.path for s in replaceable(plain("test_vit", **options))["mlp"].slots]
+    assert {c.path for c in model.zoo_composition.changes if c.path.startswith("attn_pool")} == {"attn_pool"}
     x = images(model)
     with torch.no_grad():
         expected = model.head(model.fc_norm(model.forward_features(x)[:, model.num_prefix_tokens :].mean(1)))

@@ -87,6 +87,10 @@ def operate(
     assert isinstance(example, nn.Module)  # whoever gives a builder gives a twin
     before = probe(example)
     plan = {slot: _plan(example, before, spec.base, choices[slot]) for slot in SLOTS if slot in choices}
+    if "pool" in plan:  # an attention pool has parts of its own, which go with it
+        inside = f"{plan['pool'].slots[0].path}."
+        for places in plan.values():
+            places.slots = [place for place in places.slots if not place.path.startswith(inside)]
     if twin is not None:
         _replace(twin, spec, plan, before)
         _verify(twin, before, plan)
