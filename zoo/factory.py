@@ -13,9 +13,18 @@ import timm
 import torch
 from torch import nn
 
-from zoo.composition import BUILD_OPTIONS, Composed, Spec, compose_features, compose_onto, flat_spec, is_composition
+from zoo.composition import (
+    BUILD_OPTIONS,
+    SLOTS,
+    Composed,
+    Spec,
+    compose_features,
+    compose_onto,
+    flat_spec,
+    is_composition,
+)
 from zoo.composition import NAME as COMPOSITE
-from zoo.errors import MismatchError, UnknownModelError, WeightsError
+from zoo.errors import ConfigError, MismatchError, UnknownModelError, UnknownModuleError, WeightsError
 from zoo.models.arguments import build_explained, check_model_keywords, check_values
 from zoo.naming import check_keywords, did_you_mean
 from zoo.registry import (
@@ -31,6 +40,22 @@ from zoo.weights import Checkpoint, ModelConfig, build_with_weights, open_checkp
 
 _SCHEMES = {"hf-hub": "hf-hub", "hf_hub": "hf-hub", "local-dir": "local-dir"}
 _FEATURE_OPTIONS = ("features_only", "out_indices", "feature_cls", "output_fmt")
+_FOR_THE_CALLER = {
+    *BUILD_OPTIONS,
+    "pretrained",
+    "checkpoint_path",
+    "scriptable",
+    "exportable",
+    "no_jit",
+    "cache_dir",
+} | {
+    "pretrained_cfg",
+    "pretrained_cfg_overlay",
+    "init_batches",
+    "allow_pickle",
+    "token",
+    "local_files_only",
+}
 #: What takes the place of a part: a module's name, `{"type": name, **options}`, or a class.
 Part = str | Mapping[str, Any] | Callable[..., nn.Module] | None
 
@@ -135,8 +160,9 @@ def create_model(
             return _compose_onto(spec.base, spec, pretrained, options, init_batches)
         source = _Source(COMPOSITE, source.tag)
         kwargs = {**spec.to_dict(), **_build_options(kwargs)}
-    if is_model(source.architecture):
-        check_model_keywords(model_entry(source.architecture), kwargs)
+    backbone = _backbone(source.architecture, kwargs)
+    if is_model(backbone):
+        check_model_keywords(model_entry(backbone), [k for k in kwargs if k not in ("base", *SLOTS)])
 
     def build(weights: Mapping[str, torch.Tensor] | None = None, *, on_meta: bool = False) -> nn.Module:
         overlay = dict(pretrained_cfg_overlay or {})
@@ -154,7 +180,7 @@ def create_model(
                 no_jit=no_jit,
                 **options,
             ),
-            source.architecture,
+            backbone,
             kwargs,
         )
 
@@ -192,7 +218,7 @@ def compose(spec: Mapping[str, Any], **options: Any) -> nn.Module:
 
     Args:
         spec: `base` (any model name), the parts that are replaced (`head`, `mlp`, `mixer`, `pool`, `act`) and further
-            keywords of the base's constructor; `model.zoo_spec` and the file that `zoo create --spec` reads are such.
+            keywords of the base's constructor; `model.zoo_spec` is one, and what `zoo create SPEC.json` reads.
         **options: of `create_model`; they win over the spec's.
 
     Raises:
@@ -208,6 +234,14 @@ def _spec_of(architecture: str, parts: Mapping[str, Any], kwargs: Mapping[str, A
     content = {k: v for k, v in kwargs.items() if k not in BUILD_OPTIONS}
     inner = flat_spec({**content, "base": content.get("base") if architecture == COMPOSITE else architecture})
     return Spec.of({"base": inner.base, **parts}).over(inner)
+
+
+def _backbone(architecture: str, kwargs: Mapping[str, Any]) -> str:
+    """The architecture whose constructor the keywords are for: of a composition, its base."""
+    if architecture != COMPOSITE and not (is_model(architecture) and is_composition(model_entry(architecture))):
+        return architecture
+    base = kwargs.get("base") or model_entry(architecture).args.get("base")
+    return _backbone(base, {}) if isinstance(base, str) else architecture
 
 
 def _build_options(kwargs: Mapping[str, Any]) -> dict[str, Any]:
@@ -294,7 +328,10 @@ def _known_architecture(config: ModelConfig) -> str:
     """The architecture that a config names, if we or timm have it."""
     name = config.architecture
     if is_model(name):
-        return model_entry(name).name
+        name = model_entry(name).name
+        if name == COMPOSITE:
+            _check_composition(config)
+        return name
     if timm.is_model(name):
         return name
     hint = did_you_mean(name, [*default_registry().names(), *timm.list_models()])
@@ -305,6 +342,25 @@ def _known_architecture(config: ModelConfig) -> str:
             f"{written}: upgrade zoo, or import the package that registers {name!r} first"
         )
     raise UnknownModelError(f"{config.origin} names the unknown architecture {name!r}{hint}")
+
+
+def _check_composition(config: ModelConfig) -> None:
+    """Refuse a published spec that is none, before anything is built from it."""
+    if reserved := sorted(config.model_args.keys() & _FOR_THE_CALLER):
+        raise ConfigError(f"{config.origin} sets {', '.join(reserved)}, which only whoever loads the model can say")
+    try:
+        check_values(config.model_args)
+        flat_spec(config.model_args)
+    except UnknownModuleError as error:
+        written = config.zoo.get("version", "an unknown version")
+        raise UnknownModuleError(
+            f"{config.origin}: {error}. It was written by zoo {written}: upgrade zoo, or import the package that "
+            f"registers the module first"
+        ) from error
+    except UnknownModelError as error:
+        raise UnknownModelError(f"{config.origin}: {error}") from error
+    except (TypeError, ValueError) as error:
+        raise ConfigError(f"{config.origin} holds no composition: {error}") from error
 
 
 def _registered_weights(

@@ -172,12 +172,29 @@ def compose_features(
 
 
 def _load(model: nn.Module, cfg: Mapping[str, Any], *, num_classes: int) -> None:
-    """Weights of the whole, as timm loads them."""
-    load_pretrained(model, dict(cfg), num_classes, getattr(model, "in_chans", 3), filter_fn=_without_misfits)
+    """Weights of the whole, as timm loads them.
+
+    A head for other classes stays behind (timm itself knows plain layers only), and the pool of a feature extractor.
+    """
+
+    def fitting(state: dict[str, torch.Tensor], model: nn.Module) -> dict[str, torch.Tensor]:
+        own = model.state_dict()
+        heads = classifier_names(model) if num_classes != cfg.get("num_classes") else ()
+        left = tuple(f"{path}." for path in (*heads, *(() if hasattr(model, TOKEN_POOL) else (TOKEN_POOL,))))
+        kept = {name: tensor for name, tensor in state.items() if not name.startswith(left)}
+        return kept | {name: tensor for name, tensor in own.items() if name.startswith(left)}
+
+    load_pretrained(model, dict(cfg), num_classes, getattr(model, "in_chans", 3), filter_fn=fitting)
 
 
 def flat_spec(content: Mapping[str, Any]) -> Spec:
-    """A spec whose base is no composition itself: one that is, is taken apart."""
+    """A spec whose base is no composition itself: one that is, is taken apart.
+
+    Raises:
+        UnknownModelError: nothing is called what the base is called. A folder or a repository is no base: what a spec
+            says must be enough to build it.
+        and as `Spec.of`.
+    """
     from zoo.registry import is_model, model_entry
 
     spec = Spec.of(content)
@@ -185,6 +202,8 @@ def flat_spec(content: Mapping[str, Any]) -> Spec:
         if not entry.args:
             raise ValueError(f"{spec.base!r} is the form of compositions, not a backbone: give base= a model's name")
         spec = spec.over(Spec.of(entry.args))
+    if not is_model(spec.base) and not timm.is_model(spec.base):
+        model_entry(spec.base, timm.list_models())  # raises, with near names
     return spec
 
 
@@ -210,14 +229,3 @@ def _names_weights(*given: Any) -> bool:
 
 def _name_of(spec: Spec, cfg: Mapping[str, Any]) -> str:
     return f"{spec.base}.{cfg['tag']}" if cfg.get("tag") else spec.base
-
-
-def _without_misfits(state: dict[str, torch.Tensor], model: nn.Module) -> dict[str, torch.Tensor]:
-    """A head for other classes stays behind (timm itself knows plain layers only), and a feature extractor's pool."""
-    own = model.state_dict()
-    for path in (*classifier_names(model), TOKEN_POOL):
-        names = [n for n in state if n.startswith(f"{path}.")]
-        if any(n not in own or own[n].shape != state[n].shape for n in names):
-            fresh = {n: t for n, t in own.items() if n.startswith(f"{path}.")}
-            state = {n: t for n, t in state.items() if n not in names} | fresh
-    return state

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
@@ -265,12 +265,30 @@ def _enough(rows: Tensor) -> Tensor:
     return torch.cat((rows, rows.mean(dim=0) + rows.std(dim=0) * noise))
 
 
+def random_images(count: int, shape: Sequence[int]) -> Tensor:
+    """Random images with the statistics of photographs: amplitudes fall as 1 / frequency, channels resemble each other.
+
+    Each has mean 0 and spread 1, as normalised photographs have on the average.
+
+    Args:
+        count: how many.
+        shape: (channels, height, width).
+    """
+    channels, height, width = shape
+    generator = torch.Generator().manual_seed(0)
+    grey = torch.randn(count, 1, height, width, generator=generator)
+    noise = grey + 0.3 * torch.randn(count, channels, height, width, generator=generator)
+    rows, columns = torch.fft.fftfreq(height)[:, None], torch.fft.rfftfreq(width)[None]
+    frequency = torch.hypot(rows, columns).clamp_min(1 / max(height, width))
+    images = torch.fft.irfft2(torch.fft.rfft2(noise) / frequency, s=(height, width))
+    std, mean = torch.std_mean(images, dim=(1, 2, 3), keepdim=True)
+    return (images - mean) / std
+
+
 def _images(model: nn.Module, batches: Any) -> Iterator[Tensor]:
     example = example_input(model, 1)
     if batches is None:
-        generator = torch.Generator().manual_seed(0)
-        images = torch.randn(_IMAGES, *example.shape[1:], generator=generator)
-        batches = images.split(8)
+        batches = random_images(_IMAGES, example.shape[1:]).split(8)
     elif isinstance(batches, Tensor):
         batches = [batches]
     seen = 0

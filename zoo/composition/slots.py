@@ -67,7 +67,7 @@ def make(choice: Choice, slot: Slot, like: nn.Module) -> nn.Module:
         UnsupportedSurgery: it cannot be built in these sizes; the cause is in the message.
         ValueError: an option that the backbone decides.
     """
-    clash = sorted(choice.options.keys() & slot.sizes.keys())
+    clash = sorted(choice.options.keys() & {*slot.sizes, "device", "dtype"})
     if clash:
         raise ValueError(f"{', '.join(clash)} of {choice.name} comes from the backbone and cannot be an option")
     target = choice.target

@@ -12,6 +12,7 @@ import torch
 from timm.models import model_entrypoint
 from torch import nn
 
+from zoo.errors import ZooError
 from zoo.naming import check_keywords, did_you_mean
 from zoo.registry import Entry
 
@@ -98,7 +99,7 @@ def check_model_keywords(entry: Entry, kwargs: Iterable[str]) -> None:
 
 def _accepted_by(class_name: str, architecture: str) -> list[str]:
     """Constructor keywords of the class that timm builds for `architecture`."""
-    module = sys.modules[model_entrypoint(architecture).__module__]
+    module = sys.modules.get(model_entrypoint(architecture).__module__)  # ours are filed under a name of no module
     cls = getattr(module, class_name, None)
     return [] if cls is None else [n for n in inspect.signature(cls).parameters if n != "self"]
 
@@ -126,6 +127,8 @@ def build_explained(build: Callable[[], nn.Module], architecture: str, kwargs: M
     """
     try:
         return build()
+    except ZooError:
+        raise
     except TypeError as error:
         found = re.search(r"(?:(\w+)\.__init__|\w+)\(\) got an unexpected keyword argument '(\w+)'", str(error))
         if found is None or found[2] not in kwargs:

@@ -18,7 +18,15 @@ from zoo.training.comparison_result import FILES, FORMAT, Comparison, Row, Run
 from zoo.training.data.source import open_splits
 from zoo.training.device import check_device
 from zoo.training.finetuning import finetune
-from zoo.training.measured_run import Job, read_record, run_apart, users_entries, why_not_sent
+from zoo.training.measured_run import (
+    Job,
+    only_here,
+    read_record,
+    run_apart,
+    run_here,
+    users_entries,
+    why_not_sent,
+)
 from zoo.training.model_source import model_name
 from zoo.training.options import Options
 from zoo.training.out_folder import check_out, is_free
@@ -59,7 +67,8 @@ def compare(
     The results are in `out`: `comparison.csv`, `comparison.json`, `comparison.png` and a run folder for every variant
     and seed. The same call again trains only what is not finished; further choices and seeds can be added.
 
-    In a script, call it under `if __name__ == "__main__":`, for every run imports the script.
+    In a script, call it under `if __name__ == "__main__":`, for every run imports the script. With a class that was
+    typed into a notebook, which no other process can know, the runs take place in this one.
 
     Args:
         base: model by name: a registered name of ours or timm's, a run folder, `local-dir:…` or `hf-hub:…`.
@@ -224,6 +233,9 @@ def _differences(stored: Mapping[str, Any], facts: Mapping[str, Any], plan: Opti
 def _run_all(comparison: Comparison, variants: Sequence[Variant], given: Mapping[str, Any], show: Progress) -> None:
     """Do what is not done; every seed of all variants before the next seed."""
     entries = users_entries()
+    here = only_here([*(e.target for e in entries), *(part for v in variants for part in v.parts.values())])
+    if here:
+        show.note("a class that exists only in this session is among the parts: the runs take place in this process")
     runs = [
         (variant, row, row.runs[place])
         for place in range(len(comparison.rows[0].runs))
@@ -247,7 +259,8 @@ def _run_all(comparison: Comparison, variants: Sequence[Variant], given: Mapping
                 "model_args": {**(given["model_args"] or {}), **variant.parts} or None,
             }
             record_path.parent.mkdir(parents=True, exist_ok=True)
-            record = run_apart(Job(record_path, arguments, comparison.metric, entries), stop)
+            job = Job(record_path, arguments, comparison.metric, entries)
+            record = run_here(job) if here else run_apart(job, stop)
             if stop.signal is not None:
                 comparison.save()
                 stop.leave(f"stopped in {title}; compare again with out={str(comparison.folder)!r} (--out) to go on")

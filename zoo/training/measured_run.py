@@ -8,8 +8,9 @@ import multiprocessing
 import os
 import signal
 import statistics
+import sys
 import traceback
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from multiprocessing.reduction import ForkingPickler
@@ -116,11 +117,28 @@ def run_apart(job: Job, stop: StopRequest) -> dict[str, Any]:
     return {"error": f"the process ended with exit code {code}"}
 
 
+def only_here(values: Iterable[Any]) -> bool:
+    """Whether one of the classes or functions exists in this process alone: typed into a notebook or a prompt."""
+    main = sys.modules["__main__"]
+    return not hasattr(main, "__file__") and any(getattr(v, "__module__", "") == "__main__" for v in values)
+
+
+def run_here(job: Job) -> dict[str, Any]:
+    """Do a job in this process; its memory is what the process grew by."""
+    job.record.unlink(missing_ok=True)
+    _measure(job)
+    return read_record(job.record) or {"error": "the run left no record"}
+
+
 def _work(job: Job) -> None:
     """The other process."""
     _leave_terminal()
     for entry in job.entries:
         default_registry().add(entry, override=True)
+    _measure(job)
+
+
+def _measure(job: Job) -> None:
     for name in (*_WARM, *(["sklearn.datasets"] if job.arguments["data"] == "digits" else [])):
         with suppress(ImportError):
             importlib.import_module(name)
