@@ -354,8 +354,8 @@ def _check_composition(config: ModelConfig) -> None:
     except UnknownModuleError as error:
         written = config.zoo.get("version", "an unknown version")
         raise UnknownModuleError(
-            f"{config.origin}: {error}. It was written by zoo {written}: upgrade zoo, or import the package that "
-            f"registers the module first"
+            f"{config.origin}: {error} (written by zoo {written}: upgrade zoo, or import the package that registers "
+            f"the module first)"
         ) from error
     except UnknownModelError as error:
         raise UnknownModelError(f"{config.origin}: {error}") from error
