@@ -12,7 +12,7 @@ from zoo.composition.heads import fit_head, leaf_paths, leaf_slot
 from zoo.composition.mixers import MixerPort
 from zoo.composition.pools import TOKEN_POOL, TokenPool
 from zoo.composition.slots import make, placement, replace_module
-from zoo.composition.spec import Spec
+from zoo.composition.spec import BUILD_OPTIONS, SLOTS, Spec, as_json
 from zoo.composition.specialise import Specialised, original_class, restore, specialise
 from zoo.composition.where import select
 from zoo.weights.description import backbone_state
@@ -87,12 +87,15 @@ class Composed(Specialised):
         """The canonical spec of the model as it is now; JSON, unless a class was given where a name could be."""
         spec = self.zoo_composition.spec
         arguments = dict(spec.arguments)
+        # timm records there what its methods change.
+        recorded = getattr(self, "_model_args", {}).items()
+        arguments |= {k: v for k, v in recorded if k not in ("base", *SLOTS, *BUILD_OPTIONS) and v is not None}
         for name in ("num_classes", "in_chans"):
             if isinstance(value := getattr(self, name, None), int):
                 arguments[name] = value
         built = self.zoo_composition.built
         arguments |= {k: v for k, v in backbone_state(self).items() if v != built.get(k, v)}  # type: ignore[arg-type]
-        return Spec(spec.base, spec.choices, arguments).to_dict()
+        return Spec(spec.base, spec.choices, {k: as_json(v, k) for k, v in arguments.items()}).to_dict()
 
     def reset_classifier(self, num_classes: int, global_pool: str | None = None, **options: Any) -> None:
         """Another number of classes, with the same kind of head (timm's method).

@@ -16,7 +16,7 @@ from zoo.composition.composed import Composed
 from zoo.composition.meta import without_values
 from zoo.composition.native import build_native
 from zoo.composition.pools import TOKEN_POOL
-from zoo.composition.spec import Spec
+from zoo.composition.spec import BUILD_OPTIONS, Spec
 from zoo.composition.surgery import operate
 from zoo.errors import ZooError
 from zoo.models.timm_mirror import OF_THE_IMAGE
@@ -24,8 +24,6 @@ from zoo.weights.adapt import classifier_names
 from zoo.weights.description import backbone_state
 
 NAME = "zoo_composite"
-#: Keywords for timm's builder and for where a model is made; no part of a spec.
-BUILD_OPTIONS = ("features_only", "out_indices", "feature_cls", "output_fmt", "device", "dtype")
 _FEATURES = {
     "list": FeatureListNet,
     "dict": FeatureDictNet,

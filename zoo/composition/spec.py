@@ -22,6 +22,8 @@ SLOTS = ("mlp", "mixer", "act", "pool", "head")
 #: Kinds of modules that fit a slot beside the kind of its own name.
 _ALSO_FITS = {"head": ("circuit",)}
 INITS = ("match", "own")
+#: Keywords for timm's builder and for where a model is made; no part of a spec.
+BUILD_OPTIONS = ("features_only", "out_indices", "feature_cls", "output_fmt", "device", "dtype")
 
 
 @dataclass(frozen=True)
@@ -64,7 +66,7 @@ class Choice:
         if init not in (*INITS, None):
             raise ValueError(f"init must be 'match' or 'own', got {init!r}")
         module = _module(slot, value)
-        choice = cls(slot, module, {k: _json(v, f"{slot}.{k}") for k, v in sorted(options.items())}, where, init)
+        choice = cls(slot, module, {k: as_json(v, f"{slot}.{k}") for k, v in sorted(options.items())}, where, init)
         own = ("hidden_ratio",) if slot == "mlp" else ()
         check_options(choice.target, [k for k in choice.options if k not in own], choice.name)
         return choice
@@ -152,12 +154,12 @@ def resolve_options(options: Mapping[str, Any]) -> dict[str, Any]:
     return {key: resolve(value) for key, value in options.items()}
 
 
-def _json(value: Any, name: str) -> Any:
+def as_json(value: Any, name: str) -> Any:
     """A value as JSON will give it back; classes and callables pass, and are refused where one publishes."""
     if isinstance(value, tuple | list):
-        return [_json(v, name) for v in value]
+        return [as_json(v, name) for v in value]
     if isinstance(value, Mapping):
-        return {str(k): _json(v, name) for k, v in value.items()}
+        return {str(k): as_json(v, name) for k, v in value.items()}
     if isinstance(value, float) and not math.isfinite(value):
         raise ValueError(f"{name} must be finite, got {value!r}")
     return value
@@ -193,7 +195,7 @@ class Spec:
             hint = did_you_mean("base", given.keys() - {"base"}, 1)
             raise ConfigError(f"a spec needs a 'base', the name of a model; got {given!r}{hint}")
         choices = {slot: Choice.of(slot, content[slot]) for slot in SLOTS if content.get(slot) is not None}
-        rest = {k: _json(v, k) for k, v in content.items() if k not in ("base", *SLOTS) and v is not None}
+        rest = {k: as_json(v, k) for k, v in content.items() if k not in ("base", *SLOTS) and v is not None}
         return cls(base, choices, rest)
 
     def to_dict(self) -> dict[str, Any]:
