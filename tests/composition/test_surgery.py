@@ -466,6 +466,7 @@ def test_places_are_told_by_kind():
         ("test_resnet", {"act": "silu", "pool": "avg"}, {}, None, "max"),
     ],
 )
+@pytest.mark.filterwarnings("ignore::UserWarning:timm.layers.interpolate")
 def test_the_spec_is_that_of_the_model_as_it_is_now(base, parts, options, size, pool):
     model = build(base, **parts, **options)
     if size is not None:
