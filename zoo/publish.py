@@ -10,6 +10,7 @@ from typing import Any
 
 from torch import nn
 
+from zoo.composition import Composed
 from zoo.errors import MismatchError
 from zoo.factory import create_model
 from zoo.files import write_text
@@ -355,4 +356,7 @@ def _verify(model: nn.Module, folder: Path) -> None:
 def _base_model(model: nn.Module, repo_id: str) -> str | None:
     source = getattr(model, "zoo_source", None)
     repo = source.get("repo") if isinstance(source, Mapping) else None
+    if repo is None and isinstance(model, Composed) and model.zoo_composition.weights:
+        cfg = model.pretrained_cfg  # of the base, whose weights timm loaded
+        repo = cfg.get("hf_hub_id") if isinstance(cfg, Mapping) and not cfg.get("file") else None
     return repo if repo != repo_id else None

@@ -114,7 +114,7 @@ def _front_matter(
     classes = config.num_classes or 0
     tags = ["zoo", "timm"]
     if entry is not None:
-        tags += [*entry.uses, *([f"arxiv:{entry.family.arxiv}"] if entry.family.arxiv else [])]
+        tags += [*(entry.uses or _modules_of(config)), *([f"arxiv:{entry.family.arxiv}"] if entry.family.arxiv else [])]
     task = "image-classification" if classes else "image-feature-extraction"
     # The Hub's model-index knows no result without a data set.
     results = [
@@ -183,8 +183,51 @@ def _body(
     return "\n\n".join(part for part in parts if part)
 
 
+#: Parts of a backbone that a composition replaces, in words.
+_PARTS = {
+    "mlp": "feed-forward parts",
+    "mixer": "token mixers",
+    "act": "activations",
+    "pool": "global pooling",
+    "head": "classifier",
+}
+
+
+def _parts_of(config: ModelConfig) -> dict[str, dict[str, Any]]:
+    """Slot -> module and options of a composition; empty for other models."""
+    if config.architecture != "zoo_composite":
+        return {}
+    return {slot: part for slot in _PARTS if isinstance(part := config.model_args.get(slot), dict) and "type" in part}
+
+
+def _modules_of(config: ModelConfig) -> list[str]:
+    """Registered names of the modules in a composition."""
+    names = ((slot, str(part["type"])) for slot, part in _parts_of(config).items())
+    return [name if "/" in name else f"{slot}/{name}" for slot, name in names]
+
+
+def _composition(config: ModelConfig) -> list[str]:
+    """What a composition is made of, line by line."""
+    parts = _parts_of(config)
+    if not parts:
+        return []
+    lines = [f"- Architecture: `{config.model_args.get('base')}`, with parts replaced"]
+    for (slot, part), module in zip(parts.items(), _modules_of(config), strict=True):
+        where = part.get("where", "all")
+        options = [f"{key}={part[key]}" for key in part if key not in ("type", "where", "init")]
+        lines.append(
+            f"- {_PARTS[slot].capitalize()}: `{module}`"
+            + (f" at `{_escape(str(where))}`" if where != "all" else "")
+            + (f" with {_escape(', '.join(options))}" if options else "")
+        )
+    return lines
+
+
 def _model_section(config: ModelConfig, entry: Any, base_model: str | None) -> str:
-    lines = [f"- Architecture: `{config.architecture}`{f', {entry.summary}' if entry and entry.summary else ''}"]
+    lines = _composition(config)
+    lines = lines or [
+        f"- Architecture: `{config.architecture}`{f', {entry.summary}' if entry and entry.summary else ''}"
+    ]
     if entry is not None and entry.uses:
         lines.append(f"- Modules: {', '.join(f'`{u}`' for u in entry.uses)}")
     size = config.pretrained_cfg.get("input_size")
