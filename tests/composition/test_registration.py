@@ -139,5 +139,5 @@ def test_the_form_itself_is_not_listed_and_is_no_backbone():
     assert "zoo_composite" not in zoo.list_models()
     with pytest.raises(ValueError, match="base"):
         zoo.create_model("zoo_composite")
-    with pytest.raises(ValueError, match="a spec needs a .base."):
+    with pytest.raises(ValueError, match="a spec needs a 'base'"):
         zoo.compose({"base": "zoo_composite", "head": "kan"})
