@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+import zlib
 from pathlib import Path
 
 import pytest
@@ -21,9 +22,12 @@ NAMED = [e.name for e in default_registry().models if is_composition(e) and e.ar
 
 
 @pytest.fixture
-def name(request):
-    """A name that no other test has; timm and the registry keep what is registered."""
-    return f"my_{abs(hash(request.node.nodeid)) % 10**9}"
+def name(request, monkeypatch):
+    """A name that no other test has, as timm keeps what is registered; ours forgets it after the test."""
+    registry = default_registry()
+    for attribute in ("_entries", "_aliases"):
+        monkeypatch.setattr(registry, attribute, dict(getattr(registry, attribute)))
+    return f"my_{zlib.crc32(request.node.nodeid.encode())}"
 
 
 def test_a_registered_spec_is_a_model(name):
