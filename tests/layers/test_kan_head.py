@@ -32,6 +32,11 @@ def test_reset_forgets_the_bias():
     assert torch.equal(head.bias.detach(), torch.zeros(2))
 
 
+def test_takes_no_memory_on_the_meta_device():
+    head = KANHead(2, 3, num_centres=10**12, device="meta")
+    assert head.rbf.grid.shape == (10**12,)
+
+
 def test_by_name():
     head = zoo.create_module("head/kan", 3, 2, num_centres=4)
     assert isinstance(head, zoo.layers.KANHead)

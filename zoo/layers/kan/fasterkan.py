@@ -40,6 +40,8 @@ class SwitchGrid(nn.Module):
         self.reset_parameters()
 
     def reset_parameters(self) -> None:
+        if self.grid.is_meta:
+            return  # there is no place for values
         with torch.no_grad():
             # Made in float32 like the published grids, on the CPU whatever the default device is.
             dtype = torch.float64 if self.grid.dtype == torch.float64 else torch.float32
