@@ -18,6 +18,7 @@ ORDER = [
     "models",
     "weights",
     "composition",
+    "sources",
     "factory",
     "publish",
     "training",

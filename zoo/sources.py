@@ -1,0 +1,185 @@
+"""What a model's name stands for: an architecture, and where its weights are."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import timm
+
+from zoo.composition import BUILD_OPTIONS, flat_spec
+from zoo.composition import NAME as COMPOSITE
+from zoo.errors import ConfigError, UnknownModelError, UnknownModuleError, WeightsError
+from zoo.models.arguments import check_values
+from zoo.naming import did_you_mean
+from zoo.registry import (
+    default_registry,
+    is_model,
+    list_pretrained,
+    model_entry,
+    split_model_name_tag,
+    weights_entry,
+)
+from zoo.weights import ModelConfig, open_checkpoint, read_config
+
+_SCHEMES = {"hf-hub": "hf-hub", "hf_hub": "hf-hub", "local-dir": "local-dir"}
+#: Options of whoever loads a model, which no published file may decide.
+_OF_THE_CALLER = {
+    *BUILD_OPTIONS,
+    "allow_pickle",
+    "cache_dir",
+    "checkpoint_path",
+    "exportable",
+    "init_batches",
+    "local_files_only",
+    "no_jit",
+    "pretrained",
+    "pretrained_cfg",
+    "pretrained_cfg_overlay",
+    "scriptable",
+    "token",
+}
+
+
+@dataclass
+class Source:
+    """What a model name stands for.
+
+    Attributes:
+        architecture: name in our registry or in timm's.
+        tag: tag of a registered checkpoint.
+        config: what a folder or a repository says of its model.
+        weights: where its weights are, when the name itself says so.
+    """
+
+    architecture: str
+    tag: str = ""
+    config: ModelConfig | None = None
+    weights: Any = None
+
+
+def resolve(name: Any, hub: Mapping[str, Any], allow_pickle: bool) -> Source:
+    """Parse a model name; a folder's or repository's config is read here."""
+    if not isinstance(name, str):
+        raise TypeError(f"model name must be a str, got {name!r}")
+    scheme, colon, rest = name.partition(":")
+    if not colon:
+        return registered(name)
+    if scheme.lower() not in _SCHEMES:
+        raise ValueError(
+            f"unknown scheme {scheme!r} in {name!r}: write 'hf-hub:user/repo' for a repository on the Hugging Face "
+            f"Hub, 'local-dir:folder' for a folder ('hf-hub:' and 'local-dir:' are all there are)"
+        )
+    if not rest:
+        need = (
+            "a repository: 'hf-hub:user/name'" if _SCHEMES[scheme.lower()] == "hf-hub" else "a folder: 'local-dir:path'"
+        )
+        raise ValueError(f"{name!r} needs {need}")
+    if _SCHEMES[scheme.lower()] == "local-dir":
+        folder = Path(rest)
+        if not folder.is_dir():
+            near = did_you_mean(
+                folder.name, [p.name for p in folder.parent.iterdir()] if folder.parent.is_dir() else []
+            )
+            raise FileNotFoundError(f"there is no folder {rest!r}{near}")
+        config = read_config(folder)
+        return Source(_known_architecture(config), config=config, weights=f"local-dir:{rest}")
+    checkpoint = open_checkpoint(f"hf-hub:{rest}", allow_pickle=allow_pickle, **hub)
+    if checkpoint.config is None:
+        raise WeightsError(
+            f"{rest!r} has no config.json, so nothing says which model its weights are for; "
+            f"create the model by name and load them with zoo.load_weights(model, 'hf-hub:{rest}')"
+        )
+    return Source(_known_architecture(checkpoint.config), config=checkpoint.config, weights=checkpoint)
+
+
+def registered(name: str) -> Source:
+    architecture, tag = split_model_name_tag(name)
+    if is_model(architecture):
+        entry = model_entry(name)
+        if tag:
+            weights_entry(name)
+        return Source(entry.name, tag)
+    if not timm.is_model(architecture):
+        model_entry(name, timm.list_models())  # raises, with near names
+    if tag:
+        tags = [n.partition(".")[2] for n in timm.list_models(f"{architecture}.*", include_tags=True)]
+        if tag not in tags:
+            default = timm.models.get_pretrained_cfg(architecture)
+            listed = ", ".join(repr(t) + (" (default)" if default and t == default.tag else "") for t in tags) or "none"
+            raise UnknownModelError(
+                f"{architecture!r} has no checkpoint tagged {tag!r}{did_you_mean(tag, tags) or '.'} Tags: {listed}"
+            )
+    return Source(architecture, tag)
+
+
+def _known_architecture(config: ModelConfig) -> str:
+    """The architecture that a config names, if we or timm have it."""
+    name = config.architecture
+    if is_model(name):
+        name = model_entry(name).name
+        if name == COMPOSITE:
+            _check_composition(config)
+        return name
+    if timm.is_model(name):
+        return name
+    hint = did_you_mean(name, [*default_registry().names(), *timm.list_models()])
+    if config.zoo:
+        written = config.zoo.get("version", "an unknown version")
+        raise UnknownModelError(
+            f"{config.origin} is a {name!r}, which this zoo does not have{hint or '.'} It was written by zoo "
+            f"{written}: upgrade zoo, or import the package that registers {name!r} first"
+        )
+    raise UnknownModelError(f"{config.origin} names the unknown architecture {name!r}{hint}")
+
+
+def _check_composition(config: ModelConfig) -> None:
+    """Refuse a published spec that is none, before anything is built from it."""
+    if reserved := sorted(config.model_args.keys() & _OF_THE_CALLER):
+        raise ConfigError(f"{config.origin} sets {', '.join(reserved)}, which only whoever loads the model can say")
+    try:
+        check_values(config.model_args)
+        flat_spec(config.model_args)
+    except UnknownModuleError as error:
+        written = config.zoo.get("version", "an unknown version")
+        raise UnknownModuleError(
+            f"{config.origin}: {error} (written by zoo {written}: upgrade zoo, or import the package that registers "
+            f"the module first)"
+        ) from error
+    except UnknownModelError as error:
+        raise UnknownModelError(f"{config.origin}: {error}") from error
+    except (TypeError, ValueError) as error:
+        raise ConfigError(f"{config.origin} holds no composition: {error}") from error
+
+
+def registered_weights(
+    source: Source, given: Mapping[str, Any], pretrained_cfg: str | Mapping[str, Any] | None
+) -> tuple[Any, str | None]:
+    """Weights and their sha256: from the caller's configuration, else from our manifest; `None` for timm's own."""
+    for key in ("state_dict", "file"):
+        if given.get(key) is not None:
+            return given[key], None
+    if given.get("hf_hub_id"):
+        return f"hf-hub:{given['hf_hub_id']}", None
+    if not is_model(source.architecture):
+        return None, None
+    tag = source.tag or (pretrained_cfg if isinstance(pretrained_cfg, str) else "")
+    row = weights_entry(f"{source.architecture}.{tag}" if tag else source.architecture)
+    if row is None:
+        raise WeightsError(
+            f"there are no pretrained weights for {source.architecture!r}{_with_weights(source.architecture)} "
+            f"Pass pretrained=False, or checkpoint_path= with weights of your own"
+        )
+    if row.path is not None:
+        return os.fspath(row.path), row.sha256 or None
+    return f"hf-hub:{row.repo}@{row.revision}", row.sha256 or None
+
+
+def _with_weights(name: str) -> str:
+    """A hint that names models with weights: of the same family, else any of ours."""
+    family = model_entry(name).family.name
+    same = [n for n in list_pretrained() if model_entry(n).family.name == family] or list_pretrained()
+    return f"; these have some: {', '.join(repr(n) for n in same)}." if same else "."
