@@ -159,7 +159,7 @@ def compose(spec: Mapping[str, Any], **options: Any) -> nn.Module:
 
     Raises:
         ConfigError: the spec has no base.
-        and as `create_model`.
+        ValueError: and all that `create_model` raises.
     """
     content = {**Spec.of(spec).to_dict(), **options}
     return create_model(content.pop("base"), **content)
