@@ -238,6 +238,42 @@ def test_replacing_a_timm_model_is_refused():
     subprocess.run([sys.executable, "-c", code], check=True)
 
 
+class _Plain:
+    """A class to register."""
+
+
+@pytest.mark.parametrize(
+    ("target", "name", "facts", "words"),
+    [
+        (5, "five", {}, r"a module is registered by a class, or a function that builds the module, got 5, a int"),
+        (lambda dim: None, None, {}, r"<lambda>.* has no name of its own: register the module with name='…'"),
+        (_Plain, "a b/c", {}, r"made of letters, digits, '_' and '-', got 'a b/c'"),
+        (_Plain, "head/mine", {}, r"made of letters, digits, '_' and '-', got 'head/mine'"),
+        (_Plain, "mine", {"layout": "NHCW"}, r"unknown layout 'NHCW' for 'mixer/mine'; did you mean .*'NHWC'.*Layouts"),
+        (_Plain, "mine", {"layout": None}, r"Layouts: '', 'NLC', 'NHWC', 'NCHW', 'windows'"),
+    ],
+)
+def test_a_module_that_cannot_be_registered(target, name, facts, words):
+    before = zoo.list_modules()
+    with pytest.raises(RegistrationError, match=words):
+        zoo.register_module("mixer", name, **facts)(target)
+    assert zoo.list_modules() == before
+
+
+@pytest.mark.parametrize(
+    ("target", "name", "words"),
+    [
+        ("toys:net", "net", r"a model is registered by a function or a class, got 'toys:net', a str"),
+        (lambda pretrained=False: None, None, r"register the model with name='…'"),
+        (_Plain, "net.tag", r"the name of a model is made of letters, digits, '_' and '-', got 'net.tag'"),
+        (_Plain, "my/net", r"got 'my/net'"),
+    ],
+)
+def test_a_model_that_cannot_be_registered(target, name, words):
+    with pytest.raises(RegistrationError, match=words):
+        zoo.register_model(target, name=name)
+
+
 PLUGIN_CODE = """
 from torch import nn
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import fnmatch
+import re
 import warnings
 from collections.abc import Callable, Iterable
 from dataclasses import replace
@@ -16,6 +17,8 @@ from zoo.registry.catalogue import read_catalogue
 from zoo.registry.entry import KINDS, Entry, Family, WeightsEntry
 
 _USER_FAMILY = Family(name="user", title="Registered by the user")
+#: Layouts that a module can be registered with; "" leaves it to the class and the kind.
+_LAYOUTS = ("", "NLC", "NHWC", "NCHW", "windows")
 
 
 def split_model_name_tag(name: str, no_tag: str = "") -> tuple[str, str]:
@@ -289,7 +292,7 @@ def register_model(
 
     Args:
         target: a function `fn(pretrained=False, **kwargs) -> nn.Module`, or an `nn.Module` class.
-        name: registered name; default the function's own.
+        name: registered name, of letters, digits, _ and -; default the function's own.
         override: replace an entry of that name.
         **facts: further fields of the entry (`summary`, `args`, `cfg`, `input_size`, `aliases`, ...).
 
@@ -297,12 +300,13 @@ def register_model(
         The target unchanged, so that it works as a plain decorator.
 
     Raises:
-        RegistrationError: the name is taken.
+        RegistrationError: the name is taken or has other letters, or the target cannot be called.
     """
 
     def decorate(fn: Callable[..., Any]) -> Callable[..., Any]:
+        own = _checked_name("model", fn, name)
         summary = facts.pop("summary", (fn.__doc__ or "").strip().partition("\n")[0])
-        entry = Entry(name or getattr(fn, "__name__", ""), "model", fn, _USER_FAMILY, summary=summary, source="user")
+        entry = Entry(own, "model", fn, _USER_FAMILY, summary=summary, source="user")
         default_registry().add(replace(entry, **facts), override=override)
         return fn
 
@@ -314,19 +318,43 @@ def register_module(kind: str, name: str | None = None, *, override: bool = Fals
 
     Args:
         kind: one of `zoo.registry.KINDS`; a promise about constructor and call.
-        name: short name; default the class name in lower case.
+        name: short name, of letters, digits, _ and -; default the class name in lower case.
         override: replace an entry of that name.
         **facts: further fields of the entry (`summary`, `layout`, `aliases`, ...).
 
     Raises:
-        RegistrationError: unknown kind, or the name is taken.
+        RegistrationError: unknown kind or layout, the name is taken or has other letters, or the target is neither a
+            class nor a function.
     """
 
     def decorate(cls: Callable[..., Any]) -> Callable[..., Any]:
-        short = name or getattr(cls, "__name__", "").lower()
+        own = _checked_name("module", cls, name)
+        short = own if name else own.lower()
+        if (layout := facts.get("layout", "")) not in _LAYOUTS:
+            hint = did_you_mean(str(layout), _LAYOUTS[1:]) or "."
+            raise RegistrationError(
+                f"unknown layout {layout!r} for '{kind}/{short}'{hint} Layouts: {', '.join(map(repr, _LAYOUTS))}"
+            )
         summary = facts.pop("summary", (cls.__doc__ or "").strip().partition("\n")[0])
         entry = Entry(f"{kind}/{short}", kind, cls, _USER_FAMILY, summary=summary, source="user")
         default_registry().add(replace(entry, **facts), override=override)
         return cls
 
     return decorate
+
+
+def _checked_name(what: str, target: Any, name: str | None) -> str:
+    """The name to register `target` by: the one given, else its own.
+
+    Raises:
+        RegistrationError: the target cannot be called, or the name is missing or has other letters.
+    """
+    if not callable(target):
+        wanted = "a function or a class" if what == "model" else "a class, or a function that builds the module"
+        raise RegistrationError(f"a {what} is registered by {wanted}, got {target!r}, a {type(target).__name__}")
+    own = name or getattr(target, "__name__", "")
+    if own in ("", "<lambda>"):
+        raise RegistrationError(f"{target!r} has no name of its own: register the {what} with name='…'")
+    if not isinstance(own, str) or not re.fullmatch(r"[\w-]+", own):
+        raise RegistrationError(f"the name of a {what} is made of letters, digits, '_' and '-', got {own!r}")
+    return own
