@@ -7,6 +7,8 @@ import json
 import os
 import signal
 import statistics
+import subprocess
+import sys
 import threading
 from pathlib import Path
 from typing import Any
@@ -23,6 +25,7 @@ from zoo.training import plots
 from zoo.training.comparison import _DEFAULTS
 from zoo.training.comparison_result import Comparison, Row, Run
 from zoo.training.data import Splits
+from zoo.training.measured_run import only_here
 from zoo.training.peak_memory import PeakMemory
 from zoo.training.settings import resolve
 from zoo.training.variants import build_without_memory, make_variants
@@ -286,3 +289,14 @@ def test_the_plot_shows_the_rows() -> None:
     assert [p.get_width() for p in memory.patches] == [2.0, 2.0]
     assert {"0.6000", "no value"} <= {t.get_text() for t in metric.texts}
     assert list(metric.lines[0].get_xdata()) == [0.5, 0.7]
+
+
+def test_a_script_from_a_pipe_has_no_file_that_another_process_could_import() -> None:
+    code = (
+        "from zoo.training.measured_run import only_here\n"
+        "class Mine: pass\n"
+        "print(__file__, only_here([Mine]), only_here([]))\n"
+    )
+    done = subprocess.run([sys.executable, "-"], input=code, capture_output=True, text=True, check=True)
+    assert done.stdout.split() == ["<stdin>", "True", "True"]
+    assert not only_here([RaisesInTraining])  # of a script that is a file

@@ -118,9 +118,15 @@ def run_apart(job: Job, stop: StopRequest) -> dict[str, Any]:
 
 
 def only_here(values: Iterable[Any]) -> bool:
-    """Whether one of the classes or functions exists in this process alone: typed into a notebook or a prompt."""
-    main = sys.modules["__main__"]
-    return not hasattr(main, "__file__") and any(getattr(v, "__module__", "") == "__main__" for v in values)
+    """Whether the runs must take place in this process.
+
+    So it is when one of the classes or functions exists here alone, typed into a notebook or a prompt; and in a script
+    that is read from a pipe (`python - < script.py`), whose file `<stdin>` another process would look for in vain.
+    """
+    file = getattr(sys.modules["__main__"], "__file__", None)
+    if file is not None:
+        return not Path(file).exists()
+    return any(getattr(v, "__module__", "") == "__main__" for v in values)
 
 
 def run_here(job: Job) -> dict[str, Any]:
