@@ -64,6 +64,12 @@ def test_unknown_modules():
         zoo.create_module("mlp", "kann", 8)
     with pytest.raises(TypeError, match=r"mlp/kan takes no argument 'hidden'; did you mean 'hidden_features'"):
         zoo.create_module("mlp/kan", 8, hidden=3)
+    with pytest.raises(UnknownModuleError, match=r"unknown module 'kan'; did you mean .*'mlp/kan'.*'head/kan'"):
+        zoo.create_module("kan", 16)
+    with pytest.raises(UnknownModuleError, match=r"unknown module 'attentoin'; did you mean 'mixer/attention'"):
+        zoo.create_module("attentoin", 16)
+    with pytest.raises(TypeError, match=r"name the module: create_module\('mlp', name, …\).*, got 16 for the name"):
+        zoo.create_module("mlp", 16)
 
 
 def test_none_keywords_are_dropped_as_in_timm():

@@ -26,7 +26,7 @@ from zoo.composition import NAME as COMPOSITE
 from zoo.errors import MismatchError, WeightsError
 from zoo.models.arguments import build_explained, check_model_keywords, check_values
 from zoo.naming import check_keywords
-from zoo.registry import is_model, model_entry, module_entry, weights_entry
+from zoo.registry import KINDS, is_model, model_entry, module_entry, weights_entry
 from zoo.sources import Source, registered, registered_weights, resolve
 from zoo.weights import Checkpoint, build_with_weights, open_checkpoint
 
@@ -300,15 +300,18 @@ def create_module(kind: str, name: str | None = None, *args: Any, **kwargs: Any)
 
     Raises:
         UnknownModuleError: no such module; near names are in the message.
-        TypeError: a keyword that the module does not take, with near and accepted names.
+        TypeError: no name; a keyword that the module does not take, with near and accepted names.
     """
-    if "/" in kind:
+    if not isinstance(kind, str):
+        raise TypeError(f"create_module('kind/name', …) begins with the name of a module, got {kind!r}")
+    if "/" not in kind and isinstance(name, str):
+        entry = module_entry(name, kind)
+    elif kind in KINDS:
+        got = "" if name is None else f", got {name!r} for the name"
+        raise TypeError(f"name the module: create_module({kind!r}, name, …) or create_module('{kind}/name', …){got}")
+    else:
         entry = module_entry(kind)
         args = args if name is None else (name, *args)
-    elif name is None:
-        raise TypeError(f"name the module: create_module({kind!r}, name, …) or create_module('{kind}/name', …)")
-    else:
-        entry = module_entry(name, kind)
     cls = entry.load()
     parameters = inspect.signature(cls).parameters
     if not any(p.kind is p.VAR_KEYWORD for p in parameters.values()):

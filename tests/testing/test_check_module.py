@@ -63,6 +63,14 @@ def test_bad_arguments():
         check_module("head/linear", Head)
     with pytest.raises(TypeError, match="got None"):
         check_module("head")
+    with pytest.raises(TypeError, match=r"takes the kind first.*did you mean check_module\('head', Head\)\?"):
+        check_module(Head, "head")  # type: ignore[arg-type]
+    with pytest.raises(TypeError, match=r"takes the kind first.*did you mean check_module\('head', Head\)\?"):
+        check_module(Head)  # type: ignore[arg-type]
+    with pytest.raises(UnknownModuleError, match=r"did you mean .*'mlp/kan'.*'head/kan'"):
+        check_module("kan")
+    with pytest.raises(UnknownModuleError, match=r"unknown kind 'heads'; did you mean 'head'"):
+        check_module("heads")
     with pytest.raises(ValueError, match="no call for the kind 'stitch': pass example="):
         check_module("stitch", Stitch)
     with pytest.raises(ValueError, match="give sizes, not an example"):

@@ -12,7 +12,7 @@ from importlib.metadata import EntryPoint, entry_points
 from typing import Any
 
 from zoo.errors import RegistrationError, UnknownModelError, UnknownModuleError
-from zoo.naming import did_you_mean, natural_key
+from zoo.naming import did_you_mean, natural_key, near_names
 from zoo.registry.catalogue import read_catalogue
 from zoo.registry.entry import KINDS, Entry, Family, WeightsEntry
 
@@ -160,8 +160,13 @@ class Registry:
         if wanted_kind and wanted_kind not in KINDS:
             hint = did_you_mean(wanted_kind, KINDS)
             raise UnknownModuleError(f"unknown kind {wanted_kind!r}{hint or '.'} Kinds: {', '.join(KINDS)}")
-        same = [e.name for e in self.modules if not wanted_kind or e.kind == wanted_kind]
+        same = [e.name for e in self.modules if e.kind == wanted_kind]
         elsewhere = [e.name for e in self.modules if e.short_name == short and e.kind != wanted_kind]
+        if not wanted_kind:  # a name alone: its kinds, or those of the names that are near
+            near = near_names(short, [e.short_name for e in self.modules])
+            found = elsewhere or [e.name for n in near for e in self.modules if e.short_name == n]
+            hint = f"; did you mean {', '.join(map(repr, found))}?" if found else ""
+            raise UnknownModuleError(f"unknown module {full!r}{hint or '; zoo.list_modules() names all'}")
         hint = did_you_mean(full, same)
         if elsewhere:
             hint += f" (it exists as {', '.join(repr(n) for n in elsewhere)})"

@@ -10,7 +10,7 @@ import torch
 
 from zoo.errors import UnknownModuleError
 from zoo.naming import did_you_mean
-from zoo.registry import module_entry
+from zoo.registry import list_modules, module_entry
 from zoo.testing import building, calling, compiling, copying, learning, promises
 from zoo.testing.kinds import KINDS
 from zoo.testing.subject import Subject
@@ -108,7 +108,7 @@ def check_module(
     """Hold a module to the contract of its kind: every check is made, then all failures are told at once.
 
         check_module("head", MyHead)
-        check_module("mixer/dina", options={"kernel_size": 3})
+        check_module("mixer/dina")
         check_module("head", MyHead, exceptions={"export": "draws samples in a Python loop"})
 
     Runs on the CPU with small sizes, in seconds, and needs no test runner. The random state of torch is left as it
@@ -171,6 +171,10 @@ def _subject(
     example: Callable[[int], Any] | None,
     compiler: str,
 ) -> Subject:
+    if not isinstance(kind, str):
+        given = getattr(kind, "__qualname__", repr(kind))
+        wanted = f"check_module({cls!r}, {given})" if cls in KINDS else f"check_module('head', {given})"
+        raise TypeError(f"check_module takes the kind first, then the class, got {kind!r}; did you mean {wanted}?")
     name = kind if "/" in kind else f"{kind}/{cls}"
     if "/" in kind and cls is not None:
         raise TypeError(
@@ -184,6 +188,8 @@ def _subject(
     elif callable(cls):
         target, name = cls, getattr(cls, "__qualname__", repr(cls))
     else:
+        if cls is None and kind not in KINDS and list_modules(kind):
+            module_entry(kind)  # raises: a name without its kind, with the kinds that have it
         checks_of(kind)
         raise TypeError(f"check_module({kind!r}, …) needs a class or the name of a registered module, got {cls!r}")
     checks_of(kind)

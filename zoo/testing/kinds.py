@@ -81,7 +81,7 @@ KINDS = {
     ),
     "mixer": Kind(
         arguments=("dim", "num_heads"),
-        sizes={"dim": 16, "num_heads": 2, "tokens": 6, "height": 7, "width": 8},
+        sizes={"dim": 16, "num_heads": 2, "tokens": 6, "height": 14, "width": 15},
         row=_mixer_shape,
         result=lambda s, layout, module: _mixer_shape(s, layout),
         layouts=("NLC", "NHWC"),
