@@ -344,6 +344,14 @@ def test_unknown_settings_have_near_names(call: str, given: str, near: str) -> N
     assert "epochs" in inspect.signature(zoo.finetune).parameters
 
 
+@pytest.mark.parametrize("slot", ["head", "mlp", "mixer", "pool", "act"])
+def test_parts_of_a_model_are_no_settings(slot: str) -> None:
+    given: dict[str, Any] = {slot: "kan"}
+    way = rf"zoo\.create_model\(name, {slot}='kan'\).*given by name, by model_args={{\"{slot}\": 'kan'}}"
+    with pytest.raises(TypeError, match=rf"zoo\.finetune takes no argument '{slot}': .*{way}"):
+        zoo.finetune("test_vit", "digits", **given)
+
+
 def test_no_limit_and_no_validation_as_the_command_line_says_them(tmp_path: Path) -> None:
     result = zoo.finetune(tiny_net(), few_digits(), out=tmp_path, clip_grad=0, val="no", **{**QUICK, "epochs": 1})
     assert json.loads((tmp_path / "args.json").read_text())["options"]["clip_grad"] is None

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import functools
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, ParamSpec, TypeVar
 
 from torch import nn
 
+from zoo.composition import SLOTS
 from zoo.errors import MissingExtraError
 from zoo.files import write_json
 from zoo.models.data_config import data_config
@@ -31,7 +33,29 @@ from zoo.training.run_folder import choose_folder, load_best, write_history
 from zoo.training.settings import resolve
 from zoo.training.signals import StopRequest
 
+P = ParamSpec("P")
+R = TypeVar("R")
 
+
+def _parts_go_into_the_model(function: Callable[P, R]) -> Callable[P, R]:
+    """Decorate: a part of a model that is given as a setting is a TypeError that says where it goes."""
+
+    @functools.wraps(function)
+    def call(*args: P.args, **kwargs: P.kwargs) -> R:
+        for slot in SLOTS:
+            if slot in kwargs:
+                part = repr(kwargs[slot]) if isinstance(kwargs[slot], str | Mapping) else "…"
+                raise TypeError(
+                    f"zoo.{function.__name__} takes no argument {slot!r}: parts are put into the model, by "
+                    f"zoo.create_model(name, {slot}={part}); or, when the model is given by name, by "
+                    f'model_args={{"{slot}": {part}}}'
+                )
+        return function(*args, **kwargs)
+
+    return call
+
+
+@_parts_go_into_the_model
 @known_keywords
 def finetune(
     model: str | os.PathLike[str] | nn.Module,
@@ -144,6 +168,7 @@ def finetune(
 
     Raises:
         ValueError: a setting out of range; the message says what is allowed.
+        TypeError: a setting that there is not, with near names; parts of the model (`head`, …), with where they go.
         DataError: data that cannot be used.
         TrainingError: a run that cannot go on: another run in `out`, non-finite loss (`NonFiniteLossError`), no memory
             (`OutOfMemoryError`).
