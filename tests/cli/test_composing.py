@@ -93,6 +93,9 @@ def test_create_of_a_plain_model_and_of_a_name(tmp_path: Path) -> None:
         (["list.json"], "error: list.json must hold an object", 1),
         (["broken.json"], "error: cannot read broken.json: ", 1),
         (["empty.json"], "error: a spec needs a 'base'", 1),
+        (["saved/config.json"], "config.json describes a saved model and is no spec: write local-dir:saved", 1),
+        (["nothing"], "the folder nothing holds no saved model (no config.json): that of one is local-dir:FOLDER", 1),
+        (["test_resnet", "--head", ""], "--head: it is empty: name a module (zoo list --kind head), or 'none'", 2),
         (["test_resnet", "--head", "kan,linear"], "are 2 choices; one is wanted here", 2),
         (["test_resnet", "--head", '{"type": kan}'], "is not JSON", 2),
         (["test_resnet", "--num-classes", "many"], "for '--num-classes'", 2),
@@ -104,10 +107,25 @@ def test_errors_of_create_are_one_line(
     monkeypatch.chdir(tmp_path)
     for name, text in {"list": "[]", "broken": "{", "empty": "{}"}.items():
         (tmp_path / f"{name}.json").write_text(text)
+    for folder in ("saved", "nothing"):
+        (tmp_path / folder).mkdir()
+    (tmp_path / "saved" / "config.json").write_text('{"architecture": "test_resnet", "num_classes": 3}')
     _, err = invoke("create", *args, "--save", "m", code=code)
     assert message in " ".join(err.replace("│", " ").split())
     assert code == 2 or len(err.strip().splitlines()) == 1
     assert not (tmp_path / "m").exists()
+
+
+def test_create_takes_a_saved_models_folder(tmp_path: Path) -> None:
+    invoke("create", "test_resnet", "--head", "kan", "--num-classes", 3, "--save", tmp_path / "m")
+    spec = json.loads(invoke("create", tmp_path / "m", "--json")[0])["spec"]
+    assert spec == json.loads(invoke("create", f"local-dir:{tmp_path / 'm'}", "--json")[0])["spec"]
+    assert spec["head"] == {"type": "kan"}
+
+
+def test_an_empty_part_of_train(digits: Path) -> None:
+    _, err = invoke("train", "test_resnet", digits, "--head", "", code=2)
+    assert "--head: it is empty" in " ".join(err.split())
 
 
 # --- zoo train, eval, predict -----------------------------------------------------------------------------------------

@@ -125,10 +125,13 @@ def read_choices(slot: str, text: str) -> list[Any]:
     """Choices separated by commas, each a name or a JSON object.
 
     Raises:
-        typer.BadParameter: nothing between two commas, or no JSON.
+        typer.BadParameter: nothing at all or between two commas, or no JSON.
     """
     found: list[Any] = []
     rest = text.strip()
+    if not rest:
+        words = f"it is empty: name a module (zoo list --kind {slot}), or {KEEP!r} to keep what the model has"
+        raise typer.BadParameter(words, param_hint=f"--{slot}")
     while True:
         if rest.startswith("{"):
             try:

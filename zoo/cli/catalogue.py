@@ -9,8 +9,8 @@ import typer
 
 from zoo.cli._common import echo_json, friendly, human_count, print_table
 from zoo.cli._words import base_in_words, composed_of, part_in_words
-from zoo.errors import UnknownModelError
-from zoo.naming import did_you_mean
+from zoo.errors import UnknownModelError, UnknownModuleError
+from zoo.naming import did_you_mean, near_names
 from zoo.registry import (
     KINDS,
     Entry,
@@ -41,6 +41,10 @@ def list_(
 ) -> None:
     """List models, or modules with --modules."""
     if modules or kind:
+        option = "--modules" if modules else "--kind"
+        for other, given in (("--pretrained", pretrained), ("--source", source != "zoo"), ("--uses", bool(uses))):
+            if given:
+                raise typer.BadParameter(f"it is about models, and {option} lists modules", param_hint=other)
         entries = [module_entry(n) for n in list_modules(filter, kind=kind)]
         if json:
             echo_json([_facts(e, e.name) for e in entries])
@@ -157,6 +161,12 @@ def _describe_module(name: str) -> dict[str, Any]:
     """A module's facts with its signature, options and contract: it is imported, which imports torch."""
     from zoo.registry import module_info
 
+    kind, _, rest = name.partition("/")
+    if kind not in KINDS or not rest:
+        hint = did_you_mean(name, default_registry().names(models=False)) or "."
+        hub = f"; a repository on the Hub is hf-hub:{name}" if rest and "/" not in rest else ""
+        words = f"there is no folder and no module {name!r}{hint} A module is KIND/NAME, KIND one of {', '.join(KINDS)}"
+        raise UnknownModuleError(words + hub)
     info = module_info(name)
     entry = module_entry(name)
     return _facts(entry, entry.name) | {key: info[key] for key in ("contract", "signature", "options")}
@@ -172,7 +182,10 @@ def _describe_timm(name: str) -> dict[str, Any]:
 
     arch, tag = split_model_name_tag(name)
     if not timm.is_model(arch):
-        model_entry(name, timm.list_models())  # raises, with near names
+        try:
+            model_entry(name, timm.list_models())  # raises, with near names
+        except UnknownModelError as error:
+            raise UnknownModelError(f"{error}{_modules_meant(name, str(error))}") from None
     tags = [n.partition(".")[2] for n in timm.list_models(f"{arch}.*", include_tags=True)]
     if tag and tag not in tags:
         hint = did_you_mean(tag, tags) or "."
@@ -196,6 +209,16 @@ def _describe_timm(name: str) -> dict[str, Any]:
         "checkpoints": tags,
         "replaceable": {slot: {"places": len(paths), "paths": paths} for slot, paths in places.items()},
     }
+
+
+def _modules_meant(name: str, said: str) -> str:
+    """The rest of a message `said` of an unknown model: modules of that name, else of near names if it has no other."""
+    modules = default_registry().modules
+    names = [name.lower()]
+    if "did you mean" not in said:
+        names += near_names(name, [e.short_name for e in modules])
+    meant = [e.name for n in dict.fromkeys(names) for e in modules if e.short_name == n]
+    return f"{'' if said.endswith('?') else ';'} there are modules {', '.join(map(repr, meant))}" if meant else ""
 
 
 def _in_words(facts: dict[str, Any]) -> dict[str, Any]:

@@ -40,6 +40,7 @@ def create(
     zoo create vit_small_patch16_224 --mlp '{"type": "kan", "where": "last:4"}' --num-classes 9 --save mine
     """
     from zoo.composition.summary import summary
+    from zoo.errors import UnknownModelError
     from zoo.factory import compose
     from zoo.files import write_json
     from zoo.training.model_source import resolve_name
@@ -48,7 +49,13 @@ def create(
     parts = o.read_parts(head=head, mlp=mlp, mixer=mixer, pool=pool, act=act)
     given = {**o.read_model_args(model_arg), **{k: v for k, v in {**parts, **sizes}.items() if v is not None}}
     content = _read_spec(Path(base)) if base.endswith(".json") else {"base": resolve_name(base)}
-    model = compose({**content, **given}, pretrained=pretrained, checkpoint_path=weights)
+    try:
+        model = compose({**content, **given}, pretrained=pretrained, checkpoint_path=weights)
+    except UnknownModelError as error:
+        if not Path(base).is_dir():
+            raise
+        words = f"{error}; the folder {base} holds no saved model (no config.json): that of one is local-dir:FOLDER"
+        raise UnknownModelError(words) from None
     spec = _spec_of(model)
     facts = summary(model)
     if save is not None:
@@ -78,6 +85,8 @@ def _read_spec(path: Path) -> dict[str, Any]:
         raise ConfigError(f"cannot read {path}: {error}") from error
     if not isinstance(content, dict):
         raise ConfigError(f'{path} must hold an object such as {{"base": "resnet18", "head": "kan"}}')
+    if "base" not in content and "architecture" in content:
+        raise ConfigError(f"{path} describes a saved model and is no spec: write local-dir:{path.parent}")
     return content
 
 
