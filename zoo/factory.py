@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import inspect
+import json
 import os
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
+from pathlib import Path
 from typing import Any
 
 import timm
@@ -23,7 +25,7 @@ from zoo.composition import (
     is_composition,
 )
 from zoo.composition import NAME as COMPOSITE
-from zoo.errors import MismatchError, WeightsError
+from zoo.errors import ConfigError, MismatchError, WeightsError
 from zoo.models.arguments import build_explained, check_model_keywords, check_values
 from zoo.naming import check_keywords
 from zoo.registry import KINDS, is_model, model_entry, module_entry, weights_entry
@@ -132,6 +134,8 @@ def create_model(
     parts = {slot: part for slot, part in given.items() if part is not None}
     arguments = {**(source.config.model_args if source.config is not None else {}), **kwargs}
     if not parts:
+        if init_batches is not None:
+            raise ValueError("init_batches is for the parts that are replaced (head=, mlp=, …); none is given")
         return _create(source, loading, kwargs)
     spec = _spec_of(source.architecture, parts, arguments)
     if init_batches is not None or (loading.pretrained and loading.path is None):
@@ -147,13 +151,14 @@ def create_model(
         ) from error
 
 
-def compose(spec: Mapping[str, Any], **options: Any) -> nn.Module:
+def compose(spec: Mapping[str, Any] | str | os.PathLike[str], **options: Any) -> nn.Module:
     """Create the model that a spec describes: `create_model` on a mapping.
 
         zoo.compose({"base": "vit_small_patch16_224", "mlp": {"type": "kan", "where": "last:4"}, "num_classes": 9})
 
     Args:
-        spec: `base` (any model name), the parts that are replaced (`head`, `mlp`, `mixer`, `pool`, `act`) and further
+        spec: a mapping, or a JSON file of one: `base` (any model name), the parts that are replaced (`head`, `mlp`,
+            `mixer`, `pool`, `act`) and further
             keywords of the base's constructor; `model.zoo_spec` is one, and what `zoo create SPEC.json` reads.
         **options: of `create_model`; they win over the spec's.
 
@@ -161,8 +166,19 @@ def compose(spec: Mapping[str, Any], **options: Any) -> nn.Module:
         ConfigError: the spec has no base.
         ValueError: and all that `create_model` raises.
     """
+    if isinstance(spec, str | os.PathLike):
+        spec = _read_spec(spec)
     content = {**Spec.of(spec).to_dict(), **options}
     return create_model(content.pop("base"), **content)
+
+
+def _read_spec(path: str | os.PathLike[str]) -> Mapping[str, Any]:
+    try:
+        return json.loads(Path(path).read_text("utf-8"))
+    except FileNotFoundError:
+        raise FileNotFoundError(f"there is no file {os.fspath(path)!r} with a spec") from None
+    except ValueError as error:
+        raise ConfigError(f"{os.fspath(path)} is not valid JSON: {error}") from error
 
 
 def _create(

@@ -214,10 +214,10 @@ def test_it_leaves_modes_gradients_statistics_and_memory_alone():
         ("test_vit", {"pool": "avg"}, {"img_size": 32}, "pools by arithmetic.*leave init='match' out"),
         ("test_resnet", {"pool": "avg"}, {"global_pool": "max"}, "pool/avg cannot imitate the .* at 'global_pool'"),
         (
-            "swin_tiny_patch4_window7_224",
+            "test_vit",
             {"mixer": "attention"},
-            SMALL_SWIN,
-            "mixer/attention cannot imitate the WindowAttention at 'layers.0.blocks.0.attn': leave init='match' out",
+            {"img_size": 32, "qk_norm": True},
+            "mixer/attention cannot imitate the Attention at 'blocks.0.attn': leave init='match' out",
         ),
         (
             "pvt_v2_b0",

@@ -108,8 +108,13 @@ def test_a_spec_does_not_change_with_what_it_was_read_from():
         ({"base": ""}, ConfigError, "needs a 'base'"),
         ({"base": nn.Linear}, ConfigError, "needs a 'base'"),
         ("resnet18", TypeError, r"a spec is a mapping such as .*got 'resnet18'"),
-        ({"base": "resnet18", "head": {"typ": "kan"}}, ValueError, "has no 'type'.*did you mean 'typ'"),
+        (
+            {"base": "resnet18", "head": {"typ": "kan"}},
+            ValueError,
+            "has no 'type'.*did you mean 'type' where you wrote 'typ'",
+        ),
         ({"base": "resnet18", "head": {}}, ValueError, "has no 'type'"),
+        ({"base": "resnet18", "head": {"type": "kan", "num_centres": object()}}, TypeError, "JSON value.*object"),
         ({"base": "resnet18", "head": 3}, TypeError, r"head must be the name of a module.*got 3.*kind='head'"),
         ({"base": "resnet18", "head": {"type": "kan", "init": "copy"}}, ValueError, "init must be 'match' or 'own'"),
         (

@@ -72,7 +72,7 @@ def test_pretrained_and_copied_parts_are_told(tmp_path):
     error = model.zoo_composition.changes[0].error
     text = str(zoo.summary(model))
     assert f"copy of what was there, relative error {error:.2g}" in text
-    assert "weights     test_resnet (base); new: head" in text
+    assert "weights     test_resnet (base); copied: head; new: nothing" in text
     exact = str(zoo.summary(zoo.create_model("test_resnet", head="linear", **options)))
     assert "relative error 0" in exact
     assert "new" in str(zoo.summary(zoo.create_model("test_resnet", head={"type": "kan", "init": "own"}, **options)))

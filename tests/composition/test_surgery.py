@@ -226,7 +226,7 @@ def test_parts_are_replaced_one_inside_another():
     # Activations that went with the old parts are no places any more; those that are left are.
     some = build("vit_tiny_patch16_224", mlp={"type": "kan", "where": [0]}, act="silu", **VIT)
     assert [c.path for c in some.zoo_composition.changes if c.slot == "act"] == ["blocks.1.mlp.act", "blocks.2.mlp.act"]
-    with pytest.raises(UnsupportedSurgery, match=r"'blocks.0.mlp.act'.*inside of what mlp='mlp/kan' replaces"):
+    with pytest.raises(UnsupportedSurgery, match=r"'blocks.0.mlp.act'.*inside of what mlp=KANBlock replaces"):
         build("vit_tiny_patch16_224", mlp="kan", act="silu", **VIT)
 
 

@@ -45,8 +45,7 @@ def test_one_form_for_each_meaning(given, canonical):
         ("last:", ValueError, "k a whole number from 1"),
         ("last:-2", ValueError, "k a whole number from 1"),
         ("first:x", ValueError, "k a whole number from 1"),
-        ("al", ValueError, "did you mean 'all'"),
-        ("blocks", ValueError, "a pattern on names"),
+        ("frist:2", ValueError, "'first:k'"),
     ],
 )
 def test_no_form_of_it_is_refused_with_those_there_are(given, error, message):

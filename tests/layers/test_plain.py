@@ -127,11 +127,23 @@ def test_attention_refuses_what_it_cannot_compute():
     )
     unchanged_after_imitation(Attention(16, 4, qkv_bias=False), TimmAttention(16, 4, qkv_bias=True), x)
     unchanged_after_imitation(Attention(16, 4), nn.Linear(16, 16), x)
-    window = timm.create_model("swin_tiny_patch4_window7_224").layers[0].blocks[0].attn
-    nn.init.normal_(window.relative_position_bias_table)
-    unchanged_after_imitation(Attention(96, 3), window, tokens(2, 49, 96))
+    cosine = timm.create_model("swinv2_tiny_window8_256").layers[0].blocks[0].attn
+    unchanged_after_imitation(Attention(96, 3), cosine, tokens(2, 64, 96))
     with pytest.raises(ValueError, match="multiple of num_heads, got dim 10 and num_heads 4"):
         Attention(10, 4)
+
+
+def test_attention_takes_the_projections_beside_a_position_bias():
+    torch.manual_seed(0)
+    window = timm.create_model("swin_tiny_patch4_window7_224").layers[0].blocks[0].attn.eval()
+    nn.init.normal_(window.relative_position_bias_table)
+    layer, x = Attention(96, 3).eval(), tokens(2, 49, 96)
+    before = (layer(x) - window(x)).norm()
+    assert layer.imitate(window, x)
+    assert torch.equal(layer.qkv.weight, window.qkv.weight)
+    assert (layer(x) - window(x)).norm() < before
+    nn.init.zeros_(window.relative_position_bias_table)
+    torch.testing.assert_close(layer(x), window(x))
 
 
 def test_attention_drops_weights_and_output_in_training_only():

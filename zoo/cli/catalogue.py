@@ -9,7 +9,7 @@ import typer
 
 from zoo.cli._common import echo_json, friendly, human_count, print_table
 from zoo.cli._words import base_in_words, composed_of, part_in_words
-from zoo.errors import UnknownModelError, UnknownModuleError
+from zoo.errors import ConfigError, UnknownModelError, UnknownModuleError
 from zoo.naming import did_you_mean, near_names
 from zoo.registry import (
     KINDS,
@@ -162,6 +162,8 @@ def _describe_module(name: str) -> dict[str, Any]:
     from zoo.registry import module_info
 
     kind, _, rest = name.partition("/")
+    if Path(name).is_file():
+        raise ConfigError(f"{name} is a file: zoo info describes the folder of a saved model, {Path(name).parent}")
     if kind not in KINDS or not rest:
         hint = did_you_mean(name, default_registry().names(models=False)) or "."
         hub = f"; a repository on the Hub is hf-hub:{name}" if rest and "/" not in rest else ""
@@ -218,7 +220,8 @@ def _modules_meant(name: str, said: str) -> str:
     if "did you mean" not in said:
         names += near_names(name, [e.short_name for e in modules])
     meant = [e.name for n in dict.fromkeys(names) for e in modules if e.short_name == n]
-    return f"{'' if said.endswith('?') else ';'} there are modules {', '.join(map(repr, meant))}" if meant else ""
+    start = " There are" if said.endswith("?") else "; there are"
+    return f"{start} modules {', '.join(map(repr, meant))}" if meant else ""
 
 
 def _in_words(facts: dict[str, Any]) -> dict[str, Any]:

@@ -27,7 +27,7 @@ class Change:
         path: where.
         old, old_params: class and parameters of what was there.
         new, new_params: of what is there now.
-        init: how the new one began: "own" or "match".
+        init: how the new one began: "own", "match", or "loaded" with what else the model was loaded with.
         error: with "match", the difference to the old one on inputs it was not fitted to, relative to its output's
             spread.
     """
@@ -50,6 +50,7 @@ class Composition:
         spec: the composition in words.
         changes: one a replaced part.
         left: path -> why a part that looks replaceable stayed.
+        lost: path -> what a replaced part did that the new one does not.
         weights: where the base's weights came from; empty for random ones.
         loaded: where weights of the whole came from, if it was loaded.
         pool_width: width of the features after the pool when it is not the backbone's.
@@ -60,6 +61,7 @@ class Composition:
     spec: Spec
     changes: list[Change] = field(default_factory=list)
     left: dict[str, str] = field(default_factory=dict)
+    lost: dict[str, str] = field(default_factory=dict)
     weights: str = ""
     loaded: str = ""
     pool_width: int | None = None

@@ -100,13 +100,14 @@ def compose_onto(model: nn.Module, spec: Spec, *, weights: str = "", batches: An
         weights: where its weights came from.
         batches: as `operate`.
     """
-    inner, new = Spec(spec.base, {}, spec.arguments), spec
+    inner, new, plain = Spec(spec.base, {}, spec.arguments), spec, None
     if isinstance(model, Composed):
+        plain = without_memory(inner)
         inner = model.zoo_composition.spec
         changed = {slot: c for slot, c in spec.choices.items() if c != inner.choices.get(slot)}
         new = Spec(spec.base, changed, spec.arguments)
     twin = None if any(p.is_meta for p in model.parameters()) else without_memory(inner)
-    operate(model, new, twin=twin, weights=weights, batches=batches)
+    operate(model, new, plain=plain, twin=twin, weights=weights, batches=batches)
     _record(model, spec)
     return model
 

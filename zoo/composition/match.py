@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
@@ -291,10 +291,28 @@ def _images(model: nn.Module, batches: Any) -> Iterator[Tensor]:
         batches = random_images(_IMAGES, example.shape[1:]).split(8)
     elif isinstance(batches, Tensor):
         batches = [batches]
+    elif isinstance(batches, str) or not isinstance(batches, Iterable):
+        raise TypeError(f"init_batches must be images or a loader of batches, got {batches!r}")
     seen = 0
     for batch in batches:
         images = batch[0] if isinstance(batch, tuple | list) else batch
+        _check_images(images, example)
         yield images.to(device=example.device, dtype=example.dtype)
         seen += len(images)
         if seen >= ROWS:  # a loader may go on for long
             return
+    if seen == 0:
+        raise ValueError("init_batches holds no images")
+
+
+def _check_images(images: Any, example: Tensor) -> None:
+    want = f"images as the model takes them, normalised floats of shape (n, {', '.join(map(str, example.shape[1:]))})"
+    if not isinstance(images, Tensor):
+        raise TypeError(f"init_batches must hold {want}, got a {type(images).__name__}")
+    if not images.is_floating_point() or images.ndim != 4 or images.shape[1] != example.shape[1]:
+        kind = str(images.dtype).removeprefix("torch.")
+        raise ValueError(f"init_batches must hold {want}, got {kind} of shape {tuple(images.shape)}")
+    if not len(images):
+        raise ValueError("init_batches holds no images")
+    if not images.isfinite().all():
+        raise ValueError("init_batches holds values that are not finite")

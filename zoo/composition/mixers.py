@@ -283,6 +283,12 @@ def fit_mixer(new: nn.Module, slot: Slot, choice: Choice, old: nn.Module, model:
     )
 
 
+def has_position_bias(attention: nn.Module) -> bool:
+    """Whether an attention learned where tokens stand to each other."""
+    words = ("rel_pos", "relative_position", "attention_bias", "pos_bias", "cpb_mlp", "meta_mlp")
+    return any(word in name for name, _ in attention.named_parameters() for word in words)
+
+
 def leaves_out_prefix(mixer: nn.Module) -> bool:
     """Whether a mixer in its place brings nothing to class and register tokens."""
     if not isinstance(mixer, MixerPort) or mixer.zoo_layouts != ("NLC", "NHWC") or hasattr(mixer, "mix_prefix"):

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import inspect
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -11,7 +10,7 @@ import torch
 from timm.models._features_fx import register_notrace_module
 from torch import nn
 
-from zoo.composition.spec import Choice, check_options, resolve_options
+from zoo.composition.spec import Choice, check_options, parameters_of, resolve_options
 from zoo.errors import UnsupportedSurgery, ZooError
 
 
@@ -107,9 +106,14 @@ def placement(module: nn.Module) -> tuple[torch.device, torch.dtype]:
     return torch.get_default_device(), torch.get_default_dtype()
 
 
+def holds_values(module: nn.Module) -> bool:
+    """Whether a module has tensors that say where it is and of which type."""
+    return any(tensor.is_floating_point() for tensor in (*module.parameters(), *module.buffers()))
+
+
 def takes(target: Callable[..., Any], keyword: str) -> bool:
     """Whether a constructor knows a keyword."""
-    parameters = inspect.signature(target).parameters
+    parameters = parameters_of(target)
     return keyword in parameters or any(p.kind is p.VAR_KEYWORD for p in parameters.values())
 
 

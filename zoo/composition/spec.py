@@ -14,7 +14,7 @@ from torch import nn
 from zoo.composition.registered import entries_of
 from zoo.composition.where import canonical_where
 from zoo.errors import ConfigError, UnknownModuleError
-from zoo.naming import check_keywords, did_you_mean
+from zoo.naming import check_keywords, did_you_mean, near_names
 from zoo.registry import Entry, module_entry
 
 #: Parts of a backbone that can be replaced, in the order in which they are.
@@ -22,6 +22,8 @@ SLOTS = ("mlp", "mixer", "act", "pool", "head")
 #: Kinds of modules that fit a slot beside the kind of its own name.
 _ALSO_FITS = {"head": ("circuit",)}
 INITS = ("match", "own")
+# What a backbone decides of a module, never its user.
+_OF_THE_BACKBONE = ("in_features", "out_features", "dim", "device", "dtype")
 #: Keywords for timm's builder and for where a model is made; no part of a spec.
 BUILD_OPTIONS = ("features_only", "out_indices", "feature_cls", "output_fmt", "device", "dtype")
 
@@ -58,7 +60,8 @@ class Choice:
         if isinstance(value, Mapping):
             options = dict(value)
             if "type" not in options:
-                hint = did_you_mean("type", options, 1) if options else ""
+                near = near_names("type", [k for k in options if isinstance(k, str)], 1)
+                hint = f"; did you mean 'type' where you wrote {near[0]!r}?" if near else ""
                 raise ValueError(f"{slot}={dict(value)!r} has no 'type', the name of the module{hint}")
             value = options.pop("type")
         where = canonical_where(options.pop("where", "all"))
@@ -67,8 +70,7 @@ class Choice:
             raise ValueError(f"init must be 'match' or 'own', got {init!r}")
         module = _module(slot, value)
         choice = cls(slot, module, {k: as_json(v, f"{slot}.{k}") for k, v in sorted(options.items())}, where, init)
-        own = ("hidden_ratio",) if slot == "mlp" else ()
-        check_options(choice.target, [k for k in choice.options if k not in own], choice.name)
+        check_options(choice.target, choice.options, choice.name, ("hidden_ratio",) if slot == "mlp" else ())
         return choice
 
     @property
@@ -90,6 +92,8 @@ class Choice:
     def to_dict(self) -> dict[str, Any]:
         """The one form of it that goes into a spec."""
         name = self.module
+        if not isinstance(name, str):
+            name = _module(self.slot, name)  # a class may have been registered since
         if isinstance(name, str) and name.partition("/")[0] == self.slot:
             name = name.partition("/")[2]
         content: dict[str, Any] = {"type": name, **self.options}
@@ -128,15 +132,24 @@ def _module(slot: str, value: Any) -> str | Callable[..., Any]:
     )
 
 
-def check_options(target: Callable[..., Any], options: Iterable[str], name: str) -> None:
-    """Refuse options that the constructor does not take.
+def check_options(target: Callable[..., Any], options: Iterable[str], name: str, more: tuple[str, ...] = ()) -> None:
+    """Refuse options that the constructor does not take, but for `more`, which are the composer's own.
 
     Raises:
         TypeError: with near and accepted names.
     """
-    parameters = inspect.signature(target).parameters
+    parameters = parameters_of(target)
     if not any(p.kind is p.VAR_KEYWORD for p in parameters.values()):
-        check_keywords(options, parameters, name)
+        of_the_user = [n for n in parameters if n not in _OF_THE_BACKBONE]
+        unknown = [key for key in options if key not in parameters]
+        check_keywords(unknown, [*of_the_user, *more], name)
+
+
+def parameters_of(target: Callable[..., Any]) -> Mapping[str, inspect.Parameter]:
+    """Parameters of a constructor; `nn.Module`'s own `__init__` takes none, whatever its signature says."""
+    if inspect.isclass(target) and target.__init__ is nn.Module.__init__:
+        return {}
+    return inspect.signature(target).parameters
 
 
 def resolve_options(options: Mapping[str, Any]) -> dict[str, Any]:
@@ -162,6 +175,8 @@ def as_json(value: Any, name: str) -> Any:
         return {str(k): as_json(v, name) for k, v in value.items()}
     if isinstance(value, float) and not math.isfinite(value):
         raise ValueError(f"{name} must be finite, got {value!r}")
+    if not (value is None or isinstance(value, str | int | float) or callable(value)):
+        raise TypeError(f"{name} must be a JSON value (or a class), got {type(value).__name__} {value!r}")
     return value
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import torch
@@ -24,6 +24,7 @@ class Summary:
         spec: of a composed model.
         changes: one a replaced part.
         left: path -> why a part that looks replaceable stayed.
+        lost: path -> what a replaced part did that the new one does not.
         params, macs: parameters, and multiply-accumulates of one image; `None` where they cannot be counted.
         base_params, base_macs: those of the base.
         input_size: (channels, height, width) at which they were counted.
@@ -35,6 +36,7 @@ class Summary:
     spec: dict[str, Any] | None
     changes: list[Change]
     left: dict[str, str]
+    lost: dict[str, str]
     params: int
     macs: int | None
     input_size: tuple[int, ...]
@@ -67,6 +69,7 @@ class Summary:
                 "",
             ]
         lines += [f"left as is  {path}: {reason}" for path, reason in _few(self.left)]
+        lines += [f"lost        {path}: {what}" for path, what in _few(self.lost)]
         lines.append(f"parameters  {_change(self.base_params, self.params)}")
         if self.trainable != self.params:
             lines.append(f"trainable   {self.trainable:,}")
@@ -85,7 +88,12 @@ def summary(model: nn.Module) -> Summary:
 
     Returns:
         A `Summary`; `print` shows a table. MACs (half the FLOPs) are those of torch's own counter, for one image.
+
+    Raises:
+        TypeError: not a model.
     """
+    if not isinstance(model, nn.Module):
+        raise TypeError(f"summary takes a model, got {model!r}: zoo.summary(zoo.create_model({model!r}))")
     cfg = getattr(model, "pretrained_cfg", None) or {}
     name = getattr(model, "zoo_name", None) or cfg.get("architecture") or type(model).__name__
     params = sum(p.numel() for p in model.parameters())
@@ -98,19 +106,24 @@ def summary(model: nn.Module) -> Summary:
     }
     source = getattr(model, "zoo_source", None)
     if not isinstance(model, Composed):
-        return Summary(name, None, [], {}, weights=f"from {source}" if source else "as the model was made", **facts)
+        return Summary(name, None, [], {}, {}, weights=f"from {source}" if source else "as the model was made", **facts)
     composition = model.zoo_composition
     base = without_memory(Spec(composition.spec.base, {}, {**composition.spec.arguments, **_adapted(model)}))
+    changes = composition.changes
     if composition.loaded:
         weights = f"all from {source or composition.loaded}"
+        changes = [replace(change, init="loaded", error=None) for change in changes]
     else:
-        changed = ", ".join(dict.fromkeys(c.slot for c in composition.changes))
-        weights = f"{composition.weights or 'random'} (base); new: {changed or 'nothing'}"
+        new = ", ".join(dict.fromkeys(c.slot for c in changes if c.init == "own"))
+        copied = ", ".join(dict.fromkeys(c.slot for c in changes if c.init == "match"))
+        weights = f"{composition.weights or 'random'} (base); {f'copied: {copied}; ' if copied else ''}"
+        weights += f"new: {new or 'nothing'}"
     return Summary(
         composition.spec.base,
         model.zoo_spec,
-        composition.changes,
+        changes,
         composition.left,
+        composition.lost,
         weights=weights,
         base_params=sum(p.numel() for p in base.parameters()) if base is not None else None,
         base_macs=count_macs(base) if base is not None else None,
@@ -139,7 +152,7 @@ def _row(group: list[Change]) -> list[str]:
     first = group[0]
     where = first.path if len(group) == 1 else f"{first.path} … {group[-1].path} ({len(group)})"
     old, new = sum(c.old_params for c in group), sum(c.new_params for c in group)
-    start = "new"
+    start = {"loaded": "as it was loaded"}.get(first.init, "new")
     if first.init == "match":
         errors = [c.error for c in group if c.error is not None]
         span = f"{min(errors):.2g}" if min(errors) == max(errors) else f"{min(errors):.2g} to {max(errors):.2g}"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from typing import Any
 
 from torch import nn
@@ -20,11 +21,11 @@ from zoo.composition.composed import (
 )
 from zoo.composition.heads import find_heads, fit_head
 from zoo.composition.match import Matcher
-from zoo.composition.mixers import find_mixers, fit_mixer, leaves_out_prefix
+from zoo.composition.mixers import find_mixers, fit_mixer, has_position_bias, leaves_out_prefix
 from zoo.composition.mlps import find_mlps, fit_mlp, mlp_slot
 from zoo.composition.pools import TOKEN_POOL, TokenPool, find_pools, fit_pool
 from zoo.composition.probe import Probe, probe
-from zoo.composition.slots import Places, Slot, make, replace_module
+from zoo.composition.slots import Places, Slot, holds_values, make, replace_module
 from zoo.composition.spec import SLOTS, Choice, Spec
 from zoo.composition.specialise import specialise
 from zoo.composition.where import is_pattern, select
@@ -57,6 +58,7 @@ def operate(
     model: nn.Module | Callable[[Mapping[str, Places]], tuple[nn.Module, tuple[str, ...]]],
     spec: Spec,
     *,
+    plain: nn.Module | None = None,
     twin: nn.Module | None = None,
     weights: str = "",
     features: bool = False,
@@ -68,7 +70,9 @@ def operate(
         model: the base, as it was built, on the meta device or with real weights; or what builds it, given the plan
             (slot -> places), and says in which slots its new parts are there already.
         spec: what shall be where. Its base and arguments are recorded, not used.
-        twin: the base once more, on the meta device, to find the places and to try the replacement at no cost.
+        plain: the base without anything replaced, on the meta device, if the model is a composition already: places
+            are counted on it, as they are when the whole is built from its spec.
+        twin: the model once more, on the meta device, to find the places and to try the replacement at no cost.
             Without it the model itself is run.
         weights: where the model's weights came from; if set, modules that can do so begin as a copy of what they
             replace.
@@ -83,7 +87,7 @@ def operate(
         TypeError, ValueError: options that a module does not take.
     """
     choices = {s: c for s, c in spec.choices.items() if not (features and s in ("head", "pool"))}
-    example = twin if twin is not None else model
+    example = plain if plain is not None else twin if twin is not None else model
     assert isinstance(example, nn.Module)  # whoever gives a builder gives a twin
     before = probe(example)
     plan = {slot: _plan(example, before, spec.base, choices[slot]) for slot in SLOTS if slot in choices}
@@ -91,9 +95,10 @@ def operate(
         inside = f"{plan['pool'].slots[0].path}."
         for places in plan.values():
             places.slots = [place for place in places.slots if not place.path.startswith(inside)]
+    tried = False
     if twin is not None:
         _replace(twin, spec, plan, before)
-        _verify(twin, before, plan)
+        tried = _verify(twin, before, plan)
     model, native = (model, ()) if isinstance(model, nn.Module) else model(plan)
     matcher = None
     if not _on_meta(model):
@@ -103,7 +108,7 @@ def operate(
     _replace(model, spec, plan, before, native)
     composition: Composition = model.zoo_composition  # type: ignore[assignment]
     composition.weights = weights
-    if twin is None:
+    if not tried:
         _verify(model, before, plan)
     if matcher is not None:
         matcher.fit(composition)
@@ -171,8 +176,9 @@ def _replace(
     width: int | None = None
     if isinstance(model, Composed):
         earlier = model.zoo_composition
-        composition.changes = [c for c in earlier.changes if c.slot not in plan]
-        composition.left = dict(earlier.left)
+        loaded = {"init": "loaded", "error": None} if earlier.loaded else {}
+        composition.changes = [replace(c, **loaded) for c in earlier.changes if c.slot not in plan]
+        composition.left, composition.lost = dict(earlier.left), dict(earlier.lost)
         composition.pool_width, composition.pool_dim = earlier.pool_width, earlier.pool_dim
         pool = model.zoo_old_pool
     as_composed(model, composition)
@@ -184,10 +190,14 @@ def _replace(
         new: list[nn.Module] = []
         for place in _standing(model, spec, slot, places):
             old = _get(model, place.path)
-            made = old if slot in native else make(choice, place, old)
+            like = old if holds_values(old) else model
+            made = old if slot in native else make(choice, place, like)
+            made.train(old.training)
             made = _FITTERS[slot](made, place, choice, old, model)
             was = places.old.get(place.path, ("", 0))
             composition.changes.append(Change(slot, place.path, *was, *describe_module(made)))
+            if slot == "mixer" and has_position_bias(old) and slot not in native:
+                composition.lost[place.path] = "the position bias that was inside"
             _put(model, place, made, old)
             new.append(made)
         composition.left.update(places.left)
@@ -213,12 +223,15 @@ def _standing(model: nn.Module, spec: Spec, slot: str, places: Places) -> list[S
         UnsupportedSurgery: none are.
     """
     gone = [place.path for place in places.slots if place.path != TOKEN_POOL and not _has(model, place.path)]
-    if gone and (slot != "act" or len(gone) == len(places.slots)):
-        others = ", ".join(f"{s}={c.name!r}" for s, c in spec.choices.items() if s != slot)
+    changes: list[Change] = model.zoo_composition.changes  # type: ignore[union-attr,assignment]
+    covering = next((c for path in gone for c in changes if path.startswith(f"{c.path}.")), None)
+    inside = "there no more" if covering is None else f"inside of what {covering.slot}={covering.new} replaces"
+    if gone and (slot != "act" or spec.choices[slot].where != "all" or len(gone) == len(places.slots)):
         raise UnsupportedSurgery(
-            f"{gone[0]!r}, a place for {slot} of {spec.base}, is inside of what {others} replaces: choose other places "
-            f"with where=, or give the new module the option itself"
+            f"{gone[0]!r}, a place for {slot} of {spec.base}, is {inside}: choose other places with where=, or give "
+            f"the new module the option itself"
         )
+    places.left |= dict.fromkeys(gone, f"it is {inside}")
     return [place for place in places.slots if place.path not in gone]
 
 
@@ -245,8 +258,11 @@ def _put(model: nn.Module, place: Slot, new: nn.Module, old: nn.Module) -> None:
     replace_module(model, place.path, new)
 
 
-def _verify(model: nn.Module, before: Probe, plan: Mapping[str, Places]) -> None:
+def _verify(model: nn.Module, before: Probe, plan: Mapping[str, Places]) -> bool:
     """Run the composed model: it must give what it gave, and call what is new as often as what was there.
+
+    Returns:
+        Whether it could be run: not every operation is one of the meta device.
 
     Raises:
         UnsupportedSurgery: it does not run in these sizes, or a new module is never reached.
@@ -257,9 +273,9 @@ def _verify(model: nn.Module, before: Probe, plan: Mapping[str, Places]) -> None
         after = probe(model)
     except UnsupportedSurgery:
         raise
-    except NotImplementedError:
-        return  # an operation that the meta device does not have: nothing can be said
     except Exception as error:
+        if _on_meta(model) and (isinstance(error, NotImplementedError) or "meta" in str(error)):
+            return False
         raise UnsupportedSurgery(f"{base} does not run with {names} in it: {error}") from error
     if after.logits != before.logits:
         raise UnsupportedSurgery(f"{base} with {names} in it gives {after.logits}, where {before.logits} is expected")
@@ -271,3 +287,4 @@ def _verify(model: nn.Module, before: Probe, plan: Mapping[str, Places]) -> None
                 raise UnsupportedSurgery(
                     f"the {slot} at {place.path!r} of {base} is called {got} times, the old one was called {wanted}"
                 )
+    return True

@@ -34,7 +34,7 @@ def canonical_where(where: Any) -> str | list[int]:
         word, colon, rest = where.partition(":")
         if not where or (colon and word in ("first", "last") and (not rest.isdigit() or int(rest) < 1)):
             raise ValueError(f"where must be {_FORMS}, k a whole number from 1; got {where!r}")
-        if not re.search(r"[.*?\[\]\d]", where) and where != "all":
+        if colon and word not in ("first", "last"):
             raise ValueError(
                 f"where must be {_FORMS}; got {where!r}{did_you_mean(where, ['all', 'first:1', 'last:1'])}"
             )
@@ -74,7 +74,8 @@ def select(paths: Sequence[str], where: str | list[int], what: str) -> list[str]
     chosen = [path for path in paths if fnmatch.fnmatchcase(path, where)]
     if not chosen:
         raise UnsupportedSurgery(
-            f"where={where!r} selects nothing: the places for {what} are {_named(paths)}{did_you_mean(where, paths, 3)}"
+            f"where={where!r} selects nothing: the places for {what} are {_named(paths)}"
+            f"{did_you_mean(where, ['all', *paths], 3)}"
         )
     return chosen
 

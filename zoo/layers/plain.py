@@ -197,11 +197,12 @@ class Attention(nn.Module):
 
         Args:
             reference: the attention to be replaced.
-            inputs: sequences (batch, tokens, dim) on which the two must then agree.
+            inputs: sequences (batch, tokens, dim), to see what the copy is worth.
 
         Returns:
-            False, and nothing is changed, where the reference has other parts or sizes, or computes something else
-            (normed queries, position biases, another scale).
+            False, and nothing is changed, where the reference has other parts or sizes, or computes something so
+            different (normed queries, another scale) that the copy is no nearer to it than the layer was. Position
+            biases of the reference are not copied: the layer has none.
         """
         packed, proj = _packed(reference), getattr(reference, "proj", None)
         if packed is None or not isinstance(proj, nn.Linear):
@@ -210,7 +211,12 @@ class Attention(nn.Module):
             return False
         if bool(getattr(reference, "rotate_half", False)) != self.rotate_half:
             return False
-        return _take(self, {**packed, **_linear(proj, "proj.")}, reference, inputs)
+        # Normed queries make other scores of the same projections.
+        names = ("q_norm", "k_norm", "norm")
+        normed = any(not isinstance(getattr(reference, name, None), nn.Identity | None) for name in names)
+        dropped = packed["qkv.bias"] is not None and self.qkv.bias is None
+        exactly = normed or dropped or hasattr(reference, "logit_scale")
+        return _take(self, {**packed, **_linear(proj, "proj.")}, reference, inputs, exactly=exactly)
 
 
 class AveragePool(nn.Module):
@@ -275,20 +281,32 @@ def _packed(reference: nn.Module) -> dict[str, Tensor | None] | None:
 
 
 @torch.no_grad()
-def _take(module: nn.Module, values: Mapping[str, Tensor | None], reference: nn.Module, inputs: Tensor) -> bool:
+def _take(
+    module: nn.Module,
+    values: Mapping[str, Tensor | None],
+    reference: nn.Module,
+    inputs: Tensor,
+    *,
+    exactly: bool = True,
+) -> bool:
     """Copy `values` into the parameters of those names; undone when the outputs on `inputs` do not agree then.
 
-    None stands for zeros. A value without a parameter is left out: the comparison tells whether it mattered.
+    None stands for zeros. A value without a parameter is left out: the comparison tells whether it mattered. With
+    `exactly=False` outputs must only be nearer to the reference's than they were.
     """
     own = {name: p for name, p in module.named_parameters() if name in values}
     given = {name: torch.zeros_like(p) if (v := values[name]) is None else v for name, p in own.items()}
     if any(given[name].shape != p.shape for name, p in own.items()):
         return False
     kept = {name: p.clone() for name, p in own.items()}
-    for name, parameter in own.items():
-        parameter.copy_(given[name])
     with _evaluating(module, reference):
-        same = _agree(module(inputs), reference(inputs))
+        wanted, before = reference(inputs), module(inputs)
+        for name, parameter in own.items():
+            parameter.copy_(given[name])
+        after = module(inputs)
+    same = _agree(after, wanted)
+    if not exactly and not same and isinstance(wanted, Tensor) and wanted.shape == after.shape:
+        same = bool((after - wanted).norm() < (before - wanted).norm())
     if not same:
         for name, parameter in own.items():
             parameter.copy_(kept[name])

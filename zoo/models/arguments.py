@@ -31,6 +31,8 @@ BUILDER_KEYWORDS = (
     "pretrained_filter_fn",
     "pretrained_strict",
 )
+# Parts that the zoo's factory replaces.
+_PARTS = ("head", "mlp", "mixer", "pool", "act")
 _SHOWN = ("features_only", "out_indices", "feature_cls")
 _POOLS = (
     "",
@@ -94,7 +96,7 @@ def check_model_keywords(entry: Entry, kwargs: Iterable[str]) -> None:
         return
     builder = BUILDER_KEYWORDS if inspect.isclass(entry.load()) else ()
     unknown = [k for k in kwargs if k not in builder]
-    check_keywords(unknown, [*parameters, *(k for k in builder if k in _SHOWN)], entry.name)
+    check_keywords(unknown, [*parameters, *_PARTS, *(k for k in builder if k in _SHOWN)], entry.name)
 
 
 def _accepted_by(class_name: str, architecture: str) -> list[str]:
@@ -133,7 +135,7 @@ def build_explained(build: Callable[[], nn.Module], architecture: str, kwargs: M
         found = re.search(r"(?:(\w+)\.__init__|\w+)\(\) got an unexpected keyword argument '(\w+)'", str(error))
         if found is None or found[2] not in kwargs:
             raise
-        accepted = _accepted_by(found[1] or "", architecture)
+        accepted = [*_accepted_by(found[1] or "", architecture), *_PARTS]
         hint = did_you_mean(found[2], accepted) or "."
         names = f" Accepted: {', '.join(sorted(accepted))}" if accepted else ""
         raise TypeError(f"{architecture} takes no argument {found[2]!r}{hint}{names}") from error
