@@ -26,7 +26,6 @@ from zoo.training.comparison import _DEFAULTS
 from zoo.training.comparison_result import Comparison, Row, Run
 from zoo.training.data import Splits
 from zoo.training.measured_run import only_here
-from zoo.training.peak_memory import PeakMemory
 from zoo.training.settings import resolve
 from zoo.training.variants import build_without_memory, make_variants
 
@@ -260,14 +259,19 @@ def test_frozen_parameters_are_not_counted_as_trained(data: Splits) -> None:
 
 
 def test_peak_memory_is_that_of_the_process() -> None:
-    memory = PeakMemory()
-    block = np.ones(64 * 2**20, dtype=np.uint8)
-    size, of = memory()
-    assert of == "process"
-    # Linux counts in batches: a little may be missing.
-    assert 0.9 * block.nbytes < (size or 0) < 2 * block.nbytes
-    del block
-    assert (memory()[0] or 0) > 0.9 * 64 * 2**20
+    # In a process of its own: in this one the collector may free as much in the meantime.
+    code = """
+import numpy as np
+from zoo.training.peak_memory import PeakMemory
+memory = PeakMemory()
+block = np.ones(64 * 2**20, dtype=np.uint8)
+size, of = memory()
+assert of == "process", of
+assert 0.9 * block.nbytes < size < 2 * block.nbytes, size  # Linux counts in batches: a little may be missing
+del block
+assert memory()[0] > 0.9 * 64 * 2**20, memory()
+"""
+    subprocess.run([sys.executable, "-c", code], check=True, timeout=120)
 
 
 def test_the_plot_shows_the_rows() -> None:

@@ -235,7 +235,7 @@ def _run_all(comparison: Comparison, variants: Sequence[Variant], given: Mapping
     entries = users_entries()
     here = only_here([*(e.target for e in entries), *(part for v in variants for part in v.parts.values())])
     if here:
-        show.note("a class that exists only in this session is among the parts: the runs take place in this process")
+        show.note("no other process can know this session's classes or script: the runs take place in this one")
     runs = [
         (variant, row, row.runs[place])
         for place in range(len(comparison.rows[0].runs))
