@@ -13,11 +13,12 @@ from torch import Tensor, nn
 
 from zoo.composition.composed import Composition
 from zoo.composition.pools import TOKEN_POOL
-from zoo.composition.probe import evaluating, example_input
+from zoo.composition.probe import example_input
 from zoo.composition.slots import Places, Slot
 from zoo.composition.spec import Choice
 from zoo.composition.specialise import original_class
 from zoo.errors import UnsupportedSurgery
+from zoo.layers.modes import evaluating
 
 ROWS = 4096
 HELD_OUT = 512

@@ -10,6 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from zoo.layers.modes import evaluating
 from zoo.models.data_config import data_config
 
 BATCH = 2
@@ -99,18 +100,6 @@ def argument_names(module: nn.Module) -> list[str]:
     """Names of the arguments of a module's forward, without `self`."""
     code = getattr(type(module).forward, "__wrapped__", type(module).forward).__code__
     return list(code.co_varnames[1 : code.co_argcount])
-
-
-@contextmanager
-def evaluating(model: nn.Module) -> Iterator[None]:
-    """Evaluation mode for a while; every module's own mode afterwards."""
-    modes = {module: module.training for module in model.modules()}
-    model.eval()
-    try:
-        yield
-    finally:
-        for module, mode in modes.items():
-            module.training = mode
 
 
 def shape_of(value: Any) -> tuple[int, ...] | None:

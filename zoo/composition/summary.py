@@ -11,8 +11,9 @@ from torch import nn
 
 from zoo.composition.composed import Change, Composed
 from zoo.composition.composite import without_memory
-from zoo.composition.probe import evaluating, example_input
+from zoo.composition.probe import example_input
 from zoo.composition.spec import Spec
+from zoo.layers.modes import evaluating
 
 
 @dataclass

@@ -3,8 +3,7 @@
 Names of parameters and default initialisation are those of timm (1.0.31), so its checkpoints fit.
 """
 
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping
 from typing import Any, ClassVar
 
 import timm.layers
@@ -15,6 +14,7 @@ from timm.layers import apply_rot_embed_cat, get_act_layer
 from timm.layers.create_act import _ACT_LAYER_DEFAULT
 from torch import Tensor, nn
 
+from zoo.layers.modes import evaluating
 from zoo.naming import did_you_mean
 
 #: How far outputs of two layers with the same parameters may lie apart, by the norm of one of them.
@@ -299,7 +299,7 @@ def _take(
     if any(given[name].shape != p.shape for name, p in own.items()):
         return False
     kept = {name: p.clone() for name, p in own.items()}
-    with _evaluating(module, reference):
+    with evaluating(module, reference):
         wanted, before = reference(inputs), module(inputs)
         for name, parameter in own.items():
             parameter.copy_(given[name])
@@ -319,15 +319,3 @@ def _agree(ours: Tensor, theirs: object) -> bool:
     limit = _SAME.get(torch.promote_types(ours.dtype, theirs.dtype), 0.03)
     ours, theirs = ours.double(), theirs.double()
     return bool((ours - theirs).norm() <= limit * theirs.norm())
-
-
-@contextmanager
-def _evaluating(*modules: nn.Module) -> Iterator[None]:
-    flags = {part: part.training for module in modules for part in module.modules()}
-    try:
-        for part in flags:
-            part.training = False
-        yield
-    finally:
-        for part, training in flags.items():
-            part.training = training

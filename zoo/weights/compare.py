@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import copy
 import warnings
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from zoo.errors import MismatchError
+from zoo.layers.modes import evaluating
 from zoo.models.data_config import data_config
 
 
@@ -92,19 +92,8 @@ def _is_channels_last(model: nn.Module) -> bool:
     )
 
 
-@contextmanager
-def _evaluating(model: nn.Module) -> Iterator[None]:
-    modes = [(module, module.training) for module in model.modules()]
-    model.eval()
-    try:
-        yield
-    finally:
-        for module, mode in modes:
-            module.training = mode
-
-
 def _output(model: nn.Module, image: Tensor) -> Any:
-    with _evaluating(model), torch.no_grad():
+    with evaluating(model), torch.no_grad():
         return model(image)
 
 

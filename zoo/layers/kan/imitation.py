@@ -24,6 +24,7 @@ from torch import Tensor, nn
 
 from zoo.layers.kan.switch import switch_basis
 from zoo.layers.least_squares import equations
+from zoo.layers.modes import evaluating
 
 Curve = Callable[[Tensor], Tensor]
 
@@ -72,7 +73,7 @@ def imitate_stack(stack: Any, reference: nn.Module, inputs: Tensor) -> bool:
         if hidden is None:
             _fit_chain(first, last, rows, targets)
             return
-        with _evaluating(reference):  # for its activation
+        with evaluating(reference):  # for its activation
             _fit_perceptron(first[0], last, reference, rows, hidden, targets)
 
     return _changed(stack, change)
@@ -93,7 +94,7 @@ def _outputs(module: nn.Module, rows: Tensor) -> Tensor | None:
     for each.
     """
     like = next(module.parameters(), rows)
-    with _evaluating(module), _plainly(rows):
+    with evaluating(module), _plainly(rows):
         try:
             found = module(rows.to(like))
         except torch.OutOfMemoryError:
@@ -104,17 +105,6 @@ def _outputs(module: nn.Module, rows: Tensor) -> Tensor | None:
         return None
     found = _precise(found).to(rows.device)
     return found if found.isfinite().all() else None
-
-
-@contextmanager
-def _evaluating(module: nn.Module) -> Iterator[None]:
-    modes = [(part, part.training) for part in module.modules()]
-    module.eval()
-    try:
-        yield
-    finally:
-        for part, mode in modes:
-            part.training = mode
 
 
 @contextmanager
@@ -131,7 +121,7 @@ def _changed(module: nn.Module, change: Callable[[], None]) -> bool:
     """Make the change; if it fails or leaves values that are not finite, take it back."""
     before = [(parameter, parameter.detach().clone()) for parameter in module.parameters()]
     good = False
-    with _evaluating(module), _plainly(before[0][0]):
+    with evaluating(module), _plainly(before[0][0]):
         try:
             change()
             good = all(bool(parameter.isfinite().all()) for parameter, _ in before)
