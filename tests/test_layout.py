@@ -21,6 +21,7 @@ ORDER = [
     "sources",
     "factory",
     "publish",
+    "exporting",
     "training",
     "explain",
     "testing",

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from zoo.composition.naming import register_spec
     from zoo.composition.summary import summary
     from zoo.errors import ZooError
+    from zoo.exporting import export
     from zoo.factory import compose, create_model, create_module
     from zoo.models.data_config import data_config, set_data_config
     from zoo.publish import from_pretrained, push_to_hub, save_pretrained
@@ -39,6 +40,7 @@ _HOME = {
     "create_module": "zoo.factory",
     "data_config": "zoo.models.data_config",
     "evaluate": "zoo.training",
+    "export": "zoo.exporting",
     "finetune": "zoo.training",
     "from_pretrained": "zoo.publish",
     "is_model": "zoo.registry",
@@ -67,6 +69,7 @@ __all__ = [
     "create_module",
     "data_config",
     "evaluate",
+    "export",
     "finetune",
     "from_pretrained",
     "is_model",

@@ -67,6 +67,10 @@ class MismatchError(WeightsError):
     """Tensors that are missing, unexpected or of another shape than the model's."""
 
 
+class ExportError(ZooError, RuntimeError):
+    """A model that cannot be written in another format, or a file that computes something else."""
+
+
 class HubError(ZooError, OSError):
     """Something that went wrong between here and the Hub."""
 

@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from zoo._version import __version__
-from zoo.cli import catalogue, composing, demo, hub, training
+from zoo.cli import catalogue, composing, demo, export, hub, training
 
 app = typer.Typer(
     name="zoo",
@@ -28,6 +28,7 @@ app.command("predict")(training.predict)
 app.command("push")(hub.push)
 app.command("pull")(hub.pull)
 app.command("convert")(hub.convert)
+app.command("export")(export.export)
 app.command("demo")(demo.demo)
 
 

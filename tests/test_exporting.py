@@ -1,0 +1,134 @@
+"""Models as ONNX and torch.export files. In fresh processes: the session's annotation checks stop the exporters."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+from torch import nn
+
+import zoo
+from zoo.errors import ExportError
+from zoo.exporting import export
+
+CODE = """
+import json, sys, warnings
+warnings.simplefilter("ignore")
+import numpy as np, onnx, onnxruntime, torch
+import zoo
+
+folder = sys.argv[1]
+model = zoo.create_model("medvit2_kan_nano.digits", pretrained=True)
+torch.manual_seed(3)
+x = torch.randn(5, 3, 32, 32)
+with torch.no_grad():
+    wanted = model.eval()(x)
+model.train()
+before = {k: v.clone() for k, v in model.state_dict().items()}
+
+done = zoo.export(model, f"{folder}/model.onnx", opset=18)
+session = onnxruntime.InferenceSession(f"{folder}/model.onnx", providers=["CPUExecutionProvider"])
+(got,) = session.run(["logits"], {"image": x.numpy()})
+np.testing.assert_allclose(got, wanted.numpy(), atol=1e-4, rtol=1e-4)
+proto = onnx.load(f"{folder}/model.onnx")
+assert [o.version for o in proto.opset_import if not o.domain] == [18] == [done.opset]
+facts = json.loads({p.key: p.value for p in proto.metadata_props}["zoo"])
+assert facts["label_names"] == [str(i) for i in range(10)], facts
+assert facts["input_size"] == [3, 32, 32] and facts["mean"] == list(zoo.data_config(model)["mean"])
+assert 0 <= done.error < 1e-4 and done.batch is None
+
+done = zoo.export(model, f"{folder}/model.pt2", batch=5)
+extra = {"zoo.json": ""}
+program = torch.export.load(f"{folder}/model.pt2", extra_files=extra).module()
+torch.testing.assert_close(program(x), wanted, atol=1e-5, rtol=1e-5)
+assert json.loads(extra["zoo.json"])["architecture"] == "medvit2_kan_nano"
+assert done.batch == 5 and done.size == len(open(f"{folder}/model.pt2", "rb").read())
+# The model is as it was.
+assert model.training and all(torch.equal(v, before[k]) for k, v in model.state_dict().items())
+
+composed = zoo.create_model("test_vit", mlp="kan", pool="avg", head="kan", num_classes=3)
+assert zoo.export(composed, f"{folder}/composed.onnx").error < 1e-3
+"""
+
+
+def test_files_compute_what_the_model_does(tmp_path):
+    done = subprocess.run([sys.executable, "-c", CODE, str(tmp_path)], capture_output=True, text=True, timeout=400)
+    assert done.returncode == 0, done.stderr[-3000:]
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["composed.onnx", "model.onnx", "model.pt2"]
+
+
+REFUSED = """
+import sys, warnings
+warnings.simplefilter("ignore")
+import torch
+import zoo
+
+class Branching(torch.nn.Module):
+    num_classes, in_chans, pretrained_cfg = 2, 3, {"input_size": (3, 8, 8)}
+    def forward(self, x):
+        return x.mean((2, 3)) if float(x.sum()) > 0 else x.amax((2, 3))
+
+try:
+    zoo.export(Branching(), sys.argv[1])
+except zoo.errors.ExportError as error:
+    print(error)
+try:
+    zoo.export(zoo.create_model("test_resnet"), sys.argv[1], tolerance=-1.0)
+except zoo.errors.ExportError as error:
+    print(error)
+"""
+
+
+def test_what_cannot_be_exported_leaves_nothing_behind(tmp_path):
+    path = tmp_path / "model.pt2"
+    path.write_text("older")
+    done = subprocess.run([sys.executable, "-c", REFUSED, str(path)], capture_output=True, text=True, timeout=200)
+    assert done.returncode == 0, done.stderr[-3000:]
+    first, second = done.stdout.splitlines()
+    assert first.startswith("Branching cannot be exported to torch-export: ")
+    assert second.startswith("the torch-export file differs from the model by")
+    assert [p.name for p in tmp_path.iterdir()] == ["model.pt2"]
+    assert path.read_text() == "older"
+
+
+@pytest.mark.parametrize(
+    ("path", "options", "error", "message"),
+    [
+        ("model.pth", {}, ValueError, r"ends in neither of .onnx \(onnx\), .pt2 \(torch-export\)"),
+        ("model.onnx", {"to": "onx"}, ValueError, "got 'onx'; did you mean 'onnx'"),
+        ("model.onnx", {"batch": 0}, ValueError, "batch must be a whole number from 1.*got 0"),
+        ("model.pt2", {"opset": 18}, ValueError, "opset is of ONNX"),
+        ("model.pt2", {"optset": 18}, TypeError, "did you mean 'opset'"),
+    ],
+)
+def test_options_are_checked(tmp_path, path, options, error, message):
+    with pytest.raises(error, match=message):
+        export(zoo.create_model("test_resnet", device="meta"), tmp_path / path, **options)
+    assert not list(tmp_path.iterdir())
+
+
+def test_only_models_by_name(tmp_path):
+    with pytest.raises(TypeError, match=r"zoo.export\(zoo.create_model\('resnet18'\), ...\)"):
+        export("resnet18", tmp_path / "a.onnx")  # type: ignore[arg-type]
+    with pytest.raises(ExportError, match="its input is not known"):
+        export(nn.Linear(2, 3), tmp_path / "a.pt2")
+
+
+def test_from_the_shell(tmp_path):
+    run = [sys.executable, "-m", "zoo", "export"]
+    name = "medvit2_kan_nano.digits"
+    done = subprocess.run(
+        [*run, name, "--to", "torch-export", "--json"], cwd=tmp_path, capture_output=True, text=True, timeout=200
+    )
+    assert done.returncode == 0, done.stderr
+    facts = json.loads(done.stdout)
+    assert (tmp_path / facts["path"]).stat().st_size == facts["size"]
+    assert Path(facts["path"]).name == f"{name}.pt2"
+    wrong = subprocess.run([*run, name, "--to", "tflite"], cwd=tmp_path, capture_output=True, text=True, timeout=200)
+    assert wrong.returncode == 1
+    assert "to must be one of 'onnx', 'torch-export', got 'tflite'" in wrong.stderr
+    assert torch.is_grad_enabled()

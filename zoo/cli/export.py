@@ -1,0 +1,51 @@
+"""`zoo export`: a model as a file that runs without this package."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from zoo.cli._common import echo_json, friendly
+
+
+@friendly
+def export(
+    model: Annotated[
+        str, typer.Argument(metavar="MODEL", help="NAME.TAG, a run folder, local-dir:FOLDER or hf-hub:USER/REPO.")
+    ],
+    to: Annotated[str, typer.Option(help="onnx or torch-export.")] = "onnx",
+    out: Annotated[Path | None, typer.Option("--out", "-o", help="The file; default MODEL.onnx or MODEL.pt2.")] = None,
+    batch: Annotated[int | None, typer.Option(help="Images at a time; any number by default.")] = None,
+    opset: Annotated[int | None, typer.Option(help="Version of the ONNX operators; default the exporter's.")] = None,
+    img_size: Annotated[int | None, typer.Option(help="Height and width; default the model's.")] = None,
+    tolerance: Annotated[float, typer.Option(help="Largest difference to the model, of its largest output.")] = 1e-3,
+    verify: Annotated[bool, typer.Option("--verify/--no-verify", help="Run the file and compare.")] = True,
+    json: Annotated[bool, typer.Option("--json", help="Print the result as JSON.")] = False,
+) -> None:
+    """Write MODEL, with its weights, as an ONNX or torch.export file, and check the file against the model."""
+    from zoo.exporting import FORMATS, export, format_of
+    from zoo.factory import create_model
+    from zoo.training.model_source import resolve_name
+
+    name = resolve_name(model)
+    form = format_of(Path(f"x{FORMATS.get(to, '')}"), to)
+    stem = "".join(c if c.isalnum() or c in "._-" else "-" for c in Path(name.partition(":")[2] or name).name)
+    typer.echo(f"Exporting {model} ...", err=True)
+    built = create_model(name, pretrained=True, img_size=img_size)
+    done = export(
+        built,
+        out or Path(f"{stem}{FORMATS[form]}"),
+        to=form,
+        batch=batch,
+        opset=opset,
+        tolerance=tolerance,
+        verify=verify,
+    )
+    if json:
+        echo_json({**vars(done), "path": str(done.path)})
+        return
+    images = "any number of" if done.batch is None else str(done.batch)
+    checked = f"differs from the model by {done.error:.1e} of its largest output" if verify else "not checked"
+    typer.echo(f"{done.path}\t{done.size:,} bytes, {images} images of {'×'.join(map(str, done.input_size))}; {checked}")

@@ -1,0 +1,206 @@
+"""A model as a file that runs without this package: `torch.export` and ONNX, checked against the model itself."""
+
+from __future__ import annotations
+
+import copy
+import json
+import os
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from zoo._version import __version__
+from zoo.errors import ExportError, MissingExtraError
+from zoo.files import atomic_path
+from zoo.layers.modes import evaluating
+from zoo.models.data_config import data_config
+from zoo.naming import did_you_mean, known_keywords
+
+#: Format -> the ending that files of it have.
+FORMATS = {"onnx": ".onnx", "torch-export": ".pt2"}
+INPUT, OUTPUT = "image", "logits"
+
+
+@dataclass(frozen=True)
+class Exported:
+    """What was written.
+
+    Attributes:
+        path: the file.
+        format: "onnx" or "torch-export".
+        input_size: (channels, height, width) that it takes.
+        batch: number of images at a time, `None` for any.
+        opset: version of the ONNX operators, `None` for `torch.export`.
+        size: bytes.
+        error: the largest difference of an output to the model's, relative to the largest output.
+    """
+
+    path: Path
+    format: str
+    input_size: tuple[int, int, int]
+    batch: int | None
+    opset: int | None
+    size: int
+    error: float
+
+
+@known_keywords
+def export(
+    model: nn.Module,
+    path: str | os.PathLike[str],
+    *,
+    to: str | None = None,
+    batch: int | None = None,
+    opset: int | None = None,
+    tolerance: float = 1e-3,
+    verify: bool = True,
+) -> Exported:
+    """Write a model as an ONNX or `torch.export` file, and run that file to see that it computes what the model does.
+
+    The file takes images as `zoo.data_config(model)` prepares them, (batch, channels, height, width) in float32, under
+    the name `image`, and gives `logits`. How images are prepared, and the label names, are in it as JSON: in ONNX under
+    the metadata key `zoo`, in a `.pt2` file as the extra file `zoo.json`.
+
+    Args:
+        model: made by `zoo.create_model`; it is not changed.
+        path: the file; it appears whole or not at all.
+        to: "onnx" or "torch-export". Default: by the ending, `.onnx` or `.pt2`.
+        batch: images at a time, if only so many; any number by default.
+        opset: version of the ONNX operators; the exporter's default if not given.
+        tolerance: the largest difference allowed, relative to the largest output.
+        verify: run the written file, for one image and for several, and compare.
+
+    Returns:
+        What was written, with the difference found.
+
+    Raises:
+        ValueError: no such format, or an option out of range.
+        TypeError: not a model.
+        ExportError: the model cannot be exported, or the file computes something else; nothing is left behind.
+        MissingExtraError: without the extra `export`, for ONNX.
+        OSError: the file cannot be written.
+    """
+    if not isinstance(model, nn.Module):
+        raise TypeError(f"export takes a model, got {model!r}: zoo.export(zoo.create_model({model!r}), ...)")
+    target = Path(path)
+    form = format_of(target, to)
+    if batch is not None and (isinstance(batch, bool) or not isinstance(batch, int) or batch < 1):
+        raise ValueError(f"batch must be a whole number from 1, or None for any, got {batch!r}")
+    if opset is not None and form != "onnx":
+        raise ValueError(f"opset is of ONNX; a {form} file has none")
+    if form == "onnx":
+        _need_onnx()
+    if not (hasattr(model, "pretrained_cfg") and isinstance(getattr(model, "num_classes", None), int)):
+        raise ExportError(f"{type(model).__name__} is no image model made by zoo.create_model: its input is not known")
+    plain = copy.deepcopy(model).to(device="cpu", dtype=torch.float32).requires_grad_(False)
+    facts = _facts(plain)
+    size = facts["input_size"]
+    example = torch.randn(batch or 2, *size, generator=torch.Generator().manual_seed(0))
+    with evaluating(plain), torch.no_grad(), atomic_path(target) as temporary:
+        shapes = None if batch else ({0: torch.export.Dim("batch", min=1)},)
+        try:
+            program = torch.export.export(plain, (example,), dynamic_shapes=shapes)
+            run, opset = _write(program, form, temporary, facts, opset, any_batch=batch is None)
+        except Exception as error:
+            first = str(error).strip().partition("\n")[0]
+            raise ExportError(f"{type(model).__name__} cannot be exported to {form}: {first}") from error
+        error = _difference(plain, run, size, batch, tolerance, form) if verify else float("nan")
+        length = temporary.stat().st_size
+    return Exported(target, form, size, batch, opset, length, error)
+
+
+def format_of(path: Path, to: str | None) -> str:
+    """The format that is asked for, or that a file's ending says.
+
+    Raises:
+        ValueError: there is none of that name or ending.
+    """
+    if to is None:
+        found = next((form for form, ending in FORMATS.items() if path.suffix == ending), None)
+        if found is None:
+            endings = ", ".join(f"{ending} ({form})" for form, ending in FORMATS.items())
+            raise ValueError(f"{str(path)!r} ends in neither of {endings}: name it so, or give to=")
+        return found
+    if to not in FORMATS:
+        raise ValueError(f"to must be one of {', '.join(map(repr, FORMATS))}, got {to!r}{did_you_mean(to, FORMATS)}")
+    return to
+
+
+def _need_onnx() -> None:
+    for package in ("onnx", "onnxscript", "onnxruntime"):
+        try:
+            __import__(package)
+        except ImportError as error:
+            raise MissingExtraError("export to ONNX", package, "export") from error
+
+
+def _facts(model: nn.Module) -> dict[str, Any]:
+    cfg: dict[str, Any] = getattr(model, "pretrained_cfg", None) or {}
+    facts = data_config(model)
+    facts["input_size"] = tuple(facts["input_size"])
+    name = getattr(model, "zoo_name", None) or cfg.get("architecture")
+    return {"architecture": name, "label_names": cfg.get("label_names"), "zoo": __version__, **facts}
+
+
+def _write(
+    program: Any, form: str, path: Path, facts: dict[str, Any], opset: int | None, *, any_batch: bool
+) -> tuple[Callable[[Tensor], Tensor], int | None]:
+    """Write the file; returns what runs it, and the opset."""
+    text = json.dumps(facts, sort_keys=True)
+    if form == "torch-export":
+        with path.open("wb") as file:  # by name it wants an ending that a temporary file has not
+            torch.export.save(program, file, extra_files={"zoo.json": text})
+        with path.open("rb") as file:
+            return torch.export.load(file).module(), None
+    import onnx
+    import onnxruntime
+
+    converted = torch.onnx.export(
+        program,
+        input_names=[INPUT],
+        output_names=[OUTPUT],
+        opset_version=opset,
+        dynamo=True,
+        verbose=False,
+    )
+    assert converted is not None  # the exporter with dynamo=True always returns a program
+    proto = converted.model_proto
+    onnx.helper.set_model_props(proto, {"zoo": text})
+    onnx.save(proto, path)
+    options = onnxruntime.SessionOptions()
+    options.log_severity_level = 3
+    session = onnxruntime.InferenceSession(os.fspath(path), options, providers=["CPUExecutionProvider"])
+    name = session.get_inputs()[0].name
+    version = next(entry.version for entry in proto.opset_import if entry.domain in ("", "ai.onnx"))
+    return lambda x: torch.from_numpy(session.run(None, {name: x.numpy()})[0]), version
+
+
+def _difference(
+    model: nn.Module, run: Callable[[Tensor], Tensor], size: tuple[int, ...], batch: int | None, most: float, form: str
+) -> float:
+    """The largest relative difference over images and batches that the exporter has not seen.
+
+    Raises:
+        ExportError: larger than `most`, or another shape.
+    """
+    generator = torch.Generator().manual_seed(1)
+    worst = 0.0
+    for count in (1, 3) if batch is None else (batch,):
+        x = torch.randn(count, *size, generator=generator)
+        wanted = model(x)
+        try:
+            got = run(x)
+        except Exception as error:
+            raise ExportError(f"the {form} file does not run on {count} images: {error}") from error
+        if got.shape != wanted.shape:
+            raise ExportError(f"the {form} file gives {tuple(got.shape)}, the model {tuple(wanted.shape)}")
+        worst = max(worst, float((got - wanted).abs().max() / wanted.abs().max().clamp_min(1e-12)))
+    if not worst <= most:
+        raise ExportError(
+            f"the {form} file differs from the model by {worst:.2g} of its largest output, more than tolerance={most}"
+        )
+    return worst
