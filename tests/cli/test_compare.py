@@ -71,7 +71,7 @@ def test_ctrl_c_saves_and_the_same_command_goes_on(tmp_path: Path) -> None:
         (["--head", "linear,kan", "--lr", "0"], "error: lr must be a positive number", 1),
         (["--head", "linear,kan", "--config", "no.toml"], "error: there is no file 'no.toml'", 1),
         (["--head", "linear,,kan"], "has an empty choice", 2),
-        (["--head", ""], "has an empty choice", 2),
+        (["--head", ""], "or 'none' to keep what the model has", 2),
         (["--head", '{"type": kan},linear'], "is not JSON: Expecting value", 2),
         (["--head", '{"type": "kan"} linear'], "after a JSON object", 2),
         (["--head", "linear,kan", "--seeds", "two"], "for '--seeds'", 2),
