@@ -119,7 +119,10 @@ def test_a_position_bias_that_is_lost_is_told():
     assert "lost" not in str(zoo.summary(zoo.create_model("test_vit", mixer="attention")))
 
 
-def test_a_class_that_is_registered_later_gets_its_name():
+def test_a_class_that_is_registered_later_gets_its_name(monkeypatch):
+    registry = zoo.registry.default_registry()
+    monkeypatch.setattr(registry, "_entries", dict(registry._entries))  # others list what is registered
+
     class Later(nn.Linear):
         pass
 
