@@ -3,8 +3,10 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
+# A process a core, at most four: each holds a torch of its own.
+PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto --maxprocesses 4
 
-.PHONY: help demo test test-all lint docs bench clean
+.PHONY: help demo test test-long test-all lint docs bench clean
 
 help:  ## show this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | sort
@@ -19,10 +21,13 @@ demo: $(STAMP)  ## fine-tune a small model, evaluate, publish, load back (a few 
 	else $(BIN)/python -m tests.hub -- $(BIN)/zoo demo --out runs/demo; fi
 
 test: $(STAMP)  ## the tests
-	$(BIN)/python -m pytest
+	$(PYTEST)
+
+test-long: $(STAMP)  ## the long tests that CI makes besides
+	$(PYTEST) -m ci_long
 
 test-all: $(STAMP)  ## the tests, long ones too
-	$(BIN)/python -m pytest -m ''
+	$(PYTEST) -m ''
 
 lint: $(STAMP)  ## style and types
 	$(BIN)/ruff check . && $(BIN)/ruff format --check . && $(BIN)/pyright
