@@ -21,6 +21,7 @@ from zoo.errors import ChecksumError, CorruptFileError, FileNotInRepoError, HubE
 from zoo.files import write_text
 from zoo.weights.config import CONFIG_NAME, ModelConfig, read_config
 from zoo.weights.hub_errors import is_transient, is_unreachable, retry_after, translate
+from zoo.weights.patience import Patience, transfer_seconds, watched
 from zoo.weights.safetensors_file import SafetensorsFile
 from zoo.weights.source import INDEX_NAME, choose_weights, read_index
 from zoo.weights.verify import git_sum_of, scan, sha256_of
@@ -146,7 +147,7 @@ def pull(
     if offline:
         raise _not_cached(repo_id, wanted, cache, "the network may not be used")
     api = HfApi(token=token, library_name="zoo")
-    client = _Client(api, repo_id, wanted, token, cache, time.monotonic() + timeout, timeout)
+    client = _Client(api, repo_id, wanted, token, cache, timeout, Patience(timeout))
     try:
         listing = client.ask(lambda left: _list(api, repo_id, wanted, token, left))
     except Exception as error:
@@ -230,15 +231,15 @@ def _list(api: Any, repo: str, revision: str, token: Any, timeout: float) -> _Li
 
 @dataclass
 class _Client:
-    """Requests for one pull, under one deadline."""
+    """Requests for one pull: the Hub must answer in time, and what it sends must not stand still."""
 
     api: Any
     repo: str
     revision: str
     token: Any
     cache: Path
-    deadline: float
     timeout: float
+    patience: Patience
 
     def explain(self, error: BaseException, file: str | None = None) -> Exception:
         """The zoo's error for a failed request."""
@@ -248,12 +249,12 @@ class _Client:
         """Make a request, again after a transient failure, as long as the deadline allows."""
         pause = 0.5
         while True:
-            left = self.deadline - time.monotonic()
+            self.patience.begin()
             try:
-                return request(max(left, 0.5))
+                return request(max(self.patience.left, 0.5))
             except Exception as error:
                 wait = retry_after(error) or pause
-                if not is_transient(error) or time.monotonic() + wait + 0.5 > self.deadline or _refused(error):
+                if not is_transient(error) or wait + 0.5 > self.patience.left or _refused(error):
                     raise
                 time.sleep(wait)
                 pause *= 2
@@ -293,14 +294,19 @@ class _Client:
         options: dict[str, Any] = {"revision": listing.commit, "cache_dir": self.cache, "token": self.token}
         folder = self.cache / f"models--{self.repo.replace('/', '--')}" / "snapshots" / listing.commit
         fresh = not (folder / name).exists()
+        self.patience = Patience(transfer_seconds(0.8 * self.timeout))
         try:
-            if fresh:
-                # The client's own look at the file would be repeated for half a minute; this one keeps the deadline,
-                # and its refusal is what the caller gets to see.
-                url = hf_hub_url(self.repo, name, revision=listing.commit, endpoint=self.api.endpoint)
-                self.deadline = max(self.deadline, time.monotonic() + self.timeout / 2)
-                self.ask(lambda left: self.api.get_hf_file_metadata(url=url, token=self.token, timeout=left))
-            path = Path(hf_hub_download(self.repo, name, etag_timeout=self.timeout, library_name="zoo", **options))
+            with watched(self.patience):
+                if fresh:
+                    # The refusal of this look at the file is what the caller gets to see; of its own, the client only
+                    # says that the file is not in the cache.
+                    url = hf_hub_url(self.repo, name, revision=listing.commit, endpoint=self.api.endpoint)
+                    self.ask(lambda left: self.api.get_hf_file_metadata(url=url, token=self.token, timeout=left))
+                path = self.ask(
+                    lambda left: Path(
+                        hf_hub_download(self.repo, name, etag_timeout=left, library_name="zoo", **options)
+                    )
+                )
         except Exception as error:
             raise self.explain(error, name) from error
         if size is not None and path.stat().st_size != size:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+from collections.abc import Mapping
 from typing import Any
 
 from zoo.errors import (
@@ -36,7 +37,11 @@ def status_of(error: BaseException) -> int | None:
 
 def retry_after(error: BaseException) -> float | None:
     """Seconds that the Hub asks to wait, if it does."""
-    headers = getattr(getattr(error, "response", None), "headers", None) or {}
+    return told_to_wait(getattr(getattr(root_cause(error), "response", None), "headers", None) or {})
+
+
+def told_to_wait(headers: Mapping[str, str]) -> float | None:
+    """Seconds that the headers of an answer ask to wait, if they do."""
     with contextlib.suppress(ValueError):
         return max(0.0, float(headers.get("Retry-After", "")))
     with contextlib.suppress(ImportError, AttributeError, ValueError, TypeError):
