@@ -5,30 +5,35 @@ from __future__ import annotations
 import os
 import tempfile
 from collections.abc import Mapping
+from dataclasses import replace
+from functools import reduce
 from pathlib import Path
 from typing import Any
 
+import torch
 from torch import nn
 
 from zoo.composition import Composed
-from zoo.errors import MismatchError
+from zoo.errors import HubError, HubUnavailableError, MismatchError
 from zoo.factory import create_model
 from zoo.files import write_text
 from zoo.naming import did_you_mean, known_keywords
 from zoo.registry import is_model, weights_entry
 from zoo.weights.card import existing_license, is_untouched, make_card
-from zoo.weights.commit import PushResult, commit_folder, full_repo_id, read_card
+from zoo.weights.commit import PushResult, commit_folder, full_repo_id, read_text
 from zoo.weights.compare import require_same, require_same_tensors
 from zoo.weights.config import CONFIG_NAME, parse_config, read_config
 from zoo.weights.description import describe, write_config
 from zoo.weights.facts import data_facts, metric_rows
 from zoo.weights.hub import Snapshot, pull, split_repo
+from zoo.weights.hub_errors import translate
 from zoo.weights.licences import check_licence
-from zoo.weights.save import new_folder, save_safetensors
-from zoo.weights.source import SAFE_NAME
+from zoo.weights.save import new_folder
+from zoo.weights.shards import MAX_SHARD_SIZE, byte_count, is_weights_name, save_sharded
+from zoo.weights.source import open_checkpoint
+from zoo.weights.space import APP_NAME, is_ours, space_files
 
 CARD_NAME = "README.md"
-_OURS = (CONFIG_NAME, SAFE_NAME, CARD_NAME)
 
 
 @known_keywords
@@ -41,6 +46,7 @@ def save_pretrained(
     training: Mapping[str, Any] | None = None,
     license: str | None = None,
     card: str | None = None,
+    max_shard_size: int | str = MAX_SHARD_SIZE,
     verify: bool = True,
 ) -> Path:
     """Save a model so that `create_model("local-dir:FOLDER")` gives it back, bit for bit.
@@ -48,8 +54,9 @@ def save_pretrained(
     Weights are saved in the type that they have. Like timm, `create_model` builds in float32 and gives them back with
     equal values in float32, unless it is told `dtype=`.
 
-    Writes `model.safetensors`, `config.json` (which timm reads, too) and, when a licence is known, `README.md`. The
-    folder appears whole or not at all; one that holds an earlier saved model is replaced, and its card's text kept.
+    Writes `model.safetensors`, `config.json` (which timm reads, too) and, when a licence is known, `README.md`. Weights
+    above `max_shard_size` become several files with an index, which timm does not read. The folder appears whole or not
+    at all; one that holds an earlier saved model is replaced, and its card's text kept.
 
     Args:
         model: made by `zoo.create_model` or `timm.create_model`; compiled and distributed wrappers are seen through.
@@ -59,6 +66,7 @@ def save_pretrained(
         training: facts about the training (JSON values).
         license: licence of the weights, one of the Hub's identifiers.
         card: text of the card, instead of the generated one.
+        max_shard_size: largest size of a weights file, in bytes or as `"500MB"`, `"5GB"`.
         verify: load the result again and compare tensors and an output bit for bit, before the folder appears.
 
     Returns:
@@ -68,17 +76,19 @@ def save_pretrained(
         ConfigError: the model cannot be described (not made by name, or an argument that JSON cannot hold).
         NonFiniteWeightsError: NaN or infinity in its weights.
         MismatchError: the saved model is not the model; says where it differs.
-        ValueError: the folder holds other files, the Hub does not know the licence, or metrics or data are in a wrong
-            form.
+        ValueError: the folder holds other files, the Hub does not know the licence, or metrics, data, the front matter
+            of the card or a size are in a wrong form.
         TypeError: not a model, or an unknown keyword.
         OSError: the folder cannot be written.
     """
     _check_model(model, "save_pretrained")
     license = check_licence(license) if license else None
+    limit = byte_count(max_shard_size)
     target = Path(folder)
     _refuse_foreign(target)
     old_card = target / CARD_NAME
     existing = old_card.read_text("utf-8") if old_card.is_file() else None
+    license = license or existing_license(card, "the given card") or existing_license(existing, str(old_card))
     with new_folder(target) as temporary:
         _write(
             model,
@@ -88,9 +98,10 @@ def save_pretrained(
             metrics=metrics,
             train_data=train_data,
             training=training,
-            license=license or existing_license(card) or existing_license(existing),
+            license=license,
             card=card,
             existing=existing,
+            limit=limit,
             verify=verify,
         )
     return target
@@ -115,12 +126,15 @@ def push_to_hub(
     card: str | None = None,
     dry_run: bool = False,
     overwrite_card: bool = False,
+    max_shard_size: int | str = MAX_SHARD_SIZE,
+    space: bool | str = False,
     verify: bool = True,
 ) -> PushResult:
     """Publish a model on the Hugging Face Hub, as one commit.
 
     Everything is written to a temporary folder and loaded from there again first; nothing is changed on the Hub unless
-    that succeeds. Then weights, config and card go up together.
+    that succeeds. Then weights, config and card go up together, and weights files of an earlier push that these do not
+    replace by name are deleted by the same commit.
 
     Args:
         model: as `save_pretrained`.
@@ -135,28 +149,45 @@ def push_to_hub(
         metrics, train_data, training: as `save_pretrained`; they go into config and card.
         license: licence of the weights, one of the Hub's identifiers; required unless the repository's card states one.
         card: text of the card, instead of the generated one.
-        dry_run: do all but change the Hub.
+        dry_run: do all but change the Hub; works without a connection, too, when `repo_id` names its owner.
         overwrite_card: replace the text of a card that exists; by default it is kept and its front matter updated.
+        max_shard_size: as `save_pretrained`.
+        space: make or update a Space with an app for this commit: True for one of the repository's name, or its name.
         verify: as `save_pretrained`.
 
     Returns:
-        A `PushResult` with commit, URL and tag.
+        A `PushResult` with commit, URL and tag; for a dry run with the card that would be written.
 
     Raises:
-        ValueError: no licence is stated; and as `save_pretrained`.
+        ValueError: no licence is stated, or a Space for a pull request; and as `save_pretrained`.
         TypeError: not a model, or an unknown keyword.
         ConfigError, NonFiniteWeightsError, MismatchError: as `save_pretrained`.
         HubError: and its kinds: the Hub refused or did not answer.
     """
     _check_model(model, "push_to_hub")
     license = check_licence(license) if license else None
+    limit = byte_count(max_shard_size)
+    if space and create_pr:
+        raise ValueError("a Space shows a commit of a branch: leave out space= (--space) or create_pr= (--create-pr)")
     repo_id = full_repo_id(repo_id, token)
-    existing = read_card(repo_id, revision=revision, token=token)
-    license = license or existing_license(card) or existing_license(existing)
+    space_id = None if not space else repo_id if space is True else full_repo_id(space, token)
+    notes: list[str] = []
+    existing = _look(repo_id, notes, dry_run, revision=revision, token=token)
+    if (
+        space_id
+        and not notes
+        and not is_ours(_look(space_id, notes, dry_run, APP_NAME, token=token, repo_type="space"))
+    ):
+        raise HubError(
+            f"the Space {space_id!r} has an {APP_NAME} that was not written here, and it is left alone: choose another "
+            f"name, space='user/name' (--space user/name)"
+        )
+    license = license or existing_license(card, "the given card") or _license_there(existing, repo_id, overwrite_card)
     if not license:
+        unseen = f" ({notes[0]})" if notes else ""
         raise ValueError(
             f"the licence of the weights must be stated to publish them at {repo_id!r}: license='apache-2.0', say "
-            f"(--license on the command line)"
+            f"(--license on the command line){unseen}"
         )
     with tempfile.TemporaryDirectory(prefix="zoo-push-") as scratch:
         folder = Path(scratch)
@@ -172,9 +203,10 @@ def push_to_hub(
             card=card,
             existing=existing,
             overwrite_card=overwrite_card,
+            limit=limit,
             verify=verify,
         )
-        return commit_folder(
+        result = commit_folder(
             folder,
             repo_id,
             message=commit_message or f"Add {name}",
@@ -186,6 +218,59 @@ def push_to_hub(
             create_pr=create_pr,
             dry_run=dry_run,
         )
+        if dry_run:
+            text = (folder / CARD_NAME).read_text("utf-8")
+            result = replace(result, card=text, notes=list(dict.fromkeys([*notes, *result.notes])))
+    return _show(result, space_id, token) if space_id else result
+
+
+def _look(repo_id: str, notes: list[str], dry_run: bool, name: str = CARD_NAME, **options: Any) -> str | None:
+    """A text file of a repository; a dry run goes on without, and notes it, where the Hub does not answer."""
+    try:
+        return read_text(repo_id, name, attempts=1 if dry_run else 5, **options)
+    except HubUnavailableError as error:
+        if not dry_run:
+            raise
+        notes.append(f"the repository could not be looked at: {error}")
+        return None
+
+
+def _license_there(card: str | None, repo_id: str, overwritten: bool) -> str | None:
+    """The licence that the card of a repository states; one that is to be replaced may be broken."""
+    try:
+        return existing_license(card, f"the README.md of {repo_id}")
+    except ValueError as error:
+        if overwritten:
+            return None
+        raise ValueError(f"{error}; correct it, or replace it with overwrite_card=True (--overwrite-card)") from error
+
+
+def _show(result: PushResult, space_id: str, token: Any) -> PushResult:
+    """Make or update the Space of a published model, in one commit."""
+    from huggingface_hub import HfApi, constants
+
+    url = f"{constants.ENDPOINT}/spaces/{space_id}"
+    if result.commit is None:
+        return replace(result, space=url)
+    try:
+        private = bool(HfApi(token=token, library_name="zoo").model_info(result.repo, timeout=10).private)
+        texts = space_files(result.repo, result.commit, name=space_id.rpartition("/")[2], private=private)
+        is_new = read_text(space_id, APP_NAME, token=token, repo_type="space") is None
+        if read_text(space_id, CARD_NAME, token=token, repo_type="space") is not None and not is_new:
+            del texts[CARD_NAME]  # its owner may have changed title, colours or hardware
+        with tempfile.TemporaryDirectory(prefix="zoo-push-") as scratch:
+            for name, text in texts.items():
+                write_text(Path(scratch) / name, text)
+            message = f"Show {result.repo} at {result.commit[:8]}"
+            options: dict[str, Any] = {"message": message, "token": token, "private": private if is_new else None}
+            commit_folder(scratch, space_id, space=True, **options)
+    except Exception as error:
+        known = translate(error, repo=f"spaces/{space_id}", action="write to", token=token)
+        raise type(known)(
+            f"the model is published ({result.url}), but its Space is not: {known}. Push again to make it (nothing is "
+            f"uploaded twice)"
+        ) from error
+    return replace(result, space=url)
 
 
 def from_pretrained(source: str | os.PathLike[str], **options: Any) -> nn.Module:
@@ -220,11 +305,18 @@ def push_source(source: str, repo_id: str, **options: Any) -> PushResult:
         "metrics": config.zoo.get("metrics"),
         "train_data": recorded.pop("data", None),
         "training": recorded,
-        "license": existing_license(text),
+        "license": existing_license(text, str(folder / CARD_NAME)),
         "card": None if is_untouched(text) else text,
     }
     options |= {key: value for key, value in found.items() if options.get(key) is None}
-    return push_to_hub(create_model(f"local-dir:{folder}"), repo_id, **options)
+    return push_to_hub(create_model(f"local-dir:{folder}", dtype=_float_type(folder)), repo_id, **options)
+
+
+def _float_type(folder: Path) -> torch.dtype:
+    """The narrowest type that holds all weights of a folder as they are."""
+    tensors = open_checkpoint(folder, check_finite=False).tensors.values()
+    found = {tensor.dtype for tensor in tensors if tensor.is_floating_point()}
+    return reduce(torch.promote_types, found) if found else torch.float32
 
 
 def pull_to_folder(repo: str, folder: str | os.PathLike[str], **options: Any) -> Snapshot:
@@ -279,10 +371,14 @@ def _refuse_foreign(target: Path) -> None:
         return
     if not target.is_dir():
         raise ValueError(f"{target} is a file; a model is saved into a folder")
-    if others := sorted(p.name for p in target.iterdir() if p.name not in _OURS):
+    if others := sorted(p.name for p in target.iterdir() if not _is_ours(p.name)):
         raise ValueError(
             f"{target} holds other files ({', '.join(others[:5])}), and saving replaces the folder: choose a new one"
         )
+
+
+def _is_ours(name: str) -> bool:
+    return name in (CONFIG_NAME, CARD_NAME) or is_weights_name(name)
 
 
 def unwrapped(model: nn.Module) -> nn.Module:
@@ -309,6 +405,7 @@ def _write(
     existing: str | None,
     verify: bool,
     load_name: str,
+    limit: int,
     overwrite_card: bool = False,
 ) -> str:
     """Write a model into an empty folder and check the result; returns the architecture's name."""
@@ -316,9 +413,7 @@ def _write(
     rows, data = metric_rows(metrics), data_facts(train_data)
     facts = {**(training or {}), **({"data": data} if data else {})}
     describe(model, training=facts, metrics=rows, license=license)  # all that can be refused without writing
-    weights = folder / SAFE_NAME
-    digest = save_safetensors(model.state_dict(), weights)
-    files = {SAFE_NAME: {"sha256": digest, "size": weights.stat().st_size}}
+    files = save_sharded(model.state_dict(), folder, max_shard_size=limit)
     content = describe(model, files=files, training=facts, metrics=rows, license=license)
     write_config(content, folder / CONFIG_NAME)
     if license:

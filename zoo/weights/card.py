@@ -3,14 +3,24 @@
 from __future__ import annotations
 
 import hashlib
+import platform
 import re
 from collections.abc import Mapping
 from importlib import metadata
 from typing import Any
 
+from zoo.errors import UnknownModuleError
 from zoo.weights.config import ModelConfig
 from zoo.weights.facts import data_facts, metric_rows
 
+#: What is said of a training run in any case: name in the card, and the keys under which it may be stated.
+_RECIPE = {
+    "optimizer": ("opt", "optimizer", "optimiser"),
+    "schedule": ("sched", "schedule", "scheduler"),
+    "epochs": ("epochs", "steps"),
+    "seed": ("seed",),
+    "hardware": ("hardware", "device", "gpu"),
+}
 _NOT_STATED = "not stated"
 _SEAL = "<!-- written by zoo, and written anew at each push until edited: "
 
@@ -28,13 +38,37 @@ def _digest(body: str) -> str:
     return hashlib.sha256(body.strip().encode("utf-8")).hexdigest()[:16]
 
 
-def existing_license(text: str | None) -> str | None:
-    """The licence in the front matter of a card."""
-    if not text:
-        return None
-    from huggingface_hub import ModelCard
+def split_card(text: str, where: str = "the card") -> tuple[dict[str, Any], str]:
+    """Front matter and text of a card; `where` names it in messages.
 
-    return ModelCard(text, ignore_metadata_errors=True).data.to_dict().get("license")
+    Raises:
+        ValueError: the front matter is not closed, not YAML, or not made of `key: value`; with the line.
+    """
+    import yaml
+
+    text = text.lstrip("\ufeff")
+    match = re.match(r"\s*---[ \t]*\r?\n(.*?)(?:^---[ \t]*(?:\r?\n|\Z))", text, flags=re.DOTALL | re.MULTILINE)
+    if match is None:
+        if re.match(r"\s*---[ \t]*\r?\n", text):
+            raise ValueError(f"the front matter of {where} begins with '---' in line 1, and no line '---' ends it")
+        return {}, text
+    first = text[: match.start(1)].count("\n") + 1
+    try:
+        front = yaml.safe_load(match[1])
+    except yaml.YAMLError as error:
+        mark = getattr(error, "problem_mark", None)
+        line = first + (mark.line if mark else 0)
+        what = getattr(error, "problem", None) or str(error).splitlines()[0]
+        shown = text.splitlines()[line - 1].strip() if line <= text.count("\n") + 1 else ""
+        raise ValueError(f"the front matter of {where} is not YAML: line {line}, {shown!r}: {what}") from error
+    if front is not None and not isinstance(front, dict):
+        raise ValueError(f"the front matter of {where} (from line {first}) must be 'key: value' lines, got {front!r}")
+    return front or {}, text[match.end() :]
+
+
+def existing_license(text: str | None, where: str = "the card") -> str | None:
+    """The licence in the front matter of a card; errors as in `split_card`."""
+    return split_card(text, where)[0].get("license") if text else None
 
 
 def make_card(
@@ -70,9 +104,9 @@ def make_card(
         The text of README.md.
 
     Raises:
-        ValueError: no licence; metrics or data in a wrong form.
+        ValueError: no licence; metrics or data in a wrong form; front matter that is not YAML, with the line, or that
+            the Hub's client refuses.
     """
-    from huggingface_hub import ModelCard
     from huggingface_hub.utils import yaml_dump
 
     if not isinstance(license, str) or not license.strip():
@@ -80,15 +114,32 @@ def make_card(
     rows, data = metric_rows(metrics), data_facts(train_data)
     front = _front_matter(config, repo_id, license.strip(), rows, data, base_model)
     text = body if body is not None else None if overwrite else existing
-    card = ModelCard(text, ignore_metadata_errors=True) if text else None
-    if card is None or is_untouched(text):
+    old, kept = (
+        split_card(text, "the given card" if body is not None else "the README.md that is there") if text else ({}, "")
+    )
+    if not text or is_untouched(text):
         name = load_name or f"hf-hub:{repo_id}"
         content = _body(config, repo_id, name, license.strip(), rows, data, training or {}, base_model).strip()
         content += f"\n\n{_SEAL}{_digest(content)} -->"
     else:
-        content = card.text.strip()
-    merged = _merge(card.data.to_dict() if card else {}, front)
+        content = kept.strip()
+    merged = _merge(old, front)
+    _check_front_matter(merged)
     return f"---\n{yaml_dump(merged, sort_keys=False).strip()}\n---\n\n{content}\n"
+
+
+def _check_front_matter(front: Mapping[str, Any]) -> None:
+    """Refuse what the Hub's own client cannot read, before it is on the Hub."""
+    from huggingface_hub import ModelCardData
+
+    try:
+        ModelCardData(**front)
+    except (ValueError, TypeError, KeyError) as error:
+        raise ValueError(f"the front matter of the card is not what the Hub expects: {error}") from error
+    for key in ("tags", "datasets", "metrics"):
+        value = front.get(key)
+        if value is not None and not isinstance(value, str | list):
+            raise ValueError(f"{key!r} in the front matter of the card must be a list, got {value!r}")
 
 
 def _merge(old: Mapping[str, Any], new: Mapping[str, Any]) -> dict[str, Any]:
@@ -110,11 +161,9 @@ def _front_matter(
 ) -> dict[str, Any]:
     from huggingface_hub import EvalResult, ModelCardData
 
-    entry = _entry(config.architecture)
     classes = config.num_classes or 0
-    tags = ["zoo", "timm"]
-    if entry is not None:
-        tags += [*(entry.uses or _modules_of(config)), *([f"arxiv:{entry.family.arxiv}"] if entry.family.arxiv else [])]
+    tags = ["zoo", "timm", *_modules(config)]
+    tags += [f"arxiv:{family.arxiv}" for family in _families(config) if family.arxiv]
     task = "image-classification" if classes else "image-feature-extraction"
     # The Hub's model-index knows no result without a data set.
     results = [
@@ -131,7 +180,7 @@ def _front_matter(
     ]
     card = ModelCardData(
         license=license,
-        library_name="zoo" if entry is not None else "timm",
+        library_name="timm" if _entry(config.architecture) is None and _timm_reads(config) else "zoo",
         pipeline_tag=task,
         tags=tags,
         datasets=[data["hub_id"]] if data.get("hub_id") else None,
@@ -156,6 +205,32 @@ def _entry(architecture: str) -> Any:
     return model_entry(architecture) if is_model(architecture) else None
 
 
+def _timm_reads(config: ModelConfig) -> bool:
+    """Whether timm finds the weights: it reads one file, never shards."""
+    return len(config.files) <= 1
+
+
+def _modules(config: ModelConfig) -> list[str]:
+    """Names (`kind/name`) of the modules that the model is built of."""
+    entry = _entry(config.architecture)
+    return list(entry.uses) if entry is not None and entry.uses else _modules_of(config)
+
+
+def _families(config: ModelConfig) -> list[Any]:
+    """The families whose papers the model rests on: its own and those of its modules."""
+    from zoo.registry import module_entry
+
+    entry = _entry(config.architecture)
+    found = {} if entry is None else {entry.family.name: entry.family}
+    for name in _modules(config):
+        try:
+            family = module_entry(name).family
+        except UnknownModuleError:  # of a plug-in that is not installed here
+            continue
+        found.setdefault(family.name, family)
+    return list(found.values())
+
+
 def _body(
     config: ModelConfig,
     repo_id: str,
@@ -170,14 +245,14 @@ def _body(
     parts = [
         f"# {repo_id.rpartition('/')[2]}",
         _model_section(config, entry, base_model),
-        _loading_section(name, own=entry is not None),
+        _loading_section(name, own=entry is not None, one_file=_timm_reads(config)),
         _preprocessing_section(config),
         _classes_section(config),
         _metrics_section(rows, data),
         _training_section(data, training),
         f"## Licence\n\nWeights: {license}.",
         _limits_section(entry),
-        _citation_section(entry),
+        _citation_section(config),
         _files_section(config),
     ]
     return "\n\n".join(part for part in parts if part)
@@ -236,20 +311,34 @@ def _model_section(config: ModelConfig, entry: Any, base_model: str | None) -> s
     if params := config.zoo.get("params"):
         lines.append(f"- Parameters: {params:,} ({config.zoo.get('dtype', _NOT_STATED)})")
     if entry is not None and entry.macs and size and tuple(size) == tuple(entry.input_size or ()):
-        lines.append(f"- Multiply-accumulates: {entry.macs:,} an image")
+        own = "" if params == entry.params else ", with the classifier that it is registered with"
+        lines.append(f"- Multiply-accumulates: {entry.macs:,} an image{own}")
     lines.append(f"- Fine-tuned from: {f'`{base_model}`' if base_model else _NOT_STATED}")
     return "## Model\n\n" + "\n".join(lines)
 
 
-def _loading_section(name: str, *, own: bool) -> str:
-    code = f'import zoo\n\nmodel = zoo.create_model("{name}").eval()'
-    theirs = f'model = timm.create_model("{name}", pretrained=True).eval()'
-    theirs = f"import timm\n{'import zoo  # registers the architecture' if own else ''}\n{theirs}".replace("\n\n", "\n")
-    text = f"## Use\n\n```python\n{code}\n```\n\nwith timm:\n\n```python\n{theirs}\n```"
+def _loading_section(name: str, *, own: bool, one_file: bool) -> str:
+    text = f"## Use\n\n```python\n{_code(name)}\n```\n\n"
+    if one_file:
+        text += f"with timm:\n\n```python\n{_timm_code(name, own)}\n```"
+    else:
+        text += "The weights are in several files, which timm does not read: load them with zoo."
     if name.startswith("hf-hub:"):
         pinned = f"{name.partition('@')[0]}@COMMIT"
-        text += f"\n\nName a commit, `{pinned}`, to get the files of this very commit for good."
+        text += (
+            f"\n\nA branch or tag can move. To get the same files for good, name the commit, `{pinned}`: the "
+            f"repository's list of commits has it, and `model.zoo_source['commit']` of a loaded model."
+        )
     return text
+
+
+def _code(name: str) -> str:
+    return f'import zoo\n\nmodel = zoo.create_model("{name}").eval()'
+
+
+def _timm_code(name: str, own: bool) -> str:
+    zoo = "import zoo  # registers the architecture\n" if own else ""
+    return f'import timm\n{zoo}model = timm.create_model("{name}", pretrained=True).eval()'
 
 
 def _preprocessing_section(config: ModelConfig) -> str:
@@ -299,6 +388,8 @@ def _training_section(data: Mapping[str, Any], training: Mapping[str, Any]) -> s
         rows.append(f"| recipe | {_NOT_STATED} |")
     for key, value in training.items():
         rows.append(f"| {_escape(str(key))} | {_escape(str(value))} |")
+    if training:
+        rows += [f"| {name} | {_NOT_STATED} |" for name, keys in _RECIPE.items() if not training.keys() & set(keys)]
     return f"## Training\n\n{_table(['', ''], rows)}"
 
 
@@ -309,22 +400,28 @@ def _limits_section(entry: Any) -> str:
     return "\n".join(lines)
 
 
-def _citation_section(entry: Any) -> str:
-    if entry is None or not entry.family.paper:
-        return ""
-    family = entry.family
+def _citation_section(config: ModelConfig) -> str:
+    cited = [_citation(family) for family in _families(config) if family.paper]
+    return "## Citation\n\n```bibtex\n" + "\n\n".join(cited) + "\n```" if cited else ""
+
+
+def _citation(family: Any) -> str:
     fields = [f"  title = {{{family.paper}}}"]
     if family.year:
         fields.append(f"  year = {{{family.year}}}")
     if family.arxiv:
         fields += [f"  eprint = {{{family.arxiv}}}", "  archivePrefix = {arXiv}"]
-    return "## Citation\n\n```bibtex\n@misc{" + family.name + ",\n" + ",\n".join(fields) + "\n}\n```"
+    return "@misc{" + family.name + ",\n" + ",\n".join(fields) + "\n}"
 
 
 def _files_section(config: ModelConfig) -> str:
     rows = [f"| {name} | {facts['size']:,} | `{facts['sha256']}` |" for name, facts in config.files.items()]
-    versions = ", ".join(f"{name} {metadata.version(name)}" for name in ("torch", "timm", "safetensors"))
-    made = f"Written by zoo {config.zoo.get('version', _NOT_STATED)} with {versions}."
+    versions = ", ".join(
+        f"{name} {metadata.version(name)}" for name in ("torch", "timm", "safetensors", "huggingface_hub")
+    )
+    made = (
+        f"Written by zoo {config.zoo.get('version', _NOT_STATED)} with {versions}, Python {platform.python_version()}."
+    )
     return f"## Files\n\n{_table(['file', 'bytes', 'SHA-256'], rows)}\n\n{made}" if rows else f"## Files\n\n{made}"
 
 

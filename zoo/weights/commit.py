@@ -7,19 +7,37 @@ whether the Hub has carried it out already and only the answer was lost.
 
 from __future__ import annotations
 
+import contextlib
+import json
+import re
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
-from zoo.errors import AccessDeniedError, HubError, RepoNotFoundError, RevisionNotFoundError, WeightsError
+from zoo.errors import (
+    AccessDeniedError,
+    HubError,
+    HubUnavailableError,
+    RepoNotFoundError,
+    RevisionNotFoundError,
+    WeightsError,
+)
 from zoo.weights.hub import split_repo
 from zoo.weights.hub_errors import is_transient, retry_after, status_of, translate
+from zoo.weights.shards import is_weights_name
+from zoo.weights.source import INDEX_NAME
 from zoo.weights.verify import git_sum_of, sha256_of
 
+T = TypeVar("T")
 _ATTEMPTS = 5
+_PATIENCE = 30.0  # seconds after which a request that waits for its answer in vain is not made again
+_CONFLICTS = 20  # commits of others to other files that a push builds upon before it gives up
+_LONGEST_PAUSE = 60.0  # seconds; where the Hub asks for more, it is the caller who decides to wait
 _PICKLES = (".bin", ".pth", ".pt", ".ckpt", ".pkl", ".pickle")
+#: What timm reads where there is no model.safetensors; left beside shards it would be the weights of another push.
+_OLD_PICKLE = "pytorch_model.bin"
 
 
 @dataclass(frozen=True)
@@ -34,6 +52,10 @@ class PushResult:
         tag: the tag that was set on the commit.
         pull_request: URL of the pull request that holds the commit instead of the branch.
         files: file name -> size in bytes.
+        deleted: weights files of earlier pushes that the commit removed.
+        space: URL of the Space that shows the model, if one was asked for.
+        card: for a dry run, the README.md that would be written.
+        notes: for a dry run, what could not be looked at.
     """
 
     repo: str
@@ -43,6 +65,10 @@ class PushResult:
     tag: str | None = None
     pull_request: str | None = None
     files: dict[str, int] = field(default_factory=dict)
+    deleted: list[str] = field(default_factory=list)
+    space: str | None = None
+    card: str | None = None
+    notes: list[str] = field(default_factory=list)
 
 
 def full_repo_id(repo_id: str, token: Any = None) -> str:
@@ -61,38 +87,53 @@ def full_repo_id(repo_id: str, token: Any = None) -> str:
         raise AccessDeniedError(
             f"{repo_id!r} names no owner, and token=False names none either: write 'user/{repo_id}'"
         )
-    try:
-        return f"{HfApi(token=token, library_name='zoo').whoami()['name']}/{repo_id}"
-    except Exception as error:
-        raise translate(error, repo=repo_id) from error
+    api = HfApi(token=token, library_name="zoo")
+    return f"{_repeat(api.whoami, lambda e: translate(e, repo=repo_id))['name']}/{repo_id}"
 
 
-def read_card(repo_id: str, *, revision: str | None = None, token: Any = None) -> str | None:
-    """The README.md that a repository has now; None when there is no repository or card.
+def read_text(
+    repo_id: str,
+    name: str = "README.md",
+    *,
+    revision: str | None = None,
+    token: Any = None,
+    repo_type: str = "model",
+    attempts: int = _ATTEMPTS,
+) -> str | None:
+    """A text file (the card, unless named) that a repository has now; None when there is no repository or file.
 
-    A branch that does not exist yet will begin as `main`, so its card is that of `main`.
+    A branch that does not exist yet will begin as `main`, so its files are those of `main`.
 
     Raises:
-        HubError: and its kinds, when the Hub refuses or does not answer.
+        HubError: and its kinds, when the Hub refuses or does not answer, `attempts` times.
     """
     from huggingface_hub import HfApi, hf_hub_download
     from huggingface_hub.errors import EntryNotFoundError, LocalEntryNotFoundError
 
     api = HfApi(token=token, library_name="zoo")
+    where: dict[str, Any] = {"repo": _shown(repo_id, repo_type), "revision": revision}
     try:
-        head = api.model_info(repo_id, revision=revision, token=token, timeout=10).sha
-        return Path(hf_hub_download(repo_id, "README.md", revision=head, token=token)).read_text("utf-8")
+        info = _repeat(
+            lambda: api.repo_info(repo_id, repo_type=repo_type, revision=revision, timeout=10),
+            lambda error: translate(error, **where),
+            attempts,
+        )
+        options: dict[str, Any] = {"repo_type": repo_type, "revision": info.sha, "token": token}
+        return Path(hf_hub_download(repo_id, name, **options)).read_text("utf-8")
+    except RevisionNotFoundError:
+        if revision in (None, "main"):
+            return None
+        return read_text(repo_id, name, token=token, repo_type=repo_type, attempts=attempts)
+    except RepoNotFoundError:
+        return None
     except EntryNotFoundError as error:
         if isinstance(error, LocalEntryNotFoundError):
-            raise translate(error, repo=repo_id, revision=revision, file="README.md") from error
+            raise translate(error, **where, file=name) from error
         return None
+    except HubError:
+        raise
     except Exception as error:
-        known = translate(error, repo=repo_id, revision=revision)
-        if isinstance(known, RevisionNotFoundError) and revision not in (None, "main"):
-            return read_card(repo_id, token=token)
-        if isinstance(known, RepoNotFoundError | RevisionNotFoundError):
-            return None
-        raise known from error
+        raise translate(error, **where, file=name) from error
 
 
 def commit_folder(
@@ -107,8 +148,12 @@ def commit_folder(
     move_tag: bool = False,
     create_pr: bool = False,
     dry_run: bool = False,
+    space: bool = False,
 ) -> PushResult:
     """Upload a folder in one commit.
+
+    Weights in the folder take the place of those in the repository: what `save_sharded` wrote there under other names
+    is deleted by the same commit.
 
     Args:
         folder: what to upload, with its sub-folders; hidden files are left out, pickles refused.
@@ -120,7 +165,8 @@ def commit_folder(
         tag: set on the commit afterwards.
         move_tag: the tag may exist and is moved.
         create_pr: open a pull request instead of committing to the branch.
-        dry_run: ask and change nothing on the Hub; tell what would be uploaded.
+        dry_run: look and change nothing on the Hub; tell what would be uploaded. Works without the Hub, too.
+        space: the repository is a Space, of Gradio.
 
     Returns:
         A `PushResult`. Where nothing differs from what is there, the commit that is there.
@@ -128,22 +174,20 @@ def commit_folder(
     Raises:
         WeightsError: a pickle in the folder, or nothing to upload.
         AccessDeniedError, RepoNotFoundError, HubUnavailableError, HubError: what it says; the branch is then as
-            it was before.
+            it was before, unless the message says that only the tag is missing.
     """
     split_repo(repo_id)
     files = _files(Path(folder))
     sizes = {name: path.stat().st_size for name, path in files.items()}
-    branch = revision or "main"
+    push = _Push(files, repo_id, revision or "main", token, message, create_pr, "space" if space else "model")
     if dry_run:
-        from huggingface_hub import constants
-
-        return PushResult(repo_id, None, f"{constants.ENDPOINT}/{repo_id}", branch, tag, None, sizes)
-    push = _Push(files, repo_id, branch, token, message, create_pr)
+        deleted, notes = push.look(private, tag, move_tag)
+        return PushResult(repo_id, None, push.home, push.branch, tag, None, sizes, deleted, notes=notes)
     push.prepare(private, tag, move_tag)
-    commit, url, pull_request = push.commit()
+    made = push.commit()
     if tag is not None:
-        push.set_tag(tag, commit, move_tag)
-    return PushResult(push.repo, commit, url, branch, tag, pull_request, sizes)
+        push.set_tag(tag, made.oid, move_tag)
+    return PushResult(push.repo, made.oid, made.url, push.branch, tag, made.pull_request, sizes, made.deleted)
 
 
 def _files(folder: Path) -> dict[str, Path]:
@@ -159,120 +203,281 @@ def _files(folder: Path) -> dict[str, Path]:
     return files
 
 
+@dataclass(frozen=True)
+class _Made:
+    """A commit as the Hub has it."""
+
+    oid: str
+    url: str
+    pull_request: str | None = None
+    deleted: list[str] = field(default_factory=list)
+
+
 class _Push:
     """One push: what is uploaded, to where, and what the Hub looked like before."""
 
     def __init__(
-        self, files: Mapping[str, Path], repo: str, branch: str, token: Any, message: str, create_pr: bool
+        self,
+        files: Mapping[str, Path],
+        repo: str,
+        branch: str,
+        token: Any,
+        message: str,
+        create_pr: bool,
+        kind: str = "model",
     ) -> None:
         from huggingface_hub import CommitOperationAdd, HfApi
 
         self.api = HfApi(token=token, library_name="zoo")
-        self.files, self.repo, self.branch, self.token = files, repo, branch, token
+        self.files, self.repo, self.branch, self.token, self.kind = files, repo, branch, token, kind
         self.message, self.create_pr = message, create_pr
         self.operations = [CommitOperationAdd(name, str(path)) for name, path in files.items()]
 
+    @property
+    def home(self) -> str:
+        """The repository's page."""
+        return f"{self.api.endpoint}/{_shown(self.repo, self.kind)}"
+
     def explain(self, error: BaseException) -> Exception:
-        return translate(error, repo=self.repo, revision=self.branch, action="write to", api=self.api, token=self.token)
+        error, file = _upload_failure(error)
+        where: dict[str, Any] = {"repo": _shown(self.repo, self.kind), "revision": self.branch, "file": file}
+        return translate(error, **where, action="write to", api=self.api, token=self.token)
 
-    def call(self, request: Any) -> Any:
+    def call(self, request: Callable[[], T]) -> T:
         """A request that may be repeated as it is."""
-        for attempt in range(_ATTEMPTS):
-            try:
-                return request()
-            except Exception as error:
-                if not is_transient(error) or attempt == _ATTEMPTS - 1:
-                    raise self.explain(error) from error
-                time.sleep(_pause(error, attempt))
-        raise AssertionError("unreachable")
+        return _repeat(request, self.explain)
 
-    def prepare(self, private: bool | None, tag: str | None, move_tag: bool) -> None:
-        """Make the repository and the branch where they are missing; refuse what could not be finished."""
-        url = self.call(lambda: self.api.create_repo(self.repo, private=private, exist_ok=True))
-        self.repo = url.repo_id
-        info = self.call(lambda: self.api.model_info(self.repo, timeout=10))
+    # --- before ---
+
+    def look(self, private: bool | None, tag: str | None, move_tag: bool) -> tuple[list[str], list[str]]:
+        """Refuse what the push would be refused for; what it would delete, and notes on what could not be seen."""
+        try:
+            if not self.api.repo_exists(self.repo, repo_type=self.kind):
+                return [], []
+            self.check(private, tag, move_tag)
+            branch = self.branch if self.has_branch() else "main"
+            return self.superseded(self.state(branch)[1]), []
+        except Exception as error:
+            known = self.explain(error)
+            if isinstance(known, HubUnavailableError):
+                return [], [f"the repository could not be looked at: {known}"]
+            raise known from error
+
+    def check(self, private: bool | None, tag: str | None, move_tag: bool) -> None:
+        """Refuse what could not be finished."""
+        info = self.call(lambda: self.api.repo_info(self.repo, repo_type=self.kind, timeout=10))
         if private is not None and bool(info.private) != private:
             raise AccessDeniedError(
                 f"{self.repo!r} exists and is {'private' if info.private else 'public'}, private={private} "
                 f"({'--private' if private else '--public'}) was asked for: change its visibility in its "
                 f"settings, or push to another repository"
             )
-        refs = self.call(lambda: self.api.list_repo_refs(self.repo))
-        if tag is not None and not move_tag and tag in {t.name for t in refs.tags}:
+        if tag is not None and not move_tag and tag in {t.name for t in self.refs().tags}:
             raise HubError(
                 f"{self.repo!r} has a tag {tag!r} already: choose another, or move it with move_tag=True (--move-tag)"
             )
-        if self.branch not in {b.name for b in refs.branches} and not self.branch.startswith("refs/"):
-            self.call(lambda: self.api.create_branch(self.repo, branch=self.branch, exist_ok=True))
 
-    def commit(self) -> tuple[str, str, str | None]:
-        """Commit; returns hash, URL and the URL of the pull request."""
-        head, before = self.state()
-        seen_prs = self.pull_requests()
-        for attempt in range(_ATTEMPTS):
-            try:
-                done = self.api.create_commit(
-                    self.repo,
-                    self.operations,
-                    commit_message=self.message,
-                    revision=self.branch,
-                    create_pr=self.create_pr,
-                    parent_commit=head,
-                )
-                return done.oid, done.commit_url, done.pr_url
-            except Exception as error:
-                conflict = status_of(error) == 412
-                if not conflict and not is_transient(error):
-                    raise self.explain(error) from error
-                if attempt == _ATTEMPTS - 1:
-                    raise self.explain(error) from error
-                if not conflict:
-                    time.sleep(_pause(error, attempt))
-                if found := self.already_there(seen_prs):
-                    return found
-                now, after = self.state()
-                if now != head:
-                    ours = sorted(name for name in self.files if before.get(name) != after.get(name))
-                    if ours:
-                        raise HubError(
-                            f"someone else changed {', '.join(ours)} of {self.repo!r} at {self.branch!r} meanwhile "
-                            f"(now at {now[:8]}, was {head[:8]}); look at it and push again"
-                        ) from error
-                    head, before = now, after
-        raise AssertionError("unreachable")
+    def prepare(self, private: bool | None, tag: str | None, move_tag: bool) -> None:
+        """Make the repository and the branch where they are missing; refuse what could not be finished."""
+        options: dict[str, Any] = {"repo_type": self.kind, "private": private, "exist_ok": True}
+        options |= {"space_sdk": "gradio"} if self.kind == "space" else {}
+        self.repo = self.call(lambda: self.api.create_repo(self.repo, **options)).repo_id
+        self.check(private, tag, move_tag)
+        if not self.branch.startswith("refs/") and not self.has_branch():
+            options = {"repo_type": self.kind, "branch": self.branch, "exist_ok": True}
+            self.call(lambda: self.api.create_branch(self.repo, **options))
+
+    def refs(self, **options: Any) -> Any:
+        return self.call(lambda: self.api.list_repo_refs(self.repo, repo_type=self.kind, **options))
+
+    def has_branch(self) -> bool:
+        return self.branch in {b.name for b in self.refs().branches}
 
     def state(self, revision: str | None = None) -> tuple[str, dict[str, str]]:
         """Head of the branch, and file name -> sum of its files."""
-        info = self.call(
-            lambda: self.api.model_info(self.repo, revision=revision or self.branch, files_metadata=True, timeout=10)
-        )
+        options: dict[str, Any] = {"repo_type": self.kind, "revision": revision or self.branch}
+        info: Any = self.call(lambda: self.api.repo_info(self.repo, files_metadata=True, timeout=10, **options))
         return info.sha, {f.rfilename: (f.lfs.sha256 if f.lfs else f.blob_id) for f in info.siblings or []}
+
+    def superseded(self, present: Mapping[str, str]) -> list[str]:
+        """Weights files of earlier pushes that no reader may meet beside the new ones."""
+        if not any(is_weights_name(name) for name in self.files):
+            return []
+        stale = [name for name in present if is_weights_name(name) and name not in self.files]
+        if INDEX_NAME in self.files and _OLD_PICKLE in present:
+            stale.append(_OLD_PICKLE)
+        return sorted(stale)
+
+    def holds(self, present: Mapping[str, str]) -> bool:
+        """Whether these are the files of this push, and no stale ones."""
+        ours = all(_same(path, present.get(name)) for name, path in self.files.items())
+        return ours and not self.superseded(present)
+
+    # --- the commit ---
+
+    def commit(self) -> _Made:
+        """Commit, again after a failure that passes, but never twice."""
+        head, before = self.state()
+        seen_prs = self.pull_requests()
+        failures = conflicts = 0
+        while True:
+            deleted = self.superseded(before)
+            if not self.create_pr and self.holds(before):
+                return _Made(head, f"{self.home}/commit/{head}")
+            failure: Exception | None = None
+            try:
+                if made := self.attempt(head, deleted):
+                    return made
+                conflicts += 1
+            except Exception as error:
+                failure = error
+                if status_of(error) == 412:
+                    conflicts += 1
+                elif self.may_pass(error):
+                    failures += 1
+                    if failures < _ATTEMPTS:
+                        time.sleep(_pause(error, failures - 1))
+                else:
+                    raise self.explain(error) from error
+                if found := self.already_there(head, seen_prs, error):
+                    return _Made(*found, deleted)
+            if failure is not None and (failures >= _ATTEMPTS or conflicts >= _CONFLICTS):
+                raise self.explain(failure) from failure
+            now, after = self.state()
+            if now != head and (theirs := self.changed(before, after)):
+                raise HubError(
+                    f"someone else changed {', '.join(theirs)} of {_shown(self.repo, self.kind)!r} at {self.branch!r} "
+                    f"meanwhile (now at {now[:8]}{self.title_of(now)}, was {head[:8]}); look at it and push again"
+                ) from failure
+            head, before = now, after
+
+    def attempt(self, head: str, deleted: list[str]) -> _Made | None:
+        """Ask for the commit; None when the client found nothing to do, as the branch has moved to these very files."""
+        from huggingface_hub import CommitOperationDelete
+
+        done = self.api.create_commit(
+            self.repo,
+            [*self.operations, *(CommitOperationDelete(name) for name in deleted)],
+            repo_type=self.kind,
+            commit_message=self.message,
+            revision=self.branch,
+            create_pr=self.create_pr,
+            parent_commit=head,
+        )
+        # The client answers a push without changes by the head of the branch, which may be another push by now.
+        if not any(getattr(operation, "_is_committed", True) for operation in self.operations):
+            return _Made(done.oid, done.commit_url) if done.oid == head else None
+        return _Made(done.oid, done.commit_url, done.pr_url, deleted)
+
+    def may_pass(self, error: Exception) -> bool:
+        """Whether to ask again: not where the client has done so for half a minute, nor where the Hub says: later."""
+        if isinstance(error, json.JSONDecodeError):  # a proxy's page in place of the Hub's answer
+            return True
+        cause, file = _upload_failure(error)
+        asked_again = file is not None or any(part in _path(cause) for part in ("/preupload/", "/info/lfs/"))
+        return is_transient(cause) and not asked_again and (retry_after(cause) or 0) <= _LONGEST_PAUSE
+
+    def changed(self, before: Mapping[str, str], after: Mapping[str, str]) -> list[str]:
+        """Which of the files that this push writes or deletes somebody else has changed."""
+        mine = {*self.files, *self.superseded(before), *self.superseded(after)}
+        return sorted(name for name in mine if before.get(name) != after.get(name))
+
+    def title_of(self, commit: str) -> str:
+        with contextlib.suppress(Exception):  # a courtesy; the error it belongs to matters more
+            found = self.api.list_repo_commits(self.repo, repo_type=self.kind, revision=commit)[0]
+            return f", {found.title!r} by {', '.join(found.authors) or 'somebody'}"
+        return ""
 
     def pull_requests(self) -> set[str]:
         if not self.create_pr:
             return set()
-        refs = self.call(lambda: self.api.list_repo_refs(self.repo, include_pull_requests=True))
-        return {ref.ref for ref in refs.pull_requests or []}
+        return {ref.ref for ref in self.refs(include_pull_requests=True).pull_requests or []}
 
-    def already_there(self, seen_prs: set[str]) -> tuple[str, str, str | None] | None:
-        """The commit, when the Hub made it and only its answer was lost."""
-        places = sorted(self.pull_requests() - seen_prs) if self.create_pr else [self.branch]
-        for place in places:
-            commit, files = self.state(place)
-            if all(_same(path, files.get(name)) for name, path in self.files.items()):
-                page = f"{self.api.endpoint}/{self.repo}"
-                pr = f"{page}/discussions/{place.rsplit('/', 1)[-1]}" if self.create_pr else None
-                return commit, f"{page}/commit/{commit}", pr
-        return None
+    def already_there(self, head: str, seen_prs: set[str], error: Exception) -> tuple[str, str, str | None] | None:
+        """The commit, when the Hub made it upon `head` and only its answer was lost."""
+        try:
+            if self.create_pr:
+                for place in sorted(self.pull_requests() - seen_prs):
+                    commit, files = self.state(place)
+                    if self.holds(files):
+                        number = place.rsplit("/", 1)[-1]
+                        return commit, f"{self.home}/commit/{commit}", f"{self.home}/discussions/{number}"
+                return None
+            if (commit := self.next_commit(head)) and self.holds(self.state(commit)[1]):
+                return commit, f"{self.home}/commit/{commit}", None
+            return None
+        except HubUnavailableError as gone:
+            raise HubUnavailableError(
+                f"{self.explain(error)}; whether the commit was made is not known, as then: {gone}. Push again: what "
+                f"is there already is not made twice"
+            ) from error
+
+    def next_commit(self, head: str) -> str | None:
+        """The commit that was made upon `head`; this push's own, if it was made, for `head` was its parent."""
+        if self.state()[0] == head:
+            return None
+        options: dict[str, Any] = {"repo_type": self.kind, "revision": self.branch}
+        history = [c.commit_id for c in self.call(lambda: self.api.list_repo_commits(self.repo, **options))]
+        at = history.index(head) if head in history else 0
+        return history[at - 1] if at else None
+
+    # --- the tag ---
 
     def set_tag(self, tag: str, commit: str, move: bool) -> None:
-        if move and tag in {t.name for t in self.call(lambda: self.api.list_repo_refs(self.repo)).tags}:
-            self.call(lambda: self.api.delete_tag(self.repo, tag=tag))
-        self.call(lambda: self.api.create_tag(self.repo, tag=tag, revision=commit, exist_ok=True))
+        try:
+            if tag in {t.name for t in self.refs().tags} and not self.is_at(tag, commit) and move:
+                with contextlib.suppress(RevisionNotFoundError):  # gone: an earlier request whose answer was lost
+                    self.call(lambda: self.api.delete_tag(self.repo, tag=tag, repo_type=self.kind))
+            options: dict[str, Any] = {"tag": tag, "revision": commit, "repo_type": self.kind, "exist_ok": True}
+            self.call(lambda: self.api.create_tag(self.repo, **options))
+            if not self.is_at(tag, commit):
+                raise HubError("somebody else has set it meanwhile")
+        except HubError as error:
+            raise type(error)(
+                f"commit {commit[:8]} of {self.repo!r} is made, but its tag {tag!r} is not set: {error}. Push again to "
+                f"set it (nothing is uploaded twice), with move_tag=True (--move-tag) if it exists"
+            ) from error
+
+    def is_at(self, tag: str, commit: str) -> bool:
+        return self.state(tag)[0] == commit
+
+
+def _repeat(request: Callable[[], T], explain: Callable[[BaseException], Exception], attempts: int = _ATTEMPTS) -> T:
+    """Make a request, again while it fails in a way that passes; its last failure is explained."""
+    begin = time.monotonic()
+    for attempt in range(attempts):
+        try:
+            return request()
+        except Exception as error:
+            last = attempt == attempts - 1 or time.monotonic() - begin > _PATIENCE
+            if last or not is_transient(error) or (retry_after(error) or 0) > _LONGEST_PAUSE:
+                raise explain(error) from error
+            time.sleep(_pause(error, attempt))
+    raise AssertionError("unreachable")
 
 
 def _pause(error: BaseException, attempt: int) -> float:
-    return min(retry_after(error) or 0.5 * 2**attempt, 30.0)
+    wanted = retry_after(error)
+    return 0.5 * 2**attempt if wanted is None else wanted
+
+
+def _upload_failure(error: BaseException) -> tuple[BaseException, str | None]:
+    """A failed upload as the client reports it: the failure itself, and the file."""
+    match = re.match(r"Error while uploading '(.+)' to the Hub", str(error)) if error.__cause__ else None
+    return (error.__cause__ or error, match[1]) if match else (error, None)
+
+
+def _path(error: BaseException) -> str:
+    """Path of the request that failed, as far as the error knows it."""
+    with contextlib.suppress(Exception):
+        owner: Any = getattr(error, "response", None) or error
+        return owner.request.url.path
+    return ""
+
+
+def _shown(repo: str, kind: str) -> str:
+    """A repository as its address names it."""
+    return f"{kind}s/{repo}" if kind != "model" else repo
 
 
 def _same(path: Path, remote: str | None) -> bool:

@@ -58,12 +58,25 @@ def split_aliases(tensors: Mapping[str, Tensor]) -> tuple[dict[str, Tensor], dic
     for name in sorted(tensors):
         tensor = tensors[name]
         area = _area(tensor)
-        key = area and (*area, tensor.dtype, tuple(tensor.shape), tensor.stride())
+        key = area and (*area, tensor.dtype, tuple(tensor.shape), tensor.stride(), tensor.is_conj(), tensor.is_neg())
         if key is None or key not in seen:
             seen[key] = name
         else:
             aliases[name] = seen[key]
     return {name: tensor for name, tensor in tensors.items() if name not in aliases}, aliases
+
+
+def check_tensors(tensors: Mapping[str, Tensor], path: str | os.PathLike[str], *, check_finite: bool = True) -> None:
+    """Refuse what cannot be written to `path`; errors as in `save_safetensors`."""
+    for name, tensor in tensors.items():
+        if tensor.device.type == "meta" or tensor.layout != torch.strided or tensor.dtype not in _TYPE_NAMES:
+            what = (
+                "has no values (meta device)" if tensor.device.type == "meta" else f"is {tensor.layout} {tensor.dtype}"
+            )
+            raise WeightsError(f"tensor {name!r} {what} and cannot be written to {os.fspath(path)}")
+    kept = {name: tensor.detach().resolve_conj() for name, tensor in split_aliases(tensors)[0].items()}
+    if check_finite and (bad := first_non_finite(kept)):
+        raise non_finite(bad, "the model to be saved")
 
 
 def save_safetensors(
@@ -92,15 +105,8 @@ def save_safetensors(
         NonFiniteWeightsError: a tensor holds NaN or infinity.
         WeightsError: a tensor has no values (meta device), is not dense, or has a type that the format does not know.
     """
-    for name, tensor in tensors.items():
-        if tensor.device.type == "meta" or tensor.layout != torch.strided or tensor.dtype not in _TYPE_NAMES:
-            what = (
-                "has no values (meta device)" if tensor.device.type == "meta" else f"is {tensor.layout} {tensor.dtype}"
-            )
-            raise WeightsError(f"tensor {name!r} {what} and cannot be written to {os.fspath(path)}")
+    check_tensors(tensors, path, check_finite=check_finite)
     kept, aliases = split_aliases(tensors)
-    if check_finite and (bad := first_non_finite(kept)):
-        raise non_finite(bad, "the model to be saved")
     texts = {"format": "pt", **(metadata or {})}
     if clash := sorted(aliases.keys() & texts.keys()):
         raise WeightsError(f"{clash[0]!r} names both a shared tensor and a metadata entry; rename the entry")
@@ -110,7 +116,8 @@ def save_safetensors(
     with atomic_path(path) as temporary, open(temporary, "wb") as file:
         file.write(header)
         for name in order:
-            raw = kept[name].detach().to("cpu").contiguous().reshape(-1).view(torch.uint8).numpy().data
+            values = kept[name].detach().to("cpu").resolve_conj().resolve_neg().contiguous()
+            raw = values.reshape(-1).view(torch.uint8).numpy().data
             hasher.update(raw)
             file.write(raw)
     return hasher.hexdigest()
