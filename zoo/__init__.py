@@ -30,6 +30,7 @@ if TYPE_CHECKING:
         register_module,
     )
     from zoo.training import compare, evaluate, finetune, predict
+    from zoo.training.reporting import report
     from zoo.weights import load_weights
 
 _HOME = {
@@ -54,6 +55,7 @@ _HOME = {
     "register_model": "zoo.registry",
     "register_module": "zoo.registry",
     "register_spec": "zoo.composition.naming",
+    "report": "zoo.training.reporting",
     "save_pretrained": "zoo.publish",
     "set_data_config": "zoo.models.data_config",
     "summary": "zoo.composition.summary",
@@ -85,6 +87,7 @@ __all__ = [
     "register_module",
     "register_spec",
     "registry",
+    "report",
     "save_pretrained",
     "set_data_config",
     "summary",

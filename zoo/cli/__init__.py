@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from zoo._version import __version__
-from zoo.cli import catalogue, composing, demo, export, hub, training
+from zoo.cli import catalogue, composing, demo, export, hub, report, training
 
 app = typer.Typer(
     name="zoo",
@@ -25,6 +25,7 @@ app.command("train")(training.train)
 app.command("compare")(training.compare)
 app.command("eval")(training.eval_)
 app.command("predict")(training.predict)
+app.command("report")(report.report)
 app.command("push")(hub.push)
 app.command("pull")(hub.pull)
 app.command("convert")(hub.convert)

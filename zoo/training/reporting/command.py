@@ -1,0 +1,128 @@
+"""The command that does a run again."""
+
+from __future__ import annotations
+
+import inspect
+import json
+import shlex
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from zoo.composition import SLOTS
+from zoo.registry import is_model
+from zoo.training.reporting.facts import RunFacts
+
+#: Settings that are said otherwise, or that change nothing in what is learned.
+_LEFT_OUT = {"model", "model_args", "workers", "save_every", "keep_last"}
+#: Settings that only Python takes.
+_PYTHON = ("transform", "scale")
+
+
+def command(run: RunFacts) -> str:
+    """`zoo train …` with the settings of a run that are not the defaults; or a call of `zoo.finetune`, where a shell
+    cannot say it. What the run does not know is written MODEL and DATA.
+    """
+    defaults = _defaults()
+    changed = {k: v for k, v in settings(run).items() if k in defaults and v != defaults[k]}
+    plan = changed.get("unfreeze") or {}
+    if any(name in changed for name in _PYTHON) or any(isinstance(spec, list) for spec in plan.values()):
+        return _call(run, changed)
+    words = ["zoo", "train", _model(run), run.source or "DATA"]
+    for slot, part in _parts(run).items():
+        words += [f"--{slot}", _part(part)]
+    for name, value in _other(run).items():
+        words += ["--model-arg", f"{name}={value if isinstance(value, str) else json.dumps(value)}"]
+    if isinstance(started := run.given.get("pretrained"), bool):
+        words.append("--pretrained" if started else "--from-scratch")
+    for name, value in changed.items():
+        words += _option(name, value)
+    return shlex.join(words)
+
+
+def settings(run: RunFacts) -> dict[str, Any]:
+    """The settings of a run; those that follow from others as if they had been left alone."""
+    found = {k: v for k, v in run.options.items() if k not in _LEFT_OUT}
+    if found.get("warmup_epochs") == min(5.0, found["epochs"] / 10):
+        found["warmup_epochs"] = None
+    if found["monitor"] == ("auroc" if run.multi_label else "accuracy"):
+        found["monitor"] = "auto"
+    if "clip_grad" in found:
+        found["clip_grad"] = found["clip_grad"] or 0
+    if found.get("unfreeze"):
+        found["unfreeze"] = {int(epochs): spec for epochs, spec in found["unfreeze"].items()}
+    for name in ("val", "on_bad"):
+        if name in run.given:
+            found[name] = run.given[name]
+    return found
+
+
+def changed_settings(run: RunFacts) -> set[str]:
+    """The names of the settings that differ from the defaults."""
+    defaults = _defaults()
+    return {k for k, v in settings(run).items() if k in defaults and v != defaults[k]}
+
+
+def _defaults() -> dict[str, Any]:
+    from zoo.training.finetuning import finetune
+
+    return {
+        name: parameter.default
+        for name, parameter in inspect.signature(finetune).parameters.items()
+        if parameter.default is not inspect.Parameter.empty
+    }
+
+
+def _call(run: RunFacts, changed: Mapping[str, Any]) -> str:
+    model = _model(run)
+    source = repr(run.source) if run.source else "DATA"
+    words = [model if model == "MODEL" else repr(model), source]
+    if arguments := {**_parts(run), **_other(run)}:
+        words.append(f"model_args={arguments!r}")
+    if isinstance(started := run.given.get("pretrained"), bool):
+        words.append(f"pretrained={started}")
+    return f"zoo.finetune({', '.join([*words, *(f'{k}={v!r}' for k, v in changed.items())])})"
+
+
+def _model(run: RunFacts) -> str:
+    given = run.given.get("model")
+    if isinstance(given, str):
+        return given
+    name = run.options["model"]
+    if is_model(name):
+        return name
+    import timm
+
+    return name if timm.is_model(name) else "MODEL"
+
+
+def _parts(run: RunFacts) -> dict[str, Any]:
+    given = run.options.get("model_args") or {}
+    return {slot: given[slot] for slot in SLOTS if given.get(slot) is not None}
+
+
+def _other(run: RunFacts) -> dict[str, Any]:
+    return {k: v for k, v in (run.options.get("model_args") or {}).items() if k not in SLOTS}
+
+
+def _part(part: Any) -> str:
+    if isinstance(part, Mapping) and set(part) == {"type"}:
+        part = part["type"]
+    return part if isinstance(part, str) else json.dumps(part)
+
+
+def _option(name: str, value: Any) -> Iterator[str]:
+    flag = f"--{name.replace('_', '-')}"
+    if value is False:
+        yield from (flag, "no") if name == "val" else (f"--no-{name.replace('_', '-')}",)
+    elif value is True:
+        yield flag
+    elif name == "freeze":
+        for pattern in [value] if isinstance(value, str) else value:
+            yield from (flag, pattern)
+    elif name == "unfreeze":
+        for epochs, spec in value.items():
+            yield from (flag, f"{epochs}:{spec or 'none'}")
+    elif name == "class_weights" and not isinstance(value, str):
+        yield from (flag, ",".join(map(str, value)))
+    else:
+        yield from (flag, json.dumps(value) if isinstance(value, dict | list) else str(value))
