@@ -28,7 +28,7 @@ class TinyNet(nn.Module):
         }
         self.stem = nn.Sequential(nn.Conv2d(in_chans, 16, 3, padding=1), nn.BatchNorm2d(16), nn.ReLU())
         self.body = nn.Sequential(nn.Conv2d(16, 32, 3, stride=2, padding=1), nn.BatchNorm2d(32), nn.ReLU())
-        self.drop = nn.Dropout(0.1)
+        self.drop: nn.Module = nn.Dropout(0.1)
         self.fc = nn.Linear(32 * ((size + 1) // 2) ** 2, num_classes)
 
     def forward(self, x: Tensor) -> Tensor:

@@ -73,21 +73,10 @@ def test_only_the_newest_are_kept_and_none_is_a_pickle(tmp_path: Path) -> None:
     assert files == {"model.safetensors", "optim.safetensors", "state.json"}
 
 
-def test_a_failed_write_leaves_the_old_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    import zoo.training.checkpoint as module
-
+def test_a_folder_without_its_state_is_no_checkpoint(tmp_path: Path) -> None:
     model = tiny_net()
-    optimiser = torch.optim.SGD(model.parameters(), 0.1)
-    save(tmp_path, 1, model, optimiser, keep_last=1)
-
-    def full(*args: Any) -> None:
-        raise OSError(28, "No space left on device")
-
-    monkeypatch.setattr(module, "save_file", full)
-    with pytest.raises(OSError, match="No space left"):
-        save(tmp_path, 2, model, optimiser, keep_last=1)
-    assert [p.name for p in tmp_path.iterdir()] == ["step-00000001"]
-    (tmp_path / "step-00000009").mkdir()  # a folder without its state is not a checkpoint
+    save(tmp_path, 1, model, torch.optim.SGD(model.parameters(), 0.1))
+    (tmp_path / "step-00000009").mkdir()
     assert [p.name for p in checkpoints(tmp_path)] == ["step-00000001"]
 
 

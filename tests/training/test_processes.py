@@ -31,20 +31,21 @@ print(json.dumps({"metrics": result.metrics, "folder": str(result.folder)}))
 """
 
 
-def plain_net() -> nn.Module:
+def plain_net(**options: Any) -> nn.Module:
     """No batch norm and no dropout, which see their own process's images only."""
-    model = tiny_net()
+    model = tiny_net(**options)
     model.stem[1], model.body[1], model.drop = nn.Identity(), nn.Identity(), nn.Identity()
     return model
 
 
-def launch(folder: Path, **options: Any) -> list[dict[str, Any]]:
+def launch(folder: Path, *, script: str = SCRIPT, **options: Any) -> list[Any]:
+    """Run a script in two processes; what each printed last, as JSON."""
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
     common = {"WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port), "ACCELERATE_USE_CPU": "true"}
     common |= {"PYTHONPATH": str(Path(__file__).parents[2]), "OMP_NUM_THREADS": "1"}
-    command = [sys.executable, "-c", SCRIPT, str(folder), json.dumps(options)]
+    command = [sys.executable, "-c", script, str(folder), json.dumps(options)]
     processes = [
         subprocess.Popen(
             command,

@@ -23,6 +23,7 @@ from torch import Tensor
 
 from zoo.errors import TrainingError
 from zoo.files import atomic_folder
+from zoo.training.disk import explained_disk, tensor_bytes
 
 FORMAT = 1
 _NAME = re.compile(r"step-(\d{8})")
@@ -38,11 +39,15 @@ def save_checkpoint(
     state: Mapping[str, Any],
     keep_last: int = 2,
 ) -> Path:
-    """Write `folder/step-…` atomically, then remove all but the `keep_last` newest."""
+    """Write `folder/step-…` atomically, then remove all but the `keep_last` newest.
+
+    Raises:
+        DiskFullError: no space; the earlier checkpoints are all there, and nothing of the new one.
+    """
     tensors: dict[str, Tensor] = {}
     skeleton = _pack(optimiser, "", tensors)
     target = folder / f"step-{step:08d}"
-    with atomic_folder(target) as temporary:
+    with explained_disk(target, tensor_bytes(model, ema, tensors)), atomic_folder(target) as temporary:
         save_tensors(temporary / "model.safetensors", model)
         if ema is not None:
             save_tensors(temporary / "ema.safetensors", ema)

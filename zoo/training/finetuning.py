@@ -20,6 +20,7 @@ from zoo.training.data.image_set import Splits
 from zoo.training.data.loader import Pipeline
 from zoo.training.data.source import open_splits
 from zoo.training.data.transform import eval_transform, train_transform
+from zoo.training.disk import explained_disk
 from zoo.training.freeze import FreezeSpec
 from zoo.training.metrics import flat
 from zoo.training.model_source import describe_data, model_for, model_name, set_image_size
@@ -32,6 +33,9 @@ from zoo.training.result import Result
 from zoo.training.run_folder import choose_folder, load_best, write_history
 from zoo.training.settings import resolve
 from zoo.training.signals import StopRequest
+
+#: Bytes that a file of settings or metrics takes at most.
+_SMALL = 64 * 1024
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -79,6 +83,7 @@ def finetune(
     ema: float | None = None,
     amp: str = "auto",
     clip_grad: float | None = 1.0,
+    on_nan: str = "raise",
     accum: int = 1,
     freeze: FreezeSpec = None,
     unfreeze: Mapping[int, FreezeSpec] | None = None,
@@ -136,6 +141,8 @@ def finetune(
             better of the two is kept.
         amp: "auto" (bfloat16 on CUDA, nothing elsewhere), "no", "bf16" or "fp16".
         clip_grad: largest norm of the gradient; None or 0 for no limit.
+        on_nan: what to do about an update whose loss or gradients are not finite: "raise" ends the run and says where
+            the NaN came from; "skip" leaves such updates out and counts them, and gives up after five in a row.
         accum: batches an update.
         freeze: "backbone" trains the classifier alone; "blocks:-4" the last four groups of layers; or patterns of
             parameter names that stay fixed. Batch norm and dropout of frozen modules run as in evaluation.
@@ -222,7 +229,8 @@ def finetune(
             try:
                 _prepare_folder(folder, resume, loop, show)
                 if accelerator.is_main_process:
-                    write_json(folder / "args.json", _arguments(net, splits, options, accelerator.num_processes))
+                    with explained_disk(folder / "args.json", _SMALL):
+                        write_json(folder / "args.json", _arguments(net, splits, options, accelerator.num_processes))
                 with StopRequest() as stop:
                     loop.run(stop)
                 # What is saved, compared and returned is the model itself, without autocast around its forward.
@@ -297,7 +305,9 @@ def _conclude(loop: Any, show: Progress) -> Result:
     )
     if accelerator.is_main_process:
         write_history(folder, loop.at.history)
-        write_json(folder / "metrics.json", {"best_epoch": result.best_epoch, "classes": result.classes, **measured})
+        with explained_disk(folder / "metrics.json", _SMALL):
+            content = {"best_epoch": result.best_epoch, "classes": result.classes, **measured}
+            write_json(folder / "metrics.json", content)
         try:
             result.plot()
         except MissingExtraError as error:

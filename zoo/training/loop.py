@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import nullcontext
 from pathlib import Path
 from typing import Any, NoReturn
 
+import torch
 from accelerate import Accelerator
+from accelerate.utils import broadcast_object_list
 from timm.utils import ModelEmaV3
 from torch import Tensor, nn
 
@@ -17,6 +19,7 @@ from zoo.training import diagnose
 from zoo.training.checkpoint import versions
 from zoo.training.data.image_set import ImageSet, Splits
 from zoo.training.data.loader import Batch, Pipeline, batches, epoch_plan
+from zoo.training.disk import DiskFullError
 from zoo.training.forward import check_logits, measure
 from zoo.training.freeze import FreezePlan, train_mode
 from zoo.training.loss import build_loss, build_mixup
@@ -30,6 +33,8 @@ from zoo.training.run_folder import save_best, write_history
 from zoo.training.signals import StopRequest
 
 _SAVE_SECONDS = 600
+#: Updates that may be left out one after the other.
+MOST_SKIPPED = 5
 
 
 class Loop:
@@ -69,6 +74,7 @@ class Loop:
         trained = self.freeze.ever_trained()
         for name, parameter in model.named_parameters():
             parameter.requires_grad_(name in trained)
+        self.updates = len(self.plan(0))
         optimiser = build_optimiser(model, o.opt, o.lr, weight_decay=o.weight_decay, layer_decay=o.layer_decay)
         self.schedule = build_schedule(
             optimiser,
@@ -77,7 +83,7 @@ class Loop:
             min_lr=o.min_lr,
             epochs=o.epochs,
             warmup=o.warmup_epochs,
-            updates=len(self.plan(0)),
+            updates=self.updates,
         )
         # Copied before Accelerate wraps the model's forward.
         self.ema = ModelEmaV3(model, decay=o.ema, use_warmup=True) if o.ema else None
@@ -130,7 +136,8 @@ class Loop:
             images = sum(map(len, step)) * self.accelerator.num_processes
             loss = self.update(self.fetch(loader, step, stop))
             at.step, at.step_in_epoch = at.step + 1, at.step_in_epoch + 1
-            at.images, at.loss_sum = at.images + images, at.loss_sum + loss * images
+            if loss is not None:
+                at.images, at.loss_sum = at.images + images, at.loss_sum + loss * images
             at.seconds = before + watch()
             self.progress.step(images, loss, self.lr)
             if self.asked_to_stop(stop):
@@ -150,15 +157,19 @@ class Loop:
 
     def leave(self, stop: StopRequest) -> NoReturn:
         """Write a checkpoint and end as the signal demands."""
-        self.save()
+        saved = self.save()
         # A launcher ends all processes when one leaves, perhaps while the first still writes.
         self.accelerator.wait_for_everyone()
         self.progress.close()
-        stop.leave(f"stopped after update {self.at.step}; run again with out={str(self.folder)!r} (--out) to resume")
+        lost = "" if saved else ", which could not be saved"
+        again = f"run again with out={str(self.folder)!r} (--out) to resume"
+        stop.leave(f"stopped after update {self.at.step}{lost}; {again}")
 
-    def update(self, step: list[Batch]) -> float:
-        """One update from one or several batches; returns the mean loss over all processes."""
+    def update(self, step: list[Batch]) -> float | None:
+        """One update from one or several batches; the mean loss over all processes, or None if it was left out."""
         at, o, accelerator = self.at, self.options, self.accelerator
+        # A forward pass writes into batch norm's statistics, whatever comes of it.
+        before = {n: b.clone() for n, b in self.model.named_buffers()} if o.on_nan == "skip" else {}
         self.schedule.step_update(at.step)
         self.optimiser.zero_grad()
         total, losses = sum(map(len, step)), []
@@ -171,23 +182,60 @@ class Loop:
                 losses.append(loss.detach())
                 accelerator.backward(loss)
         mean = float(self.mean(sum(losses)))
-        place = f"epoch {at.epoch + 1}, update {at.step + 1}"
-        if not math.isfinite(mean):
-            guilty = next((b for b, x in zip(step, losses, strict=True) if not math.isfinite(float(x))), step[-1])
-            raise NonFiniteLossError(
-                diagnose.non_finite(
-                    self.model, guilty.to(accelerator.device), self.train, place=place, lr=self.lr, norm=self.norm
-                )
-            )
-        if o.clip_grad is not None:
-            norm: Any = accelerator.clip_grad_norm_(self.model.parameters(), o.clip_grad)
-            self.norm = float(norm)
-            if accelerator.scaler is None:  # a float16 scaler expects overflows and skips those updates itself
-                diagnose.check_gradients(self.model, self.norm, place, self.lr)
+        try:
+            self.check_finite(step, losses, mean)
+        except NonFiniteLossError as error:
+            self.leave_out(error, before)
+            return None
+        at.skipped_in_row = 0
         self.optimiser.step()
         if self.ema is not None:
             self.ema.update(self.model, step=at.step + 1)
         return mean
+
+    def check_finite(self, step: list[Batch], losses: list[Tensor], mean: float) -> None:
+        """Refuse a loss or gradients with NaN or infinity, in whichever process; clips the gradients on the way.
+
+        Raises:
+            NonFiniteLossError: the same in every process; it says where the NaN came from.
+        """
+        at, o, accelerator = self.at, self.options, self.accelerator
+        place = f"epoch {at.epoch + 1}, update {at.step + 1}"
+        if not math.isfinite(mean):
+            guilty = next((b for b, x in zip(step, losses, strict=True) if not math.isfinite(float(x))), None)
+            if guilty is None and accelerator.num_processes > 1:
+                raise NonFiniteLossError(f"the loss is not finite at {place}, lr {self.lr:.3g}, in another process")
+            guilty = (guilty or step[-1]).to(accelerator.device)
+            raise NonFiniteLossError(
+                diagnose.non_finite(self.model, guilty, self.train, place=place, lr=self.lr, norm=self.norm)
+            )
+        limit = math.inf if o.clip_grad is None and o.on_nan == "skip" else o.clip_grad
+        if limit is not None:
+            norm: Any = accelerator.clip_grad_norm_(self.model.parameters(), limit)
+            if accelerator.scaler is None:  # a float16 scaler expects overflows and skips those updates itself
+                diagnose.check_gradients(self.model, float(norm), place, self.lr)
+            self.norm = float(norm)
+
+    def leave_out(self, error: NonFiniteLossError, buffers: dict[str, Tensor]) -> None:
+        """Take back an update that is not finite, if that is wanted and there were not too many in a row.
+
+        Raises:
+            NonFiniteLossError: the one given, otherwise.
+        """
+        at = self.at
+        if self.options.on_nan == "raise":
+            raise error
+        if at.skipped_in_row >= MOST_SKIPPED:
+            raise NonFiniteLossError(
+                f"{error}; the {MOST_SKIPPED} updates before it were left out (on_nan='skip'): something else is wrong"
+            ) from None
+        with torch.no_grad():
+            for name, buffer in self.model.named_buffers():
+                buffer.copy_(buffers[name])
+        self.optimiser.zero_grad()
+        at.skipped, at.skipped_in_row = at.skipped + 1, at.skipped_in_row + 1
+        said = any(row.get("skipped") for row in at.history) or at.skipped > 1
+        self.progress.note(f"left out: {str(error).split(';')[0] if said else error}")
 
     def mean(self, value: Any) -> Any:
         """The mean of a tensor over all processes."""
@@ -209,11 +257,13 @@ class Loop:
         at, o = self.at, self.options
         row: dict[str, Any] = {
             "epoch": at.epoch + 1,
-            "train_loss": at.loss_sum / at.images,
+            "train_loss": at.loss_sum / at.images if at.images else None,
             "lr": self.lr,
             "seconds": at.seconds,
             "images_per_second": at.images / max(at.seconds, 1e-9),
         }
+        if o.on_nan == "skip":
+            row["skipped"] = at.skipped
         better = False
         for prefix, model in self.candidates().items():
             metrics: dict[str, Any] | None = None
@@ -229,23 +279,24 @@ class Loop:
                 )
                 row |= {f"{prefix}_{k}": v for k, v in metrics.items() if isinstance(v, float)}
                 score = self.score(metrics)
-            if at.best is None or score > at.best:
+            # A best model that could not be written was none: a later one may take its place.
+            if (at.best is None or score > at.best) and self.keep(model, "val", metrics):
                 at.best, at.best_epoch, better = score, at.epoch + 1, True
                 row["best"] = prefix
-                self.keep(model, "val", metrics)
         at.history.append(row)
-        at.epoch, at.step_in_epoch, at.images, at.loss_sum, at.seconds = at.epoch + 1, 0, 0, 0.0, 0.0
+        at.epoch, at.step_in_epoch, at.skipped = at.epoch + 1, 0, 0
+        at.images, at.loss_sum, at.seconds = 0, 0.0, 0.0
         patience = o.early_stop is not None and at.epoch - at.best_epoch >= o.early_stop
         at.finished = at.epoch >= o.epochs or patience
-        if self.accelerator.is_main_process:
-            write_history(self.folder, at.history)
+        self.write(lambda: write_history(self.folder, at.history))
         self.progress.epoch(row, o.monitor, best=better)
         if patience and at.epoch < o.epochs:
             self.progress.note(f"{o.monitor} has not improved for {o.early_stop} epochs: stopped early")
 
-    def keep(self, model: nn.Module, split: str, metrics: dict[str, Any] | None, *, verify: bool = False) -> None:
-        """Write best/: the model with what it reached and how it was made."""
-        if self.accelerator.is_main_process:
+    def keep(self, model: nn.Module, split: str, metrics: dict[str, Any] | None, *, verify: bool = False) -> bool:
+        """Write best/: the model with what it reached and how it was made; whether it could be written."""
+
+        def job() -> None:
             facts = None if metrics is None else {"split": split, "dataset": self.splits.name, **flat(metrics)}
             data = {"name": self.splits.name, "split": "train", "samples": len(self.train)}
             task = "multi-label" if self.train.multi_label else "single-label"
@@ -253,6 +304,8 @@ class Loop:
             note = save_best(model, self.folder, metrics=facts, train_data=data, training=how, verify=verify)
             if note and verify:
                 self.progress.note(note)
+
+        return self.write(job)
 
     def candidates(self) -> dict[str, nn.Module]:
         """The models to measure: the trained one and, if there is one, its moving average."""
@@ -283,8 +336,31 @@ class Loop:
             self.accelerator.set_trigger()
         return self.accelerator.check_trigger()
 
-    def save(self) -> None:
-        """Write a checkpoint (the first process does)."""
-        if self.accelerator.is_main_process:
-            save_run(self)
+    def save(self) -> bool:
+        """Write a checkpoint; whether it could be written."""
         self.since_save = Stopwatch()
+        return self.write(lambda: save_run(self))
+
+    def write(self, job: Callable[[], None]) -> bool:
+        """Let the first process write; whether there was space, in every process.
+
+        A full disk does not end a run whose next checkpoint may find room; at the end of the run there is no next one.
+
+        Raises:
+            DiskFullError: no space, in the last epoch.
+        """
+        error: DiskFullError | None = None
+        if self.accelerator.is_main_process:
+            try:
+                job()
+            except DiskFullError as full:
+                error = full
+        if self.accelerator.num_processes > 1:
+            error = broadcast_object_list([error])[0]
+        if error is None:
+            return True
+        at = self.at
+        if at.finished or (at.epoch + 1 == self.options.epochs and at.step_in_epoch == self.updates):
+            raise error
+        self.progress.note(f"{error}. What was there before stays, and the run goes on until the next save")
+        return False

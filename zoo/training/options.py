@@ -13,7 +13,9 @@ from zoo.training.freeze import FreezeSpec
 from zoo.training.optimise import SCHEDULES, check_optimiser
 
 # These change nothing in what is learned by a given update.
-_FREE = {"workers", "save_every", "keep_last", "early_stop"}
+_FREE = {"workers", "save_every", "keep_last", "early_stop", "on_nan"}
+
+ON_NAN = ("raise", "skip")
 
 
 @dataclass(frozen=True)
@@ -37,6 +39,7 @@ class Options:
     ema: float | None
     amp: str
     clip_grad: float | None
+    on_nan: str
     freeze: FreezeSpec
     unfreeze: dict[int, FreezeSpec] | None
     early_stop: int | None
@@ -79,6 +82,7 @@ class Options:
         _require(ok, "scale", self, "None or a positive number")
         _require(self.sched in SCHEDULES, "sched", self, f"one of {', '.join(SCHEDULES)}")
         _require(self.aug in AUGMENTATIONS, "aug", self, f"one of {', '.join(AUGMENTATIONS)}")
+        _require(self.on_nan in ON_NAN, "on_nan", self, "'raise' or 'skip'")
         check_optimiser(self.opt)
 
     def as_json(self) -> dict[str, Any]:

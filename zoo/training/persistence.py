@@ -21,9 +21,11 @@ class Position:
         epoch: finished epochs.
         step_in_epoch: finished updates of the current epoch.
         step: finished updates in all.
-        images: seen in the current epoch, over all processes.
+        images: learned from in the current epoch, over all processes.
         loss_sum: of those images.
         seconds: spent on training in the current epoch.
+        skipped: updates of the current epoch that were left out, not being finite.
+        skipped_in_row: the last of them, up to now.
         best: score of the best epoch: the monitored metric (negated if lower is better), then minus the loss.
         best_epoch: the finished epochs when it was reached.
         history: one row an epoch.
@@ -36,6 +38,8 @@ class Position:
     images: int = 0
     loss_sum: float = 0.0
     seconds: float = 0.0
+    skipped: int = 0
+    skipped_in_row: int = 0
     best: list[float] | None = None
     best_epoch: int = 0
     history: list[dict[str, Any]] = field(default_factory=list)

@@ -41,10 +41,10 @@ class Progress:
                 leave=False,
             )
 
-    def step(self, images: int, loss: float, lr: float) -> None:
-        """After an update."""
+    def step(self, images: int, loss: float | None, lr: float) -> None:
+        """After an update; one that was left out has no loss."""
         if self._bar is not None:
-            self._bar.set_postfix_str(f"loss {loss:.4f}, lr {lr:.2g}{self._last}", refresh=False)
+            self._bar.set_postfix_str(f"loss {_number(loss)}, lr {lr:.2g}{self._last}", refresh=False)
             self._bar.update(images)
 
     def tick(self, images: int) -> None:
@@ -61,11 +61,12 @@ class Progress:
         if self.enabled:
             left = row["seconds"] * (self.epochs - row["epoch"])
             text = (
-                f"epoch {row['epoch']}/{self.epochs}: loss {row['train_loss']:.4f}"
+                f"epoch {row['epoch']}/{self.epochs}: loss {_number(row['train_loss'])}"
                 + (f", val loss {row['val_loss']:.4f}" if "val_loss" in row else "")
                 + shown
                 + (f", ema {row[f'ema_{monitor}']:.4f}" if f"ema_{monitor}" in row else "")
                 + f", lr {row['lr']:.2g}, {row['images_per_second']:.0f} img/s, {_duration(left)} left"
+                + (f", {row['skipped']} updates left out" if row.get("skipped") else "")
                 + (" (best)" if best else "")
             )
             tqdm.write(text, file=sys.stderr)
@@ -85,6 +86,10 @@ class Stopwatch:
 
     def __call__(self) -> float:
         return time.monotonic() - self.started
+
+
+def _number(value: float | None) -> str:
+    return "–" if value is None else f"{value:.4f}"
 
 
 def _duration(seconds: float) -> str:

@@ -22,6 +22,7 @@ from torch import nn
 from zoo.errors import ConfigError, MismatchError
 from zoo.files import atomic_folder, write_json, write_text
 from zoo.training.checkpoint import checkpoints, read_state, save_tensors
+from zoo.training.disk import explained_disk, tensor_bytes
 from zoo.training.options import Options
 from zoo.training.out_folder import is_free, is_run
 
@@ -54,8 +55,9 @@ def write_history(folder: Path, history: list[dict[str, Any]]) -> None:
     writer = csv.DictWriter(text, columns, lineterminator="\n")
     writer.writeheader()
     writer.writerows(history)
-    write_text(folder / "history.csv", text.getvalue())
-    write_json(folder / "history.json", history)
+    with explained_disk(folder / "history.csv", len(text.getvalue())):
+        write_text(folder / "history.csv", text.getvalue())
+        write_json(folder / "history.json", history)
 
 
 def save_best(
@@ -77,6 +79,9 @@ def save_best(
 
     Returns:
         Why best/ holds the weights alone, or None.
+
+    Raises:
+        DiskFullError: no space; best/ is what it was.
     """
     from zoo.publish import save_pretrained
 
@@ -85,12 +90,14 @@ def save_best(
     if describable(model):
         # Hours of training are not lost to a model that cannot be described.
         try:
-            save_pretrained(model, folder / "best", verify=verify, **facts)
+            with explained_disk(folder / "best", tensor_bytes(model.state_dict())):
+                save_pretrained(model, folder / "best", verify=verify, **facts)
             return None
         except (ConfigError, MismatchError) as error:
             reason = str(error)
-    with atomic_folder(folder / "best") as temporary:
-        save_tensors(temporary / "model.safetensors", model.state_dict())
+    state = model.state_dict()
+    with explained_disk(folder / "best", tensor_bytes(state)), atomic_folder(folder / "best") as temporary:
+        save_tensors(temporary / "model.safetensors", state)
     return f"{folder / 'best'} holds the weights alone, for zoo.load_weights: {reason}"
 
 
