@@ -180,7 +180,7 @@ def push_to_hub(
     ):
         raise HubError(
             f"the Space {space_id!r} has an {APP_NAME} that was not written here, and it is left alone: choose another "
-            f"name, space='user/name' (--space user/name)"
+            f"name, space='user/name' (--space-name user/name)"
         )
     license = license or existing_license(card, "the given card") or _license_there(existing, repo_id, overwrite_card)
     if not license:
@@ -309,7 +309,9 @@ def push_source(source: str, repo_id: str, **options: Any) -> PushResult:
         "card": None if is_untouched(text) else text,
     }
     options |= {key: value for key, value in found.items() if options.get(key) is None}
-    return push_to_hub(create_model(f"local-dir:{folder}", dtype=_float_type(folder)), repo_id, **options)
+    dtype = _float_type(folder)
+    loaded: dict[str, Any] = {"dtype": dtype} if dtype != torch.float32 else {}
+    return push_to_hub(create_model(f"local-dir:{folder}", **loaded), repo_id, **options)
 
 
 def _float_type(folder: Path) -> torch.dtype:

@@ -41,10 +41,15 @@ def writer(request: Request) -> User:
     return user
 
 
+def key_of(repo_id: str, kind: str) -> str:
+    """Under which name the storage keeps a repository: a model and a Space may have the same id."""
+    return repo_id if kind == "model" else f"{kind}s/{repo_id}"
+
+
 def visible(hub: "HubServer", request: Request, repo_id: str) -> Repo:
     """The repository, if the caller may know that it exists. A hidden one looks like a missing one."""
     user = caller(request)
-    repo = hub.storage.repos.get(repo_id)
+    repo = hub.storage.repos.get(key_of(repo_id, request.kind))
     if repo is None or (repo.private and (user is None or user.name != repo.owner)):
         raise ApiError(401 if user is None else 404, "Repository not found", "RepoNotFound")
     return repo

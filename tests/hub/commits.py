@@ -63,7 +63,7 @@ def commit(hub, request, repo_id, revision):
         parent=header.get("parentCommit"),
         pull_request=request.query.get("create_pr") == "1",
     )
-    url = f"{hub.endpoint}/{repo_id}"
+    url = f"{hub.endpoint}/{repo.id}"
     answer = {"success": True, "commitUrl": f"{url}/commit/{made.oid}", "commitOid": made.oid, "hookOutput": ""}
     if number is not None:
         answer["pullRequestUrl"] = f"{url}/discussions/{number}"

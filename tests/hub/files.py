@@ -67,6 +67,6 @@ def resolve(hub, request, repo_id, revision, path):
         "Location": f"{hub.cdn}/_lfs/get/{file.sha256}",
     }
     if xet_hash := hub.xet.file_hash(file.sha256):
-        auth = f"{hub.endpoint}/api/models/{repo_id}/xet-read-token/{commit.oid}?sha256={file.sha256}"
+        auth = f"{hub.endpoint}/api/{request.kind}s/{repo_id}/xet-read-token/{commit.oid}?sha256={file.sha256}"
         headers |= {"X-Xet-Hash": xet_hash, "Link": f'<{auth}>; rel="xet-auth"'}
     return Answer(status=302, headers=headers)

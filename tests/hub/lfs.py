@@ -2,7 +2,7 @@
 
 import io
 
-from tests.hub.access import visible, writer
+from tests.hub.access import key_of, visible, writer
 from tests.hub.errors import ApiError
 from tests.hub.routes import Routes
 from tests.hub.transport import Answer
@@ -31,7 +31,7 @@ def batch(hub, request, repo_id):
             upload["href"] = f"{hub.cdn}/_lfs/complete/{oid}"
             upload["header"] = {"chunk_size": str(hub.lfs_part_size)}
             upload["header"] |= {f"{n:05d}": f"{hub.cdn}/_lfs/part/{oid}/{n}" for n in range(1, count + 1)}
-        verify = {"href": f"{hub.endpoint}/{repo_id}.git/info/lfs/objects/verify"}
+        verify = {"href": f"{hub.endpoint}/{key_of(repo_id, request.kind)}.git/info/lfs/objects/verify"}
         objects[-1]["actions"] = {"upload": upload, "verify": verify}
     return {"transfer": transfer, "objects": objects}
 

@@ -1,6 +1,6 @@
 """Users, repositories, branches and tags."""
 
-from tests.hub.access import caller, visible, writable, writer
+from tests.hub.access import caller, key_of, visible, writable, writer
 from tests.hub.errors import ApiError
 from tests.hub.routes import Routes
 from tests.hub.storage import Commit, Repo
@@ -27,10 +27,14 @@ def create(hub, request):
     if owner != user.name:
         raise ApiError(403, f"You don't have the rights to create a model under the namespace {owner}")
     repo_id = f"{owner}/{wanted['name']}"
-    url = f"{hub.endpoint}/{repo_id}"
+    kind, sdk = wanted.get("type", "model"), wanted.get("sdk")
+    if kind == "space" and sdk not in ("gradio", "docker", "static"):
+        raise ApiError(400, f"Invalid value for sdk: {sdk}")
+    key = key_of(repo_id, kind)
+    url = f"{hub.endpoint}/{key}"
     private = wanted.get("visibility") == "private" or wanted.get("private") is True
     try:
-        hub.storage.create(repo_id, private=private, author=user.name)
+        hub.storage.create(key, private=private, author=user.name, sdk=sdk)
     except ApiError as error:
         error.body["url"] = url  # with exist_ok the client reads it from the refusal
         raise
@@ -40,7 +44,8 @@ def create(hub, request):
 @routes("DELETE", "/api/repos/delete")
 def delete(hub, request):
     wanted = request.json()
-    repo = writable(hub, request, f"{wanted.get('organization') or writer(request).name}/{wanted['name']}")
+    name = key_of(f"{wanted.get('organization') or writer(request).name}/{wanted['name']}", wanted.get("type", "model"))
+    repo = writable(hub, request, name)
     hub.storage.delete(repo.id)
     return {}
 
@@ -68,8 +73,8 @@ def revision_info(hub, request, repo_id, revision):
     blobs = request.query.get("blobs", "").lower() == "true"
     return {
         "_id": repo.id,
-        "id": repo.id,
-        "modelId": repo.id,
+        "id": repo.name,
+        **({"sdk": repo.sdk} if repo.sdk else {"modelId": repo.name}),
         "author": repo.owner,
         "sha": commit.oid,
         "lastModified": commit.date,

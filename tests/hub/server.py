@@ -100,7 +100,7 @@ class HubServer:
     def answer(self, request: Request) -> Answer:
         try:
             for table in TABLES[request.origin]:
-                if found := table.find(request.method, request.raw_path):
+                if found := table.find(request.method, request.path_for_models):
                     handler, segments = found
                     value = handler(self, request, *segments)
                     return value if isinstance(value, Answer) else Answer(value)

@@ -49,17 +49,23 @@ class Commit:
 
 @dataclass
 class Repo:
-    id: str
+    id: str  # "user/name", of a Space "spaces/user/name"
     private: bool = False
     gated: str | bool = False
     granted: list[str] = field(default_factory=list)  # users let into a gated repository
     created: str = ""
     commits: dict[str, Commit] = field(default_factory=dict)
     refs: dict[str, str] = field(default_factory=dict)  # "refs/heads/main" -> commit
+    sdk: str | None = None  # of a Space
+
+    @property
+    def name(self) -> str:
+        """`user/name`, whatever the kind."""
+        return self.id.removeprefix("spaces/")
 
     @property
     def owner(self) -> str:
-        return self.id.split("/")[0]
+        return self.name.split("/")[0]
 
     def ref(self, revision: str) -> str | None:
         """Full name of the branch, tag or pull request that `revision` names."""
@@ -149,11 +155,11 @@ class Storage:
 
     # --- repositories and refs ---
 
-    def create(self, repo_id: str, *, private: bool, author: str) -> Repo:
+    def create(self, repo_id: str, *, private: bool, author: str, sdk: str | None = None) -> Repo:
         with self.lock:
             if repo_id in self.repos:
-                raise ApiError(409, "You already created this model repo")
-            repo = self.repos[repo_id] = Repo(repo_id, private=private, created=_now())
+                raise ApiError(409, f"You already created this {'space' if sdk else 'model'} repo")
+            repo = self.repos[repo_id] = Repo(repo_id, private=private, created=_now(), sdk=sdk)
             files = {".gitattributes": self.add_file(GITATTRIBUTES)}
             self._append(repo, "refs/heads/main", None, files, "initial commit", "", author)
             return repo

@@ -325,3 +325,30 @@ def test_a_fresh_process_sees_the_same_hub(hub, api, repo, transfer):
     )
     assert done.stdout.split() == ["alice", str(len(WEIGHTS))]
     assert (hub.cache / f"models--{repo.replace('/', '--')}").is_dir()
+
+
+# --- Spaces ---
+
+
+def test_a_space_is_a_repository_of_its_own_beside_the_model_of_that_name(hub, api, repo, transfer):
+    made = api.create_repo(repo, repo_type="space", space_sdk="gradio")
+    assert (made.repo_type, made.repo_id, made.url) == ("space", repo, f"{hub.endpoint}/spaces/{repo}")
+    before = api.model_info(repo).sha
+    done = push(api, repo, {"app.py": b"print(1)", "picture.png": WEIGHTS}, repo_type="space")
+    assert done.commit_url == f"{hub.endpoint}/spaces/{repo}/commit/{done.oid}"
+    info = api.space_info(repo)
+    assert (info.id, info.sdk, info.sha) == (repo, "gradio", done.oid)
+    assert {s.rfilename for s in info.siblings} == {".gitattributes", "app.py", "picture.png"}
+    assert read(hub, repo, "app.py", repo_type="space") == b"print(1)"
+    assert read(hub, repo, "picture.png", repo_type="space") == WEIGHTS
+    assert api.model_info(repo).sha == before
+    with pytest.raises(RemoteEntryNotFoundError):
+        read(hub, repo, "app.py")
+    api.create_tag(repo, tag="v1", repo_type="space")
+    assert [t.name for t in api.list_repo_refs(repo, repo_type="space").tags] == ["v1"]
+    assert api.list_repo_refs(repo).tags == []
+    api.delete_repo(repo, repo_type="space")
+    assert api.repo_exists(repo)
+    assert not api.repo_exists(repo, repo_type="space")
+    with pytest.raises(RepositoryNotFoundError):
+        HfApi(token=hub.other_token).space_info(repo)

@@ -5,6 +5,7 @@ Knows nothing of repositories: a request goes to `hub.answer`, what comes back i
 
 import io
 import json
+import re
 import socketserver
 import tempfile
 import threading
@@ -37,6 +38,17 @@ class Request:
     headers: dict[str, str]  # names in lower case
     stream: IO[bytes] = field(repr=False)
     status: int | None = None  # what was answered; None: connection closed without an answer
+
+    @property
+    def kind(self) -> str:
+        """Of the repository that the address names: "model" or "space"."""
+        return "space" if re.match(r"/(api/)?spaces/", self.raw_path) else "model"
+
+    @property
+    def path_for_models(self) -> str:
+        """The address (still encoded) of the same page of a model: what is done with a Space is the same."""
+        path = re.sub(r"^/api/spaces/", "/api/models/", self.raw_path)
+        return re.sub(r"^/spaces/", "/", path)
 
     @property
     def path(self) -> str:

@@ -29,7 +29,14 @@ def push(
     message: Annotated[str | None, typer.Option("--message", "-m", help="Commit message.")] = None,
     train_data: Annotated[str | None, typer.Option(help="Data the weights were trained on, for the card.")] = None,
     overwrite_card: Annotated[bool, typer.Option("--overwrite-card", help="Replace an existing README.md.")] = False,
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="Check and write everything, upload nothing.")] = False,
+    max_shard_size: Annotated[str, typer.Option(help="Largest size of a weights file, e.g. 500MB.")] = "5GB",
+    space: Annotated[
+        bool, typer.Option("--space", help="Make or update a Space of the same name with an app.")
+    ] = False,
+    space_name: Annotated[str | None, typer.Option(help="Make or update this Space instead: user/name.")] = None,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Check everything, upload nothing; print files, sizes and front matter.")
+    ] = False,
     token: Token = None,
     json_: Annotated[bool, typer.Option("--json", help="Print the result as JSON.")] = False,
 ) -> None:
@@ -51,15 +58,25 @@ def push(
         commit_message=message,
         train_data=train_data,
         overwrite_card=overwrite_card,
+        max_shard_size=max_shard_size,
+        space=space_name or space,
         dry_run=dry_run,
         token=token,
     )
     if json_:
         echo_json(asdict(result))
         return
+    for note in result.notes:
+        typer.echo(f"note: {note}", err=True)
     for name, size in result.files.items():
         typer.echo(f"{name}\t{size}", err=True)
+    for name in result.deleted:
+        typer.echo(f"{name}\tdeleted", err=True)
+    if result.card:
+        typer.echo(result.card[: result.card.index("\n---\n") + 4], err=True)
     typer.echo(f"would push to {result.url}" if dry_run else result.pull_request or result.url)
+    if result.space:
+        typer.echo(f"would show it at {result.space}" if dry_run else result.space)
 
 
 @friendly

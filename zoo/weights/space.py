@@ -7,7 +7,7 @@ from importlib import metadata
 from zoo._version import __version__
 
 APP_NAME = "app.py"
-_MARK = "# Written by zoo, and written anew at each push with space=; without this line the file is left alone."
+_MARK = "# Written by zoo, and written anew at each push with space=; a file without this line is left alone."
 
 
 def is_ours(app: str | None) -> bool:
