@@ -18,7 +18,7 @@ from zoo.errors import DataError
 from zoo.training import open_data
 from zoo.training.data import ArrayImages, open_split, open_splits
 from zoo.training.data.digits import open_digits
-from zoo.training.data.medmnist import CLASS_NAMES
+from zoo.training.data.medmnist_sets import CLASS_NAMES
 from zoo.training.data.split import stratified_split
 
 
@@ -150,9 +150,9 @@ def test_folders_that_cannot_be_used(tmp_path: Path) -> None:
         open_splits(str(tmp_path / "othr"))
     with pytest.raises(DataError, match="did you mean 'digits'"):
         open_splits("digit")
-    file = tmp_path / "data.csv"
+    file = tmp_path / "data.doc"
     file.write_text("a,b")
-    with pytest.raises(DataError, match=r"expected a folder or an \.npz file"):
+    with pytest.raises(DataError, match=r"expected a folder, a table \(\.csv, \.tsv, \.parquet\) or an \.npz file"):
         open_splits(file)
 
 

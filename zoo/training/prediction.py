@@ -17,7 +17,8 @@ from torch import Tensor, nn
 from zoo.errors import DataError
 from zoo.models.data_config import data_config
 from zoo.naming import did_you_mean, known_keywords, natural_key
-from zoo.training.data.folder import EXTENSIONS, image_files, read_image
+from zoo.training.data.decode import EXTENSIONS, read_image
+from zoo.training.data.folder import image_files
 from zoo.training.data.loader import Pipeline
 from zoo.training.data.source import check_on_bad
 from zoo.training.data.transform import eval_transform

@@ -5,11 +5,13 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from zoo.errors import DataError
+from zoo.training.data.decode import read_image
 
 
 class ImageSet:
@@ -20,13 +22,22 @@ class ImageSet:
         classes: K class names; class number k is `classes[k]`.
         name: what the split is called in messages.
         flip: whether a mirrored image keeps its label.
+        ordinal: whether the classes are grades, in order, so that the distance between two of them counts.
     """
 
-    def __init__(self, labels: np.ndarray, classes: Sequence[str], *, name: str, flip: bool = True):
+    #: Whether `image` decodes something that may be damaged.
+    decodes = False
+    #: Whether the classes are the labels that occur here, so that a split of the same data may have more.
+    partial = False
+
+    def __init__(
+        self, labels: np.ndarray, classes: Sequence[str], *, name: str, flip: bool = True, ordinal: bool = False
+    ):
         self.labels = np.asarray(labels)
         self.classes = list(classes)
         self.name = name
         self.flip = flip
+        self.ordinal = ordinal
         self._check_labels()
 
     def __len__(self) -> int:
@@ -47,6 +58,10 @@ class ImageSet:
 
     def content(self, index: int) -> bytes | None:
         """The image's stored bytes, to find the same image in two splits; None where that would cost a decode."""
+        return None
+
+    def size(self, index: int) -> int | None:
+        """Length of `content(index)`, where it is known without reading it."""
         return None
 
     def subset(self, indices: Sequence[int] | np.ndarray, name: str) -> ImageSet:
@@ -86,7 +101,8 @@ class Subset(ImageSet):
 
     def __init__(self, parent: ImageSet, indices: np.ndarray, name: str):
         self.parent, self.indices = parent, indices
-        super().__init__(parent.labels[indices], parent.classes, name=name, flip=parent.flip)
+        self.decodes = parent.decodes
+        super().__init__(parent.labels[indices], parent.classes, name=name, flip=parent.flip, ordinal=parent.ordinal)
 
     def image(self, index: int) -> Any:
         return self.parent.image(int(self.indices[index]))
@@ -97,6 +113,33 @@ class Subset(ImageSet):
     def content(self, index: int) -> bytes | None:
         return self.parent.content(int(self.indices[index]))
 
+    def size(self, index: int) -> int | None:
+        return self.parent.size(int(self.indices[index]))
+
+
+class FileImages(ImageSet):
+    """Image files with a label each."""
+
+    decodes = True
+
+    def __init__(
+        self, files: Sequence[Path], labels: np.ndarray, classes: Sequence[str], *, name: str, ordinal: bool = False
+    ):
+        self.files = list(files)
+        super().__init__(labels, classes, name=name, ordinal=ordinal)
+
+    def image(self, index: int) -> Any:
+        return read_image(self.files[index])
+
+    def where(self, index: int) -> str:
+        return str(self.files[index])
+
+    def content(self, index: int) -> bytes | None:
+        return self.files[index].read_bytes()
+
+    def size(self, index: int) -> int | None:
+        return self.files[index].stat().st_size
+
 
 class ArrayImages(ImageSet):
     """Images held in one array.
@@ -105,17 +148,29 @@ class ArrayImages(ImageSet):
         images: (N, H, W) or (N, H, W, C).
     """
 
-    def __init__(self, images: np.ndarray, labels: np.ndarray, classes: Sequence[str], *, name: str, flip: bool = True):
+    def __init__(
+        self,
+        images: np.ndarray,
+        labels: np.ndarray,
+        classes: Sequence[str],
+        *,
+        name: str,
+        flip: bool = True,
+        ordinal: bool = False,
+    ):
         if len(images) != len(labels):
             raise DataError(f"{name} has {len(images)} images but {len(labels)} labels")
         self.images = images
-        super().__init__(labels, classes, name=name, flip=flip)
+        super().__init__(labels, classes, name=name, flip=flip, ordinal=ordinal)
 
     def image(self, index: int) -> np.ndarray:
         return self.images[index]
 
     def content(self, index: int) -> bytes | None:
         return self.images[index].tobytes()
+
+    def size(self, index: int) -> int | None:
+        return self.images[index].nbytes
 
 
 @dataclass
@@ -128,6 +183,8 @@ class Splits:
         val: what epochs are compared on; may be missing.
         test: what the final model is measured on once; may be missing.
         notes: what was decided on the way (a split that was made, duplicates that were found).
+        facts: what is known of the source, for the run and the model card: `licence`, `url`, `hub_id`, `revision`.
+        whole: the source has no splits of its own: all of it is in `train`.
     """
 
     name: str
@@ -135,6 +192,8 @@ class Splits:
     val: ImageSet | None = None
     test: ImageSet | None = None
     notes: list[str] = field(default_factory=list)
+    facts: dict[str, Any] = field(default_factory=dict)
+    whole: bool = False
 
     def present(self) -> dict[str, ImageSet]:
         """The splits that exist, by name."""

@@ -1,7 +1,8 @@
 """MedMNIST's `.npz` files, read without the medmnist package.
 
 A file holds `{train,val,test}_images` (uint8, (N, H, W) or (N, H, W, 3)) and `{train,val,test}_labels` ((N, 1), or
-(N, 14) zeros and ones for ChestMNIST). Yang et al., "MedMNIST v2", 2023, arXiv:2110.14795.
+(N, 14) zeros and ones for ChestMNIST), the larger ones under names such as `pathmnist_128.npz`. What is published of a
+set (class names, licence, sizes) is found by the file's name. Yang et al., "MedMNIST v2", 2023, arXiv:2110.14795.
 """
 
 from __future__ import annotations
@@ -13,94 +14,26 @@ import numpy as np
 
 from zoo.errors import DataError
 from zoo.training.data.image_set import ArrayImages, Splits
+from zoo.training.data.medmnist_sets import CLASS_NAMES, SETS, URL, Published
+from zoo.training.data.options_text import split_options
 
-_ORGANS = [
-    "bladder",
-    "femur-left",
-    "femur-right",
-    "heart",
-    "kidney-left",
-    "kidney-right",
-    "liver",
-    "lung-left",
-    "lung-right",
-    "pancreas",
-    "spleen",
-]
-# The names of the classes are published beside the files, not inside them.
-CLASS_NAMES: dict[str, list[str]] = {
-    "pathmnist": [
-        "adipose",
-        "background",
-        "debris",
-        "lymphocytes",
-        "mucus",
-        "smooth muscle",
-        "normal colon mucosa",
-        "cancer-associated stroma",
-        "colorectal adenocarcinoma epithelium",
-    ],
-    "chestmnist": [
-        "atelectasis",
-        "cardiomegaly",
-        "effusion",
-        "infiltration",
-        "mass",
-        "nodule",
-        "pneumonia",
-        "pneumothorax",
-        "consolidation",
-        "edema",
-        "emphysema",
-        "fibrosis",
-        "pleural",
-        "hernia",
-    ],
-    "dermamnist": [
-        "actinic keratoses and intraepithelial carcinoma",
-        "basal cell carcinoma",
-        "benign keratosis-like lesions",
-        "dermatofibroma",
-        "melanoma",
-        "melanocytic nevi",
-        "vascular lesions",
-    ],
-    "octmnist": ["choroidal neovascularization", "diabetic macular edema", "drusen", "normal"],
-    "pneumoniamnist": ["normal", "pneumonia"],
-    "retinamnist": ["0", "1", "2", "3", "4"],
-    "breastmnist": ["malignant", "normal, benign"],
-    "bloodmnist": [
-        "basophil",
-        "eosinophil",
-        "erythroblast",
-        "immature granulocytes",
-        "lymphocyte",
-        "monocyte",
-        "neutrophil",
-        "platelet",
-    ],
-    "tissuemnist": [
-        "collecting duct, connecting tubule",
-        "distal convoluted tubule",
-        "glomerular endothelial cells",
-        "interstitial endothelial cells",
-        "leukocytes",
-        "podocytes",
-        "proximal tubule segments",
-        "thick ascending limb",
-    ],
-    "organamnist": _ORGANS,
-    "organcmnist": _ORGANS,
-    "organsmnist": _ORGANS,
-}
+OPTIONS = ("slices",)
+_SLICES = ("middle", "channels")
 
 
-def open_npz(path: Path) -> Splits:
+def open_npz(text: str) -> Splits:
     """Read a MedMNIST-layout `.npz` file; splits that it lacks are left out.
 
+    Volumes (N, D, H, W) are read when it is said how: `set.npz?slices=middle` takes the middle slice of each,
+    `slices=channels` all D slices as channels of one image.
+
     Raises:
-        DataError: not an npz file, missing arrays, 3-D volumes, labels that do not fit, pickled arrays.
+        DataError: not an npz file, missing arrays, volumes without `slices`, labels that do not fit, pickled arrays.
     """
+    source, options = split_options(text, OPTIONS)
+    path, slices = Path(source).expanduser(), options.get("slices")
+    if slices is not None and slices not in _SLICES:
+        raise DataError(f"slices must be one of {', '.join(_SLICES)}, got {slices!r}")
     arrays = _load(path)
     flag = path.stem.split("_")[0].lower()
     found = [s for s in ("train", "val", "test") if f"{s}_images" in arrays]
@@ -115,14 +48,33 @@ def open_npz(path: Path) -> Splits:
     labels = {s: _labels(arrays[f"{s}_labels"], f"{s}_labels of {path.name}") for s in found}
     classes = CLASS_NAMES.get(flag) or _numbered(labels)
     splits = Splits(name=path.stem)
+    known = SETS.get(flag)
     for split in found:
-        images = _images(arrays[f"{split}_images"], f"{split}_images of {path.name}")
-        name = f"{split} of {path.name}"
+        images = _images(arrays[f"{split}_images"], f"{split}_images of {path.name}", slices)
         # Mirroring would turn a left kidney into a right one.
-        setattr(
-            splits, split, ArrayImages(images, labels[split], classes, name=name, flip=not flag.startswith("organ"))
+        made = ArrayImages(
+            images,
+            labels[split],
+            classes,
+            name=f"{split} of {path.name}",
+            flip=not flag.startswith("organ"),
+            ordinal=known is not None and known.task == "ordinal",
         )
+        setattr(splits, split, made)
+    if known is not None:
+        _compare(splits, known, flag)
     return splits
+
+
+def _compare(splits: Splits, known: Published, flag: str) -> None:
+    """Note the licence, and where a file that has a set's name is not that set."""
+    expected: dict[str, int] = dict(zip(("train", "val", "test"), known.sizes, strict=True))
+    differing = {name: len(data) for name, data in splits.present().items() if len(data) != expected[name]}
+    if not differing and len(splits.present()) == 3:
+        splits.facts = {"name": splits.name, "licence": known.licence, "url": URL, "task": known.task}
+    elif differing:
+        there = ", ".join(f"{size} {name} (published: {expected[name]})" for name, size in differing.items())
+        splits.notes.append(f"{splits.name} has the name but not the sizes of {flag}: {there} images")
 
 
 def _load(path: Path) -> dict[str, np.ndarray]:
@@ -136,12 +88,15 @@ def _load(path: Path) -> dict[str, np.ndarray]:
         raise DataError(f"cannot read {path} as an .npz file ({error}); pickled arrays are refused") from error
 
 
-def _images(images: np.ndarray, name: str) -> np.ndarray:
+def _images(images: np.ndarray, name: str, slices: str | None) -> np.ndarray:
     shape = images.shape
-    if images.ndim == 5 or (images.ndim == 4 and shape[3] not in (1, 3)):
+    if images.ndim == 4 and shape[3] not in (1, 3) and slices is not None:
+        images = images[:, shape[1] // 2] if slices == "middle" else images.transpose(0, 2, 3, 1)
+    elif images.ndim == 5 or (images.ndim == 4 and shape[3] not in (1, 3)):
         raise DataError(
-            f"{name} has shape {shape}: volumes are not supported, only (N, H, W) and (N, H, W, 3). "
-            "Take slices or projections first"
+            f"{name} has shape {shape}: volumes are not supported as such, only (N, H, W) and (N, H, W, 3). Say how to "
+            "make images of them: 'FILE.npz?slices=middle' takes the middle slice, '?slices=channels' makes every "
+            "slice a channel (for a model with as many in_chans)"
         )
     if images.ndim not in (3, 4):
         raise DataError(f"{name} has shape {shape}; expected (N, H, W) or (N, H, W, 3)")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -10,12 +11,16 @@ import numpy as np
 
 from zoo.errors import DataError
 from zoo.naming import did_you_mean
+from zoo.training.data import hugging_face, shards, timm_source
+from zoo.training.data.copies import note_copies
 from zoo.training.data.digits import open_digits
 from zoo.training.data.folder import SYNONYMS, open_folder
 from zoo.training.data.image_set import ArrayImages, ImageSet, Splits
 from zoo.training.data.medmnist import open_npz
-from zoo.training.data.split import check_classes, hold_out, note_leaks
+from zoo.training.data.split import check_classes, hold_out
+from zoo.training.data.table import SUFFIXES, open_frame, open_table
 from zoo.training.data.torch_dataset import DatasetImages
+from zoo.training.data.unreadable import drop_unreadable
 
 BUILT_IN = {"digits": open_digits}
 DEFAULT_VAL = 0.2
@@ -37,8 +42,9 @@ def open_splits(data: Any, *, val: Any = None, seed: int = 0, on_bad: str = "rai
 
     Args:
         data: "digits"; a folder `class/image.png` or `train/class/image.png` (also val and test, under any of timm's
-            names); a MedMNIST `.npz`; a pair of arrays (images, labels); a torch Dataset or a Hugging Face one; a
-            dictionary with the keys train, val and test of any of these.
+            names); a table `labels.csv`, `.tsv` or `.parquet`; a MedMNIST `.npz`; "hf:user/dataset"; WebDataset shards
+            `wds:FOLDER`; a torchvision data set by timm's name; a pair of arrays (images, labels); a DataFrame; a torch
+            or Hugging Face Dataset; a dictionary with the keys train, val and test of any of these.
         val: what to validate on. None takes the source's own split, else holds out 20 % of train, class by class; a
             number between 0 and 1 holds out that share; a source is opened; False or "no" does without.
         seed: of the split that is made here.
@@ -48,7 +54,7 @@ def open_splits(data: Any, *, val: Any = None, seed: int = 0, on_bad: str = "rai
         DataError: naming what is wrong and what was found.
     """
     check_on_bad(on_bad)
-    splits = _open(data, on_bad)
+    splits = _usable(data, on_bad)
     if splits.train is None:
         present = ", ".join(splits.present()) or "none"
         raise DataError(f"{splits.name} has no training split; splits there: {present}")
@@ -57,8 +63,10 @@ def open_splits(data: Any, *, val: Any = None, seed: int = 0, on_bad: str = "rai
     elif isinstance(val, (int, float)) and not isinstance(val, bool):
         splits.train, splits.val = _held_out(splits.train, splits.name, val, seed)
     elif val is not None:
-        other = _open(val, on_bad)
+        other = _usable(val, on_bad)
         splits.val = other.val or other.train or other.test
+        splits.notes += [note for note in other.notes if note not in splits.notes]
+        _share_classes(splits)
     elif splits.val is None:
         splits.train, splits.val = _held_out(splits.train, splits.name, DEFAULT_VAL, seed)
         splits.notes.append(
@@ -66,7 +74,7 @@ def open_splits(data: Any, *, val: Any = None, seed: int = 0, on_bad: str = "rai
             f"out, class by class, by seed {seed}"
         )
     check_classes(splits)
-    note_leaks(splits)
+    note_copies(splits)
     return splits
 
 
@@ -80,9 +88,9 @@ def open_split(data: Any, split: str = "test", *, on_bad: str = "raise") -> tupl
         DataError: the source has splits, but not this one.
     """
     check_on_bad(on_bad)
-    splits = _open(data, on_bad)
+    splits = _usable(data, on_bad)
     present = splits.present()
-    if list(present) == ["train"] and not _has_named_splits(data, split):
+    if splits.whole and list(present) == ["train"]:
         if split not in ("train", "val", "test", "all"):
             raise DataError(f"no split {split!r}; {splits.name} has no splits, and all of it is taken as 'all'")
         note = f"{splits.name} has no splits: all {len(present['train'])} images are taken, learned from or not"
@@ -99,21 +107,26 @@ def _held_out(train: ImageSet, name: str, fraction: float, seed: int) -> tuple[I
     return hold_out(train, fraction, seed, (f"train of {name}", f"val of {name}"))
 
 
-def _has_named_splits(data: Any, split: str) -> bool:
-    if isinstance(data, (str, os.PathLike)):
-        return str(data) in BUILT_IN or Path(data).suffix == ".npz" or (Path(data) / "train").is_dir()
-    return isinstance(data, dict) or (isinstance(data, Splits) and split == "train")
+def _usable(data: Any, on_bad: str) -> Splits:
+    splits = _open(data)
+    if on_bad == "skip":
+        drop_unreadable(splits)
+    return splits
 
 
-def _open(data: Any, on_bad: str) -> Splits:
+def _open(data: Any) -> Splits:
     if isinstance(data, ImageSet):
-        return Splits(name=data.name, train=data)
+        return Splits(name=data.name, train=data, whole=True)
     if isinstance(data, Splits):
-        return Splits(data.name, data.train, data.val, data.test, list(data.notes))
+        return replace(data, notes=list(data.notes), facts=dict(data.facts))
     if isinstance(data, (str, os.PathLike)):
-        return _open_path(os.fspath(data), on_bad)
+        return _open_path(os.fspath(data))
+    if hugging_face.is_dataset(data):
+        return hugging_face.open_dataset(data)
     if isinstance(data, dict):
-        return _open_dictionary(data, on_bad)
+        return _open_dictionary(data)
+    if type(data).__name__ == "DataFrame" and hasattr(data, "columns"):
+        return open_frame(data)
     if isinstance(data, tuple) and len(data) == 2 and all(hasattr(part, "shape") for part in data):
         images, labels = (np.asarray(part) for part in data)
         labels = labels[:, 0] if labels.ndim == 2 and labels.shape[1] == 1 else labels
@@ -122,34 +135,45 @@ def _open(data: Any, on_bad: str) -> Splits:
         count = labels.shape[1] if labels.ndim == 2 else int(labels.max()) + 1
         if images.ndim == 4 and images.shape[1] in (1, 3) and images.shape[3] not in (1, 3):
             images = images.transpose(0, 2, 3, 1)
-        return Splits(name="arrays", train=ArrayImages(images, labels, [str(k) for k in range(count)], name="arrays"))
+        whole = ArrayImages(images, labels, [str(k) for k in range(count)], name="arrays")
+        return Splits(name="arrays", train=whole, whole=True)
     if hasattr(data, "__getitem__"):
         name = type(data).__name__
-        return Splits(name=name.lower(), train=DatasetImages(data, name=name))
+        return Splits(name=name.lower(), train=DatasetImages(data, name=name), whole=True)
     raise DataError(
-        f"cannot read data from a {type(data).__name__}; give a folder, an .npz file, 'digits', a pair of arrays, "
-        "a torch Dataset, or a dictionary {'train': …, 'val': …, 'test': …} of these"
+        f"cannot read data from a {type(data).__name__}; give a folder, a table, an .npz file, 'digits', a pair of "
+        "arrays, a torch or Hugging Face Dataset, or a dictionary {'train': …, 'val': …, 'test': …} of these"
     )
 
 
-def _open_path(data: str, on_bad: str) -> Splits:
+def _open_path(data: str) -> Splits:
     if data in BUILT_IN:
         return BUILT_IN[data]()
+    for module in (hugging_face, shards, timm_source):
+        if data.startswith(module.PREFIXES) and not Path(data).exists():
+            return module.open_text(data)
     path = Path(data).expanduser()
     if path.is_dir():
-        return open_folder(path, on_bad=on_bad)
-    if path.suffix == ".npz":
-        return open_npz(path)
-    if path.is_file():
-        raise DataError(f"{path} is not a data set that can be read here; expected a folder or an .npz file")
-    near = [p.name for p in path.parent.iterdir()] if path.parent.is_dir() else []
-    hint = did_you_mean(path.name, [*near, *BUILT_IN]) or "."
+        return open_folder(path)
+    file = path if path.exists() else Path(data.partition("?")[0]).expanduser()
+    if file.suffix == ".npz":
+        return open_npz(data)
+    if file.is_file():
+        if file.suffix.lower() in SUFFIXES:
+            return open_table(data)
+        raise DataError(
+            f"{path} is not a data set that can be read here; expected a folder, a table ({', '.join(SUFFIXES)}) or an "
+            ".npz file"
+        )
+    near = [p.name for p in file.parent.iterdir()] if file.parent.is_dir() else []
+    hint = did_you_mean(file.name, [*near, *BUILT_IN]) or "."
     raise DataError(
-        f"no data at {data!r}{hint} Give a folder, an .npz file, or a built-in data set ({', '.join(BUILT_IN)})"
+        f"no data at {data!r}{hint} Give a folder, a table ({', '.join(SUFFIXES)}), an .npz file, hf:USER/DATASET, "
+        f"wds:SHARDS, or a built-in data set ({', '.join(BUILT_IN)})"
     )
 
 
-def _open_dictionary(data: dict[str, Any], on_bad: str) -> Splits:
+def _open_dictionary(data: dict[str, Any]) -> Splits:
     keys = {name: split for split, names in SYNONYMS.items() for name in names}
     unknown = [key for key in data if key not in keys]
     if unknown:
@@ -157,20 +181,42 @@ def _open_dictionary(data: dict[str, Any], on_bad: str) -> Splits:
     splits = Splits(name="data")
     for given, value in data.items():
         key = keys[given]
-        opened = _open(value, on_bad)
+        opened = _open(value)
         setattr(splits, key, getattr(opened, key) or opened.train or opened.test)
         splits.notes += opened.notes
+        splits.facts |= opened.facts if key == "train" else {}
     _share_classes(splits)
     return splits
 
 
 def _share_classes(splits: Splits) -> None:
-    """Numbered classes of a smaller split are those of training, though its highest number may be lower."""
+    """Give val and test the classes of train where they have a part of them.
+
+    Numbered classes of a smaller split are those of training, though its highest number may be lower; and what is read
+    from a table of its own has the classes that occur in it.
+    """
     train = splits.train
     if train is None:
         return
     for other in (splits.val, splits.test):
-        if other is not None and len(other.classes) < len(train.classes):
-            numbered = other.classes == [str(k) for k in range(len(other.classes))]
-            if numbered and train.classes[: len(other.classes)] == other.classes:
-                other.classes = list(train.classes)
+        if other is None or other.classes == train.classes:
+            continue
+        numbered = other.classes == [str(k) for k in range(len(other.classes))]
+        if numbered and train.classes[: len(other.classes)] == other.classes and not other.multi_label:
+            other.classes = list(train.classes)
+        elif other.partial and set(other.classes) <= set(train.classes):
+            _renumber(other, train)
+
+
+def _renumber(other: ImageSet, train: ImageSet) -> None:
+    """Number the labels of a set as those of train, of whose classes it has some."""
+    place: Any = np.array([train.classes.index(name) for name in other.classes])
+    if other.multi_label:
+        wide = np.zeros((len(other), len(train.classes)), dtype=np.float32)
+        wide[:, place] = other.labels
+        other.labels = wide
+    else:
+        other.labels = place[other.labels]
+        if train.multi_label:  # no row happened to have several
+            other.labels = np.eye(len(train.classes), dtype=np.float32)[other.labels]
+    other.classes = list(train.classes)

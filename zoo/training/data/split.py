@@ -1,15 +1,12 @@
-"""Splitting one set in two, class by class; finding images that sit in both."""
+"""Splitting one set in two, class by class; comparing the classes of splits."""
 
 from __future__ import annotations
-
-import hashlib
 
 import numpy as np
 
 from zoo.errors import DataError
 from zoo.training.data.image_set import ImageSet, Splits
-
-_LEAK_CHECK_BYTES = 2**30
+from zoo.training.data.labels import some
 
 
 def stratified_split(labels: np.ndarray, held_out: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
@@ -81,37 +78,9 @@ def check_classes(splits: Splits) -> None:
             missing = [c for c in train.classes if c not in other.classes]
             raise DataError(
                 f"{name} and train have different classes"
-                + (f"; only in {name}: {_some(extra)}" if extra else "")
-                + (f"; only in train: {_some(missing)}" if missing else "")
+                + (f"; only in {name}: {some(extra)}" if extra else "")
+                + (f"; only in train: {some(missing)}" if missing else "")
                 + ". Make them equal, or pass another val (--val; a number holds out that share of train)"
             )
         if other.multi_label != train.multi_label:
             raise DataError(f"train and {name} differ: one has several labels an image, the other one")
-
-
-def note_leaks(splits: Splits) -> None:
-    """Add a note for every pair of splits that share the same image bytes."""
-    seen: dict[str, dict[bytes, int]] = {}
-    for name, split in splits.present().items():
-        first = split.content(0)
-        if first is None or len(first) * len(split) > _LEAK_CHECK_BYTES:
-            return
-        seen[name] = {}
-        for index in range(len(split)):
-            content = split.content(index)
-            if content is not None:
-                seen[name].setdefault(hashlib.blake2b(content, digest_size=16).digest(), index)
-    names = list(seen)
-    for i, a in enumerate(names):
-        for b in names[i + 1 :]:
-            shared = seen[a].keys() & seen[b].keys()
-            if shared:
-                index = min(seen[b][key] for key in shared)
-                where = getattr(splits, b).where(index)
-                splits.notes.append(
-                    f"{len(shared)} image(s) of {b} are also in {a} (for one, {where}): the {b} metric is flattered"
-                )
-
-
-def _some(names: list[str], limit: int = 5) -> str:
-    return ", ".join(repr(n) for n in names[:limit]) + (f" and {len(names) - limit} more" if len(names) > limit else "")

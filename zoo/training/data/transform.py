@@ -5,8 +5,11 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any
 
+from PIL import Image
 from timm.data import create_transform
 
+# How tensors are resized where PIL has a method of its own.
+_FOR_TENSORS = {"lanczos": "bicubic", "box": "bilinear", "hamming": "bilinear"}
 AUGMENTATIONS = ("none", "light", "timm")
 
 
@@ -16,7 +19,8 @@ def train_transform(config: Mapping[str, Any], aug: str, *, hflip: float) -> Cal
     Args:
         config: `zoo.data_config(model)`.
         aug: "none" resizes as evaluation does; "light" crops 70-100 % of the area and mirrors; "timm" is timm's
-            ImageNet recipe (crops of 8-100 %, RandAugment, random erasing).
+            ImageNet recipe (crops of 8-100 %, RandAugment, random erasing); RandAugment is for 8-bit grey and RGB, and
+            left out where an image has more depth or other channels.
         hflip: probability of mirroring.
 
     Raises:
@@ -49,8 +53,24 @@ def train_transform(config: Mapping[str, Any], aug: str, *, hflip: float) -> Cal
 def eval_transform(config: Mapping[str, Any]) -> Callable[[Any], Any]:
     """The fixed transform of evaluation and prediction."""
     fields = ("interpolation", "mean", "std", "crop_pct", "crop_mode")
-    return _build({"input_size": tuple(config["input_size"]), "is_training": False, **{k: config[k] for k in fields}})
+    options = {"input_size": tuple(config["input_size"]), "is_training": False, **{k: config[k] for k in fields}}
+    if options["interpolation"] == "random":
+        options["interpolation"] = "bicubic"
+    return _build(options)
 
 
-def _build(options: dict[str, Any]) -> Any:
-    return create_transform(**options)
+class ByForm:
+    """One transform for PIL images, one for the tensors that hold what PIL images cannot."""
+
+    def __init__(self, pictures: Callable[[Any], Any], tensors: Callable[[Any], Any]):
+        self.pictures, self.tensors = pictures, tensors
+
+    def __call__(self, image: Any) -> Any:
+        return (self.pictures if isinstance(image, Image.Image) else self.tensors)(image)
+
+
+def _build(options: dict[str, Any]) -> ByForm:
+    way = options["interpolation"]
+    deep = {**options, "interpolation": _FOR_TENSORS.get(way, way), "auto_augment": None}
+    both: list[Any] = [create_transform(**each) for each in (options, deep)]
+    return ByForm(*both)

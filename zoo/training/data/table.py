@@ -1,0 +1,297 @@
+"""Tables of images and labels: CSV, TSV, Parquet (also with the images inside), pandas."""
+
+from __future__ import annotations
+
+import csv
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from zoo.errors import DataError, MissingExtraError
+from zoo.naming import did_you_mean
+from zoo.training.data.decode import EXTENSIONS, decode_image
+from zoo.training.data.folder import SYNONYMS
+from zoo.training.data.image_set import FileImages, ImageSet, Splits
+from zoo.training.data.labels import encode, from_columns, some
+from zoo.training.data.options_text import split_options, yes_or_no
+
+SUFFIXES = (".csv", ".tsv", ".parquet")
+OPTIONS = ("image", "label", "split", "root", "ordinal")
+IMAGE = ("image", "img", "path", "image_path", "img_path", "file", "filename", "file_name", "filepath", "file_path",
+         "image_file", "image_id")  # fmt: skip
+LABEL = ("label", "labels", "class", "class_name", "target", "targets", "category", "diagnosis", "dx")
+SPLIT = ("split", "subset", "partition")
+SPLIT_NAMES = {name: split for split, names in SYNONYMS.items() for name in names} | {"dev": "val"}
+
+
+class StoredImages(ImageSet):
+    """Images that lie in a table, as the bytes of image files.
+
+    Args:
+        stored: rows that are bytes or `{"bytes": …, "path": …}`, as Hugging Face writes them.
+        root: where paths begin.
+    """
+
+    decodes = True
+
+    def __init__(
+        self,
+        stored: Any,
+        rows: Sequence[int],
+        labels: np.ndarray,
+        classes: Sequence[str],
+        *,
+        root: Path,
+        name: str,
+        ordinal: bool = False,
+    ):
+        self.stored, self.rows, self.root = stored, list(rows), root
+        self.name = name
+        super().__init__(labels, classes, name=name, ordinal=ordinal)
+
+    def image(self, index: int) -> Any:
+        return decode_image(self.content(index), self.where(index))
+
+    def where(self, index: int) -> str:
+        return f"row {self.rows[index] + 1} of {self.name}"
+
+    def content(self, index: int) -> bytes:
+        value = self.stored[self.rows[index]]
+        value = value.as_py() if hasattr(value, "as_py") else value
+        if isinstance(value, Mapping):
+            content, path = value.get("bytes"), value.get("path")
+        else:
+            content, path = value, None
+        if content is None and path:
+            try:
+                content = (self.root / path).read_bytes()
+            except OSError as error:
+                raise DataError(f"{self.where(index)}: cannot read {self.root / path} ({error.strerror})") from error
+        if not isinstance(content, bytes | bytearray):
+            raise DataError(f"{self.where(index)} has no image")
+        return bytes(content)
+
+
+def open_table(text: str) -> Splits:
+    """Read `labels.csv`, `.tsv` or `.parquet`, with options after a `?`.
+
+    Columns are found by their usual names, or given: `labels.csv?image=file&label=dx&split=fold&root=images`. `label`
+    may name several columns of zeros and ones, joined by commas. Paths are relative to `root`, and it to the table's
+    folder. Without a split column, all rows are train.
+
+    Raises:
+        DataError: naming what is wrong and what was found.
+        MissingExtraError: Parquet without the extra `data`.
+    """
+    source, options = split_options(text, OPTIONS)
+    path = Path(source).expanduser()
+    if path.suffix.lower() == ".parquet":
+        columns, classes = _read_parquet(path)
+    else:
+        columns, classes = _read_text(path), None
+    return splits_of(columns, path.stem, str(path), options, folder=path.parent, classes=classes)
+
+
+def open_frame(frame: Any) -> Splits:
+    """Read a pandas DataFrame; columns by their usual names, paths relative to the working folder."""
+    columns = {str(name): list(frame[name]) for name in frame.columns}
+    return splits_of(columns, "frame", "the DataFrame", {}, folder=Path())
+
+
+def splits_of(
+    columns: Mapping[str, Any],
+    name: str,
+    source: str,
+    options: Mapping[str, str],
+    *,
+    folder: Path,
+    classes: Mapping[str, Sequence[str]] | None = None,
+) -> Splits:
+    """Splits out of columns.
+
+    Args:
+        columns: name -> one value a row.
+        name: of the data set.
+        source: what to name in messages.
+        options: `image`, `label`, `split`, `root`, `ordinal`.
+        folder: where `root` begins.
+        classes: names of the classes of columns that number them.
+
+    Raises:
+        DataError: naming what is wrong and what was found.
+    """
+    image = _column(columns, options.get("image"), IMAGE, "image", source)
+    wanted = options.get("label", "")
+    several = [part.strip() for part in wanted.split(",")] if "," in wanted and wanted not in columns else []
+    label = [_column(columns, c, (), "label", source) for c in several] or [
+        _column(columns, wanted or None, LABEL, "label", source)
+    ]
+    if not len(columns[image]):
+        raise DataError(f"{source} has no rows")
+    splits = Splits(name=name)
+    rows = _rows_of_splits(columns, options.get("split"), source)
+    splits.whole = rows is None
+    rows = rows or {"train": list(range(len(columns[image])))}
+    ordinal = yes_or_no(dict(options), "ordinal")
+    if several:
+        names = list(several)
+        everything = from_columns(list(zip(*(columns[c] for c in several), strict=True)), several, source)
+        if (everything.sum(1) == 1).all():
+            everything = everything.argmax(1)
+            splits.notes.append(f"every row of {source} has one of {some(several)}: taken as one class an image")
+        labels = {split: everything[some_rows] for split, some_rows in rows.items()}
+    else:
+        values = columns[label[0]]
+        encoded = encode(
+            {split: [values[i] for i in some_rows] for split, some_rows in rows.items()},
+            f"{source}, column {label[0]!r}",
+            (classes or {}).get(label[0]),
+        )
+        names, labels = encoded.classes, encoded.labels
+    root = (folder / options.get("root", "")).absolute()
+    stored = columns[image]
+    files = None if _embedded(stored) else _files(stored, root, source, image)
+    for split, some_rows in rows.items():
+        title = f"{split} of {source}"
+        if files is None:
+            made: ImageSet = StoredImages(
+                stored, some_rows, labels[split], names, root=root, name=title, ordinal=ordinal
+            )
+        else:
+            made = FileImages([files[i] for i in some_rows], labels[split], names, name=title, ordinal=ordinal)
+            _check_repeats(made, source)
+        made.partial = True
+        setattr(splits, split, made)
+    return splits
+
+
+def _column(columns: Mapping[str, Any], wanted: str | None, usual: Sequence[str], what: str, source: str) -> str:
+    there = ", ".join(repr(c) for c in columns) or "none"
+    if wanted is not None:
+        if wanted not in columns:
+            raise DataError(f"{source} has no column {wanted!r}; there: {there}{did_you_mean(wanted, columns)}")
+        return wanted
+    plain = {c.strip().lower().replace(" ", "_"): c for c in reversed(list(columns))}
+    found = next((plain[name] for name in usual if name in plain), None)
+    if found is None:
+        raise DataError(
+            f"{source} has no column for the {what} by a usual name ({', '.join(usual)}); there: {there}. Name it: "
+            f"'{Path(source).name}?{what}=COLUMN'"
+            + (", or several columns of 0 and 1: '…?label=A,B,C'" if what == "label" else "")
+        )
+    return found
+
+
+def _rows_of_splits(columns: Mapping[str, Any], wanted: str | None, source: str) -> dict[str, list[int]] | None:
+    plain = {c.strip().lower(): c for c in columns}
+    column = (
+        _column(columns, wanted, (), "split", source) if wanted else next((plain[n] for n in SPLIT if n in plain), None)
+    )
+    if column is None:
+        return None
+    rows: dict[str, list[int]] = {}
+    for i, value in enumerate(columns[column]):
+        value = value.as_py() if hasattr(value, "as_py") else value
+        split = SPLIT_NAMES.get(str(value).strip().lower())
+        if split is None:
+            allowed = ", ".join(sorted(SPLIT_NAMES))
+            raise DataError(f"{source}, row {i + 1}: the column {column!r} has {value!r}; splits are called {allowed}")
+        rows.setdefault(split, []).append(i)
+    return {split: rows[split] for split in ("train", "val", "test") if split in rows}
+
+
+def _embedded(stored: Any) -> bool:
+    first = stored[0].as_py() if hasattr(stored[0], "as_py") else stored[0]
+    return isinstance(first, bytes | Mapping)
+
+
+def _files(stored: Any, root: Path, source: str, column: str) -> list[Path]:
+    """The files of a column, all of which exist; a name without an ending is tried with every known one."""
+    files, missing = [], []
+    for i, value in enumerate(stored):
+        text = str(value.as_py() if hasattr(value, "as_py") else value).strip()
+        if not text or text == "None":
+            raise DataError(f"{source}, row {i + 1}: the column {column!r} is empty")
+        file = root / Path(text).expanduser()
+        if not file.is_file():
+            ends = () if file.suffix.lower() in EXTENSIONS else EXTENSIONS
+            found = next((f for end in ends if (f := file.with_name(file.name + end)).is_file()), None)
+            if found is None:
+                missing.append(text)
+                continue
+            file = found
+        files.append(file)
+    if missing:
+        raise DataError(
+            f"{len(missing)} of {len(stored)} files in {source} do not exist below {root}: {some(missing)}. Another "
+            f"folder is given by '{Path(source).name}?root=FOLDER'"
+        )
+    return files
+
+
+def _check_repeats(made: FileImages, source: str) -> None:
+    """Refuse a file that two rows give different labels."""
+    first: dict[Path, int] = {}
+    for i, file in enumerate(made.files):
+        j = first.setdefault(file, i)
+        if not np.array_equal(made.labels[i], made.labels[j]):
+            one, two = (_label_text(made, k) for k in (j, i))
+            raise DataError(f"{source} gives {file} two labels: {one} and {two}")
+
+
+def _label_text(made: ImageSet, index: int) -> str:
+    label = made.labels[index]
+    return repr(made.classes[label]) if label.ndim == 0 else some([made.classes[k] for k in np.flatnonzero(label)])
+
+
+def _read_text(path: Path) -> dict[str, list[str]]:
+    try:
+        with path.open(encoding="utf-8-sig", newline="") as stream:
+            head = stream.readline()
+            stream.seek(0)
+            mark = max((",", ";", "\t"), key=head.count)
+            lines = [line for line in csv.reader(stream, delimiter=mark, strict=True) if line]
+    except (OSError, UnicodeDecodeError, csv.Error) as error:
+        raise DataError(f"cannot read {path} as a table ({error})") from error
+    if not lines:
+        raise DataError(f"{path} is empty; expected a first line of column names")
+    names = [name.strip() for name in lines[0]]
+    twice = sorted({n for n in names if names.count(n) > 1})
+    if twice:
+        raise DataError(f"{path} has two columns of one name: {some(twice)}")
+    for i, line in enumerate(lines[1:]):
+        if len(line) != len(names):
+            raise DataError(f"{path}, row {i + 1} has {len(line)} fields; the first line names {len(names)} columns")
+    return {name: [line[k] for line in lines[1:]] for k, name in enumerate(names)}
+
+
+def _read_parquet(path: Path) -> tuple[dict[str, Any], dict[str, Sequence[str]]]:
+    """Columns, and the class names that Hugging Face's library notes in the file."""
+    try:
+        from pyarrow import ArrowInvalid, parquet
+    except ImportError as error:
+        raise MissingExtraError("reading Parquet", "pyarrow", "data") from error
+    try:
+        table = parquet.read_table(path, memory_map=True)
+    except (OSError, ArrowInvalid) as error:
+        raise DataError(f"cannot read {path} as a Parquet file ({error})") from error
+    features: Any = {}
+    try:
+        noted = json.loads((table.schema.metadata or {}).get(b"huggingface", b"{}"))
+        features = noted.get("info", {}).get("features", {})
+    except (ValueError, AttributeError):
+        pass  # somebody else's note
+    classes = {}
+    for name, feature in features.items() if isinstance(features, dict) else ():
+        inner = feature.get("feature", feature) if isinstance(feature, dict) else None  # a list has its element's
+        if isinstance(inner, dict) and inner.get("names"):
+            classes[name] = inner["names"]
+    columns: dict[str, Any] = {}
+    for name in table.column_names:
+        column = table.column(name)
+        big = str(column.type).startswith(("struct", "binary", "large_binary"))
+        columns[name] = column if big else column.to_pylist()
+    return columns, classes
