@@ -7,6 +7,7 @@ import pytest
 import timm
 import torch
 from huggingface_hub import HfApi, ModelCard
+from safetensors.torch import load_file
 from torch import nn
 
 import zoo
@@ -194,6 +195,114 @@ def test_what_a_run_measured_is_taken_as_its_file_says_it(tmp_path):
     assert block["metrics"] == [{"name": "accuracy", "value": 0.75, "split": "test"}]
 
 
+def files_of(folder):
+    return {p.name for p in folder.iterdir()}
+
+
+def test_large_weights_become_shards_that_load_and_are_saved_again_byte_for_byte(tmp_path):
+    model = make()
+    zoo.save_pretrained(model, tmp_path / "a", max_shard_size="400KB", license="mit")
+    shards = {f"model-{i:05d}-of-00004.safetensors" for i in range(1, 5)}
+    assert files_of(tmp_path / "a") == {"README.md", "config.json", "model.safetensors.index.json", *shards}
+    recorded = json.loads((tmp_path / "a/config.json").read_text())["zoo"]["files"]
+    assert recorded.keys() == shards
+    again = zoo.from_pretrained(tmp_path / "a")
+    assert same_state(model, again)
+    zoo.save_pretrained(again, tmp_path / "b", max_shard_size=400_000, license="mit")
+    for name in files_of(tmp_path / "a") - {"README.md"}:
+        assert (tmp_path / "a" / name).read_bytes() == (tmp_path / "b" / name).read_bytes()
+    card = ModelCard((tmp_path / "a/README.md").read_text())
+    assert card.data.library_name == "zoo"  # timm takes the first shard for the whole
+    assert "timm does not read: load them with zoo" in card.text
+    with pytest.raises(RuntimeError, match="Missing key"):
+        timm.create_model(f"local-dir:{tmp_path / 'a'}", pretrained=True)
+
+
+@pytest.mark.parametrize(("first", "second"), [("400KB", "5GB"), ("5GB", "400KB"), ("400KB", "700KB")])
+def test_a_folder_saved_over_with_other_shards_holds_no_stale_weights(tmp_path, first, second):
+    zoo.save_pretrained(make(seed=1), tmp_path / "a", max_shard_size=first)
+    model = make(seed=2)
+    zoo.save_pretrained(model, tmp_path / "a", max_shard_size=second)
+    zoo.save_pretrained(model, tmp_path / "b", max_shard_size=second)
+    assert files_of(tmp_path / "a") == files_of(tmp_path / "b")
+    assert same_state(zoo.from_pretrained(tmp_path / "a"), model)
+
+
+@pytest.mark.parametrize("size", ["5 apples", 0, None])
+def test_a_shard_size_that_is_none_is_refused_before_anything_is_written(tmp_path, size):
+    for call in (zoo.save_pretrained, zoo.push_to_hub):
+        with pytest.raises((ValueError, TypeError), match="max_shard_size"):
+            call(make(), str(tmp_path / "a"), max_shard_size=size)
+    assert list(tmp_path.iterdir()) == []
+
+
+class Sharing(nn.Module):
+    """A small model of every kind of sharing: tied, overlapping and expanded tensors."""
+
+    def __init__(self, num_classes=3, in_chans=3):
+        super().__init__()
+        self.num_classes, self.in_chans, self.num_features = num_classes, in_chans, 8
+        self.conv = nn.Conv2d(in_chans, 8, 3)
+        self.up = nn.Linear(8, 8, bias=False)
+        self.down = nn.Linear(8, 8, bias=False)
+        self.down.weight = self.up.weight
+        self.fc = nn.Linear(8, num_classes)
+        table = torch.arange(12.0)
+        self.register_buffer("head", table[:8])
+        self.register_buffer("tail", table[4:])
+        self.register_buffer("wide", torch.arange(8.0).expand(2, 8))
+
+    def get_classifier(self):
+        return self.fc
+
+    def forward(self, x):
+        x = self.conv(x).mean((2, 3)) + self.head + self.tail + self.wide.sum(0)
+        return self.fc(self.down(self.up(x)))
+
+
+@pytest.fixture
+def sharing(monkeypatch):
+    """The model above under a name, for one test."""
+    registry = zoo.registry.default_registry()
+    monkeypatch.setattr(registry, "_entries", dict(registry._entries))
+
+    @zoo.register_model(input_size=(3, 16, 16), cfg={"classifier": "fc", "first_conv": "conv"})
+    def sharing_model(pretrained=False, **kwargs):
+        keep = {k: v for k, v in kwargs.items() if k in ("num_classes", "in_chans")}
+        return Sharing(**keep)
+
+    yield "sharing_model"
+    timm.models._registry._model_entrypoints.pop("sharing_model", None)
+
+
+@pytest.mark.parametrize("size", ["5GB", "300B"])
+@pytest.mark.parametrize("change", ["none", "channels_last", "half", "bfloat16", "double", "values"])
+def test_shared_strided_and_narrow_tensors_come_back_as_they_were(tmp_path, sharing, change, size):
+    torch.manual_seed(0)
+    model = zoo.create_model(sharing)
+    if change == "channels_last":
+        model.to(memory_format=torch.channels_last)
+        assert not model.conv.weight.is_contiguous()
+    elif change in ("half", "bfloat16", "double"):
+        model = getattr(model, change)()
+    elif change == "values":
+        model.wide = torch.randn(8, 2).t()
+    zoo.save_pretrained(model, tmp_path / "a", max_shard_size=size)
+    dtype = next(model.parameters()).dtype
+    again = zoo.create_model(f"local-dir:{tmp_path / 'a'}", dtype=dtype)
+    assert again.down.weight is again.up.weight
+    ours, theirs = model.state_dict(), again.state_dict()
+    assert ours.keys() == theirs.keys()
+    for name, value in ours.items():
+        assert theirs[name].dtype == value.dtype
+        assert torch.equal(theirs[name], value), name
+        assert theirs[name].is_contiguous(), name
+    for path in (tmp_path / "a").glob("*.safetensors"):
+        assert all(tensor.is_contiguous() for tensor in load_file(path).values())
+    written = set().union(*(load_file(path) for path in (tmp_path / "a").glob("*.safetensors")))
+    assert written == ours.keys() - {"up.weight"}  # once, under its first name
+
+
 # --- to the Hub ---
 
 
@@ -220,6 +329,39 @@ def test_published_and_loaded_back_bit_for_bit(hub, transfer):
     assert card.data.license == "apache-2.0"
     assert card.data.eval_results[0].metric_value == 0.9
     assert f"hf-hub:{repo}@v1" in card.text
+
+
+@pytest.mark.parametrize(("first", "second"), [("400KB", "5GB"), ("5GB", "400KB"), ("400KB", "700KB")])
+def test_a_push_replaces_the_weights_of_the_last_in_the_same_commit(hub, transfer, first, second):
+    repo = hub.repo_id()
+    old, new = make(seed=1), make(seed=2)
+    before = zoo.push_to_hub(old, repo, license="mit", max_shard_size=first)
+    assert before.deleted == []
+    after = zoo.push_to_hub(new, repo, max_shard_size=second)
+    api = HfApi()
+    names = [{s.rfilename for s in api.model_info(repo, revision=r.commit).siblings} for r in (before, after)]
+    assert names[0] - names[1] == set(after.deleted)
+    assert names[1] - {".gitattributes"} == set(after.files)
+    assert api.list_repo_commits(repo)[0].commit_id == after.commit
+    assert api.list_repo_commits(repo)[1].commit_id == before.commit
+    for model, result in ((old, before), (new, after)):
+        again = zoo.create_model(f"hf-hub:{repo}@{result.commit}", cache_dir=hub.cache)
+        assert same_state(again, model)
+        assert again.zoo_source["sha256"].keys() == {n for n in result.files if n.endswith(".safetensors")}
+    again = zoo.push_to_hub(new, repo, max_shard_size=second)
+    assert (again.commit, again.deleted) == (after.commit, [])
+
+
+def test_shards_do_not_leave_a_pickle_for_timm_to_fall_back_to(hub):
+    repo = hub.repo_id()
+    api = HfApi(token=hub.token)
+    api.create_repo(repo)
+    for name in ("pytorch_model.bin", "other.bin"):
+        api.upload_file(path_or_fileobj=b"old", path_in_repo=name, repo_id=repo)
+    assert zoo.push_to_hub(make(), repo, license="mit").deleted == []  # timm reads model.safetensors first
+    result = zoo.push_to_hub(make(), repo, max_shard_size="400KB")
+    assert result.deleted == ["model.safetensors", "pytorch_model.bin"]
+    assert api.file_exists(repo, "other.bin")
 
 
 def test_loading_adapts_classes_and_channels(hub):
