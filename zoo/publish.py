@@ -220,7 +220,7 @@ def push_to_hub(
         )
         if dry_run:
             text = (folder / CARD_NAME).read_text("utf-8")
-            result = replace(result, card=text, notes=list(dict.fromkeys([*notes, *result.notes])))
+            result = replace(result, card=text, notes=notes or result.notes)
     return _show(result, space_id, token) if space_id else result
 
 
