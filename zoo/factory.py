@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import inspect
-import json
 import os
-from collections.abc import Callable, Mapping
+import warnings
+from collections.abc import Callable, Collection, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -25,12 +26,13 @@ from zoo.composition import (
     is_composition,
 )
 from zoo.composition import NAME as COMPOSITE
-from zoo.errors import ConfigError, MismatchError, WeightsError
+from zoo.errors import ConfigError, MismatchError, WeightsError, ZooError
 from zoo.models.arguments import build_explained, check_model_keywords, check_values
 from zoo.naming import check_keywords
 from zoo.registry import KINDS, is_model, model_entry, module_entry, weights_entry
 from zoo.sources import Source, registered, registered_weights, resolve
-from zoo.weights import Checkpoint, build_with_weights, open_checkpoint
+from zoo.weights import Checkpoint, ModelConfig, build_with_weights, open_checkpoint
+from zoo.weights.strict_json import cut, parse_json, shorten
 
 _FEATURE_OPTIONS = ("features_only", "out_indices", "feature_cls", "output_fmt")
 #: What takes the place of a part: a module's name, `{"type": name, **options}`, or a class.
@@ -174,7 +176,7 @@ def compose(spec: Mapping[str, Any] | str | os.PathLike[str], **options: Any) ->
 
 def _read_spec(path: str | os.PathLike[str]) -> Mapping[str, Any]:
     try:
-        return json.loads(Path(path).read_text("utf-8"))
+        return parse_json(Path(path).read_text("utf-8"))
     except FileNotFoundError:
         raise FileNotFoundError(f"there is no file {os.fspath(path)!r} with a spec") from None
     except ValueError as error:
@@ -195,6 +197,7 @@ def _create(
     adapt = ("in_chans",)
     if "num_classes" in (kwargs if asked is None else asked):
         adapt = ("head", "in_chans")  # a head that nobody asked for is an error, not a random one
+    changed = kwargs.keys() - {"num_classes", "in_chans", "device", "dtype"}
     if source.config is not None:
         kwargs = {**source.config.model_args, **kwargs}
     from_name = loading.pretrained and loading.path is None
@@ -227,10 +230,11 @@ def _create(
     if loading.path is not None:
         checkpoint = open_checkpoint(os.fspath(loading.path), allow_pickle=loading.allow_pickle)
         return _build_loaded(build, checkpoint, kwargs, adapt)
+    if source.config is not None:
+        with _described_by(source.config, changed):
+            return _build_loaded(build, source.weights, kwargs, adapt) if from_name else build()
     if not from_name:
         return build()
-    if source.weights is not None:
-        return _build_loaded(build, source.weights, kwargs, adapt)
     given = {**(loading.cfg if isinstance(loading.cfg, Mapping) else {}), **loading.overlay}
     weights, sha256 = registered_weights(source, given, loading.cfg)
     if weights is None:
@@ -241,6 +245,29 @@ def _create(
     where = loading.hub if isinstance(weights, str) else {}
     checkpoint = open_checkpoint(weights, sha256=sha256, allow_pickle=loading.allow_pickle, **where)
     return _build_loaded(build, checkpoint, kwargs, adapt)
+
+
+@contextmanager
+def _described_by(config: ModelConfig, changed: Collection[str]) -> Iterator[None]:
+    """Say of errors in this block that they are those of a config.json, unless the caller changed what it says."""
+    arguments = ", ".join(f"{k}={shorten(v)}" for k, v in list(config.model_args.items())[:12])
+    says = f"{config.origin} describes a {config.architecture}({cut(arguments)})"
+    try:
+        yield
+    except MismatchError as error:
+        if changed:
+            raise
+        raise MismatchError(
+            f"{error} {says}, and the weights beside it are of another model: one of the two files was changed"
+        ) from error
+    except (ZooError, OSError):
+        raise
+    except Exception as error:
+        if changed and isinstance(error, TypeError | ValueError):
+            raise
+        raise ConfigError(f"{says}, which cannot be built: {cut(str(error)) or type(error).__name__}") from error
+    for remark in config.remarks:
+        warnings.warn(remark, stacklevel=5)
 
 
 def _build_loaded(

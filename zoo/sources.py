@@ -24,6 +24,7 @@ from zoo.registry import (
     weights_entry,
 )
 from zoo.weights import ModelConfig, open_checkpoint, read_config
+from zoo.weights.config_checks import check_requirements
 
 _SCHEMES = {"hf-hub": "hf-hub", "hf_hub": "hf-hub", "local-dir": "local-dir"}
 #: Options of whoever loads a model, which no published file may decide.
@@ -119,6 +120,13 @@ def registered(name: str) -> Source:
 def _known_architecture(config: ModelConfig) -> str:
     """The architecture that a config names, if we or timm have it."""
     name = config.architecture
+    check_requirements(config.zoo, config.origin)
+    if reserved := sorted(config.model_args.keys() & _OF_THE_CALLER):
+        raise ConfigError(f"{config.origin} sets {', '.join(reserved)}, which only whoever loads the model can say")
+    try:
+        check_values(config.model_args)
+    except (TypeError, ValueError) as error:
+        raise ConfigError(f"{config.origin}: model_args: {error}") from error
     if is_model(name):
         name = model_entry(name).name
         if name == COMPOSITE:
@@ -138,10 +146,7 @@ def _known_architecture(config: ModelConfig) -> str:
 
 def _check_composition(config: ModelConfig) -> None:
     """Refuse a published spec that is none, before anything is built from it."""
-    if reserved := sorted(config.model_args.keys() & _OF_THE_CALLER):
-        raise ConfigError(f"{config.origin} sets {', '.join(reserved)}, which only whoever loads the model can say")
     try:
-        check_values(config.model_args)
         flat_spec(config.model_args)
     except UnknownModuleError as error:
         written = config.zoo.get("version", "an unknown version")

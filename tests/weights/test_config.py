@@ -76,8 +76,8 @@ def test_broken_json_names_file_line_and_repository(tmp_path):
         read_config(tmp_path, origin="a/b@v1")
     with pytest.raises(ConfigError, match="line 3"):
         read_config(path)
-    path.write_bytes(b"\xff\xfe{}")
-    with pytest.raises(ConfigError, match="not UTF-8"):
+    path.write_bytes(b"{\xff}")
+    with pytest.raises(ConfigError, match="not UTF-8 text: invalid start byte at byte 1"):
         read_config(path)
 
 
@@ -113,7 +113,7 @@ def test_wrong_types_are_refused_with_the_place(data, said):
 
 
 def test_labels_may_leave_out_what_comes_before_them():
-    data = plain(num_classes=6)
+    data = plain(num_classes=6, model_args={"num_classes": 6})
     data["pretrained_cfg"]["label_offset"] = 1
     assert len(parse_config(data, "x").pretrained_cfg["label_names"]) == 5
-    assert parse_config(plain(num_classes=0), "x").num_classes == 0
+    assert parse_config(plain(num_classes=0, model_args={}), "x").num_classes == 0

@@ -33,6 +33,19 @@ BUILDER_KEYWORDS = (
 )
 # Parts that the zoo's factory replaces.
 _PARTS = ("head", "mlp", "mixer", "pool", "act")
+#: Sides of images; microscopes' whole slides are cut into far smaller tiles.
+MAX_IMAGE_SIDE = 32_768
+_RATES = (
+    "drop_rate",
+    "drop_path_rate",
+    "drop_block_rate",
+    "attn_drop",
+    "attn_drop_rate",
+    "proj_drop",
+    "proj_drop_rate",
+    "pos_drop_rate",
+    "patch_drop_rate",
+)
 _SHOWN = ("features_only", "out_indices", "feature_cls")
 _POOLS = (
     "",
@@ -76,13 +89,15 @@ def check_values(kwargs: Mapping[str, Any]) -> None:
         _check_count("num_classes", kwargs["num_classes"], 0)
     if "in_chans" in kwargs:
         _check_count("in_chans", kwargs["in_chans"], 1)
-    for name in ("drop_rate", "drop_path_rate", "attn_drop", "attn_drop_rate", "proj_drop_rate"):
+    for name in _RATES:
         if name in kwargs:
             _check_rate(name, kwargs[name])
     if "img_size" in kwargs:
         size = kwargs["img_size"]
         for side in size if isinstance(size, list | tuple) else [size]:
             _check_count("img_size", side, 1)
+            if side > MAX_IMAGE_SIDE:
+                raise ValueError(f"img_size must be at most {MAX_IMAGE_SIDE:,} pixels a side, got {size!r}")
 
 
 def check_model_keywords(entry: Entry, kwargs: Iterable[str]) -> None:
@@ -125,7 +140,8 @@ def build_explained(build: Callable[[], nn.Module], architecture: str, kwargs: M
 
     Raises:
         TypeError: a keyword that the constructor does not take, with near and accepted names.
-        ValueError: a `global_pool` that the model does not have, with those it has.
+        ValueError: a `global_pool` that the model does not have, with those it has; another value that the
+            constructor cannot use.
     """
     try:
         return build()
@@ -134,16 +150,50 @@ def build_explained(build: Callable[[], nn.Module], architecture: str, kwargs: M
     except TypeError as error:
         found = re.search(r"(?:(\w+)\.__init__|\w+)\(\) got an unexpected keyword argument '(\w+)'", str(error))
         if found is None or found[2] not in kwargs:
+            _blame(error, architecture, kwargs)
             raise
         accepted = [*_accepted_by(found[1] or "", architecture), *_PARTS]
         hint = did_you_mean(found[2], accepted) or "."
         names = f" Accepted: {', '.join(sorted(accepted))}" if accepted else ""
         raise TypeError(f"{architecture} takes no argument {found[2]!r}{hint}{names}") from error
-    except (AssertionError, ValueError, RuntimeError, KeyError) as error:
+    except OSError:
+        raise
+    except Exception as error:
         pool = kwargs.get("global_pool")
-        if pool is None:
-            raise
-        accepted = _accepted_pools(architecture, kwargs)
-        if pool in accepted or not accepted:
-            raise
-        raise ValueError(f"global_pool={pool!r} is not a pooling of {architecture}; it has {accepted}") from error
+        if pool is not None:
+            accepted = _accepted_pools(architecture, kwargs)
+            if accepted and pool not in accepted:
+                raise ValueError(
+                    f"global_pool={pool!r} is not a pooling of {architecture}; it has {accepted}"
+                ) from error
+        _blame(error, architecture, kwargs)
+        raise
+
+
+def _blame(error: Exception, architecture: str, kwargs: Mapping[str, Any]) -> None:
+    """Name the one argument without which the model can be built, where there is one and `error` does not.
+
+    Raises:
+        TypeError, ValueError: with the argument, its value, and what the constructor said.
+    """
+    if torch.get_default_device().type == "meta":
+        return  # a trial; the real attempt comes after it
+    rest = {k: v for k, v in kwargs.items() if k not in (*BUILDER_KEYWORDS, *_PARTS, "base", "device", "dtype")}
+
+    def builds(without: str | None = None) -> bool:
+        options = {k: v for k, v in rest.items() if k != without}
+        try:
+            with torch.device("meta"):
+                model_entrypoint(architecture)(pretrained=False, **options)
+        except Exception:
+            return False
+        return True
+
+    if any(name in str(error) for name in rest) or not rest or builds():
+        return
+    culprit = next((name for name in rest if builds(name)), None)
+    if culprit is None:
+        return
+    kind = TypeError if isinstance(error, TypeError | AttributeError) else ValueError
+    said = f"{type(error).__name__}: {error}" if str(error) else type(error).__name__
+    raise kind(f"{architecture} cannot be built with {culprit}={rest[culprit]!r} ({said[:300]})") from error

@@ -7,7 +7,6 @@ Layout (timm's own, with one more top-level key that timm ignores): `architectur
 
 from __future__ import annotations
 
-import json
 import os
 import warnings
 from collections.abc import Mapping
@@ -17,6 +16,8 @@ from typing import Any
 
 from zoo._version import __version__
 from zoo.errors import ConfigError
+from zoo.weights.config_checks import check_architecture, check_arguments, check_block, check_fields
+from zoo.weights.strict_json import read_json, shorten
 
 FORMAT = 1
 CONFIG_NAME = "config.json"
@@ -33,6 +34,7 @@ class ModelConfig:
         pretrained_cfg: timm's fields, label names and class count merged in, no source fields.
         zoo: the zoo's own block, empty when another library wrote the file.
         origin: where it came from, for messages.
+        remarks: contradictions that do not hinder loading, for a warning.
     """
 
     architecture: str
@@ -40,6 +42,7 @@ class ModelConfig:
     pretrained_cfg: dict[str, Any] = field(default_factory=dict)
     zoo: dict[str, Any] = field(default_factory=dict)
     origin: str = ""
+    remarks: list[str] = field(default_factory=list)
 
     @property
     def num_classes(self) -> int | None:
@@ -67,7 +70,8 @@ def read_config(path: str | os.PathLike[str], *, origin: str | None = None) -> M
 
     Raises:
         FileNotFoundError: there is none.
-        ConfigError: not JSON (with line and column), no architecture, a wrong type, or a format from the future.
+        ConfigError: too large, not JSON (with line and column), no architecture, a wrong type, a number beyond any
+            model, or a format from the future.
     """
     path = Path(path)
     if path.is_dir():
@@ -75,15 +79,7 @@ def read_config(path: str | os.PathLike[str], *, origin: str | None = None) -> M
     if not path.is_file():
         raise FileNotFoundError(f"no {CONFIG_NAME} in {origin or path.parent}: it is not a published model")
     where = f"{path.name} of {origin}" if origin else str(path)
-    try:
-        data = json.loads(path.read_text("utf-8"))
-    except json.JSONDecodeError as error:
-        raise ConfigError(
-            f"{where} is not valid JSON: {error.msg} in line {error.lineno}, column {error.colno}"
-        ) from error
-    except UnicodeDecodeError as error:
-        raise ConfigError(f"{where} is not UTF-8 text: {error}") from error
-    return parse_config(data, where)
+    return parse_config(read_json(path, where), where)
 
 
 def parse_config(data: Any, where: str) -> ModelConfig:
@@ -92,11 +88,12 @@ def parse_config(data: Any, where: str) -> ModelConfig:
         raise ConfigError(f"{where} holds a {type(data).__name__}, not an object")
     block = _part(data, "zoo", where)
     _check_format(block, where)
-    if not isinstance(data.get("architecture"), str) or not data["architecture"]:
-        raise ConfigError(f"{where} names no architecture (a text under the key 'architecture')")
+    check_block(block, where)
+    architecture = check_architecture(data.get("architecture"), where)
     legacy = "pretrained_cfg" not in data
     cfg = dict(data) if legacy else _part(data, "pretrained_cfg", where)
     model_args = _part(data, "model_args", where)
+    check_arguments(model_args, where)
     if legacy:
         for key in ("architecture", "num_features", "zoo", "model_args", "global_pool"):
             cfg.pop(key, None)
@@ -108,9 +105,10 @@ def parse_config(data: Any, where: str) -> ModelConfig:
     for key in SOURCE_KEYS:
         cfg.pop(key, None)
     cfg = _known_fields(cfg, where, block, quiet=legacy)
-    _take_model_args(cfg, model_args)
-    _check_types(cfg, where)
-    return ModelConfig(data["architecture"], model_args, cfg, block, where)
+    check_fields(cfg, where)
+    _take_model_args(cfg, model_args, where)
+    remarks = _check_classes(cfg, model_args, where)
+    return ModelConfig(architecture, model_args, cfg, block, where, remarks)
 
 
 def _part(data: dict[str, Any], key: str, where: str) -> dict[str, Any]:
@@ -123,12 +121,17 @@ def _part(data: dict[str, Any], key: str, where: str) -> dict[str, Any]:
 def _check_format(block: Mapping[str, Any], where: str) -> None:
     number = block.get("format", FORMAT)
     if type(number) is not int or number < 1:
-        raise ConfigError(f"{where}: zoo.format must be a whole number from 1, got {number!r}")
+        raise ConfigError(f"{where}: zoo.format must be a whole number from 1, got {shorten(number)}")
     if number > FORMAT:
         raise ConfigError(
-            f"{where} is of format {number}, written by zoo {block.get('version', '(unknown version)')}; this zoo "
+            f"{where} is of format {number}, written by zoo {_written(block)}; this zoo "
             f"({__version__}) reads formats up to {FORMAT}. Upgrade it: pip install -U zoo-layers"
         )
+
+
+def _written(block: Mapping[str, Any]) -> str:
+    version = block.get("version")
+    return version[:50] if isinstance(version, str) else "(unknown version)"
 
 
 def timm_fields() -> set[str]:
@@ -141,10 +144,12 @@ def timm_fields() -> set[str]:
 
 def _known_fields(cfg: dict[str, Any], where: str, block: Mapping[str, Any], *, quiet: bool) -> dict[str, Any]:
     known = timm_fields()
-    foreign = sorted(cfg.keys() - known)
+    foreign = sorted(key[:50] for key in cfg.keys() - known)
     if foreign and not quiet:
         writer = f" (written by zoo {block['version']})" if "version" in block else ""
-        warnings.warn(f"{where}{writer}: unknown pretrained_cfg fields ignored: {', '.join(foreign)}", stacklevel=4)
+        warnings.warn(
+            f"{where}{writer}: unknown pretrained_cfg fields ignored: {', '.join(foreign[:20])}", stacklevel=4
+        )
     return {key: _tuples(value) if key != "label_descriptions" else value for key, value in cfg.items() if key in known}
 
 
@@ -152,29 +157,28 @@ def _tuples(value: Any) -> Any:
     return tuple(_tuples(v) for v in value) if isinstance(value, list) else value
 
 
-def _take_model_args(cfg: dict[str, Any], model_args: Mapping[str, Any]) -> None:
+def _take_model_args(cfg: dict[str, Any], model_args: Mapping[str, Any], where: str) -> None:
     """The constructor's arguments describe the saved weights; source metadata of older exports gives way to them."""
     size = cfg.get("input_size")
-    if size and len(size) == 3:
+    if size:
         channels = model_args.get("in_chans") or size[0]
         spatial = model_args.get("img_size") or tuple(size[1:])
-        spatial = (spatial, spatial) if isinstance(spatial, int) else tuple(spatial)
+        spatial = (spatial, spatial) if isinstance(spatial, int | float | str) else tuple(spatial)
         cfg["input_size"] = (channels, *spatial)
+        check_fields({"input_size": cfg["input_size"]}, f"{where}: in_chans and img_size in model_args")
 
 
-def _check_types(cfg: Mapping[str, Any], where: str) -> None:
-    size, classes = cfg.get("input_size"), cfg.get("num_classes")
-    if size is not None and not (
-        isinstance(size, tuple) and len(size) == 3 and all(type(v) is int and v > 0 for v in size)
-    ):
-        raise ConfigError(f"{where}: input_size must be [channels, height, width], got {size!r}")
-    if classes is not None and (type(classes) is not int or classes < 0):
-        raise ConfigError(f"{where}: num_classes must be a whole number from 0, got {classes!r}")
-    labels = cfg.get("label_names")
-    if labels is not None and not isinstance(labels, tuple | Mapping):
-        raise ConfigError(f"{where}: label_names must be a list, got {labels!r}")
+def _check_classes(cfg: Mapping[str, Any], model_args: Mapping[str, Any], where: str) -> list[str]:
+    """The counts of classes in a config: labels must be as many; what contradicts the constructor's is remarked."""
+    classes, built, labels = cfg.get("num_classes"), model_args.get("num_classes"), cfg.get("label_names")
     # Weights may have outputs before the first label (a background class): label_offset counts them.
     if labels is not None and classes and len(labels) not in (classes, classes - (cfg.get("label_offset") or 0)):
         raise ConfigError(
             f"{where}: {len(labels)} label_names for num_classes {classes}; correct one of them, or remove label_names"
         )
+    if classes is None or type(built) is not int or classes == built:
+        return []
+    return [
+        f"{where} says num_classes {classes}, its model_args say {built}: the model is built with the latter; correct "
+        f"one of them"
+    ]

@@ -265,6 +265,11 @@ def mismatch(
         shown = [f"{n} {tuple(a)} for {tuple(b)}" for n, (a, b) in other.items()]
         parts.append(f"{len(other)} of another shape: {_some(shown)}")
     name = getattr(model, "zoo_name", None) or type(model).__name__
+    first = next((n for n in model.state_dict() if n in other or n in missing), "")
+    if first in other:
+        parts.append(f"first {first!r}: {tuple(other[first][0])} in the file, {tuple(other[first][1])} in the model")
+    elif first and other:
+        parts.append(f"first {first!r}: in the model alone")
     return MismatchError(f"{origin} does not fit {name}: {'; '.join(parts)}.{_way_out(missing, unexpected, total)}")
 
 

@@ -8,7 +8,7 @@ buffers by the modules' own `init_non_persistent_buffers()` (timm's convention, 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Callable, Collection, Iterator, Mapping
 from typing import Any
 
 import torch
@@ -16,6 +16,7 @@ from torch import Tensor, nn
 
 from zoo.errors import WeightsError, ZooError
 from zoo.weights.adapt import classifier_names
+from zoo.weights.bounds import bounded_build, check_computed
 from zoo.weights.load import ADAPTATIONS, LoadReport, assign_tensors, prepare
 from zoo.weights.safetensors_file import ALIGNMENT
 from zoo.weights.source import open_checkpoint
@@ -57,7 +58,7 @@ def build_with_weights(
     checkpoint = open_checkpoint(source, **options)
     fit: dict[str, Any] = {"strict": strict, "adapt": adapt, "rename": rename}
     try:
-        with torch.device("meta"):
+        with torch.device("meta"), bounded_build(checkpoint.tensors, checkpoint.origin):
             model = build()
     except ZooError:
         raise
@@ -68,7 +69,7 @@ def build_with_weights(
             return model, load_into_meta(model, checkpoint, device=target, **fit)
         except CannotMaterialiseError:
             pass
-    with target:
+    with target, bounded_build(checkpoint.tensors, checkpoint.origin):
         model = build()
     tensors, report = prepare(model, checkpoint, **fit)
     tensors = {name: tensor.to(target) for name, tensor in tensors.items()}
@@ -115,7 +116,7 @@ def load_into_meta(
             if name.startswith(heads) and tensor.data_ptr() % ALIGNMENT:
                 tensors[name] = tensor.clone()
     assign_tensors(model, tensors, report, strict=strict, assign=True)
-    _remake_buffers(model, device)
+    _remake_buffers(model, device, tensors, report.origin)
     _reset_missing(model, device)
     if left := next(_on_meta(model), None):
         raise CannotMaterialiseError(f"{left} of {type(model).__name__} has no values in {report.origin}")
@@ -166,8 +167,9 @@ def _still_marked(tensor: Tensor) -> bool:
     return bool((tensor == (info.min if tensor.dtype.is_signed else info.max)).any())
 
 
-def _remake_buffers(model: nn.Module, device: torch.device) -> None:
+def _remake_buffers(model: nn.Module, device: torch.device, held: Mapping[str, Tensor], origin: str) -> None:
     """Give computed buffers memory, and let the modules that own them compute them again."""
+    check_computed([b for b in model.buffers() if b.is_meta], held, origin)
     for module in model.modules():
         owns = {key: buffer for key, buffer in module._buffers.items() if buffer is not None and buffer.is_meta}
         remake = _method(module, "init_non_persistent_buffers")

@@ -7,7 +7,6 @@ reading a file costs neither time nor memory until the values are used.
 
 from __future__ import annotations
 
-import json
 import math
 import os
 from dataclasses import dataclass
@@ -17,6 +16,7 @@ from typing import Any
 import torch
 
 from zoo.errors import CorruptFileError
+from zoo.weights.strict_json import parse_json, shorten
 
 DTYPES: dict[str, torch.dtype] = {
     "BOOL": torch.bool,
@@ -43,6 +43,8 @@ _MAX_HEADER = 100_000_000  # the format's own limit
 # which costs next to nothing.
 ALIGNMENT = 64
 _SMALL = 1 << 18
+_MAX_DIMS = 64  # torch's own limit
+_MAX_NUMBER = 2**63 - 1
 _AGAIN = "delete it and fetch or write it again"
 
 
@@ -54,13 +56,6 @@ class TensorInfo:
     shape: tuple[int, ...]
     start: int
     stop: int
-
-
-def _no_duplicates(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    result = dict(pairs)
-    if len(result) != len(pairs):
-        raise ValueError("a name appears twice")
-    return result
 
 
 class SafetensorsFile:
@@ -111,8 +106,8 @@ class SafetensorsFile:
                 )
             raw = file.read(length)
         try:
-            header = json.loads(raw.decode("utf-8"), object_pairs_hook=_no_duplicates)
-        except (ValueError, RecursionError) as error:
+            header = parse_json(raw.decode("utf-8"))
+        except ValueError as error:
             raise self._bad(f"its header is not valid JSON ({error})") from error
         if not isinstance(header, dict):
             raise self._bad(f"its header is a {type(header).__name__}, not an object")
@@ -126,19 +121,22 @@ class SafetensorsFile:
 
     def _info(self, name: str, entry: Any, data_start: int) -> TensorInfo:
         if not isinstance(entry, dict) or entry.keys() != {"dtype", "shape", "data_offsets"}:
-            raise self._bad(f"the entry of tensor {name!r} has not the keys dtype, shape, data_offsets")
+            raise self._bad(f"the entry of tensor {shorten(name)} has not the keys dtype, shape, data_offsets")
+        name = name if len(name) < 200 else f"{name[:200]}…"
         shape, offsets = entry["shape"], entry["data_offsets"]
 
         def counts(value: Any) -> bool:
-            return isinstance(value, list) and all(type(v) is int and 0 <= v < 2**63 for v in value)
+            return isinstance(value, list) and all(type(v) is int and 0 <= v <= _MAX_NUMBER for v in value)
 
-        if not counts(shape) or not counts(offsets) or len(offsets) != 2:
-            raise self._bad(f"tensor {name!r} has shape {shape!r} and offsets {offsets!r}")
+        if not counts(shape) or not counts(offsets) or len(offsets) != 2 or len(shape) > _MAX_DIMS:
+            raise self._bad(f"tensor {name!r} has shape {shorten(shape)} and offsets {shorten(offsets)}")
         dtype = DTYPES.get(entry["dtype"]) if isinstance(entry["dtype"], str) else None
         if dtype is None:
             raise self._bad(
-                f"tensor {name!r} has type {entry['dtype']!r}, which is not one of {', '.join(sorted(DTYPES))}"
+                f"tensor {name!r} has type {shorten(entry['dtype'])}, which is not one of {', '.join(sorted(DTYPES))}"
             )
+        if math.prod(max(side, 1) for side in shape) * dtype.itemsize > _MAX_NUMBER:
+            raise self._bad(f"tensor {name!r} has shape {shape}, which no memory holds")
         expected = math.prod(shape) * dtype.itemsize
         if offsets[1] - offsets[0] != expected:
             raise self._bad(
