@@ -12,6 +12,8 @@ from torch import Tensor, nn
 from zoo.errors import NonFiniteLossError, OutOfMemoryError
 from zoo.training.data.image_set import ImageSet
 from zoo.training.data.loader import Batch
+from zoo.training.disk import in_words
+from zoo.training.peak_memory import high_water
 
 
 def non_finite(model: nn.Module, batch: Batch, data: ImageSet, *, place: str, lr: float, norm: float | None) -> str:
@@ -95,13 +97,22 @@ def explained_memory(batch_size: int, accum: int, device: torch.device) -> Itera
     try:
         yield
     except RuntimeError as error:
-        if not (isinstance(error, torch.OutOfMemoryError) or "DefaultCPUAllocator: can't allocate" in str(error)):
+        if not is_out_of_memory(error):
             raise
-        peak = ""
-        if device.type == "cuda":
-            peak = f" (peak {torch.cuda.max_memory_allocated(device) / 2**30:.1f} GiB)"
+        most = torch.cuda.max_memory_allocated(device) if device.type == "cuda" else high_water()
+        peak = "" if most is None else f" (peak {in_words(most)})"
+        smaller = (
+            f"batch_size={batch_size // 2} with accum={accum * 2} (--batch-size, --accum: the same updates, half the "
+            "memory), or batch_size='auto'; "
+            if batch_size > 1
+            else ""
+        )
         raise OutOfMemoryError(
-            f"out of memory on {device} with batch_size={batch_size}{peak}. Remedies: "
-            f"batch_size={max(1, batch_size // 2)} with accum={accum * 2} (--batch-size, --accum: the same updates, "
-            "half the memory); amp='bf16' (--amp bf16); model.set_grad_checkpointing() before a call in Python"
+            f"out of memory on {device} with batch_size={batch_size}{peak}. Remedies: {smaller}"
+            "amp='bf16' (--amp bf16); model.set_grad_checkpointing() before a call in Python"
         ) from error
+
+
+def is_out_of_memory(error: BaseException) -> bool:
+    """Whether torch could not get the memory that it asked for, on a device or on the CPU."""
+    return isinstance(error, torch.OutOfMemoryError) or "DefaultCPUAllocator: can't allocate" in str(error)

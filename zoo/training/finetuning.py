@@ -15,7 +15,7 @@ from zoo.errors import MissingExtraError
 from zoo.files import write_json
 from zoo.models.data_config import data_config
 from zoo.naming import known_keywords
-from zoo.training.checkpoint import checkpoints, versions
+from zoo.training.checkpoint import checkpoints, read_state, versions
 from zoo.training.data.image_set import Splits
 from zoo.training.data.loader import Pipeline
 from zoo.training.data.source import open_splits
@@ -68,7 +68,7 @@ def finetune(
     val: Any = None,
     out: str | os.PathLike[str] | None = None,
     epochs: int = 20,
-    batch_size: int = 64,
+    batch_size: int | str = 64,
     lr: float | str = "auto",
     opt: str = "adamw",
     weight_decay: float = 0.05,
@@ -124,7 +124,8 @@ def finetune(
         out: run folder: new, empty, or an earlier run's, and apart from the data. Default: `runs/MODEL-DATA`, numbered
             if that is taken.
         epochs: passes over the training split.
-        batch_size: images a batch and process. An update sees batch_size * accum * processes images.
+        batch_size: images a batch and process. An update sees batch_size * accum * processes images. "auto" tries 64
+            (or "auto:256" as many), and halves the batch and doubles `accum` until a training step fits into memory.
         lr: peak learning rate. "auto": 5e-4 for Adam-like optimisers at 64 images an update (growing with the square
             root of their number), 0.02 for SGD (growing linearly); for a linear probe 5e-3 and 0.1.
         opt: timm's name of the optimiser.
@@ -224,13 +225,18 @@ def finetune(
                 choose_folder(out, name, splits.name, options) if accelerator.is_main_process else None
             ]
             folder: Path = broadcast_object_list(chosen)[0]
+            saved = checkpoints(folder / "checkpoints")
+            if saved and resume is not False:
+                options = options.like(read_state(saved[-1])["options"])
             loop = Loop(net, splits, pipelines, options, folder, accelerator, show)
             show.note(_headline(name, loop))
             try:
                 _prepare_folder(folder, resume, loop, show)
                 if accelerator.is_main_process:
                     with explained_disk(folder / "args.json", _SMALL):
-                        write_json(folder / "args.json", _arguments(net, splits, options, accelerator.num_processes))
+                        write_json(
+                            folder / "args.json", _arguments(net, splits, loop.options, accelerator.num_processes)
+                        )
                 with StopRequest() as stop:
                     loop.run(stop)
                 # What is saved, compared and returned is the model itself, without autocast around its forward.

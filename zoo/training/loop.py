@@ -16,6 +16,7 @@ from torch import Tensor, nn
 
 from zoo.errors import NonFiniteLossError, TrainingError
 from zoo.training import diagnose
+from zoo.training.batch_fit import fit_batch
 from zoo.training.checkpoint import versions
 from zoo.training.data.image_set import ImageSet, Splits
 from zoo.training.data.loader import Batch, Pipeline, batches, epoch_plan
@@ -74,8 +75,15 @@ class Loop:
         trained = self.freeze.ever_trained()
         for name, parameter in model.named_parameters():
             parameter.requires_grad_(name in trained)
-        self.updates = len(self.plan(0))
         optimiser = build_optimiser(model, o.opt, o.lr, weight_decay=o.weight_decay, layer_decay=o.layer_decay)
+        # Copied before Accelerate wraps the model's forward.
+        self.ema = ModelEmaV3(model, decay=o.ema, use_warmup=True) if o.ema else None
+        self.net, self.optimiser = accelerator.prepare(model, optimiser)
+        if self.ema is not None:
+            self.ema.to(accelerator.device)
+        if "batch_size" in o.derived:
+            self.options = o = fit_batch(self)
+        self.updates = len(self.plan(0))
         self.schedule = build_schedule(
             optimiser,
             o.sched,
@@ -85,11 +93,6 @@ class Loop:
             warmup=o.warmup_epochs,
             updates=self.updates,
         )
-        # Copied before Accelerate wraps the model's forward.
-        self.ema = ModelEmaV3(model, decay=o.ema, use_warmup=True) if o.ema else None
-        self.net, self.optimiser = accelerator.prepare(model, optimiser)
-        if self.ema is not None:
-            self.ema.to(accelerator.device)
         self.norm: float | None = None
         self.since_save = Stopwatch()
 
@@ -178,7 +181,7 @@ class Loop:
             batch = batch.to(accelerator.device)
             last = number == len(step) - 1
             with nullcontext() if last else accelerator.no_sync(self.net):
-                loss = self.batch_loss(batch) * (len(batch) / total)
+                loss = self.batch_loss(batch, self.net) * (len(batch) / total)
                 losses.append(loss.detach())
                 accelerator.backward(loss)
         mean = float(self.mean(sum(losses)))
@@ -241,12 +244,12 @@ class Loop:
         """The mean of a tensor over all processes."""
         return self.accelerator.reduce(value, "mean")
 
-    def batch_loss(self, batch: Batch) -> Tensor:
+    def batch_loss(self, batch: Batch, net: nn.Module) -> Tensor:
         """The loss of one batch; the mean over the outputs of models that give several in training."""
         images, targets = batch.images, batch.targets
         if self.mixup is not None:
             images, targets = self.mixup(images, targets)
-        output = self.net(images)
+        output = net(images)
         outputs = output if isinstance(output, (tuple, list)) else [output]
         k = len(self.train.classes)
         losses = [self.loss(check_logits(out, len(batch), k), targets) for out in outputs]

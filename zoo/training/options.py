@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
 from zoo.errors import TrainingError
@@ -95,9 +95,17 @@ class Options:
         left_out = {*_FREE, "monitor", "model", "img_size", "scale"}
         return {name: value for name, value in self.as_json().items() if value and name not in left_out}
 
+    def like(self, stored: Mapping[str, Any]) -> Options:
+        """These settings with the batch that a stored run found to fit, where it was left to be found."""
+        size, accum = stored.get("batch_size"), stored.get("accum")
+        left = "batch_size" in self.derived
+        if not left or size is None or accum is None or size * accum != self.batch_size * self.accum:
+            return self
+        return replace(self, batch_size=size, accum=accum, derived=self.derived - {"batch_size"})
+
     def same_run(self, stored: Mapping[str, Any]) -> list[str]:
         """The names of the settings in which a stored run differs, apart from those that may."""
-        mine = self.as_json()
+        mine = self.like(stored).as_json()
         return [name for name in mine if name not in _FREE and mine[name] != stored.get(name)]
 
     def check_resume(self, stored: Mapping[str, Any], folder: object) -> None:
@@ -106,7 +114,7 @@ class Options:
         Raises:
             TrainingError: naming the settings that differ, their values then and now.
         """
-        mine = self.as_json()
+        mine = self.like(stored).as_json()
         differing = self.same_run(stored)
         if differing:
             # What follows from another setting is no change of its own.

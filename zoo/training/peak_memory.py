@@ -29,7 +29,7 @@ class PeakMemory:
     def __call__(self) -> tuple[int | None, str]:
         if torch.cuda.is_available() and torch.cuda.is_initialized() and torch.cuda.max_memory_allocated():
             return torch.cuda.max_memory_allocated(), CUDA
-        peak = _high_water()
+        peak = high_water()
         return (None if peak is None or self.before is None else max(peak - self.before, 0)), PROCESS
 
 
@@ -44,7 +44,7 @@ def _resident() -> int | None:
     return psutil.Process().memory_info().rss
 
 
-def _high_water() -> int | None:
+def high_water() -> int | None:
     """The most bytes that were in memory at a time."""
     # Not getrusage on Linux: a process begins there with the mark of the one that started it.
     if (size := _of_linux("VmHWM")) is not None:

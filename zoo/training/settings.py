@@ -31,7 +31,8 @@ def resolve(given: Mapping[str, Any], splits: Splits, name: str) -> Options:
     from zoo.training.engine import resolve_amp
 
     train = splits.present()["train"]
-    epochs, batch_size, accum, opt = given["epochs"], given["batch_size"], given["accum"], given["opt"]
+    epochs, accum, opt = given["epochs"], given["accum"], given["opt"]
+    batch_size, fitted = read_batch_size(given["batch_size"])
     freeze, warmup, device = given["freeze"], given["warmup_epochs"], given["device"]
     on_gpu = torch.cuda.is_available() and device in (None, "cuda")
     as_given = (
@@ -57,9 +58,25 @@ def resolve(given: Mapping[str, Any], splits: Splits, name: str) -> Options:
         model_args=_model_args(given["model"], given["model_args"]),
         workers=_workers(given["workers"], on_gpu),
         derived=frozenset(
-            name for name, left in (("lr", given["lr"] == "auto"), ("warmup_epochs", warmup is None)) if left
+            name
+            for name, left in (("lr", given["lr"] == "auto"), ("warmup_epochs", warmup is None), ("batch_size", fitted))
+            if left
         ),
     )
+
+
+def read_batch_size(value: int | str) -> tuple[int, bool]:
+    """A batch size, and whether it is only where the search for one that fits begins ("auto", "auto:256").
+
+    Raises:
+        ValueError: another word.
+    """
+    if not isinstance(value, str):
+        return value, False  # Options refuses what is no whole number
+    word, colon, number = value.partition(":")
+    if word != "auto" or (colon and not (number.isdecimal() and int(number) > 0)):
+        raise ValueError(f"batch_size must be a whole number from 1, 'auto' or e.g. 'auto:256', got {value!r}")
+    return int(number) if colon else 64, True
 
 
 def _model_args(model: Any, given: Mapping[str, Any] | None) -> dict[str, Any] | None:
