@@ -85,17 +85,16 @@ def open_run_data(run: RunFacts, data: Any, val: Any) -> Splits:
     source = run.source if data is None else data
     if source is None:
         raise DataError("the run does not say where its data is; give it: zoo.report(run, data=…), --data")
-    splits = (
-        source
-        if isinstance(source, Splits)
-        else open_splits(
-            source,
-            val=run.given.get("val") if val is None else val,
-            seed=run.options["seed"],
-            on_bad=run.given.get("on_bad") or "raise",
-        )
+    fingerprint = run.args["data"]["fingerprint"]
+    if isinstance(source, Splits) and source.fingerprint() == fingerprint:
+        return source  # as they were split
+    splits = open_splits(
+        source,
+        val=run.given.get("val") if val is None else val,
+        seed=run.options["seed"],
+        on_bad=run.given.get("on_bad") or "raise",
     )
-    if splits.fingerprint() != run.args["data"]["fingerprint"]:
+    if splits.fingerprint() != fingerprint:
         sizes = ", ".join(f"{len(split):,} {name}" for name, split in splits.present().items())
         then = ", ".join(f"{n:,} {name}" for name, n in run.args["data"]["images"].items())
         raise DataError(
