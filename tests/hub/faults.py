@@ -14,6 +14,7 @@ class Fault:
         None leaves the status alone (for the body faults below).
     after_commit: the request is carried out first, only its answer is lost.
     headers: added to the failing answer, e.g. `{"Retry-After": "1"}`.
+    body: what the failing answer holds, in place of JSON that says so (a proxy's page, say).
     delay: seconds to wait before anything else.
     drop_after: the body breaks off after so many bytes and the connection closes.
     truncate: the body ends after so many bytes and Content-Length agrees.
@@ -25,6 +26,7 @@ class Fault:
     status: int | None = 503
     times: int = 1
     headers: dict[str, str] = field(default_factory=dict)
+    body: bytes | None = None
     after_commit: bool = False
     delay: float = 0.0
     drop_after: int | None = None

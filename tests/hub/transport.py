@@ -165,6 +165,8 @@ class Handler(BaseHTTPRequestHandler):
                 self.close_connection = True
                 return
             answer = Answer({"error": f"planned failure {fault.status}"}, status=fault.status, headers=fault.headers)
+            if fault.body is not None:
+                answer.source, answer.length = io.BytesIO(fault.body), len(fault.body)
         request.status = answer.status
         with answer.source as source:
             self._write(request, answer, source, fault or NO_FAULT)

@@ -416,8 +416,11 @@ class _Push:
         """The commit that was made upon `head`; this push's own, if it was made, for `head` was its parent."""
         if self.state()[0] == head:
             return None
-        options: dict[str, Any] = {"repo_type": self.kind, "revision": self.branch}
-        history = [c.commit_id for c in self.call(lambda: self.api.list_repo_commits(self.repo, **options))]
+        try:  # the client itself repeats this request
+            log = self.api.list_repo_commits(self.repo, repo_type=self.kind, revision=self.branch)
+        except Exception as error:
+            raise self.explain(error) from error
+        history = [made.commit_id for made in log]
         at = history.index(head) if head in history else 0
         return history[at - 1] if at else None
 
