@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import re
 import time
 from pathlib import Path
 
@@ -22,6 +23,7 @@ from zoo.errors import (
     RepoNotFoundError,
     RevisionNotFoundError,
 )
+from zoo.publish import pull_to_folder
 from zoo.weights import open_checkpoint
 from zoo.weights.hub import pull, split_repo
 
@@ -180,6 +182,78 @@ def test_everything_means_all_but_code_and_pickles(hub, fetch):
     snapshot = fetch(repo, everything=True)
     assert sorted(snapshot.files) == ["README.md", "config.json", "model.safetensors", "train/history.csv"]
     assert not (snapshot.folder / "evil.py").exists()
+
+
+def plant(hub, repo, names):
+    """Files under names that no client would send."""
+    storage = hub.server.storage
+
+    def edit(present):
+        present.update({name: storage.add_file(b"planted") for name in names})
+
+    storage.commit(storage.repos[repo], "main", edit, title="Plant", message="", author="alice")
+
+
+HARMLESS = ["README.md", "train/history.csv"]
+OUTSIDE = ["../x", "a/../../x", "/etc/x", "C:\\x", "..\\x", "a//x", "./x", "x/.", "nul\u0000", "dot.", "con:x"]
+CODE = ["run.py", "RUN.PY", "a/b.sh", "lib.so", "old.PKL", ".git/hooks/x", "a/.git/config", "notebook.ipynb"]
+LIKE_OTHERS = ["readme.md", "Model.safetensors", "CONFIG.json", "README.md/x"]
+
+
+def test_names_that_leave_the_folder_or_hide_others_are_never_written(hub, repo, fetch, tmp_path):
+    plant(hub, repo, [*HARMLESS, *OUTSIDE, *CODE, *LIKE_OTHERS])
+    with pytest.warns(UserWarning, match="files left out, as their names leave the folder or differ from others only"):
+        snapshot = fetch(repo, everything=True)
+    assert sorted(snapshot.files) == ["README.md", "config.json", "model.safetensors", "train/history.csv"]
+    with pytest.warns(UserWarning, match="left out"):
+        pull_to_folder(repo, tmp_path / "deep/er/out", cache_dir=hub.cache)
+    written = {p.relative_to(tmp_path).as_posix() for p in tmp_path.rglob("*") if p.is_file()}
+    inside = {n for n in written if not n.startswith("hf-home/")}
+    assert inside == {f"deep/er/out/{name}" for name in snapshot.files}
+    assert not [
+        p
+        for p in hub.cache.rglob("*")
+        if p.is_file()
+        and p.read_bytes() == b"planted"
+        and "blobs" not in str(p)
+        and p.name not in ("README.md", "history.csv")
+    ]
+
+
+def test_some_of_the_other_files_may_be_asked_for(hub, repo, fetch):
+    plant(hub, repo, ["README.md", "train/history.csv", "train/loss.png", "evil.py"])
+    snapshot = fetch(repo, everything=True, only=["train/*.csv"])
+    assert snapshot.files == ["config.json", "model.safetensors", "train/history.csv"]
+    assert not hub.seen("GET", "*loss.png")
+    for pattern in ("trian/*", "evil.py"):
+        with pytest.raises(FileNotInRepoError, match=rf"matches '{re.escape(pattern)}'.*train/history\.csv"):
+            fetch(repo, everything=True, only=[pattern])
+
+
+def test_a_pull_goes_on_with_the_files_that_are_there(hub, repo, fetch, monkeypatch):
+    monkeypatch.setattr(constants, "HF_HUB_DISABLE_XET", True)
+    hub.fail_next("*", "*/resolve/*/config.json", status=403, times=9)
+    with pytest.raises(AccessDeniedError, match=r"config\.json"):
+        fetch(repo)
+    hub.server.faults.clear()
+    assert fetch(repo).files == ["config.json", "model.safetensors"]
+    assert len(hub.seen("GET", "/_lfs/get/*")) == 1
+
+
+def test_shards_that_the_index_does_not_name_are_refused_before_they_are_fetched(hub, fetch):
+    repo = hub.repo_id("shards")
+    names = [f"model-0000{i}-of-00002.safetensors" for i in (1, 2)]
+    homes = {"w": names[0]}
+    index = json.dumps({"weight_map": homes}).encode()
+    parts = {name: weights({"w": STATE["w"]}) for name in names}
+    commit(hub, repo, {"config.json": json.dumps(CONFIG).encode(), "model.safetensors.index.json": index, **parts})
+    with pytest.raises(CorruptFileError, match=rf"{repo}@main holds {names[1]}, which its .* does not name"):
+        fetch(repo)
+    assert not hub.seen("*", f"*{names[0]}")
+    homes["b"] = "model-00003-of-00003.safetensors"
+    commit(hub, repo, {"model.safetensors.index.json": json.dumps({"weight_map": homes}).encode()})
+    with pytest.raises(CorruptFileError, match=rf"{repo}@main lacks {homes['b']}"):
+        fetch(repo)
 
 
 # --- pickles ---

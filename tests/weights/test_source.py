@@ -1,6 +1,7 @@
 """Where weights come from: files, folders, dicts; and what is refused."""
 
 import argparse
+import hashlib
 import json
 import os
 import pickle
@@ -178,10 +179,48 @@ def test_shards_that_are_missing_or_elsewhere_or_disagree_are_refused(folder, tm
         index.write_text(json.dumps({"weight_map": {"w": bad}}))
         with pytest.raises(ConfigError, match="not a safetensors file beside it"):
             open_folder(folder)
-    for bad in ("{", "[]", '{"weight_map": 3}', "{}"):
+    for bad in ("[]", '{"weight_map": 3}', "{}", '{"weight_map": {}}'):
         index.write_text(bad)
         with pytest.raises(ConfigError, match="not an index of shards"):
             open_folder(folder)
+    index.write_text("{")
+    with pytest.raises(ConfigError, match="not valid JSON"):
+        open_folder(folder)
+
+
+def test_a_shard_that_the_index_does_not_name_is_refused(folder):
+    shards(folder, HOMES)
+    save_safetensors(STATE, folder / "model-00003-of-00003.safetensors")
+    with pytest.raises(CorruptFileError, match=r"holds model-00003-of-00003\.safetensors, which its .* does not name"):
+        open_folder(folder)
+
+
+def write_recorded(folder, names):
+    facts = {name: {"sha256": hashlib.sha256((folder / name).read_bytes()).hexdigest()} for name in names}
+    config = {"architecture": "x", "pretrained_cfg": {}, "zoo": {"files": facts}}
+    (folder / "config.json").write_text(json.dumps(config))
+
+
+def test_the_sum_of_every_shard_is_checked(folder):
+    shards(folder, HOMES)
+    write_recorded(folder, set(HOMES.values()))
+    assert same(open_folder(folder).tensors)
+    for name in HOMES.values():
+        data = (folder / name).read_bytes()
+        (folder / name).write_bytes(data[:-1] + bytes([data[-1] ^ 1]))
+        with pytest.raises(ChecksumError, match=name):
+            open_folder(folder)
+        (folder / name).write_bytes(data)
+
+
+def test_weights_whose_sums_are_not_recorded_do_not_pass_beside_those_that_are(folder):
+    shards(folder, HOMES)
+    write_recorded(folder, [HOMES["w"]])
+    with pytest.raises(CorruptFileError, match=f"does not record {HOMES['b']}"):
+        open_folder(folder)
+    save_safetensors(STATE, folder / "model.safetensors")
+    with pytest.raises(CorruptFileError, match=f"records {HOMES['w']} and does not record model.safetensors"):
+        open_folder(folder)
 
 
 def test_the_sum_recorded_in_the_config_is_checked(folder):

@@ -8,28 +8,46 @@ of all in a pickle. Nothing that comes from the Hub is executed.
 from __future__ import annotations
 
 import contextlib
+import fnmatch
 import os
 import re
 import time
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any, TypeVar
 
 from zoo.errors import ChecksumError, CorruptFileError, FileNotInRepoError, HubError, HubUnavailableError
 from zoo.files import write_text
 from zoo.weights.config import CONFIG_NAME, ModelConfig, read_config
+from zoo.weights.config_checks import is_safe_name
 from zoo.weights.hub_errors import is_transient, is_unreachable, retry_after, translate
 from zoo.weights.patience import Patience, transfer_seconds, watched
 from zoo.weights.safetensors_file import SafetensorsFile
-from zoo.weights.source import INDEX_NAME, choose_weights, read_index
+from zoo.weights.source import INDEX_NAME, check_shards, choose_weights, read_index
+from zoo.weights.strict_json import shorten
 from zoo.weights.verify import git_sum_of, scan, sha256_of
 
 T = TypeVar("T")
 _REPO = re.compile(r"[A-Za-z0-9][\w.-]*/[\w.-]+|[A-Za-z0-9][\w.-]*")
 _COMMIT = re.compile(r"[0-9a-f]{40}")
-_UNSAFE = (".bin", ".pth", ".pt", ".ckpt", ".pkl", ".pickle", ".tar", ".npy", ".npz", ".py")
+_PICKLES = (
+    ".bin",
+    ".pth",
+    ".pt",
+    ".ckpt",
+    ".pkl",
+    ".pickle",
+    ".dill",
+    ".joblib",
+    ".tar",
+    ".npy",
+    ".npz",
+    ".h5",
+    ".keras",
+)
+_CODE = (".py", ".pyc", ".pyd", ".so", ".dll", ".dylib", ".exe", ".sh", ".bat", ".cmd", ".ps1", ".ipynb", ".js", ".jar")
 
 
 @dataclass(frozen=True)
@@ -76,6 +94,11 @@ class _Listing:
     files: dict[str, tuple[int | None, str | None, str | None]]
 
 
+def is_unsafe(name: str) -> bool:
+    """Whether a file can hold code: pickles (and archives of them), scripts, programs."""
+    return name.lower().endswith(_PICKLES + _CODE)
+
+
 def split_repo(text: str) -> tuple[str, str | None]:
     """`user/repo[@revision]` as repository and revision.
 
@@ -102,6 +125,7 @@ def pull(
     timeout: float = 10.0,
     allow_pickle: bool = False,
     everything: bool = False,
+    only: Sequence[str] = (),
 ) -> Snapshot:
     """Fetch a published model: its config.json and its weights.
 
@@ -116,7 +140,9 @@ def pull(
         local_files_only: use the cache alone (as `HF_HUB_OFFLINE=1` does).
         timeout: seconds in which the Hub must have answered, in all; the transfer of data is not limited.
         allow_pickle: take a pickle where a repository has nothing else. It is still read by `weights_only=True` alone.
-        everything: take all other files too, except pickles and code.
+        everything: take all other files too, except pickles, code, hidden files, and names that do not stay in a
+            folder or differ from another only by case.
+        only: of those, take what these patterns (`"train/*"`) match.
 
     Returns:
         The `Snapshot`; its weights are checked against the sums that the Hub and the config record.
@@ -159,7 +185,7 @@ def pull(
         if is_unreachable(error):
             raise _not_cached(repo_id, wanted, cache, str(client.explain(error))) from error
         raise client.explain(error) from error
-    return client.take(listing, home, allow_pickle=allow_pickle, everything=everything)
+    return client.take(listing, home, allow_pickle=allow_pickle, everything=everything, only=only)
 
 
 def _not_cached(repo: str, revision: str, cache: Path, why: str) -> HubUnavailableError:
@@ -201,7 +227,7 @@ def _from_cache(home: Path, repo: str, revision: str, commit: str, allow_pickle:
     }
     present = [p.relative_to(folder).as_posix() for p in sorted(folder.rglob("*")) if p.is_file()]
     chosen_files = [CONFIG_NAME, *(file.name for file in weights)]
-    files = [name for name in present if name in chosen_files or not name.endswith(_UNSAFE)]
+    files = [name for name in present if name in chosen_files or not is_unsafe(name)]
     return Snapshot(folder, weights, repo, revision, commit, sums, files)
 
 
@@ -259,7 +285,9 @@ class _Client:
                 time.sleep(wait)
                 pause *= 2
 
-    def take(self, listing: _Listing, home: Path, *, allow_pickle: bool, everything: bool) -> Snapshot:
+    def take(
+        self, listing: _Listing, home: Path, *, allow_pickle: bool, everything: bool, only: Sequence[str]
+    ) -> Snapshot:
         """Fetch the config, the weights and, if wanted, the rest of a listed commit."""
         names = [name for name in listing.files if "/" not in name]
         chosen = _choose(names, self.repo, self.revision, allow_pickle)
@@ -268,12 +296,14 @@ class _Client:
         if CONFIG_NAME in names:
             self.fetch(listing, CONFIG_NAME)
         weights = _expand(folder, chosen, f"{self.repo}@{self.revision}")
+        if chosen == INDEX_NAME:
+            check_shards(names, {file.name: file.name for file in weights}, f"{self.repo}@{self.revision}")
         for file in weights:
             self.fetch(listing, file.name)
         taken = [CONFIG_NAME] if CONFIG_NAME in names else []
         taken += [chosen, *(file.name for file in weights if file.name != chosen)]
         if everything:
-            rest = [n for n in listing.files if n not in taken and not n.endswith(_UNSAFE) and not n.startswith(".")]
+            rest = _rest(listing.files, taken, only, f"{self.repo}@{self.revision}")
             for name in rest:
                 self.fetch(listing, name)
             taken += rest
@@ -289,7 +319,7 @@ class _Client:
 
         where = f"{name} of {self.repo}@{self.revision} (commit {listing.commit[:8]})"
         if name not in listing.files:
-            raise FileNotInRepoError(f"there is no {where}; it holds {', '.join(sorted(listing.files))}")
+            raise FileNotInRepoError(f"there is no {where}; it holds {_few(listing.files)}")
         size, sha256, git_sum = listing.files[name]
         options: dict[str, Any] = {"revision": listing.commit, "cache_dir": self.cache, "token": self.token}
         folder = self.cache / f"models--{self.repo.replace('/', '--')}" / "snapshots" / listing.commit
@@ -319,6 +349,45 @@ class _Client:
         elif git_sum is not None:
             _check_small(path, git_sum, where, fresh=fresh)
         return path
+
+
+def _rest(names: Iterable[str], taken: Sequence[str], only: Sequence[str], where: str) -> list[str]:
+    """Files beside config and weights that can be laid into a folder on any system, without code."""
+    kept: list[str] = []
+    used = {name.casefold() for name in taken}
+    folders = {str(p) for name in taken for p in PurePosixPath(name.casefold()).parents}
+    odd: list[str] = []
+    for name in sorted(set(names) - set(taken)):
+        if not is_safe_name(name):
+            odd.append(name)
+            continue
+        if is_unsafe(name) or any(part.startswith(".") for part in name.split("/")):
+            continue
+        if only and not any(fnmatch.fnmatchcase(name, pattern) for pattern in only):
+            continue
+        folded = PurePosixPath(name.casefold())
+        parents = {str(p) for p in folded.parents}
+        if str(folded) in used | folders or parents & used:
+            odd.append(name)
+            continue
+        used.add(str(folded))
+        folders |= parents
+        kept.append(name)
+    if odd:
+        shown = ", ".join(shorten(n) for n in odd[:5])
+        warnings.warn(
+            f"{where}: files left out, as their names leave the folder or differ from others only by case: {shown}",
+            stacklevel=5,
+        )
+    for pattern in only:
+        if not any(fnmatch.fnmatchcase(name, pattern) for name in (*kept, *taken)):
+            raise FileNotInRepoError(f"no file of {where} that may be taken matches {pattern!r}; it has {_few(names)}")
+    return kept
+
+
+def _few(names: Iterable[str], limit: int = 12) -> str:
+    listed = [shorten(name)[1:-1] for name in sorted(names)]
+    return ", ".join(listed[:limit]) + (f" and {len(listed) - limit} more" if len(listed) > limit else "")
 
 
 def _refused(error: BaseException) -> bool:

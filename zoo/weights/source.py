@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import argparse
 import contextlib
-import json
 import os
 import pickle
+import re
 import warnings
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -19,14 +19,18 @@ from torch import Tensor
 from zoo.errors import ConfigError, CorruptFileError, PickleRefusedError, WeightsError
 from zoo.naming import did_you_mean
 from zoo.weights.config import CONFIG_NAME, ModelConfig, read_config
+from zoo.weights.config_checks import is_safe_name
 from zoo.weights.safetensors_file import SafetensorsFile
 from zoo.weights.state import unwrap
+from zoo.weights.strict_json import read_json, shorten
 from zoo.weights.verify import check_file, first_non_finite, non_finite
 
 SAFE_NAME = "model.safetensors"
 INDEX_NAME = "model.safetensors.index.json"
 _PREFERRED_SAFE = (SAFE_NAME, "open_clip_model.safetensors", "open_clip_pytorch_model.safetensors")
 _PREFERRED_PICKLES = ("pytorch_model.bin", "pytorch_model.pth", "model.pth")
+_SHARD = re.compile(r"model-\d{5,}-of-\d{5,}\.safetensors")
+_MAX_INDEX_BYTES = 100_000_000
 _PICKLE_SUFFIXES = (".pth", ".pth.tar", ".bin", ".pt", ".ckpt")
 
 
@@ -148,6 +152,7 @@ def open_folder(folder: str | os.PathLike[str], *, origin: str | None = None, **
     if len(files) > 1 or files[0].name == INDEX_NAME:
         checkpoint = _open_shards(folder, where, config, options)
     else:
+        _require_recorded(config, {files[0].name}, where)
         sha256 = options.pop("sha256", None) or _recorded(config, files[0].name)
         label = f"{files[0].name} of {origin}" if origin else str(files[0])
         checkpoint = open_file(files[0], origin=label, sha256=sha256, **options)
@@ -157,14 +162,27 @@ def open_folder(folder: str | os.PathLike[str], *, origin: str | None = None, **
 
 def _recorded(config: ModelConfig | None, name: str) -> str | None:
     entry = config.files.get(name) if config else None
-    return entry.get("sha256") if isinstance(entry, dict) else None
+    return entry.get("sha256") if entry else None
+
+
+def _require_recorded(config: ModelConfig | None, names: Collection[str], where: str) -> None:
+    """Refuse weights files that are not the ones whose sums the config records."""
+    recorded = {name for name in (config.files if config else {}) if name.endswith(".safetensors")}
+    if not recorded or recorded == set(names):
+        return
+    problems = [f"records {', '.join(sorted(recorded - set(names))[:5])}"] if recorded - set(names) else []
+    problems += [f"does not record {', '.join(sorted(set(names) - recorded)[:5])}"] if set(names) - recorded else []
+    raise CorruptFileError(
+        f"the {CONFIG_NAME} of {where} {' and '.join(problems)}, and the weights there are "
+        f"{', '.join(sorted(names)[:5])}: fetch all files again, or save the model again"
+    )
 
 
 def _recorded_beside(path: Path) -> str | None:
     """The sum that a config.json beside a file records for it; a config that cannot be read records none."""
     config = path.parent / CONFIG_NAME
     with contextlib.suppress(OSError, ValueError, KeyError, TypeError):
-        sha256 = json.loads(config.read_text("utf-8"))["zoo"]["files"][path.name]["sha256"]
+        sha256 = read_json(config, str(config))["zoo"]["files"][path.name]["sha256"]
         return sha256 if isinstance(sha256, str) else None
     return None
 
@@ -207,8 +225,8 @@ def _first(names: list[str], where: str) -> str:
 def _pickle_refused(what: str) -> PickleRefusedError:
     return PickleRefusedError(
         f"{what}: a pickle can run code when it is opened, so it is refused. If you trust it, convert it once "
-        f"(zoo convert IN OUT.safetensors --model NAME --allow-pickle), or pass allow_pickle=True (--allow-pickle; it "
-        f"is then read with torch.load(weights_only=True))"
+        f"(zoo convert IN OUT.safetensors --model NAME --allow-pickle), or pass allow_pickle=True (--allow-pickle, or "
+        f"ZOO_ALLOW_PICKLE=1 in the environment; it is then read with torch.load(weights_only=True))"
     )
 
 
@@ -216,13 +234,12 @@ def _open_shards(folder: Path, where: str, config: ModelConfig | None, options: 
     if options.pop("sha256", None) is not None:
         raise ValueError(f"{where} is sharded: one sha256= cannot be the sum of several files")
     homes = read_index(folder / INDEX_NAME, where)
+    check_shards([p.name for p in folder.iterdir()], homes, where)
+    _require_recorded(config, set(homes.values()), where)
     tensors: dict[str, Tensor] = {}
     metadata: dict[str, str] = {}
     for name in sorted(set(homes.values())):
-        shard = folder / name
-        if not shard.is_file():
-            raise CorruptFileError(f"{where} lacks {name}, which its {INDEX_NAME} names; fetch the folder again")
-        part = open_file(shard, origin=f"{name} of {where}", sha256=_recorded(config, name), **options)
+        part = open_file(folder / name, origin=f"{name} of {where}", sha256=_recorded(config, name), **options)
         tensors |= part.tensors
         metadata |= part.metadata
     if tensors.keys() != homes.keys():
@@ -233,17 +250,34 @@ def _open_shards(folder: Path, where: str, config: ModelConfig | None, options: 
 
 def read_index(path: Path, where: str) -> dict[str, str]:
     """tensor name -> shard, from the index of a sharded checkpoint; a shard is a plain name in the same folder."""
-    try:
-        weight_map = json.loads(path.read_text("utf-8"))["weight_map"]
-        pairs = {str(k): v for k, v in weight_map.items()}
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
-        raise ConfigError(f"{path.name} of {where} is not an index of shards: {error!r}") from error
+    content = read_json(path, f"{path.name} of {where}", limit=_MAX_INDEX_BYTES)
+    pairs = content.get("weight_map") if isinstance(content, dict) else None
+    if not isinstance(pairs, dict) or not pairs:
+        raise ConfigError(f"{path.name} of {where} is not an index of shards: it has no 'weight_map' with names")
     for name in pairs.values():
-        if not isinstance(name, str) or Path(name).name != name or not name.endswith(".safetensors"):
+        if not is_safe_name(name) or "/" in name or not name.endswith(".safetensors"):
             raise ConfigError(
-                f"{path.name} of {where} names the shard {name!r}, which is not a safetensors file beside it"
+                f"{path.name} of {where} names the shard {shorten(name)}, which is not a safetensors file beside it"
             )
     return pairs
+
+
+def check_shards(names: Collection[str], homes: Mapping[str, str], where: str) -> None:
+    """Refuse a folder, or the list of a repository's files, that lacks a shard of its index or has more.
+
+    Raises:
+        CorruptFileError: names the shards.
+    """
+    wanted, there = set(homes.values()), set(names)
+    if missing := sorted(wanted - there):
+        raise CorruptFileError(
+            f"{where} lacks {', '.join(missing[:5])}, which its {INDEX_NAME} names; fetch the folder again"
+        )
+    if extra := sorted(n for n in there - wanted if _SHARD.fullmatch(n)):
+        raise CorruptFileError(
+            f"{where} holds {', '.join(extra[:5])}, which its {INDEX_NAME} does not name: shards of two models, or an "
+            f"index of another; fetch the folder again"
+        )
 
 
 def open_file(
