@@ -33,6 +33,7 @@ from zoo.training.result import Result
 from zoo.training.run_folder import choose_folder, load_best, write_history
 from zoo.training.settings import resolve
 from zoo.training.signals import StopRequest
+from zoo.training.tracking import Tracking, check_trackers
 
 #: Bytes that a file of settings or metrics takes at most.
 _SMALL = 64 * 1024
@@ -103,6 +104,7 @@ def finetune(
     seed: int = 0,
     workers: int | str = "auto",
     device: str | None = None,
+    tracker: Any = None,
     progress: bool = True,
 ) -> Result:
     """Fine-tune a model on images.
@@ -169,6 +171,9 @@ def finetune(
         seed: of everything random.
         workers: processes that read images. "auto": 0 on a CPU, up to 8 with a GPU.
         device: None for the best there is, or "cpu", "cuda", "mps".
+        tracker: "tensorboard" (into the run folder), "trackio" (on this machine), "wandb" (offline, unless WANDB_MODE
+            says otherwise), a GeneralTracker of Accelerate, or a list of these: they get the settings and the numbers
+            of every epoch. None: history.csv alone.
         progress: bar and lines on stderr.
 
     Returns:
@@ -195,6 +200,7 @@ def finetune(
     if resume not in ("auto", True, False):
         raise ValueError(f"resume must be 'auto', True or False, got {resume!r}")
     check_accelerate_device(device)
+    trackers = check_trackers(tracker)
     check_out(out, data, val)
     show = Progress(progress and int(os.environ.get("RANK", "0")) == 0, epochs)
     with kept_random_state():
@@ -237,6 +243,9 @@ def finetune(
                         write_json(
                             folder / "args.json", _arguments(net, splits, loop.options, accelerator.num_processes)
                         )
+                loop.tracking = Tracking(
+                    trackers, accelerator, folder, loop.identity, _tracked(name, splits, loop.options), show
+                )
                 with StopRequest() as stop:
                     loop.run(stop)
                 # What is saved, compared and returned is the model itself, without autocast around its forward.
@@ -244,6 +253,7 @@ def finetune(
                 return _conclude(loop, show)
             finally:
                 show.close()
+                loop.tracking.finish()
                 loop.freeze.restore()
 
 
@@ -298,6 +308,9 @@ def _conclude(loop: Any, show: Progress) -> Result:
     loop.keep(loop.model, final or "", measured.get(final or ""), verify=True)
     if final is not None:
         metrics = {"split": final, "dataset": splits.name, **flat(measured[final])}
+        loop.tracking.log(
+            {"epoch": loop.at.epoch, **{f"best_{final}_{k}": v for k, v in flat(measured[final]).items()}}
+        )
     result = Result(
         model=loop.model.eval(),
         metrics=metrics,
@@ -323,6 +336,11 @@ def _conclude(loop: Any, show: Progress) -> Result:
             shown = "" if value is None else f"{loop.options.monitor} {value:.4f} on "
             show.note(f"best epoch {result.best_epoch}: {shown}{metrics['samples']} {final} images; {folder}")
     return result
+
+
+def _tracked(name: str, splits: Splits, options: Options) -> dict[str, Any]:
+    """What trackers are told of a run at its start."""
+    return {**options.as_json(), "model": name, "data": splits.name, "train_images": len(splits.present()["train"])}
 
 
 def _arguments(net: nn.Module, splits: Splits, options: Options, processes: int) -> dict[str, Any]:

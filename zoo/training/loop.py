@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import secrets
 from collections.abc import Callable, Iterator
 from contextlib import nullcontext
 from pathlib import Path
@@ -32,6 +33,7 @@ from zoo.training.progress import Progress, Stopwatch
 from zoo.training.randomness import derive, seed_all
 from zoo.training.run_folder import save_best, write_history
 from zoo.training.signals import StopRequest
+from zoo.training.tracking import Tracking
 
 _SAVE_SECONDS = 600
 #: Updates that may be left out one after the other.
@@ -94,6 +96,7 @@ class Loop:
             updates=self.updates,
         )
         self.norm: float | None = None
+        self.identity, self.tracking = secrets.token_hex(4), Tracking([], accelerator, folder, "", {}, progress)
         self.since_save = Stopwatch()
 
     def plan(self, epoch: int) -> list[list[list[int]]]:
@@ -293,6 +296,7 @@ class Loop:
         at.finished = at.epoch >= o.epochs or patience
         self.write(lambda: write_history(self.folder, at.history))
         self.progress.epoch(row, o.monitor, best=better)
+        self.tracking.log(row)
         if patience and at.epoch < o.epochs:
             self.progress.note(f"{o.monitor} has not improved for {o.early_stop} epochs: stopped early")
 

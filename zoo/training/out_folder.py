@@ -72,7 +72,7 @@ def check_out(out: str | os.PathLike[str] | None, *sources: Any) -> None:
 
 
 def check_foreign(folder: Path, *parts: str) -> None:
-    """Refuse a run in whose best/ or checkpoints/ somebody has put other files.
+    """Refuse a run in whose folders somebody has put other files.
 
     Raises:
         ValueError: naming them.
@@ -87,30 +87,37 @@ def clear_run(folder: Path) -> None:
     """Remove what an earlier run wrote into `folder`, file by file, and nothing else.
 
     Raises:
-        ValueError: no run's folder, or other files in its best/ or checkpoints/; nothing is removed then.
+        ValueError: no run's folder, or other files in its folders; nothing is removed then.
     """
     if is_free(folder):
         return
     if not is_run(folder):
         raise ValueError(f"the folder {str(folder)!r} is not a run's: nothing was removed; {_WAY_OUT}")
-    check_foreign(folder, "best", "checkpoints")
+    check_foreign(folder, "best", "checkpoints", "tensorboard")
     for part in ("best", "checkpoints"):
         # Files come after the folder they lie in, so that backwards every folder is empty when its turn comes.
         for path, _ in reversed(list(_inside(folder / part))):
             path.rmdir() if path.is_dir() else path.unlink()
         if (folder / part).is_dir():
             (folder / part).rmdir()
+    for path in reversed(list(_tensorboard(folder))):
+        path.rmdir() if path.is_dir() else path.unlink()
     # What makes it a run goes last: a removal that is cut off can be taken up.
     for name in (*_FILES, "args.json"):
         (folder / name).unlink(missing_ok=True)
 
 
 def _inside(part: Path) -> Iterator[tuple[Path, bool]]:
-    """Everything below best/ or checkpoints/, each with whether a run writes it there."""
+    """Everything below best/, checkpoints/ or tensorboard/, each with whether a run writes it there."""
     if part.is_symlink() or (part.exists() and not part.is_dir()):
         yield part, False
     elif part.is_dir():
         for path in sorted(part.iterdir()):
+            if part.name == "tensorboard":
+                yield path, _is_event(path) or (path.is_dir() and bool(re.fullmatch(r"[\d.]+", path.name)))
+                if path.is_dir() and not path.is_symlink():
+                    yield from ((file, _is_event(file)) for file in sorted(path.iterdir()))
+                continue
             if part.name == "best":
                 yield path, _is_file(path) and path.name in _BEST
                 continue
@@ -121,8 +128,19 @@ def _inside(part: Path) -> Iterator[tuple[Path, bool]]:
                     yield file, _is_file(file) and file.name in _STEP
 
 
+def _tensorboard(folder: Path) -> Iterator[Path]:
+    """What the tracker of that name wrote, folders before what lies in them; wandb's records are not ours to remove."""
+    if (folder / "tensorboard").is_dir():
+        yield folder / "tensorboard"
+        yield from (path for path, _ in _inside(folder / "tensorboard"))
+
+
 def _is_file(path: Path) -> bool:
     return path.is_file() and not path.is_symlink()
+
+
+def _is_event(path: Path) -> bool:
+    return _is_file(path) and (path.name.startswith("events.out.tfevents.") or path.name == "hparams.yml")
 
 
 def _final(name: str) -> str:

@@ -60,6 +60,7 @@ def save_run(loop: Loop) -> None:
             "options": loop.options.as_json(),
             "data": loop.splits.fingerprint(),
             "processes": loop.accelerator.num_processes,
+            "identity": loop.identity,
             "scaler": None if scaler is None else scaler.state_dict(),
             "versions": versions(),
         },
@@ -97,4 +98,4 @@ def resume_run(loop: Loop, path: Path) -> None:
         raise TrainingError(f"{path} belongs to another model: {str(error).splitlines()[0]}") from error
     if loop.accelerator.scaler is not None and state["scaler"]:
         loop.accelerator.scaler.load_state_dict(state["scaler"])
-    loop.at = Position(**state["position"])
+    loop.at, loop.identity = Position(**state["position"]), state["identity"]
