@@ -24,6 +24,7 @@ ORDER = [
     "exporting",
     "training",
     "explain",
+    "serving",
     "testing",
     "demo",
     "cli",

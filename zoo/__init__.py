@@ -29,12 +29,14 @@ if TYPE_CHECKING:
         register_model,
         register_module,
     )
+    from zoo.serving import app
     from zoo.training import compare, evaluate, finetune, predict
     from zoo.training.reporting import report
     from zoo.weights import load_weights
 
 _HOME = {
     "ZooError": "zoo.errors",
+    "app": "zoo.serving",
     "compare": "zoo.training",
     "compose": "zoo.factory",
     "create_model": "zoo.factory",
@@ -65,6 +67,7 @@ _SUBMODULES = ("errors", "layers", "registry", "testing", "weights")
 __all__ = [
     "ZooError",
     "__version__",
+    "app",
     "compare",
     "compose",
     "create_model",

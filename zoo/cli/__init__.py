@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from zoo._version import __version__
-from zoo.cli import catalogue, composing, demo, export, hub, report, training
+from zoo.cli import catalogue, composing, demo, export, hub, report, serving, training
 
 app = typer.Typer(
     name="zoo",
@@ -26,6 +26,7 @@ app.command("compare")(training.compare)
 app.command("eval")(training.eval_)
 app.command("predict")(training.predict)
 app.command("report")(report.report)
+app.command("app")(serving.app)
 app.command("push")(hub.push)
 app.command("pull")(hub.pull)
 app.command("convert")(hub.convert)
