@@ -314,9 +314,9 @@ def test_evaluating_a_split_that_is_not_there(tmp_path: Path) -> None:
     ):
         open_split("digits", "tset")
     for asked in ("test", "train", "all"):
-        name, taken, whole, notes = open_split(tmp_path / "train", asked)
-        assert (name, taken, len(whole)) == ("train", "all", 4)
-        assert "has no splits: all 4 images" in notes[0]
+        opened = open_split(tmp_path / "train", asked)
+        assert (opened.name, opened.split, len(opened.images)) == ("train", "all", 4)
+        assert "has no splits: all 4 images" in opened.notes[0]
     with pytest.raises(DataError, match="no split 'tset'; train has no splits, and all of it is taken as 'all'"):
         open_split(tmp_path / "train", "tset")
 

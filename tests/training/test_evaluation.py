@@ -35,6 +35,7 @@ def test_evaluate_equals_a_loop_by_hand() -> None:
         logits = model.eval()(prepared(stacked(test)))
     expected = classification_metrics(logits, torch.from_numpy(test.labels))
     assert ours.pop("classes") == test.classes
+    assert ours.pop("facts") == {}
     assert (ours.pop("split"), ours.pop("dataset")) == ("test", "few")
     assert ours.pop("confusion") == expected.pop("confusion")
     assert ours == {k: pytest.approx(v, abs=1e-6) for k, v in expected.items()}
@@ -211,3 +212,34 @@ def test_bad_files_and_numbers(folder: Path) -> None:
     empty.mkdir()
     with pytest.raises(DataError, match="no images"):
         zoo.predict(tiny_net(), empty)
+
+
+# ------------------------------------------------------------------------------------------------- metrics of one's own
+
+
+def test_metrics_of_ones_own_are_measured_beside_ours() -> None:
+    from torchmetrics.classification import MulticlassCohenKappa, MulticlassRecall
+
+    data = few_digits()
+    own = {"kappa": MulticlassCohenKappa(num_classes=10), "recall": MulticlassRecall(num_classes=10, average=None)}
+    plain, more = zoo.evaluate(tiny_net(), data, detail=True), zoo.evaluate(tiny_net(), data, metrics=own)
+    counts = np.array(plain["confusion"], dtype=float)
+    chance = (counts.sum(0) * counts.sum(1)).sum() / counts.sum() ** 2
+    assert more["kappa"] == pytest.approx((np.trace(counts) / counts.sum() - chance) / (1 - chance), abs=1e-6)
+    assert "recall" not in more
+    recall = zoo.evaluate(tiny_net(), data, metrics=own, detail=True)["recall"]
+    assert recall == pytest.approx(np.diag(counts) / np.maximum(counts.sum(1), 1), abs=1e-6)
+    with pytest.raises(ValueError, match="'accuracy' is measured already"):
+        zoo.evaluate(tiny_net(), data, metrics={"accuracy": own["kappa"]})
+
+
+def test_grades_are_measured_as_such() -> None:
+    images, labels = stacked(few_digits().present()["test"]), np.arange(40) % 10
+    grades = ArrayImages(images, labels, [str(k) for k in range(10)], name="grades", ordinal=True)
+    measured = zoo.evaluate(tiny_net(), grades, detail=True)
+    counts = np.array(measured["confusion"])
+    distance = np.abs(np.subtract.outer(np.arange(10), np.arange(10)))
+    assert measured["mae"] == pytest.approx((counts * distance).sum() / 40)
+    assert -1 <= measured["quadratic_kappa"] <= 1
+    part = zoo.evaluate(tiny_net(), grades.subset(range(20), "part"))
+    assert "mae" in part

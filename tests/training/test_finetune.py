@@ -218,7 +218,8 @@ def test_several_labels_an_image(tmp_path: Path) -> None:
     )
     assert result.monitor == "auroc"
     assert result.metrics["auroc"] > 0.8
-    assert set(result.metrics) == {"split", "dataset", "samples", "loss", "accuracy", "f1", "auroc"}
+    numbers = {"loss", "accuracy", "exact", "f1", "f1_micro", "auroc", "auprc", "ece"}
+    assert set(result.metrics) == {"split", "dataset", "samples", *numbers}
     image = whole["test"].image(0)
     answer = zoo.predict(result.model, image, top=3)[0]
     with torch.no_grad():

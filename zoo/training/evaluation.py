@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 import torch
@@ -15,7 +16,7 @@ from zoo.training.data.loader import Pipeline
 from zoo.training.data.source import open_split
 from zoo.training.data.transform import eval_transform
 from zoo.training.device import check_device
-from zoo.training.metrics import classification_metrics, flat, multi_label_metrics
+from zoo.training.metrics import flat, measure_answers, own_metrics
 from zoo.training.model_source import model_name, ready_model
 from zoo.training.options import check_batch_size
 from zoo.training.progress import Progress
@@ -34,6 +35,7 @@ def evaluate(
     workers: int = 0,
     device: str | None = None,
     amp: str = "no",
+    metrics: Mapping[str, Any] | None = None,
     detail: bool = False,
     progress: bool = True,
 ) -> dict[str, Any]:
@@ -53,18 +55,23 @@ def evaluate(
         workers: processes that read images.
         device: None for the best there is, or "cpu", "cuda", "mps".
         amp: "no", "bf16", "fp16" or "auto".
-        detail: also return `classes`, `confusion` (counts, a row a true class) and what has no value, as None.
+        metrics: further ones, {name: a torchmetrics `Metric` or `MetricCollection`, or a function}. Each is called
+            once, on the CPU, with probabilities (N, K) and targets: class numbers (N,), or (N, K) zeros and ones with
+            several labels an image. A `Binary…` metric of two classes gets the probability of the second, (N,).
+        detail: also return `classes`, `confusion` (counts, a row a true class), `facts` (what is known of the data:
+            licence, url, revision), what has no value, as None, and metrics of yours that give one value a class.
         progress: show a bar on a terminal, and notes.
 
     Returns:
-        `split` ("all" where the source has none), `dataset`, `samples`, `loss`, `accuracy`, `balanced_accuracy`, `f1`
-        (macro), `auroc` (one-vs-rest, macro; left out when a class has no image), `ece`, and `top5` with more than five
-        classes. With several labels an image: `loss`, `accuracy` (over images and labels), `f1`, `auroc`. Ready for
-        `zoo.push_to_hub(metrics=…)`.
+        `split` ("all" where the source has none), `dataset` (and for one of the Hub its id, `dataset_type`), `samples`,
+        `loss`, `accuracy`, `balanced_accuracy`, `f1` (macro), `auroc` (one-vs-rest, macro) and `auprc` (both left out
+        when a class has no image), `ece`, and `top5` with more than five classes; for grades also `mae` and
+        `quadratic_kappa`. With several labels an image: `loss`, `accuracy` (over images and labels), `exact` (all
+        labels right), `f1`, `f1_micro`, `auroc`, `auprc`, `ece`. Ready for `zoo.push_to_hub(metrics=…)`.
 
     Raises:
         DataError: the data cannot be read, or its classes are not the model's.
-        ValueError: a device that is not there.
+        ValueError: a device that is not there, a metric that fails or whose name is in use.
         MissingExtraError: without the extra `train`.
     """
     check_batch_size(batch_size)
@@ -72,8 +79,9 @@ def evaluate(
         raise ValueError(f"transform must be 'auto' or None, got {transform!r}")
     show = Progress(progress, 1)
     check_device(device)
-    dataset, taken, images, notes = open_split(data, split, on_bad=on_bad)
-    for note in notes:
+    opened = open_split(data, split, on_bad=on_bad)
+    images = opened.images
+    for note in opened.notes:
         show.note(note)
     net = ready_model(model)
     columns = match_classes(net, images)
@@ -81,12 +89,18 @@ def evaluate(
         net, images, columns, scale=scale, transform=transform, batch_size=batch_size, workers=workers, device=device,
         amp=amp, progress=show,
     )  # fmt: skip
-    measured = multi_label_metrics(logits, targets) if images.multi_label else classification_metrics(logits, targets)
+    measured = measure_answers(logits, targets, multi_label=images.multi_label, ordinal=images.ordinal)
     absent = [images.classes[k] for k in measured.get("auroc_absent", [])]
     if absent:
         show.note(f"no auroc: {_some(absent)} has no image (or no other) in this split")
-    details = {"classes": images.classes, **measured} if detail else flat(measured)
-    return {"split": taken, "dataset": dataset, **details}
+    context = {"split": opened.split, "dataset": opened.name}
+    if "hub_id" in opened.facts:
+        context["dataset_type"] = opened.facts["hub_id"]
+    if metrics:
+        taken = {*measured, *context, "classes", "facts"}
+        measured |= own_metrics(metrics, logits, targets, multi_label=images.multi_label, taken=taken)
+    details = {"classes": images.classes, "facts": opened.facts, **measured} if detail else flat(measured)
+    return {**context, **details}
 
 
 def run_model(

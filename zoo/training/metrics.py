@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import copy
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import torch
@@ -11,7 +13,7 @@ from torch import Tensor
 from zoo.errors import MissingExtraError
 
 # Lower is better for these; higher for all others.
-_LOWER = ("loss", "ece")
+_LOWER = ("loss", "ece", "mae")
 _BINS = 15
 
 
@@ -20,18 +22,37 @@ def higher_is_better(metric: str) -> bool:
     return metric not in _LOWER
 
 
-def classification_metrics(logits: Tensor, targets: Tensor) -> dict[str, Any]:
+def metric_names(*, multi_label: bool = False, ordinal: bool = False) -> list[str]:
+    """The names of the metrics that a run on such labels can be judged by."""
+    both = ["accuracy", "auprc", "auroc", "ece", "f1", "loss"]
+    if multi_label:
+        return sorted([*both, "exact", "f1_micro"])
+    return sorted([*both, "balanced_accuracy", "top5", *(("mae", "quadratic_kappa") if ordinal else ())])
+
+
+def measure_answers(logits: Tensor, targets: Tensor, *, multi_label: bool, ordinal: bool = False) -> dict[str, Any]:
+    """`multi_label_metrics` or `classification_metrics`, whichever the labels call for."""
+    if multi_label:
+        return multi_label_metrics(logits, targets)
+    return classification_metrics(logits, targets, ordinal=ordinal)
+
+
+def classification_metrics(logits: Tensor, targets: Tensor, *, ordinal: bool = False) -> dict[str, Any]:
     """Metrics of single-label classification.
 
     Args:
         logits: (N, K), before softmax.
         targets: (N,) class numbers.
+        ordinal: whether the classes are grades, in order.
 
     Returns:
-        samples; loss (cross-entropy, unweighted); accuracy; top5 (with more than five classes); balanced_accuracy (mean
-        recall of the classes that occur); f1 (macro, over the classes that occur or are answered); auroc (mean over the
-        classes of one-vs-rest, None when a class has no sample: `auroc_absent` names its number); ece (expected
-        calibration error of the top answer in 15 bins); confusion ([true][answered] counts).
+        samples; loss (cross-entropy, unweighted); accuracy (micro F1 is the same); top5 (with more than five classes);
+        balanced_accuracy (mean recall of the classes that occur); f1 (macro, over the classes that occur or are
+        answered); auroc (mean over the classes of one-vs-rest, as MedMNIST's, None when a class has no sample:
+        `auroc_absent` names its number); auprc (mean over the classes of average precision; None likewise); ece
+        (expected calibration error of the top answer in 15 bins); confusion ([true][answered] counts). With `ordinal`
+        also mae (mean distance of the answered grade from the true one) and quadratic_kappa (Cohen's, quadratic
+        weights; None when all answers and targets are one class).
     """
     functional = _functional()
     logits, targets = logits.detach().cpu().double(), targets.detach().cpu()
@@ -55,11 +76,29 @@ def classification_metrics(logits: Tensor, targets: Tensor) -> dict[str, Any]:
         result["top5"] = round(float(top) * len(targets)) / len(targets)
     absent = (support == 0).nonzero().flatten().tolist()
     if k < 2 or absent or not bool(torch.isfinite(logits).all()):
-        result["auroc"], result["auroc_absent"] = None, absent
+        result["auroc"], result["auprc"], result["auroc_absent"] = None, None, absent
     else:
         result["auroc"] = float(functional.multiclass_auroc(probabilities, targets, average="macro", **options))
+        result["auprc"] = float(
+            functional.multiclass_average_precision(probabilities, targets, average="macro", **options)
+        )
+    if ordinal:
+        result |= _grades(confusion.double())
     result["confusion"] = confusion.tolist()
     return result
+
+
+def _grades(confusion: Tensor) -> dict[str, float | None]:
+    """Metrics of grades out of their counts (K, K)."""
+    grade = torch.arange(len(confusion), dtype=torch.float64)
+    distance = (grade[:, None] - grade).abs()
+    total = confusion.sum()
+    by_chance = confusion.sum(1)[:, None] * confusion.sum(0) / total
+    expected = float((distance**2 * by_chance).sum())
+    return {
+        "mae": float((distance * confusion).sum() / total),
+        "quadratic_kappa": 1 - float((distance**2 * confusion).sum()) / expected if expected else None,
+    }
 
 
 def multi_label_metrics(logits: Tensor, targets: Tensor) -> dict[str, Any]:
@@ -70,27 +109,100 @@ def multi_label_metrics(logits: Tensor, targets: Tensor) -> dict[str, Any]:
         targets: (N, K) zeros and ones.
 
     Returns:
-        samples; loss (binary cross-entropy); accuracy (mean over images and labels, as MedMNIST); f1 (macro); auroc
-        (mean over labels, None when a label is always or never present: `auroc_absent`).
+        samples; loss (binary cross-entropy); accuracy (mean over images and labels, as MedMNIST); exact (share of
+        images with all labels right); f1 (macro); f1_micro; auroc and auprc (mean over labels, None when a label is
+        always or never present: `auroc_absent`); ece (of all labels together, 15 bins).
     """
     functional = _functional()
     logits, targets = logits.detach().cpu().double(), targets.detach().cpu()
     k = logits.shape[1]
     probabilities, whole = logits.sigmoid(), targets.long()
     options: dict[str, Any] = {"num_labels": k, "validate_args": False}
+    right = (probabilities > 0.5) == (whole == 1)
     positive = whole.sum(0)
     absent = ((positive == 0) | (positive == len(whole))).nonzero().flatten().tolist()
     result: dict[str, Any] = {
         "samples": len(targets),
         "loss": float(F.binary_cross_entropy_with_logits(logits, targets.double())),
-        "accuracy": float(functional.multilabel_accuracy(probabilities, whole, average="micro", **options)),
+        "accuracy": float(right.double().mean()),
+        "exact": float(right.all(1).double().mean()),
         "f1": float(functional.multilabel_f1_score(probabilities, whole, average="macro", **options)),
+        "f1_micro": float(functional.multilabel_f1_score(probabilities, whole, average="micro", **options)),
+        "ece": float(functional.binary_calibration_error(probabilities.flatten(), whole.flatten(), n_bins=_BINS)),
     }
-    if absent:
-        result["auroc"], result["auroc_absent"] = None, absent
+    if absent or not bool(torch.isfinite(logits).all()):
+        result["auroc"], result["auprc"], result["auroc_absent"] = None, None, absent
     else:
         result["auroc"] = float(functional.multilabel_auroc(probabilities, whole, average="macro", **options))
+        result["auprc"] = float(
+            functional.multilabel_average_precision(probabilities, whole, average="macro", **options)
+        )
     return result
+
+
+def own_metrics(
+    metrics: Mapping[str, Callable[..., Any]], logits: Tensor, targets: Tensor, *, multi_label: bool, taken: Any = ()
+) -> dict[str, Any]:
+    """Values of a user's metrics.
+
+    Args:
+        metrics: name -> a torchmetrics `Metric` or `MetricCollection`, or a function; called once with probabilities
+            and targets, as torchmetrics has it: (N, K) after softmax and (N,) class numbers, or (N, K) after the
+            sigmoid and (N, K) zeros and ones. A `Binary…` metric of two classes gets the probability of the second,
+            (N,). What is called is a copy: the user's object keeps its state.
+        logits: (N, K).
+        targets: as of the data.
+        multi_label: whether there may be several labels.
+        taken: names that are in use.
+
+    Returns:
+        name -> a number, or a list where the metric gives one value a class. What a collection gives is named
+        `NAME_KEY`.
+
+    Raises:
+        ValueError: a name in use, a metric that fails, a value that is not finite numbers.
+        TypeError: something that cannot be called.
+    """
+    values: dict[str, Any] = {}
+    logits, targets = logits.detach().cpu().float(), targets.detach().cpu()
+    probabilities, whole = (logits.sigmoid() if multi_label else logits.softmax(1)), targets.long()
+    for name, metric in metrics.items():
+        if name in taken:
+            raise ValueError(f"metrics: {name!r} is measured already; choose another name")
+        if not callable(metric):
+            raise TypeError(
+                f"metrics: {name!r} must be a torchmetrics Metric or a function of (probabilities, targets), got "
+                f"{type(metric).__name__}"
+            )
+        binary = type(metric).__name__.startswith("Binary") and not multi_label and logits.shape[1] == 2
+        try:
+            value = _fresh(metric)(probabilities[:, 1] if binary else probabilities, whole)
+        except Exception as error:
+            raise ValueError(f"metrics: {name!r} failed on {tuple(probabilities.shape)} probabilities: {error}") from (
+                error
+            )
+        found = {f"{name}_{key}": v for key, v in value.items()} if isinstance(value, Mapping) else {name: value}
+        values |= {key: _plain(key, v) for key, v in found.items()}
+    return values
+
+
+def _fresh(metric: Any) -> Any:
+    """A copy of a metric that has seen nothing, where the user's may have."""
+    if not hasattr(metric, "reset"):
+        return metric
+    copied = copy.deepcopy(metric).cpu()
+    copied.reset()
+    return copied
+
+
+def _plain(name: str, value: Any) -> Any:
+    try:
+        found = torch.as_tensor(value).double()
+    except (TypeError, ValueError, RuntimeError) as error:
+        raise ValueError(
+            f"metrics: {name!r} gives {type(value).__name__}; expected a number, or one a class"
+        ) from error
+    return float(found) if found.numel() == 1 else found.tolist()
 
 
 def flat(metrics: dict[str, Any]) -> dict[str, Any]:

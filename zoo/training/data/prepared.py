@@ -49,4 +49,4 @@ def open_data(data: Any, split: str = "test", *, model: nn.Module) -> Prepared:
     from zoo.models.data_config import data_config
 
     config = data_config(model)
-    return Prepared(open_split(data, split)[2], Pipeline(config["input_size"][0], eval_transform(config)))
+    return Prepared(open_split(data, split).images, Pipeline(config["input_size"][0], eval_transform(config)))

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -78,11 +78,26 @@ def open_splits(data: Any, *, val: Any = None, seed: int = 0, on_bad: str = "rai
     return splits
 
 
-def open_split(data: Any, split: str = "test", *, on_bad: str = "raise") -> tuple[str, str, ImageSet, list[str]]:
-    """Open one split of a source, to evaluate on; a source without splits is taken whole, as "all".
+class Opened(NamedTuple):
+    """One split of a source.
 
-    Returns:
-        The name of the data set, the name of the split ("all" where there are none), its images, and notes.
+    Attributes:
+        name: of the data set.
+        split: its name; "all" for a source without splits.
+        images: of the split.
+        notes: what was decided on the way.
+        facts: what is known of the source.
+    """
+
+    name: str
+    split: str
+    images: ImageSet
+    notes: list[str]
+    facts: dict[str, Any]
+
+
+def open_split(data: Any, split: str = "test", *, on_bad: str = "raise") -> Opened:
+    """Open one split of a source, to evaluate on; a source without splits is taken whole, as "all".
 
     Raises:
         DataError: the source has splits, but not this one.
@@ -94,9 +109,9 @@ def open_split(data: Any, split: str = "test", *, on_bad: str = "raise") -> tupl
         if split not in ("train", "val", "test", "all"):
             raise DataError(f"no split {split!r}; {splits.name} has no splits, and all of it is taken as 'all'")
         note = f"{splits.name} has no splits: all {len(present['train'])} images are taken, learned from or not"
-        return splits.name, "all", present["train"], [*splits.notes, note]
+        return Opened(splits.name, "all", present["train"], [*splits.notes, note], splits.facts)
     if split in present:
-        return splits.name, split, present[split], splits.notes
+        return Opened(splits.name, split, present[split], splits.notes, splits.facts)
     raise DataError(
         f"{splits.name} has no {split!r} split; splits there: {', '.join(present)} (a source without splits is taken "
         f"whole, as 'all'){did_you_mean(split, present)}"
