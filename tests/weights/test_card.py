@@ -80,6 +80,96 @@ def test_preprocessing_classes_and_files_are_the_config_s():
     assert "`hf-hub:me/mine@COMMIT`" in text
 
 
+def test_what_is_not_stated_of_a_training_run_is_said_row_by_row():
+    text = card(training={"opt": "adamw", "epochs": 3, "seed": 0})
+    assert "| opt | adamw |" in text
+    assert "| seed | 0 |" in text
+    rows = [line for line in text.splitlines() if line.endswith("| not stated |")]
+    assert rows == [
+        "| data | not stated |",
+        "| licence of the data | not stated |",
+        "| schedule | not stated |",
+        "| hardware | not stated |",
+    ]
+    assert "| recipe | not stated |" in card()
+
+
+def test_multiply_accumulates_are_the_catalogue_s_for_the_catalogue_s_size_alone():
+    entry = zoo.registry.model_entry("medvit2_kan_tiny")
+    said = f"- Multiply-accumulates: {entry.macs:,} an image"
+    made = {n: zoo.create_model("medvit2_kan_tiny", device="meta", num_classes=n) for n in (1000, 3)}
+    texts = {n: make_card(parse_config(describe(m), "c"), repo_id="me/m", license="mit") for n, m in made.items()}
+    assert f"{said}\n" in texts[1000]
+    assert f"{said}, with the classifier that it is registered with\n" in texts[3]
+    other = zoo.create_model("medvit2_kan_tiny", device="meta", img_size=256)
+    assert "accumulates" not in make_card(parse_config(describe(other), "c"), repo_id="me/m", license="mit")
+    assert "accumulates" not in card()  # of timm's models the catalogue knows nothing
+
+
+def test_a_composition_names_and_cites_what_its_modules_rest_on():
+    config = parse_config(describe(zoo.create_model("test_vit", num_classes=3, mlp="kan", head="linear")), "c")
+    text = make_card(config, repo_id="me/mine", license="mit")
+    assert ModelCard(text).data.tags == ["zoo", "timm", "mlp/kan", "head/linear", "arxiv:2502.13693"]
+    assert text.count("@misc{") == 1
+    assert "eprint = {2502.13693}" in text
+    assert "medical device" not in text  # the layer comes from a medical paper, the model does not
+    assert "## Citation" not in card()
+
+
+def test_shards_are_for_zoo_alone():
+    files = {f"model-{i:05d}-of-00002.safetensors": {"sha256": "ab" * 32, "size": 5} for i in (1, 2)}
+    text = make_card(config(files=files), repo_id="me/mine", license="mit")
+    assert ModelCard(text).data.library_name == "zoo"
+    assert "import timm" not in text
+    assert "which timm does not read" in text
+
+
+def test_versions_that_wrote_it_are_listed():
+    import platform
+
+    import timm
+    import torch
+
+    made = card().partition("## Files")[2]
+    wanted = (f"torch {torch.__version__.partition('+')[0]}", f"timm {timm.__version__}", f"zoo {zoo.__version__}")
+    for said in (*wanted, "safetensors ", "huggingface_hub ", f"Python {platform.python_version()}"):
+        assert said in made
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("---\na: 1\nb: [1\n---\nx", r"the front matter of the given card is not YAML: line 4, '---'"),
+        ("---\na: 1\n\tb: 2\n---\nx", r"is not YAML: line 3, 'b: 2'"),
+        ("\n\n---\na: b: c\n---\nx", r"is not YAML: line 4, 'a: b: c': mapping values are not allowed here"),
+        ("\ufeff---\r\na: b: c\r\n---\r\nx", r"is not YAML: line 2, 'a: b: c'"),
+        ("---\n- a\n---\nx", r"\(from line 2\) must be 'key: value' lines, got \['a'\]"),
+        ("---\na: 1\n", "begins with '---' in line 1, and no line '---' ends it"),
+        ("---\nmodel-index: 5\n---\n", "not what the Hub expects"),
+        ("---\ntags: 5\n---\n", "'tags' .* must be a list, got 5"),
+    ],
+)
+def test_broken_front_matter_is_told_by_line(text, said):
+    with pytest.raises(ValueError, match=said):
+        card(body=text)
+    if "YAML" in said:
+        with pytest.raises(ValueError, match=said.replace("given card", r"README\.md that is there")):
+            card(existing=text)
+        assert ModelCard(card(existing=text, overwrite=True)).data.license == "mit"
+
+
+def test_one_tag_as_text_is_a_list_of_one():
+    assert ModelCard(card(body="---\ntags: medical\n---\n# Mine")).data.tags == ["medical", "zoo", "timm"]
+
+
+@pytest.mark.parametrize("text", ["", "# Mine", "---\n---\n# Mine", "Above\n\n---\n\nbelow", "---\na: 1\n---\n# Mine"])
+def test_text_with_and_without_front_matter_is_taken_as_it_is(text):
+    made = card(body=text)
+    assert ModelCard(made).data.license == "mit"
+    if text:
+        assert made.rstrip().endswith(text.splitlines()[-1])
+
+
 @pytest.mark.parametrize("license", ["", "  ", None])
 def test_a_licence_is_required(license):
     with pytest.raises(ValueError, match="needs a license"):
@@ -115,6 +205,23 @@ def test_a_card_of_ours_is_written_anew_until_somebody_edits_it():
     assert "Please cite us." in card(existing=edited)
     assert not is_untouched(MINE)
     assert not is_untouched(None)
+
+
+def test_a_card_of_ours_forgets_what_it_said_of_earlier_weights():
+    first = make_card(
+        config("medvit2_kan_nano"),
+        repo_id="me/mine",
+        license="mit",
+        metrics={"accuracy": 0.5},
+        train_data="me/digits",
+        base_model="me/base",
+    )
+    first = first.replace("tags:\n", "tags:\n- medical\n")
+    data = ModelCard(card(existing=first)).data.to_dict()
+    assert data["tags"] == ["medical", "zoo", "timm"]
+    assert data.keys() == {"license", "library_name", "pipeline_tag", "tags"}
+    by_hand = first.replace("## Licence", "By hand.\n\n## Licence")  # what a person has seen to is theirs to change
+    assert ModelCard(card(existing=by_hand)).data.eval_results[0].metric_value == 0.5
 
 
 def test_facts_in_the_front_matter_may_be_edited_without_freezing_the_text():

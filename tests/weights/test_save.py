@@ -64,6 +64,18 @@ def test_tensors_that_merely_overlap_are_written_in_full(tmp_path):
     assert torch.equal(read["t"], base.view(2, 5).t())
 
 
+def test_conjugate_and_expanded_views_are_written_as_the_values_that_they_show(tmp_path):
+    z = torch.randn(4, dtype=torch.complex64)
+    tensors = {"z": z, "conj": z.conj(), "neg": z.conj().imag, "wide": torch.arange(3.0).expand(4, 3)}
+    save_safetensors(tensors, tmp_path / "x.safetensors")
+    read = safetensors.torch.load_file(tmp_path / "x.safetensors")
+    assert read.keys() == tensors.keys()  # conj shows the memory of z, and not its values
+    for name, tensor in tensors.items():
+        assert read[name].tolist() == tensor.tolist()
+    with pytest.raises(NonFiniteWeightsError, match="'conj'"):
+        save_safetensors({"conj": torch.tensor([complex(1, float("inf"))]).conj()}, tmp_path / "y.safetensors")
+
+
 def test_equal_tensors_give_equal_bytes_in_any_order(tmp_path):
     tensors = {f"n{i}": torch.full((i, 16), float(i)) for i in range(12)}
     first = save_safetensors(tensors, tmp_path / "a")

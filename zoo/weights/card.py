@@ -123,6 +123,8 @@ def make_card(
         content += f"\n\n{_SEAL}{_digest(content)} -->"
     else:
         content = kept.strip()
+    if is_untouched(text):
+        old = _without_claims(old)
     merged = _merge(old, front)
     _check_front_matter(merged)
     return f"---\n{yaml_dump(merged, sort_keys=False).strip()}\n---\n\n{content}\n"
@@ -136,18 +138,31 @@ def _check_front_matter(front: Mapping[str, Any]) -> None:
         ModelCardData(**front)
     except (ValueError, TypeError, KeyError) as error:
         raise ValueError(f"the front matter of the card is not what the Hub expects: {error}") from error
-    for key in ("tags", "datasets", "metrics"):
-        value = front.get(key)
-        if value is not None and not isinstance(value, str | list):
-            raise ValueError(f"{key!r} in the front matter of the card must be a list, got {value!r}")
+
+
+def _without_claims(front: Mapping[str, Any]) -> dict[str, Any]:
+    """Front matter of a card of ours without what an earlier push said of the weights of then."""
+    from zoo.registry import KINDS, default_registry
+
+    claims = ("model-index", "metrics", "datasets", "base_model", "base_model_relation")
+    left = {key: value for key, value in front.items() if key not in claims}
+    registry = default_registry()
+    papers = {f"arxiv:{entry.family.arxiv}" for entry in (*registry.models, *registry.modules)}
+    if isinstance(tags := left.get("tags"), list):
+        left["tags"] = [t for t in tags if t not in papers and str(t).partition("/")[0] not in KINDS]
+    return left
 
 
 def _merge(old: Mapping[str, Any], new: Mapping[str, Any]) -> dict[str, Any]:
-    """The new facts over the old ones; lists of tags and data sets are joined."""
+    """The new facts over the old ones; lists of tags, data sets and metrics are joined."""
     merged = {**old, **new}
     for key in ("tags", "datasets", "metrics"):
-        if isinstance(old.get(key), list) and isinstance(new.get(key), list):
-            merged[key] = [*old[key], *(item for item in new[key] if item not in old[key])]
+        before = old.get(key) or []
+        before = [before] if isinstance(before, str) else before
+        if not isinstance(before, list):
+            raise ValueError(f"{key!r} in the front matter of the card must be a list, got {before!r}")
+        if before:
+            merged[key] = [*before, *(item for item in new.get(key) or [] if item not in before)]
     return merged
 
 
