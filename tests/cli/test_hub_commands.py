@@ -1,9 +1,11 @@
 """`zoo push`, `zoo pull`, `zoo convert`: results on stdout, the rest on stderr, errors in one line."""
 
+import contextlib
 import json
 
 import pytest
 import torch
+import yaml
 from huggingface_hub import HfApi, ModelCard
 from typer.testing import CliRunner
 
@@ -46,6 +48,36 @@ def test_a_dry_run_uploads_nothing_and_says_what_it_would(hub, saved):
     done = run("push", saved, hub.repo_id(), "--license", "mit", "--dry-run", "--json")
     assert set(json.loads(done.stdout)["files"]) == {"README.md", "config.json", "model.safetensors"}
     assert not hub.seen("POST")
+
+
+@pytest.mark.parametrize("why", ["up", "down", "offline"])
+def test_a_dry_run_prints_files_sizes_and_front_matter_with_and_without_the_hub(hub, saved, why, monkeypatch):
+    repo = hub.repo_id()
+    if why == "offline":
+        monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
+    with hub.down() if why == "down" else contextlib.nullcontext():
+        done = run("push", saved, repo, "--license", "mit", "--dry-run", "--space", "--max-shard-size", "300KB")
+    assert done.stdout.splitlines() == [
+        f"would push to {hub.endpoint}/{repo}",
+        f"would show it at {hub.endpoint}/spaces/{repo}",
+    ]
+    sizes = dict(line.split("\t") for line in done.stderr.splitlines() if "\t" in line)
+    assert sizes.keys() > {"README.md", "config.json", "model.safetensors.index.json"}
+    assert sum(int(size) for name, size in sizes.items() if name.endswith(".safetensors")) > 300_000
+    front = done.stderr[done.stderr.index("---\n") :]
+    assert yaml.safe_load(front.split("---")[1])["license"] == "mit"
+    assert ("note: the repository could not be looked at" in done.stderr) == (why != "up")
+    assert not hub.seen("POST")
+
+
+def test_a_space_is_made_beside_the_model(hub, saved):
+    repo = hub.repo_id()
+    done = run("push", saved, repo, "--license", "mit", "--space-name", f"{repo}-app")
+    assert done.stdout.splitlines()[1] == f"{hub.endpoint}/spaces/{repo}-app"
+    assert HfApi().space_info(f"{repo}-app").sdk == "gradio"
+    done = run("push", saved, repo, "--max-shard-size", "300KB")
+    assert "model.safetensors\tdeleted" in done.stderr.splitlines()
+    assert "no size" in run("push", saved, repo, "--max-shard-size", "many", code=1).stderr
 
 
 def test_a_registered_checkpoint_is_pushed_by_its_name_with_what_its_manifest_says(hub):
