@@ -22,6 +22,7 @@ ORDER = [
     "factory",
     "publish",
     "exporting",
+    "verifying",
     "training",
     "explain",
     "serving",

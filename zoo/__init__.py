@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     from zoo.serving import app
     from zoo.training import compare, evaluate, finetune, predict
     from zoo.training.reporting import report
+    from zoo.verifying import verify
     from zoo.weights import load_weights
 
 _HOME = {
@@ -61,6 +62,7 @@ _HOME = {
     "save_pretrained": "zoo.publish",
     "set_data_config": "zoo.models.data_config",
     "summary": "zoo.composition.summary",
+    "verify": "zoo.verifying",
 }
 _SUBMODULES = ("errors", "layers", "registry", "testing", "weights")
 
@@ -95,6 +97,7 @@ __all__ = [
     "set_data_config",
     "summary",
     "testing",
+    "verify",
     "weights",
 ]
 

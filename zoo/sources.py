@@ -87,14 +87,14 @@ def resolve(name: Any, hub: Mapping[str, Any], allow_pickle: bool) -> Source:
             )
             raise FileNotFoundError(f"there is no folder {rest!r}{near}")
         config = read_config(folder)
-        return Source(_known_architecture(config), config=config, weights=f"local-dir:{rest}")
+        return Source(known_architecture(config), config=config, weights=f"local-dir:{rest}")
     checkpoint = open_checkpoint(f"hf-hub:{rest}", allow_pickle=allow_pickle, **hub)
     if checkpoint.config is None:
         raise WeightsError(
             f"{rest!r} has no config.json, so nothing says which model its weights are for; "
             f"create the model by name and load them with zoo.load_weights(model, 'hf-hub:{rest}')"
         )
-    return Source(_known_architecture(checkpoint.config), config=checkpoint.config, weights=checkpoint)
+    return Source(known_architecture(checkpoint.config), config=checkpoint.config, weights=checkpoint)
 
 
 def registered(name: str) -> Source:
@@ -117,7 +117,7 @@ def registered(name: str) -> Source:
     return Source(architecture, tag)
 
 
-def _known_architecture(config: ModelConfig) -> str:
+def known_architecture(config: ModelConfig) -> str:
     """The architecture that a config names, if we or timm have it."""
     name = config.architecture
     check_requirements(config.zoo, config.origin)

@@ -83,21 +83,55 @@ def push(
 def pull(
     repo: Annotated[str, typer.Argument(help="Repository on the Hub: user/repo[@revision].")],
     folder: Annotated[Path, typer.Argument(help="Folder to write; must not exist, or be empty.")],
+    file: Annotated[
+        list[str] | None,
+        typer.Option("--file", help="Beside config and weights take only what this pattern matches; may be repeated."),
+    ] = None,
     allow_pickle: Annotated[
         bool, typer.Option("--allow-pickle", help="Take a pickle where the repository has nothing else.")
     ] = False,
     token: Token = None,
     json_: Annotated[bool, typer.Option("--json", help="Print the result as JSON.")] = False,
 ) -> None:
-    """Fetch a model into a folder, checked; use it as `local-dir:FOLDER`."""
+    """Fetch a model into a folder, checked; use it as `local-dir:FOLDER`.
+
+    Files that are complete in the Hub's cache are not fetched again, so a pull that broke off goes on where it was.
+    Pickles, code and names that leave the folder stay behind.
+    """
     from zoo.publish import pull_to_folder
 
     typer.echo(f"Fetching {repo} ...", err=True)
-    snapshot = pull_to_folder(repo, folder, token=token, allow_pickle=allow_pickle)
+    snapshot = pull_to_folder(repo, folder, token=token, allow_pickle=allow_pickle, only=file or ())
+    for name in snapshot.files:
+        typer.echo(f"{name}\t{snapshot.checked.get(name) or 'no sum recorded'}", err=True)
     if json_:
-        echo_json({"folder": str(folder), **snapshot.source})
+        echo_json({"folder": str(folder), **snapshot.source, "checked": snapshot.checked})
     else:
         typer.echo(f"{folder}\t{snapshot.origin}")
+
+
+@friendly
+def verify(
+    source: Annotated[
+        str,
+        typer.Argument(help="USER/REPO[@REVISION], a folder or run, a .safetensors file, or a checkpoint's NAME.TAG."),
+    ],
+    token: Token = None,
+    json_: Annotated[bool, typer.Option("--json", help="Print the result as JSON.")] = False,
+) -> None:
+    """Check a model: config, files, SHA-256, header, values, that it loads, its card, and what could run code.
+
+    Every check is made, whatever fails before it; the exit code is 1 if one failed. Nothing of it is executed.
+    """
+    from zoo.verifying import verify as check
+
+    result = check(source, token=token, progress=lambda line: typer.echo(line, err=True))
+    if json_:
+        echo_json(result.to_dict())
+    else:
+        typer.echo(str(result))
+    if not result.ok:
+        raise typer.Exit(1)
 
 
 @friendly

@@ -8,46 +8,28 @@ of all in a pickle. Nothing that comes from the Hub is executed.
 from __future__ import annotations
 
 import contextlib
-import fnmatch
 import os
 import re
 import time
 import warnings
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 from typing import Any, TypeVar
 
 from zoo.errors import ChecksumError, CorruptFileError, FileNotInRepoError, HubError, HubUnavailableError
 from zoo.files import write_text
 from zoo.weights.config import CONFIG_NAME, ModelConfig, read_config
-from zoo.weights.config_checks import is_safe_name
+from zoo.weights.harmless import few, harmless, is_unsafe
 from zoo.weights.hub_errors import is_transient, is_unreachable, retry_after, translate
 from zoo.weights.patience import Patience, transfer_seconds, watched
 from zoo.weights.safetensors_file import SafetensorsFile
 from zoo.weights.source import INDEX_NAME, check_shards, choose_weights, read_index
-from zoo.weights.strict_json import shorten
 from zoo.weights.verify import git_sum_of, scan, sha256_of
 
 T = TypeVar("T")
 _REPO = re.compile(r"[A-Za-z0-9][\w.-]*/[\w.-]+|[A-Za-z0-9][\w.-]*")
 _COMMIT = re.compile(r"[0-9a-f]{40}")
-_PICKLES = (
-    ".bin",
-    ".pth",
-    ".pt",
-    ".ckpt",
-    ".pkl",
-    ".pickle",
-    ".dill",
-    ".joblib",
-    ".tar",
-    ".npy",
-    ".npz",
-    ".h5",
-    ".keras",
-)
-_CODE = (".py", ".pyc", ".pyd", ".so", ".dll", ".dylib", ".exe", ".sh", ".bat", ".cmd", ".ps1", ".ipynb", ".js", ".jar")
 
 
 @dataclass(frozen=True)
@@ -60,6 +42,7 @@ class Snapshot:
         repo, revision, commit: what was asked for, and the commit that it stood for.
         sha256: file name -> checked sum, of the weights.
         files: names of all files that were taken.
+        checked: file name -> the sum with which it was compared, "SHA-256 …" or git's "git sum …".
     """
 
     folder: Path
@@ -69,6 +52,7 @@ class Snapshot:
     commit: str
     sha256: dict[str, str] = field(default_factory=dict)
     files: list[str] = field(default_factory=list)
+    checked: dict[str, str] = field(default_factory=dict)
 
     @property
     def origin(self) -> str:
@@ -93,10 +77,10 @@ class _Listing:
     commit: str
     files: dict[str, tuple[int | None, str | None, str | None]]
 
-
-def is_unsafe(name: str) -> bool:
-    """Whether a file can hold code: pickles (and archives of them), scripts, programs."""
-    return name.lower().endswith(_PICKLES + _CODE)
+    def sum_of(self, name: str) -> str:
+        """The sum that the Hub records of a file, in words; empty when there is none."""
+        _, lfs, git = self.files[name]
+        return f"SHA-256 {lfs}" if lfs else f"git sum {git}" if git else ""
 
 
 def split_repo(text: str) -> tuple[str, str | None]:
@@ -185,7 +169,75 @@ def pull(
         if is_unreachable(error):
             raise _not_cached(repo_id, wanted, cache, str(client.explain(error))) from error
         raise client.explain(error) from error
-    return client.take(listing, home, allow_pickle=allow_pickle, everything=everything, only=only)
+    return client.take(listing, allow_pickle=allow_pickle, everything=everything, only=only)
+
+
+@dataclass(frozen=True)
+class Fetched:
+    """Every harmless file of a commit, each with what came of it.
+
+    Attributes:
+        repo, revision, commit: as in `Snapshot`.
+        sizes: name -> bytes, of all files that the Hub lists, also those that are not taken.
+        sums: name -> "SHA-256 …" or "git sum …", where the Hub records one.
+        paths: name -> the file on this machine, checked against the Hub's record.
+        errors: name -> why it is not there, or not as it should be.
+        left: names that are never taken: pickles, code, hidden files, names that leave the folder.
+    """
+
+    repo: str
+    revision: str
+    commit: str
+    sizes: dict[str, int | None]
+    sums: dict[str, str]
+    paths: dict[str, Path]
+    errors: dict[str, Exception]
+    left: list[str]
+
+
+def fetch_each(
+    repo_id: str,
+    revision: str | None = None,
+    *,
+    token: str | bool | None = None,
+    cache_dir: str | os.PathLike[str] | None = None,
+    timeout: float = 10.0,
+    tell: Callable[[str], None] = lambda line: None,
+) -> Fetched:
+    """Fetch the files of one commit one by one, going on after what fails; arguments and errors as in `pull`.
+
+    Args:
+        tell: is given a line before each file.
+    """
+    from huggingface_hub import HfApi, constants
+
+    repo_id, in_name = split_repo(repo_id)
+    wanted = revision or in_name or constants.DEFAULT_REVISION
+    cache = Path(cache_dir or constants.HF_HUB_CACHE).expanduser()
+    api = HfApi(token=token, library_name="zoo")
+    client = _Client(api, repo_id, wanted, token, cache, timeout, Patience(timeout))
+    try:
+        listing = client.ask(lambda left: _list(api, repo_id, wanted, token, left))
+    except Exception as error:
+        raise client.explain(error) from error
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", UserWarning)  # what is left out is in the result
+        names = harmless(listing.files, [], (), f"{repo_id}@{wanted}")
+    paths: dict[str, Path] = {}
+    errors: dict[str, Exception] = {}
+    for name in names:
+        tell(f"{name} of {repo_id}@{wanted} ...")
+        try:
+            paths[name] = client.fetch(listing, name)
+        except (HubError, CorruptFileError) as error:
+            errors[name] = error
+    if paths:
+        client.note_commit(listing)
+    sums = {name: said for name in listing.files if (said := listing.sum_of(name))}
+    sizes = {name: size for name, (size, _, _) in listing.files.items()}
+    return Fetched(
+        repo_id, wanted, listing.commit, sizes, sums, paths, errors, sorted(listing.files.keys() - set(names))
+    )
 
 
 def _not_cached(repo: str, revision: str, cache: Path, why: str) -> HubUnavailableError:
@@ -228,7 +280,8 @@ def _from_cache(home: Path, repo: str, revision: str, commit: str, allow_pickle:
     present = [p.relative_to(folder).as_posix() for p in sorted(folder.rglob("*")) if p.is_file()]
     chosen_files = [CONFIG_NAME, *(file.name for file in weights)]
     files = [name for name in present if name in chosen_files or not is_unsafe(name)]
-    return Snapshot(folder, weights, repo, revision, commit, sums, files)
+    checked = {name: f"SHA-256 {digest}" for name, digest in sums.items()}
+    return Snapshot(folder, weights, repo, revision, commit, sums, files, checked)
 
 
 def _choose(names: list[str], repo: str, revision: str, allow_pickle: bool) -> str:
@@ -285,9 +338,7 @@ class _Client:
                 time.sleep(wait)
                 pause *= 2
 
-    def take(
-        self, listing: _Listing, home: Path, *, allow_pickle: bool, everything: bool, only: Sequence[str]
-    ) -> Snapshot:
+    def take(self, listing: _Listing, *, allow_pickle: bool, everything: bool, only: Sequence[str]) -> Snapshot:
         """Fetch the config, the weights and, if wanted, the rest of a listed commit."""
         names = [name for name in listing.files if "/" not in name]
         chosen = _choose(names, self.repo, self.revision, allow_pickle)
@@ -303,15 +354,21 @@ class _Client:
         taken = [CONFIG_NAME] if CONFIG_NAME in names else []
         taken += [chosen, *(file.name for file in weights if file.name != chosen)]
         if everything:
-            rest = _rest(listing.files, taken, only, f"{self.repo}@{self.revision}")
+            rest = harmless(listing.files, taken, only, f"{self.repo}@{self.revision}")
             for name in rest:
                 self.fetch(listing, name)
             taken += rest
+        self.note_commit(listing)
+        sums = {f.name: s for f in weights if (s := listing.files[f.name][1]) is not None}
+        checked = {name: said for name in taken if (said := listing.sum_of(name))}
+        return Snapshot(folder, weights, self.repo, self.revision, listing.commit, sums, taken, checked)
+
+    def note_commit(self, listing: _Listing) -> None:
+        """Let the cache know which commit the revision stands for, as the client does, for use offline."""
         if self.revision != listing.commit:
             with contextlib.suppress(OSError):  # a read-only cache only loses its knowledge for offline use
+                home = self.cache / f"models--{self.repo.replace('/', '--')}"
                 write_text(home / "refs" / self.revision, listing.commit)
-        sums = {f.name: s for f in weights if (s := listing.files[f.name][1]) is not None}
-        return Snapshot(folder, weights, self.repo, self.revision, listing.commit, sums, taken)
 
     def fetch(self, listing: _Listing, name: str) -> Path:
         """One file of the listed commit, checked."""
@@ -319,7 +376,7 @@ class _Client:
 
         where = f"{name} of {self.repo}@{self.revision} (commit {listing.commit[:8]})"
         if name not in listing.files:
-            raise FileNotInRepoError(f"there is no {where}; it holds {_few(listing.files)}")
+            raise FileNotInRepoError(f"there is no {where}; it holds {few(listing.files)}")
         size, sha256, git_sum = listing.files[name]
         options: dict[str, Any] = {"revision": listing.commit, "cache_dir": self.cache, "token": self.token}
         folder = self.cache / f"models--{self.repo.replace('/', '--')}" / "snapshots" / listing.commit
@@ -349,45 +406,6 @@ class _Client:
         elif git_sum is not None:
             _check_small(path, git_sum, where, fresh=fresh)
         return path
-
-
-def _rest(names: Iterable[str], taken: Sequence[str], only: Sequence[str], where: str) -> list[str]:
-    """Files beside config and weights that can be laid into a folder on any system, without code."""
-    kept: list[str] = []
-    used = {name.casefold() for name in taken}
-    folders = {str(p) for name in taken for p in PurePosixPath(name.casefold()).parents}
-    odd: list[str] = []
-    for name in sorted(set(names) - set(taken)):
-        if not is_safe_name(name):
-            odd.append(name)
-            continue
-        if is_unsafe(name) or any(part.startswith(".") for part in name.split("/")):
-            continue
-        if only and not any(fnmatch.fnmatchcase(name, pattern) for pattern in only):
-            continue
-        folded = PurePosixPath(name.casefold())
-        parents = {str(p) for p in folded.parents}
-        if str(folded) in used | folders or parents & used:
-            odd.append(name)
-            continue
-        used.add(str(folded))
-        folders |= parents
-        kept.append(name)
-    if odd:
-        shown = ", ".join(shorten(n) for n in odd[:5])
-        warnings.warn(
-            f"{where}: files left out, as their names leave the folder or differ from others only by case: {shown}",
-            stacklevel=5,
-        )
-    for pattern in only:
-        if not any(fnmatch.fnmatchcase(name, pattern) for name in (*kept, *taken)):
-            raise FileNotInRepoError(f"no file of {where} that may be taken matches {pattern!r}; it has {_few(names)}")
-    return kept
-
-
-def _few(names: Iterable[str], limit: int = 12) -> str:
-    listed = [shorten(name)[1:-1] for name in sorted(names)]
-    return ", ".join(listed[:limit]) + (f" and {len(listed) - limit} more" if len(listed) > limit else "")
 
 
 def _refused(error: BaseException) -> bool:
