@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -15,6 +16,7 @@ from zoo.naming import did_you_mean, natural_key
 SEPARATOR = "|"
 # So many images, each with a label of its own, have names where labels should be.
 _SUSPICIOUS = 20
+_WHOLE = re.compile(r"\d+\.0")
 
 
 @dataclass(frozen=True)
@@ -112,7 +114,7 @@ def _names(value: Any, source: str, row: int) -> list[str]:
 
 
 def _text(value: Any) -> str | None:
-    """A label as a text; None for an empty one. 2.0, as tables with gaps write numbers, is 2."""
+    """A label as a text; None for an empty one. 2.0, as programs write whole numbers of tables with gaps, is 2."""
     value = value.item() if isinstance(value, np.generic) else value
     if value is None or (isinstance(value, float) and math.isnan(value)):
         return None
@@ -120,7 +122,8 @@ def _text(value: Any) -> str | None:
         value = int(value)
     if type(value).__name__ in ("NAType", "NaTType"):
         return None
-    return str(value).strip() or None
+    text = str(value).strip()
+    return (text[:-2] if _WHOLE.fullmatch(text) else text) or None
 
 
 def _known(names: Mapping[str, list[list[str]]], source: str, several: bool) -> list[str]:
