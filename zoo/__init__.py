@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     )
     from zoo.serving import app
     from zoo.training import compare, evaluate, finetune, predict
+    from zoo.training.lora import merge_lora
     from zoo.training.reporting import report
     from zoo.verifying import verify
     from zoo.weights import load_weights
@@ -52,6 +53,7 @@ _HOME = {
     "list_modules": "zoo.registry",
     "list_pretrained": "zoo.registry",
     "load_weights": "zoo.weights",
+    "merge_lora": "zoo.training.lora",
     "module_info": "zoo.registry",
     "predict": "zoo.training",
     "push_to_hub": "zoo.publish",
@@ -85,6 +87,7 @@ __all__ = [
     "list_modules",
     "list_pretrained",
     "load_weights",
+    "merge_lora",
     "module_info",
     "predict",
     "push_to_hub",

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
+import signal
 import socket
 import subprocess
 import sys
@@ -19,6 +21,7 @@ import zoo
 from tests.training.helpers import QUICK, few_digits, tiny_net
 from zoo.errors import TrainingError
 from zoo.training.checkpoint import checkpoints
+from zoo.training.engine import engine
 
 OPTIONS: dict[str, Any] = {**QUICK, "lr": 0.05, "opt": "sgd", "ema": 0.5, "aug": "light"}
 
@@ -85,3 +88,108 @@ def test_two_processes_equal_one(tmp_path: Path, extra: dict[str, Any]) -> None:
     )
     with pytest.raises(TrainingError, match=r"was written by 2 process\(es\), this run has 1"):
         zoo.finetune(plain_net(), few_digits(val=41), out=tmp_path / "two", **{**OPTIONS, **extra, "batch_size": 8})
+
+
+GRADUAL: dict[str, Any] = {
+    **OPTIONS, "lr": 0.2, "epochs": 12, "freeze": "backbone", "unfreeze": {1: ["stem.*"], 2: None}, "early_stop": 2,
+    "save_every": 2, "keep_last": 99, "monitor": "auroc",
+}  # fmt: skip
+
+#: Also tells what each process wrote into the run folder, and measures the model once more.
+WATCHED = """
+import json, sys
+out, written = sys.argv[1], []
+
+def watch(event, args):
+    place = str(args[0]) if args else ""
+    if not place.startswith(out):
+        return
+    changes = event in ("os.mkdir", "os.rename", "os.remove", "os.rmdir")
+    if changes or (event == "open" and args[1] not in (None, "r", "rb")):
+        written.append(event)
+
+sys.addaudithook(watch)
+from tests.training.test_processes import few_digits, plain_net
+import zoo
+options = json.loads(sys.argv[2])
+options["unfreeze"] = {int(k): v for k, v in options["unfreeze"].items()}
+result = zoo.finetune(plain_net(), few_digits(val=41), out=out, **options)
+again = zoo.evaluate(result.model, few_digits(val=41), "val", batch_size=7, device="cpu", progress=False)
+print(json.dumps({"history": result.history, "best": result.best_epoch, "written": len(written), "again": again}))
+"""
+
+
+def without_times(history: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    return [{k: v for k, v in row.items() if k not in ("seconds", "images_per_second")} for row in history]
+
+
+@pytest.mark.ci_long
+def test_unfreezing_early_stop_and_resuming_over_two_processes(tmp_path: Path) -> None:
+    alone = zoo.finetune(plain_net(), few_digits(val=41), out=tmp_path / "one", **{**GRADUAL, "batch_size": 16})
+    assert len(alone.history) < 12  # stopped early
+    first, second = launch(tmp_path / "two", script=WATCHED, **{**GRADUAL, "batch_size": 8})
+    assert without_times(first["history"]) == without_times(second["history"])
+    assert first["best"] == alone.best_epoch
+    assert len(first["history"]) == len(alone.history)
+    for mine, theirs in zip(first["history"], without_times(alone.history), strict=True):
+        for name, value in theirs.items():
+            assert mine[name] == (pytest.approx(value, abs=1e-4) if isinstance(value, float) else value), name
+    # 41 images over two processes: gathered, not a mean of means.
+    assert alone.val_metrics is not None
+    for answer in (first, second):
+        assert answer["again"]["samples"] == 41
+        for name in ("accuracy", "auroc", "f1", "ece", "balanced_accuracy"):
+            assert answer["again"][name] == pytest.approx(alone.val_metrics[name], abs=1e-4)
+    assert first["written"] > 20
+    assert second["written"] == 0
+    # Cut off in the second epoch, two processes go on to the same bits.
+    last = checkpoints(tmp_path / "two" / "checkpoints")[-1].name
+    shutil.copytree(tmp_path / "two", tmp_path / "cut")
+    for path in checkpoints(tmp_path / "cut" / "checkpoints")[4:]:
+        shutil.rmtree(path)
+    third, _ = launch(tmp_path / "cut", script=WATCHED, **{**GRADUAL, "batch_size": 8})
+    assert without_times(third["history"]) == without_times(first["history"])
+    for file in ("model", "ema", "optim"):
+        one, two = (load_file(tmp_path / run / "checkpoints" / last / f"{file}.safetensors") for run in ("two", "cut"))
+        assert one.keys() == two.keys()
+        assert all(torch.equal(one[name], two[name]) for name in one), file
+
+
+@pytest.mark.ci_long
+def test_all_processes_stop_at_the_same_update(tmp_path: Path) -> None:
+    """The signal reaches one of two; both leave with its code after one checkpoint."""
+    script = """
+import os, signal, sys, json
+from tests.training.test_processes import few_digits, plain_net
+from tests.training.test_resume import Killing
+import zoo
+splits = few_digits()
+if os.environ["RANK"] == "1":
+    splits.train = Killing(splits.train, 60, signal.SIGTERM)
+try:
+    zoo.finetune(plain_net(), splits, out=sys.argv[1], **json.loads(sys.argv[2]))
+    print(json.dumps("finished"))
+except (SystemExit, KeyboardInterrupt) as stop:
+    print(json.dumps([type(stop).__name__, str(stop)]))
+"""
+    first, second = launch(tmp_path / "two", script=script, **{**OPTIONS, "batch_size": 8, "epochs": 3})
+    assert second == ["SystemExit", str(128 + signal.SIGTERM)]
+    assert first[0] in ("SystemExit", "KeyboardInterrupt")  # it was not sent the signal itself
+    saved = checkpoints(tmp_path / "two" / "checkpoints")
+    assert [p.name for p in saved] == ["step-00000006", "step-00000008"]
+
+
+@pytest.mark.parametrize("variable", ["ACCELERATE_USE_FSDP", "ACCELERATE_USE_DEEPSPEED"])
+def test_models_in_pieces_are_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, variable: str) -> None:
+    monkeypatch.setenv(variable, "true")
+    with pytest.raises(TrainingError, match=rf"does not run under .* \({variable}\): every process holds the whole"):
+        zoo.finetune(plain_net(), few_digits(), out=tmp_path / "run", **OPTIONS)
+    assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU")
+def test_processes_that_do_not_know_of_one_another_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Launched for GPUs that are not there, each process would train for itself, into the same folder."""
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    with pytest.raises(TrainingError, match=r"2 processes were started, but .* alone.*--cpu"), engine("no"):
+        pass

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import random
 import signal
 import subprocess
 import sys
@@ -30,21 +31,21 @@ import zoo
 
 out, at, number, options = sys.argv[1], int(sys.argv[2]), int(sys.argv[3]), json.loads(sys.argv[4])
 splits = few_digits()
-splits.train = Killing(splits.train, at, number)
+splits.train = Killing(splits.train, at, number, options.pop("times", 1))
 zoo.finetune(tiny_net(), splits, out=out, **options)
 """
 
 
 class Killing(ImageSet):
-    """Sends its own process a signal when its n-th image is fetched."""
+    """Sends its own process a signal when its n-th image is fetched, and with each of the next if there are more."""
 
-    def __init__(self, parent: ImageSet, at: int, number: int):
-        self.parent, self.at, self.number, self.fetched = parent, at, number, 0
+    def __init__(self, parent: ImageSet, at: int, number: int, times: int = 1):
+        self.parent, self.at, self.number, self.times, self.fetched = parent, at, number, times, 0
         super().__init__(parent.labels, parent.classes, name=parent.name, flip=parent.flip)
 
     def image(self, index: int) -> Any:
         self.fetched += 1
-        if self.fetched == self.at:
+        if self.at <= self.fetched < self.at + self.times:
             os.kill(os.getpid(), self.number)
         return self.parent.image(index)
 
@@ -108,6 +109,41 @@ def test_killed_in_the_middle_of_an_epoch(
     best = load_file(tmp_path / "best" / "model.safetensors")
     assert_equal(best, load_file(uninterrupted / "best" / "model.safetensors"))
     assert_equal(best, dict(result.model.state_dict()))
+
+
+EVERYTHING: dict[str, Any] = {**OPTIONS, "layer_decay": 0.8, "cutmix": 0.5, "label_smoothing": 0.1, "aug": "timm"}
+
+
+@pytest.mark.parametrize(
+    ("seed", "amp"),
+    [
+        (0, "bf16"),
+        *(pytest.param(seed, amp, marks=pytest.mark.ci_long) for seed, amp in ((0, "no"), (1, "no"), (1, "bf16"))),
+        *(pytest.param(2, amp, marks=pytest.mark.ci_long) for amp in ("no", "bf16")),
+    ],
+)
+def test_killed_at_random_it_ends_in_the_same_bits(tmp_path: Path, seed: int, amp: str) -> None:
+    """With everything on that draws random numbers or keeps a state, and another number of workers afterwards."""
+    options = {**EVERYTHING, "seed": seed, "amp": amp, "save_every": 1 + seed}
+    image = random.Random(seed).randrange(65, 96 * 3)  # after the second update, before the last
+    died = run_and_die(tmp_path / "run", at=image, number=signal.SIGKILL, **options)
+    assert died.returncode == -signal.SIGKILL, died.stderr
+    left = max((tmp_path / "run" / "checkpoints").iterdir(), default=None)
+    assert left is None or left.name < "step-00000009"
+    result = zoo.finetune(tiny_net(seed=9), few_digits(), out=tmp_path / "run", workers=2, **options)
+    whole = zoo.finetune(tiny_net(), few_digits(), out=tmp_path / "whole", **options)
+    assert_equal(weights(tmp_path / "run"), weights(tmp_path / "whole"))
+    assert_equal(dict(result.model.state_dict()), dict(whole.model.state_dict()))
+    assert without_times(result.history) == without_times(whole.history)
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, pytest.param(signal.SIGINT, marks=pytest.mark.slow)])
+def test_a_second_signal_stops_at_once(tmp_path: Path, number: signal.Signals) -> None:
+    options = {**OPTIONS, "save_every": None}
+    died = run_and_die(tmp_path, at=100, number=number, times=2, **options)
+    assert died.returncode in (130, -signal.SIGINT), died.stderr
+    assert [p.name for p in (tmp_path / "checkpoints").iterdir()] == ["step-00000003"]  # of the end of the epoch
+    assert "KeyboardInterrupt" in died.stderr
 
 
 @pytest.mark.parametrize(

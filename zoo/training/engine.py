@@ -11,6 +11,7 @@ from accelerate import Accelerator, DistributedDataParallelKwargs
 from accelerate.state import AcceleratorState, GradientState, PartialState
 from torch import nn
 
+from zoo.errors import TrainingError
 from zoo.training.device import check_device
 
 PRECISIONS = ("auto", "no", "bf16", "fp16")
@@ -51,6 +52,30 @@ def check_accelerate_device(device: str | None) -> None:
     check_device(device)
 
 
+#: What `accelerate launch` sets in the environment for ways of running that are not supported, and their names.
+_SHARDED = {
+    "ACCELERATE_USE_FSDP": "FSDP",
+    "ACCELERATE_USE_DEEPSPEED": "DeepSpeed",
+    "ACCELERATE_USE_MEGATRON_LM": "Megatron-LM",
+    "ACCELERATE_USE_PARALLELISM_CONFIG": "a parallelism config",
+}
+
+
+def _check_launch() -> None:
+    """Refuse a launch that splits the model over the processes: a run's checkpoints hold it whole.
+
+    Raises:
+        TrainingError: naming what was asked for, and what to use instead.
+    """
+    for variable, name in _SHARDED.items():
+        if os.environ.get(variable, "").lower() in ("1", "true", "yes", "on"):
+            raise TrainingError(
+                f"zoo.finetune does not run under {name} ({variable}): every process holds the whole model. Launch "
+                "without it (accelerate launch --multi_gpu …); if memory is short, use amp='bf16', "
+                "model.set_grad_checkpointing(), batch_size='auto' or lora=8"
+            )
+
+
 _TRACES = ("forward", "_original_forward", "_is_accelerate_prepared")
 
 
@@ -89,8 +114,10 @@ def engine(amp: str, device: str | None = None, *, unused_parameters: bool = Fal
 
     Raises:
         ValueError: another device than these, or one that is not there.
+        TrainingError: a launch that splits the model over the processes, or whose processes do not know of one another.
     """
     check_accelerate_device(device)
+    _check_launch()
     states = [AcceleratorState, GradientState]
     alone = not PartialState._shared_state or PartialState().num_processes == 1
     if alone and not torch.distributed.is_initialized():
@@ -99,11 +126,18 @@ def engine(amp: str, device: str | None = None, *, unused_parameters: bool = Fal
     for state in states:
         state._shared_state.clear()
     try:
-        yield Accelerator(
+        accelerator = Accelerator(
             mixed_precision=amp,
             cpu=device == "cpu",
             kwargs_handlers=[DistributedDataParallelKwargs(find_unused_parameters=unused_parameters)],
         )
+        started = int(os.environ.get("WORLD_SIZE", "1"))
+        if accelerator.num_processes != started:
+            raise TrainingError(
+                f"{started} processes were started, but Accelerate runs this one alone: without a GPU each, processes "
+                "work together only as accelerate launch --cpu, or with device='cpu' (--device cpu)"
+            )
+        yield accelerator
     finally:
         # A process group that Accelerate opened lives on, and so does what it knows of it.
         if PartialState in states and PartialState().num_processes > 1:

@@ -8,7 +8,8 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, ParamSpec, TypeVar
 
-from torch import nn
+import torch
+from torch import Tensor, nn
 
 from zoo.composition import SLOTS
 from zoo.errors import MissingExtraError
@@ -16,12 +17,13 @@ from zoo.files import write_json
 from zoo.models.data_config import data_config
 from zoo.naming import known_keywords
 from zoo.training.checkpoint import checkpoints, read_state, versions
-from zoo.training.data.image_set import Splits
+from zoo.training.data.image_set import ImageSet, Splits
 from zoo.training.data.loader import Pipeline
 from zoo.training.data.source import open_splits
 from zoo.training.data.transform import eval_transform, train_transform
 from zoo.training.disk import explained_disk
 from zoo.training.freeze import FreezeSpec
+from zoo.training.lora import lora_adapters
 from zoo.training.metrics import flat
 from zoo.training.model_source import describe_data, model_for, model_name, set_image_size
 from zoo.training.options import Options
@@ -88,6 +90,7 @@ def finetune(
     accum: int = 1,
     freeze: FreezeSpec = None,
     unfreeze: Mapping[int, FreezeSpec] | None = None,
+    lora: int | Mapping[str, Any] | None = None,
     early_stop: int | None = None,
     monitor: str = "auto",
     aug: str = "light",
@@ -150,6 +153,10 @@ def finetune(
         freeze: "backbone" trains the classifier alone; "blocks:-4" the last four groups of layers; or patterns of
             parameter names that stay fixed. Batch norm and dropout of frozen modules run as in evaluation.
         unfreeze: {finished epochs: `freeze` from then on}, e.g. {3: "blocks:-4", 6: None}.
+        lora: train small matrices beside the linear layers instead of these (LoRA), and the classifier and layers such
+            as KAN as usual: the rank, or {"r": 8, "alpha": 16, "dropout": 0.0, "target": ["qkv", "fc1"]}. Default
+            target: every linear layer outside the classifier. With `freeze`, adapters of frozen layers stay fixed, too.
+            At the end they are added to the weights: the result is a plain model.
         early_stop: stop after so many epochs without improvement.
         monitor: metric that chooses the best epoch: "accuracy", "balanced_accuracy", "f1", "auroc", "ece", "loss" or
             "top5". "auto": accuracy; auroc where images carry several labels.
@@ -225,7 +232,12 @@ def finetune(
             Pipeline(channels, train_transform(config, aug, hflip=options.hflip) if ours else transform, scale),
             Pipeline(channels, eval_transform(config) if ours else transform, scale),
         )
-        with untouched(net) as give_back, engine(options.amp, device, unused_parameters=bool(unfreeze)) as accelerator:
+        seed_all(derive(seed, "lora"))
+        with (
+            lora_adapters(net, options.lora, lambda: _first_images(net, train, pipelines[1])) as adapters,
+            untouched(net) as give_back,
+            engine(options.amp, device, unused_parameters=bool(unfreeze)) as accelerator,
+        ):
             # All processes ask the first one: a folder that it has just made looks taken to the others.
             chosen: list[Any] = [
                 choose_folder(out, name, splits.name, options) if accelerator.is_main_process else None
@@ -234,7 +246,7 @@ def finetune(
             saved = checkpoints(folder / "checkpoints")
             if saved and resume is not False:
                 options = options.like(read_state(saved[-1])["options"])
-            loop = Loop(net, splits, pipelines, options, folder, accelerator, show)
+            loop = Loop(net, splits, pipelines, options, folder, accelerator, show, adapters)
             show.note(_headline(name, loop))
             try:
                 _prepare_folder(folder, resume, loop, show)
@@ -250,11 +262,19 @@ def finetune(
                     loop.run(stop)
                 # What is saved, compared and returned is the model itself, without autocast around its forward.
                 give_back()
+                if adapters is not None:
+                    adapters.take_off()
                 return _conclude(loop, show)
             finally:
                 show.close()
                 loop.tracking.finish()
                 loop.freeze.restore()
+
+
+def _first_images(net: nn.Module, train: ImageSet, pipeline: Pipeline) -> Tensor:
+    """Two training images as the model takes them, on its device."""
+    images = torch.stack([pipeline(train.image(i), train.where(i)) for i in range(min(2, len(train)))])
+    return images.to(next(net.parameters()).device)
 
 
 def _headline(name: str, loop: Any) -> str:
@@ -285,7 +305,8 @@ def _prepare_folder(folder: Path, resume: str | bool, loop: Any, show: Progress)
         show.note(f"resuming {folder} at {where}")
     elif resume is True:
         raise FileNotFoundError(f"there is no checkpoint to resume in {folder / 'checkpoints'}")
-    folder.mkdir(parents=True, exist_ok=True)
+    if loop.accelerator.is_main_process:
+        folder.mkdir(parents=True, exist_ok=True)
 
 
 def _conclude(loop: Any, show: Progress) -> Result:

@@ -130,7 +130,8 @@ class FreezePlan:
     def restore(self) -> None:
         """Give `requires_grad` back as the caller had it."""
         for name, parameter in self.model.named_parameters():
-            parameter.requires_grad_(self.original[name])
+            if name in self.original:  # not so after LoRA's adapters have been taken off
+                parameter.requires_grad_(self.original[name])
 
 
 def train_mode(model: nn.Module) -> None:

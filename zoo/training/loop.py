@@ -24,6 +24,7 @@ from zoo.training.data.loader import Batch, Pipeline, batches, epoch_plan
 from zoo.training.disk import DiskFullError
 from zoo.training.forward import check_logits, measure
 from zoo.training.freeze import FreezePlan, train_mode
+from zoo.training.lora import Adapters
 from zoo.training.loss import build_loss, build_mixup
 from zoo.training.metrics import flat, higher_is_better
 from zoo.training.optimise import build_optimiser, build_schedule
@@ -51,6 +52,7 @@ class Loop:
         folder: of the run.
         accelerator: of the run.
         progress: what is shown.
+        adapters: those that were put into the model, with `lora`.
     """
 
     def __init__(
@@ -62,10 +64,11 @@ class Loop:
         folder: Path,
         accelerator: Accelerator,
         progress: Progress,
+        adapters: Adapters | None = None,
     ):
         self.model, self.splits, self.options, self.folder = model, splits, options, folder
         self.train_pipeline, self.eval_pipeline = pipelines
-        self.accelerator, self.progress = accelerator, progress
+        self.accelerator, self.progress, self.adapters = accelerator, progress, adapters
         self.train: ImageSet = splits.present()["train"]
         self.at = Position()
         o, k = options, len(self.train.classes)
@@ -187,6 +190,8 @@ class Loop:
                 loss = self.batch_loss(batch, self.net) * (len(batch) / total)
                 losses.append(loss.detach())
                 accelerator.backward(loss)
+        if self.adapters is not None and at.step == 0:
+            self.adapters.check_used(self.model)
         mean = float(self.mean(sum(losses)))
         try:
             self.check_finite(step, losses, mean)
@@ -308,7 +313,8 @@ class Loop:
             data = {"name": self.splits.name, "split": "train", "samples": len(self.train)}
             task = "multi-label" if self.train.multi_label else "single-label"
             how = {"task": task, "best_epoch": self.at.best_epoch, **self.options.recipe(), **versions()}
-            note = save_best(model, self.folder, metrics=facts, train_data=data, training=how, verify=verify)
+            plain = model if self.adapters is None or model is self.adapters.plain else self.adapters.merged(model)
+            note = save_best(plain, self.folder, metrics=facts, train_data=data, training=how, verify=verify)
             if note and verify:
                 self.progress.note(note)
 

@@ -40,6 +40,7 @@ class Options:
     amp: str
     clip_grad: float | None
     on_nan: str
+    lora: dict[str, Any] | None
     freeze: FreezeSpec
     unfreeze: dict[int, FreezeSpec] | None
     early_stop: int | None

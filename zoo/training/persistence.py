@@ -6,8 +6,11 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from torch import Tensor, nn
+
 from zoo.errors import TrainingError
 from zoo.training.checkpoint import read_optimiser, read_state, read_tensors, save_checkpoint, versions
+from zoo.training.lora import fingerprint
 
 if TYPE_CHECKING:
     from zoo.training.loop import Loop
@@ -52,8 +55,8 @@ def save_run(loop: Loop) -> None:
     save_checkpoint(
         loop.folder / "checkpoints",
         loop.at.step,
-        model=loop.model.state_dict(),
-        ema=None if loop.ema is None else loop.ema.module.state_dict(),
+        model=_stored(loop, loop.model),
+        ema=None if loop.ema is None else _stored(loop, loop.ema.module),
         optimiser=loop.optimiser.state_dict(),
         state={
             "position": asdict(loop.at),
@@ -61,11 +64,36 @@ def save_run(loop: Loop) -> None:
             "data": loop.splits.fingerprint(),
             "processes": loop.accelerator.num_processes,
             "identity": loop.identity,
+            "fixed": _fixed(loop),
             "scaler": None if scaler is None else scaler.state_dict(),
             "versions": versions(),
         },
         keep_last=loop.options.keep_last,
     )
+
+
+def _stored(loop: Loop, model: nn.Module) -> dict[str, Tensor]:
+    """What a checkpoint holds of a model: with LoRA, the fixed weights are left out."""
+    state = model.state_dict()
+    if loop.adapters is None:
+        return state
+    fixed = dict(model.named_parameters()).keys() - loop.freeze.ever_trained()
+    return {name: tensor for name, tensor in state.items() if name not in fixed}
+
+
+def _fixed(loop: Loop) -> str | None:
+    """A digest of what checkpoints leave out."""
+    if loop.adapters is None:
+        return None
+    trained = loop.freeze.ever_trained()
+    return fingerprint({name: p for name, p in loop.model.named_parameters() if name not in trained})
+
+
+def _restore(loop: Loop, model: nn.Module, tensors: dict[str, Tensor]) -> None:
+    if loop.adapters is None:
+        model.load_state_dict(tensors)
+        return
+    model.load_state_dict({**model.state_dict(), **tensors})
 
 
 def resume_run(loop: Loop, path: Path) -> None:
@@ -87,10 +115,15 @@ def resume_run(loop: Loop, path: Path) -> None:
             f"{path} was written by {state['processes']} process(es), this run has {now}: an update would see other "
             "images. Use as many, or take another out (--out)"
         )
+    if state["fixed"] != _fixed(loop):
+        raise TrainingError(
+            f"the model's own weights are not those that the run in {loop.folder} began with, and with lora a "
+            "checkpoint holds only what learns: give it the same model, or take another out (--out)"
+        )
     try:
-        loop.model.load_state_dict(read_tensors(path / "model.safetensors"))
+        _restore(loop, loop.model, read_tensors(path / "model.safetensors"))
         if loop.ema is not None:
-            loop.ema.module.load_state_dict(read_tensors(path / "ema.safetensors"))
+            _restore(loop, loop.ema.module, read_tensors(path / "ema.safetensors"))
         loop.optimiser.load_state_dict(read_optimiser(path, state["optimiser"]))
     except (RuntimeError, ValueError, KeyError) as error:
         if isinstance(error, TrainingError):

@@ -11,6 +11,7 @@ import torch
 from zoo.composition import SLOTS, Choice, Composed
 from zoo.training.data.image_set import ImageSet, Splits
 from zoo.training.freeze import FreezeSpec
+from zoo.training.lora import resolve_lora
 from zoo.training.loss import resolve_class_weights
 from zoo.training.optimise import auto_lr
 from zoo.training.options import Options
@@ -51,6 +52,7 @@ def resolve(given: Mapping[str, Any], splits: Splits, name: str) -> Options:
         amp=resolve_amp(given["amp"], device),
         clip_grad=given["clip_grad"] or None,
         freeze=freeze if freeze is None or isinstance(freeze, str) else list(freeze),
+        lora=_lora(given["lora"], freeze),
         unfreeze=dict(given["unfreeze"]) if given["unfreeze"] else None,
         monitor=_monitor(given["monitor"], splits),
         hflip=_hflip(given["hflip"], train),
@@ -63,6 +65,16 @@ def resolve(given: Mapping[str, Any], splits: Splits, name: str) -> Options:
             if left
         ),
     )
+
+
+def _lora(given: Any, freeze: FreezeSpec) -> dict[str, Any] | None:
+    spec = resolve_lora(given)
+    if spec is not None and freeze == "backbone":
+        raise ValueError(
+            "lora trains adapters in the backbone, freeze='backbone' would fix them: leave one of the two out (with "
+            "lora, all but the adapters and the classifier is fixed anyway)"
+        )
+    return spec
 
 
 def read_batch_size(value: int | str) -> tuple[int, bool]:
