@@ -37,6 +37,7 @@ class HubImages(ImageSet):
 
         self.column = column
         pictures = isinstance(rows.features[column], Image)
+        self.dtype = None if pictures else _number_type(rows.features[column])
         only = rows.with_format(None).select_columns([column])
         self.rows = only.cast_column(column, Image(decode=False)) if pictures else only.with_format("numpy")
         super().__init__(labels, classes, name=name, ordinal=ordinal)
@@ -51,7 +52,8 @@ class HubImages(ImageSet):
             return read_image(Path(value))
         if value is None:
             raise DataError(f"{self.where(index)} has no image")
-        return value
+        # The library's own conversion makes int64 and float32 of every number.
+        return np.asarray(value).astype(self.dtype) if self.dtype else value
 
     def where(self, index: int) -> str:
         return f"row {index} of {self.name}"
@@ -90,7 +92,7 @@ def open_text(text: str) -> Splits:
         raise MissingExtraError(f"the data set {text!r}", "datasets", "data") from error
     source, options = split_options(text.removeprefix("hf:"), OPTIONS)
     folder = Path(source).expanduser()
-    if folder.is_dir():
+    if source and folder.is_dir():
         stored = any((folder / name).is_file() for name in ("dataset_dict.json", "state.json"))
         if stored:
             found: Any = _guarded(text, lambda: datasets.load_from_disk(str(folder)))
@@ -231,6 +233,14 @@ def _choose(
 
 def _kind(feature: Any) -> str:
     return getattr(feature, "dtype", None) if type(feature).__name__ == "Value" else type(feature).__name__  # type: ignore[return-value]
+
+
+def _number_type(feature: Any) -> str | None:
+    """The type of the numbers in an array or in nested lists."""
+    while hasattr(feature, "feature"):
+        feature = feature.feature
+    dtype = str(getattr(feature, "dtype", ""))
+    return dtype if dtype.startswith(("uint", "int", "float")) else None
 
 
 def _class_names(feature: Any) -> list[str] | None:
