@@ -73,6 +73,10 @@ class Browser:
         assert len(found) == 1, f"{len(found)} elements match {selector!r}"
         return found[0]
 
+    def text(self, selector: str) -> str:
+        """What stands in the first element that matches, at this moment; empty while there is none."""
+        return self.run("return document.querySelector(arguments[0])?.innerText.trim() ?? ''", selector)
+
     def run(self, script: str, *arguments: Any) -> Any:
         """What a script returns."""
         return self.driver.execute_script(script, *arguments)

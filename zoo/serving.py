@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from abc import ABCMeta
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
@@ -74,20 +75,10 @@ def app(
     independent = bool(getattr(net, "zoo_multi_label", False)) if multi_label is None else multi_label
     name = model_name(net)
 
-    class Upload(gr.Image):
-        """An image component that hands over the file as it came: `zoo.predict` reads it, or says why not."""
-
-        is_template = True  # Gradio then draws it as its parent
-
-        def preprocess(self, payload: Any) -> Any:
-            if payload is None or payload.path is None:
-                return super().preprocess(payload)
-            return payload.path, payload.orig_name or Path(payload.path).name
-
-    def answer(upload: Any) -> tuple[dict[str, float] | None, str]:
+    def answer(upload: tuple[str, str] | None) -> tuple[dict[str, float] | None, str]:
         if upload is None:
             return None, _ASK
-        path, shown = upload if isinstance(upload, tuple) else (upload, "the image")
+        path, shown = upload
         try:
             (found,) = predict(net, Path(path), top, multi_label=independent, scale=scale, device=device)
         except (ZooError, ValueError, OSError) as error:
@@ -98,7 +89,9 @@ def app(
         gr.Markdown(f"# {_plain(title or name)}")
         with gr.Row():
             with gr.Column():
-                image = Upload(type="filepath", image_mode=None, sources=["upload", "clipboard"], label="image")
+                image = _upload(gr)(
+                    type="filepath", image_mode=None, sources=["upload", "clipboard"], label="image", height=320
+                )
                 status = gr.Markdown(_ASK, elem_id="status")
             with gr.Column():
                 label = gr.Label(
@@ -166,6 +159,21 @@ def _files(examples: Any) -> list[Path]:
     if missing is not None:
         raise DataError(f"no such example: {str(missing)!r}")
     return [path.resolve() for path in files]
+
+
+def _upload(gr: Any) -> Any:
+    """Gradio's image field, as a class that hands over (path, name) of the file as it came, whatever it holds:
+    `zoo.predict` reads it or says why not.
+    """
+
+    def preprocess(self: Any, payload: Any) -> tuple[str, str] | None:
+        if payload is None or payload.path is None:
+            return None
+        return payload.path, payload.orig_name or Path(payload.path).name
+
+    # `is_template`: Gradio draws it as its parent. Not by a class statement, at which Gradio's metaclass would write a
+    # .pyi file beside this one.
+    return ABCMeta.__new__(type(gr.Image), "Upload", (gr.Image,), {"is_template": True, "preprocess": preprocess})
 
 
 def _no_answer(error: Exception, path: str, shown: str) -> str:
