@@ -18,7 +18,7 @@ from zoo.errors import DataError
 from zoo.training import open_data
 from zoo.training.data import ArrayImages, open_split, open_splits
 from zoo.training.data.digits import open_digits
-from zoo.training.data.medmnist_sets import CLASS_NAMES
+from zoo.training.data.medmnist_sets import CLASS_NAMES, SETS
 from zoo.training.data.split import stratified_split
 
 
@@ -174,6 +174,66 @@ def test_class_names_have_the_published_numbers() -> None:
     counts = {"path": 9, "chest": 14, "derma": 7, "oct": 4, "pneumonia": 2, "retina": 5, "breast": 2, "blood": 8}
     counts |= {"tissue": 8, "organa": 11, "organc": 11, "organs": 11}
     assert {f"{k}mnist": v for k, v in counts.items()} == {k: len(v) for k, v in CLASS_NAMES.items()}
+
+
+def test_published_facts_and_class_names_agree() -> None:
+    assert {flag: found.classes for flag, found in SETS.items() if not found.volumes} == {
+        flag: len(names) for flag, names in CLASS_NAMES.items()
+    }
+    assert [flag for flag, found in SETS.items() if found.licence != "CC BY 4.0"] == ["dermamnist"]
+
+
+def published(path: Path, flag: str, size: int = 28, **replace: Any) -> Path:
+    """A file with the name and the sizes of a published set, and noise in it."""
+    random, found = np.random.RandomState(0), SETS[flag]
+    arrays: dict[str, Any] = {}
+    for split, count in zip(("train", "val", "test"), found.sizes, strict=True):
+        shape = (count, size, size, 3) if found.channels == 3 else (count, size, size)
+        arrays[f"{split}_images"] = random.randint(0, 256, shape, dtype=np.uint8)
+        arrays[f"{split}_labels"] = (np.arange(count) % found.classes).reshape(-1, 1).astype(np.uint8)
+    return write_npz(path / f"{flag}{'' if size == 28 else f'_{size}'}.npz", **{**arrays, **replace})
+
+
+def test_a_published_set_is_known_by_name_and_sizes(tmp_path: Path) -> None:
+    splits = open_splits(published(tmp_path, "breastmnist"))
+    assert splits.notes == []
+    assert splits.facts["licence"] == "CC BY 4.0"
+    assert splits.facts["task"] == "binary"
+    larger = open_splits(published(tmp_path, "breastmnist", 64))
+    assert larger.present()["test"].image(0).shape == (64, 64)
+    assert larger.facts["name"] == "breastmnist_64"
+    cut = open_splits(published(tmp_path, "breastmnist", train_images=np.zeros((540, 28, 28), np.uint8),
+                                train_labels=np.arange(540)[:, None] % 2))  # fmt: skip
+    assert "breastmnist has the name but not the sizes of breastmnist: 540 train (published: 546) images" in cut.notes
+    assert cut.facts == {}
+
+
+def test_retina_is_graded(tmp_path: Path) -> None:
+    splits = open_splits(published(tmp_path, "retinamnist"))
+    assert all(split.ordinal for split in splits.present().values())
+    model = tiny_net(num_classes=5, in_chans=3, size=28)
+    measured = zoo.evaluate(model, splits, "val", detail=True)
+    counts = np.array(measured["confusion"])
+    assert measured["mae"] == pytest.approx((counts * np.abs(np.subtract.outer(range(5), range(5)))).sum() / 120)
+    assert measured["facts"]["licence"] == "CC BY 4.0"
+
+
+def test_volumes_are_read_when_it_is_said_how(tmp_path: Path) -> None:
+    counts = (("train", 12), ("val", 6), ("test", 6))
+    volumes = {
+        f"{s}_images": np.random.RandomState(0).randint(0, 256, (n, 10, 8, 9), dtype=np.uint8) for s, n in counts
+    }
+    path = write_npz(tmp_path / "organmnist3d.npz", **volumes)
+    with pytest.raises(DataError, match=r"shape \(12, 10, 8, 9\): volumes are not supported as such.*\?slices=middle"):
+        open_splits(path)
+    middle = open_splits(f"{path}?slices=middle").present()["test"]
+    assert np.array_equal(middle.image(2), volumes["test_images"][2, 5])
+    channels = open_splits(f"{path}?slices=channels").present()["train"]
+    assert np.array_equal(channels.image(7).transpose(2, 0, 1), volumes["train_images"][7])
+    with pytest.raises(DataError, match="slices must be one of middle, channels, got 'all'"):
+        open_splits(f"{path}?slices=all")
+    with pytest.raises(DataError, match=r"takes no option 'slice'; did you mean 'slices'"):
+        open_splits(f"{path}?slice=middle")
 
 
 def test_npz_with_several_labels_an_image(tmp_path: Path) -> None:
