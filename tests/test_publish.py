@@ -581,8 +581,13 @@ def test_a_space_shows_the_pushed_commit_and_follows_the_next_push(hub):
     assert second.commit != first.commit
     assert second.commit in texts(repo)["app.py"]
     assert texts(repo)["README.md"] == mine
+    named = b"zoo-layers[app] @ https://example.org/zoo.whl\n"
+    api.upload_file(path_or_fileobj=named, path_in_repo="requirements.txt", repo_id=repo, repo_type="space")
+    third = zoo.push_to_hub(make(seed=3), repo, space=True)
+    assert third.commit in texts(repo)["app.py"]
+    assert texts(repo)["requirements.txt"] == named.decode()
     before = api.space_info(repo).sha
-    assert zoo.push_to_hub(make(seed=2), repo, space=True).commit == second.commit
+    assert zoo.push_to_hub(make(seed=3), repo, space=True).commit == third.commit
     assert api.space_info(repo).sha == before
 
 

@@ -31,7 +31,7 @@ from zoo.weights.licences import check_licence
 from zoo.weights.save import new_folder
 from zoo.weights.shards import MAX_SHARD_SIZE, byte_count, is_weights_name, save_sharded
 from zoo.weights.source import open_checkpoint
-from zoo.weights.space import APP_NAME, is_ours, space_files
+from zoo.weights.space import APP_NAME, is_ours, left_alone, space_files
 
 CARD_NAME = "README.md"
 
@@ -255,9 +255,9 @@ def _show(result: PushResult, space_id: str, token: Any) -> PushResult:
     try:
         private = bool(HfApi(token=token, library_name="zoo").model_info(result.repo, timeout=10).private)
         texts = space_files(result.repo, result.commit, name=space_id.rpartition("/")[2], private=private)
-        is_new = read_text(space_id, APP_NAME, token=token, repo_type="space") is None
-        if read_text(space_id, CARD_NAME, token=token, repo_type="space") is not None and not is_new:
-            del texts[CARD_NAME]  # its owner may have changed title, colours or hardware
+        there = {name: read_text(space_id, name, token=token, repo_type="space") for name in texts}
+        is_new = there[APP_NAME] is None
+        texts = {name: text for name, text in texts.items() if is_new or not left_alone(name, there[name])}
         with tempfile.TemporaryDirectory(prefix="zoo-push-") as scratch:
             for name, text in texts.items():
                 write_text(Path(scratch) / name, text)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from importlib import metadata
 
 from zoo._version import __version__
@@ -13,6 +14,13 @@ _MARK = "# Written by zoo, and written anew at each push with space=; a file wit
 def is_ours(app: str | None) -> bool:
     """Whether the app.py of a Space was written here, so that it may be written anew."""
     return app is None or _MARK in app
+
+
+def left_alone(name: str, text: str | None) -> bool:
+    """Whether a file of a Space belongs to its owner by now: its page, and requirements that were changed."""
+    if name == "requirements.txt":
+        return text is not None and not re.fullmatch(r"zoo-layers\[app\]==\S+\s*", text)
+    return name != APP_NAME and text is not None
 
 
 def space_files(repo: str, commit: str, *, name: str | None = None, private: bool = False) -> dict[str, str]:
