@@ -108,7 +108,7 @@ def test_numbers_are_those_of_the_run(run: Path, page: Path, browser: Browser) -
     rows = {row[0].split("\n")[0].removesuffix(" chose the best epoch"): row[1:]
             for row in cells(browser, "#metrics-table")}  # fmt: skip
     names = {"accuracy": "accuracy", "F1 (macro)": "f1", "loss": "loss", "calibration error (ECE)": "ece"}
-    names |= {"AUROC": "auroc", "auprc": "auprc", "balanced accuracy": "balanced_accuracy"}
+    names |= {"AUROC": "auroc", "AUPRC": "auprc", "balanced accuracy": "balanced_accuracy"}
     assert rows == {
         shown: [f"{metrics[split][name]:.4f}" for split in ("val", "test")] for shown, name in names.items()
     }

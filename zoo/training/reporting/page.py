@@ -25,10 +25,15 @@ NUMBERED, NAMED = 20, 50
 #: Cells of a larger matrix that are drawn, the fullest first; pairs that are listed; images that are shown.
 CELLS, PAIRS, SURE = 10_000, 15, 12
 _NAMES = {
+    "auprc": "AUPRC",
     "auroc": "AUROC",
     "ece": "calibration error (ECE)",
+    "exact": "all labels right",
     "f1": "F1 (macro)",
+    "f1_micro": "F1 (micro)",
     "lr": "learning rate",
+    "mae": "mean distance (MAE)",
+    "quadratic_kappa": "quadratic kappa",
     "top5": "top-5 accuracy",
 }
 _LINES = (("train", "training", "a"), ("val", "validation", "b"), ("ema", "EMA", "c"))
@@ -212,7 +217,7 @@ def _metrics(run: RunFacts) -> dict[str, Any]:
     names = [
         name
         for name in dict.fromkeys(name for split in splits for name in run.metrics[split])
-        if name not in ("confusion", "auroc_absent", "samples")
+        if name != "samples" and not any(isinstance(run.metrics[split].get(name), list | dict) for split in splits)
     ]
     return {
         "splits": [(split, run.metrics[split]["samples"]) for split in splits],
