@@ -22,6 +22,7 @@ from zoo.training.data.loader import Pipeline
 from zoo.training.data.source import open_splits
 from zoo.training.data.transform import eval_transform, train_transform
 from zoo.training.disk import explained_disk
+from zoo.training.float32 import float32_kept
 from zoo.training.freeze import FreezeSpec
 from zoo.training.lora import lora_adapters
 from zoo.training.metrics import flat
@@ -31,7 +32,7 @@ from zoo.training.out_folder import check_out, clear_run
 from zoo.training.persistence import resume_run
 from zoo.training.progress import Progress
 from zoo.training.randomness import derive, kept_random_state, seed_all
-from zoo.training.result import Result
+from zoo.training.result import Callback, Result, check_callbacks
 from zoo.training.run_folder import choose_folder, load_best, write_history
 from zoo.training.settings import resolve
 from zoo.training.signals import StopRequest
@@ -108,6 +109,7 @@ def finetune(
     workers: int | str = "auto",
     device: str | None = None,
     tracker: Any = None,
+    callbacks: Sequence[Callback] = (),
     progress: bool = True,
 ) -> Result:
     """Fine-tune a model on images.
@@ -181,6 +183,9 @@ def finetune(
         tracker: "tensorboard" (into the run folder), "trackio" (on this machine), "wandb" (offline, unless WANDB_MODE
             says otherwise), a GeneralTracker of Accelerate, or a list of these: they get the settings and the numbers
             of every epoch. None: history.csv alone.
+        callbacks: functions that are called after every epoch, in the first process, with a `Result` of what there is
+            so far: the model in training, the epoch's metrics on the validation split, the history. An error that one
+            raises ends the run, which can then be resumed; what it returns is ignored.
         progress: bar and lines on stderr.
 
     Returns:
@@ -208,6 +213,7 @@ def finetune(
         raise ValueError(f"resume must be 'auto', True or False, got {resume!r}")
     check_accelerate_device(device)
     trackers = check_trackers(tracker)
+    check_callbacks(callbacks)
     check_out(out, data, val)
     show = Progress(progress and int(os.environ.get("RANK", "0")) == 0, epochs)
     with kept_random_state():
@@ -235,6 +241,7 @@ def finetune(
         seed_all(derive(seed, "lora"))
         with (
             lora_adapters(net, options.lora, lambda: _first_images(net, train, pipelines[1])) as adapters,
+            float32_kept(net if options.amp != "no" else None),
             untouched(net) as give_back,
             engine(options.amp, device, unused_parameters=bool(unfreeze)) as accelerator,
         ):
@@ -258,6 +265,7 @@ def finetune(
                 loop.tracking = Tracking(
                     trackers, accelerator, folder, loop.identity, _tracked(name, splits, loop.options), show
                 )
+                loop.callbacks = tuple(callbacks)
                 with StopRequest() as stop:
                     loop.run(stop)
                 # What is saved, compared and returned is the model itself, without autocast around its forward.

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from zoo.errors import TrainingError
 from zoo.training.data.image_set import ImageSet
 from zoo.training.data.loader import Pipeline, batches, eval_plan
+from zoo.training.float32 import float32_kept
 from zoo.training.metrics import classification_metrics, multi_label_metrics
 
 
@@ -74,9 +75,10 @@ def all_logits(
     world, rank = accelerator.num_processes, accelerator.process_index
     plan = eval_plan(len(data), batch_size=batch_size, rank=rank, world=world)
     logits, targets, places = [], [], []
+    reduced = model if accelerator.mixed_precision != "no" else None
     for batch in batches(data, pipeline, plan, workers=workers, pin=accelerator.device.type == "cuda"):
         moved = batch.to(accelerator.device)
-        with accelerator.autocast():
+        with float32_kept(reduced), accelerator.autocast():
             output = model(moved.images)
         if columns is not None:
             output = output[:, columns]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import math
 import secrets
 from collections.abc import Callable, Iterator
@@ -31,7 +32,8 @@ from zoo.training.optimise import build_optimiser, build_schedule
 from zoo.training.options import Options
 from zoo.training.persistence import Position, save_run
 from zoo.training.progress import Progress, Stopwatch
-from zoo.training.randomness import derive, seed_all
+from zoo.training.randomness import derive, kept_random_state, seed_all
+from zoo.training.result import Callback, Result
 from zoo.training.run_folder import save_best, write_history
 from zoo.training.signals import StopRequest
 from zoo.training.tracking import Tracking
@@ -99,6 +101,7 @@ class Loop:
             updates=self.updates,
         )
         self.norm: float | None = None
+        self.callbacks: tuple[Callback, ...] = ()
         self.identity, self.tracking = secrets.token_hex(4), Tracking([], accelerator, folder, "", {}, progress)
         self.since_save = Stopwatch()
 
@@ -122,8 +125,9 @@ class Loop:
             while not at.finished:
                 self.freeze.apply(at.epoch)
                 self.train_epoch(stop)
-                self.finish_epoch()
+                metrics = self.finish_epoch()
                 self.save()
+                self.call_back(metrics)
 
     def train_epoch(self, stop: StopRequest) -> None:
         """The updates of this epoch that are still to be done."""
@@ -263,8 +267,8 @@ class Loop:
         losses = [self.loss(check_logits(out, len(batch), k), targets) for out in outputs]
         return sum(losses[1:], losses[0]) / len(losses)
 
-    def finish_epoch(self) -> None:
-        """Measure, keep the best of the model and its average, decide whether to go on."""
+    def finish_epoch(self) -> dict[str, Any] | None:
+        """Measure, keep the best of the model and its average, decide whether to go on; the model's metrics."""
         at, o = self.at, self.options
         row: dict[str, Any] = {
             "epoch": at.epoch + 1,
@@ -275,7 +279,7 @@ class Loop:
         }
         if o.on_nan == "skip":
             row["skipped"] = at.skipped
-        better = False
+        better, measured = False, None
         for prefix, model in self.candidates().items():
             metrics: dict[str, Any] | None = None
             score: list[float] = [float(at.epoch + 1)]
@@ -288,6 +292,7 @@ class Loop:
                     batch_size=o.batch_size,
                     workers=o.workers,
                 )
+                measured = measured or metrics
                 row |= {f"{prefix}_{k}": v for k, v in metrics.items() if isinstance(v, float)}
                 score = self.score(metrics)
             # A best model that could not be written was none: a later one may take its place.
@@ -304,6 +309,27 @@ class Loop:
         self.tracking.log(row)
         if patience and at.epoch < o.epochs:
             self.progress.note(f"{o.monitor} has not improved for {o.early_stop} epochs: stopped early")
+        return measured
+
+    def call_back(self, measured: dict[str, Any] | None) -> None:
+        """Let the caller's functions see what there is so far."""
+        if not self.callbacks or not self.accelerator.is_main_process:
+            return
+        metrics = {} if measured is None else {"split": "val", "dataset": self.splits.name, **flat(measured)}
+        with kept_random_state():
+            for callback in self.callbacks:
+                callback(
+                    Result(
+                        model=self.model,
+                        metrics=metrics,
+                        history=copy.deepcopy(self.at.history),
+                        folder=self.folder,
+                        monitor=self.options.monitor,
+                        best_epoch=self.at.best_epoch,
+                        val_metrics=measured,
+                        classes=self.train.classes,
+                    )
+                )
 
     def keep(self, model: nn.Module, split: str, metrics: dict[str, Any] | None, *, verify: bool = False) -> bool:
         """Write best/: the model with what it reached and how it was made; whether it could be written."""

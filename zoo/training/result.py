@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -13,7 +15,7 @@ from zoo.training import plots
 
 @dataclass
 class Result:
-    """What a run gave.
+    """What a run gave; or, to a callback, what it has given so far.
 
     Attributes:
         model: with the weights of the best epoch, in evaluation mode, on the CPU or where it was trained.
@@ -52,3 +54,56 @@ class Result:
             figure = plots.confusion(measured["confusion"], self.classes, title=text)
             drawn.append(plots.save(figure, self.folder / "confusion.png"))
         return drawn
+
+    def push(self, repo_id: str, **options: Any) -> Any:
+        """Publish the best model on the Hub, with what it reached and how it was made.
+
+        Args:
+            repo_id: `"user/repo"`, or `"repo"` for the owner of the token.
+            **options: of `zoo.push_to_hub`: `license`, `private`, `tag`, `train_data`, `dry_run`, ….
+
+        Returns:
+            A `PushResult` with commit and URL.
+
+        Raises:
+            ConfigError: best/ holds the weights alone, because no name can rebuild the model.
+            ValueError, HubError: as `zoo.push_to_hub`.
+        """
+        from zoo.publish import push_source
+
+        return push_source(str(self.folder), repo_id, **options)
+
+    def report(self, out: str | os.PathLike[str] | None = None, **options: Any) -> Path:
+        """Write the run as one HTML page, as `zoo.report` does; returns its path.
+
+        Args:
+            out: file; default: `report.html` in the run folder.
+            **options: of `zoo.report`: `data`, `worst`, ….
+        """
+        from zoo.training.reporting import report
+
+        return report(self.folder, out, **options)
+
+
+#: Called in the first process after every epoch, when best/ and the checkpoint are written, with what there is so far:
+#: the model in training, the metrics of the epoch on the validation split, the history. What it returns is ignored; an
+#: error that it raises ends the run, which can be resumed.
+Callback = Callable[[Result], object]
+
+
+def check_callbacks(callbacks: Any) -> None:
+    """Refuse what cannot be called.
+
+    Raises:
+        TypeError: naming it.
+    """
+    wrong = callbacks if callable(callbacks) else next((c for c in callbacks if not callable(c)), None)
+    if wrong is not None:
+        raise TypeError(
+            "callbacks must be a list of functions of one argument (the Result so far), got "
+            + (
+                f"{wrong!r} itself: callbacks=[{getattr(wrong, '__name__', '…')}]"
+                if wrong is callbacks
+                else repr(wrong)
+            )
+        )
