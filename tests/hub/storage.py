@@ -49,7 +49,7 @@ class Commit:
 
 @dataclass
 class Repo:
-    id: str  # "user/name", of a Space "spaces/user/name"
+    id: str  # "user/name", of a Space "spaces/user/name", of a data set "datasets/user/name"
     private: bool = False
     gated: str | bool = False
     granted: list[str] = field(default_factory=list)  # users let into a gated repository
@@ -61,7 +61,7 @@ class Repo:
     @property
     def name(self) -> str:
         """`user/name`, whatever the kind."""
-        return self.id.removeprefix("spaces/")
+        return self.id.removeprefix("spaces/").removeprefix("datasets/")
 
     @property
     def owner(self) -> str:

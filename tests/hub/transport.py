@@ -41,14 +41,15 @@ class Request:
 
     @property
     def kind(self) -> str:
-        """Of the repository that the address names: "model" or "space"."""
-        return "space" if re.match(r"/(api/)?spaces/", self.raw_path) else "model"
+        """Of the repository that the address names: "model", "space" or "dataset"."""
+        named = re.match(r"/(?:api/)?(space|dataset)s/", self.raw_path)
+        return named[1] if named else "model"
 
     @property
     def path_for_models(self) -> str:
-        """The address (still encoded) of the same page of a model: what is done with a Space is the same."""
-        path = re.sub(r"^/api/spaces/", "/api/models/", self.raw_path)
-        return re.sub(r"^/spaces/", "/", path)
+        """The address (still encoded) of the same page of a model: what is done with other kinds is the same."""
+        path = re.sub(r"^/api/(spaces|datasets)/", "/api/models/", self.raw_path)
+        return re.sub(r"^/(spaces|datasets)/", "/", path)
 
     @property
     def path(self) -> str:
