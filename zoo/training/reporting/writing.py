@@ -101,14 +101,14 @@ def render(name: str, variables: dict[str, Any]) -> str:
     from jinja2 import Environment, PackageLoader, StrictUndefined
 
     environment = Environment(
-        loader=PackageLoader("zoo.training.reporting"),
+        loader=PackageLoader("zoo.training.reporting", ""),
         autoescape=True,
         undefined=StrictUndefined,
         trim_blocks=True,
         lstrip_blocks=True,
     )
     environment.filters["metric"] = metric_name
-    folder = files("zoo.training.reporting") / "templates"
+    folder = files("zoo.training.reporting")
     own = {part: (folder / part).read_text("utf-8") for part in ("style.css", "script.js")}
     return environment.get_template(f"{name}.html.jinja").render(
         **variables,
