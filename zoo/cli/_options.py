@@ -57,7 +57,10 @@ Config = Annotated[
     Path | None, typer.Option(help="TOML or JSON file of options by their Python names; options given here win.")
 ]
 Epochs = Annotated[int, typer.Option(help="Passes over the training images.")]
-BatchSize = Annotated[int, typer.Option(help="Images a batch (and process).")]
+BatchSize = Annotated[
+    str,
+    typer.Option(help="Images a batch (and process); 'auto' or 'auto:256' halves it until a step fits into memory."),
+]
 Accum = Annotated[int, typer.Option(help="Batches an update.")]
 Lr = Annotated[str, typer.Option(help="Peak learning rate, or 'auto'.")]
 Opt = Annotated[str, typer.Option(help="timm's name of the optimiser.")]
@@ -78,6 +81,12 @@ ClassWeights = Annotated[str | None, typer.Option(help="'balanced', or one numbe
 Ema = Annotated[float | None, typer.Option(help="Decay of a moving average of the weights, e.g. 0.999.")]
 Amp = Annotated[str, typer.Option(help="Precision: auto, no, bf16 or fp16.")]
 ClipGrad = Annotated[float, typer.Option(help="Largest norm of the gradient; 0 for no limit.")]
+OnNan = Annotated[
+    str,
+    typer.Option(
+        help="Updates that are not finite: raise ends the run, skip leaves up to 5 in a row out and counts them."
+    ),
+]
 Freeze = Annotated[
     list[str] | None,
     typer.Option(help="'backbone' (linear probe), 'blocks:-4' (all but the last 4), or a parameter-name pattern."),
@@ -85,6 +94,13 @@ Freeze = Annotated[
 Unfreeze = Annotated[
     list[str] | None,
     typer.Option(help="EPOCHS:FREEZE, e.g. 3:blocks:-4 and 6:none: what is frozen after so many epochs."),
+]
+Lora = Annotated[
+    str | None,
+    typer.Option(
+        help="""Train adapters beside the linear layers: the rank, such as 8, or {"r": 8, "target": ["qkv"], …}.""",
+        metavar="RANK|JSON",
+    ),
 ]
 EarlyStop = Annotated[int | None, typer.Option(help="Stop after so many epochs without improvement.")]
 Monitor = Annotated[
@@ -95,6 +111,12 @@ OnBad = Annotated[str, typer.Option(help="Unreadable image files: raise or skip.
 Seed = Annotated[int, typer.Option(help="Of everything random.")]
 Workers = Annotated[str, typer.Option(help="Processes that read images, or 'auto'.")]
 Device = Annotated[str | None, typer.Option(help="cpu, cuda or mps; default the best there is.")]
+Tracker = Annotated[
+    list[str] | None,
+    typer.Option(
+        help="Record the run with tensorboard, trackio or wandb (offline unless WANDB_MODE is set); repeatable."
+    ),
+]
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="No progress on stderr.")]
 
 # --- reading what was written -----------------------------------------------------------------------------------------
@@ -176,7 +198,8 @@ def recipe(context: typer.Context) -> dict[str, Any]:
 _RECIPE = (
     "pretrained", "epochs", "batch_size", "accum", "lr", "opt", "weight_decay", "layer_decay", "sched", "warmup_epochs",
     "min_lr", "aug", "hflip", "img_size", "mixup", "cutmix", "label_smoothing", "class_weights", "ema", "amp",
-    "clip_grad", "freeze", "unfreeze", "early_stop", "monitor", "val", "on_bad", "seed", "workers", "device",
+    "clip_grad", "on_nan", "freeze", "unfreeze", "lora", "early_stop", "monitor", "val", "on_bad", "seed", "workers",
+    "device", "tracker",
 )  # fmt: skip
 
 
@@ -198,6 +221,29 @@ def read_workers(text: str) -> int | str:
         return int(text)
     except ValueError:
         raise typer.BadParameter(f"{text!r} is neither a whole number nor 'auto'", param_hint="--workers") from None
+
+
+def read_batch_size(text: str) -> int | str:
+    """A whole number, or 'auto', or e.g. 'auto:256'."""
+    if text.partition(":")[0] == "auto":
+        return text
+    try:
+        return int(text)
+    except ValueError:
+        raise typer.BadParameter(f"{text!r} is neither a whole number nor 'auto'", param_hint="--batch-size") from None
+
+
+def read_lora(text: str | None) -> int | dict[str, Any] | None:
+    """A rank, or a JSON object."""
+    if text is None:
+        return None
+    try:
+        value = json.loads(text)
+    except ValueError:
+        value = None
+    if isinstance(value, bool) or not isinstance(value, int | dict):
+        raise typer.BadParameter(f"{text!r} is neither a rank such as 8 nor a JSON object", param_hint="--lora")
+    return value
 
 
 def read_class_weights(text: str | None) -> str | list[float] | None:
@@ -242,6 +288,9 @@ def _as_it_is(value: Any) -> Any:
 
 
 _READERS: dict[str, Callable[[Any], Any]] = {
+    "batch_size": read_batch_size,
+    "lora": read_lora,
+    "tracker": one_or_many,
     "lr": lambda text: number_or_word(text, "--lr"),
     "hflip": lambda text: number_or_word(text, "--hflip"),
     "class_weights": read_class_weights,
