@@ -208,7 +208,8 @@ def _create(
         return _compose_onto(registered(spec.base), own, rest, spec, spec.base, None)
     backbone = _backbone(source.architecture, kwargs)
     if is_model(backbone):
-        check_model_keywords(model_entry(backbone), [k for k in kwargs if k not in ("base", *SLOTS)])
+        with _described_by(source.config, changed):
+            check_model_keywords(model_entry(backbone), [k for k in kwargs if k not in ("base", *SLOTS)])
 
     def build(weights: Mapping[str, torch.Tensor] | None = None, *, by_timm: bool = False, on_meta: bool = False):
         overlay = {**loading.overlay, **({} if weights is None else {"state_dict": weights})}
@@ -232,7 +233,10 @@ def _create(
         return _build_loaded(build, checkpoint, kwargs, adapt)
     if source.config is not None:
         with _described_by(source.config, changed):
-            return _build_loaded(build, source.weights, kwargs, adapt) if from_name else build()
+            model = _build_loaded(build, source.weights, kwargs, adapt) if from_name else build()
+        for remark in source.config.remarks:
+            warnings.warn(remark, stacklevel=3)
+        return model
     if not from_name:
         return build()
     given = {**(loading.cfg if isinstance(loading.cfg, Mapping) else {}), **loading.overlay}
@@ -248,8 +252,11 @@ def _create(
 
 
 @contextmanager
-def _described_by(config: ModelConfig, changed: Collection[str]) -> Iterator[None]:
+def _described_by(config: ModelConfig | None, changed: Collection[str]) -> Iterator[None]:
     """Say of errors in this block that they are those of a config.json, unless the caller changed what it says."""
+    if config is None:
+        yield
+        return
     arguments = ", ".join(f"{k}={shorten(v)}" for k, v in list(config.model_args.items())[:12])
     says = f"{config.origin} describes a {config.architecture}({cut(arguments)})"
     try:
@@ -266,8 +273,6 @@ def _described_by(config: ModelConfig, changed: Collection[str]) -> Iterator[Non
         if changed and isinstance(error, TypeError | ValueError):
             raise
         raise ConfigError(f"{says}, which cannot be built: {cut(str(error)) or type(error).__name__}") from error
-    for remark in config.remarks:
-        warnings.warn(remark, stacklevel=5)
 
 
 def _build_loaded(

@@ -34,7 +34,7 @@ BUILDER_KEYWORDS = (
 # Parts that the zoo's factory replaces.
 _PARTS = ("head", "mlp", "mixer", "pool", "act")
 #: Sides of images; microscopes' whole slides are cut into far smaller tiles.
-MAX_IMAGE_SIDE = 32_768
+MAX_IMAGE_SIDE = 8_192
 _RATES = (
     "drop_rate",
     "drop_path_rate",

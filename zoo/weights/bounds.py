@@ -85,3 +85,13 @@ def check_computed(buffers: Iterable[Tensor], tensors: Mapping[str, Tensor], ori
             f"{origin} holds {held:,} bytes, and the model that its configuration describes computes tables of "
             f"{wanted:,} bytes (limit {limit:,}): look at its img_size"
         )
+
+
+def grows(state: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> bool:
+    """Whether a model's tensors are larger by far than those of the same names that are given.
+
+    They are not of that model then, and nothing should be resampled or repeated to fill it.
+    """
+    held = sum(t.numel() * t.element_size() for t in tensors.values())
+    wanted = sum(state[n].numel() * state[n].element_size() for n in tensors if isinstance(state.get(n), Tensor))
+    return wanted > _BYTES[0] * held + _BYTES[1]

@@ -13,6 +13,8 @@ _NAME = re.compile(r"\w[\w.-]{0,199}", re.ASCII)
 _SHA256 = re.compile(r"[0-9a-fA-F]{64}")
 #: No option of a model is larger; one that is would only make its constructor run for hours.
 MAX_NUMBER = 1_000_000
+_MAX_REPEATS = 4_096
+_REPEATS = re.compile(r"depth|layer|block|stage|repeat")
 _MAX_VALUES = 20_000
 _MAX_TEXT = 10_000
 
@@ -127,13 +129,11 @@ def check_arguments(args: Mapping[str, Any], where: str) -> None:
             values += [(path, inner) for inner in value[: _MAX_VALUES + 1]]
         elif isinstance(value, str) and len(value) > _MAX_TEXT:
             raise ConfigError(f"{where}: {path} in model_args is a text of {len(value):,} characters")
-        elif isinstance(value, int) and abs(value) > MAX_NUMBER and not path.endswith("seed"):
-            if path == "num_classes":
-                continue  # compared with the weights
-            raise ConfigError(
-                f"{where}: {path} in model_args is {shorten(value)}, which no model is built with (at most "
-                f"{MAX_NUMBER:,})"
-            )
+        elif isinstance(value, int) and path != "num_classes" and not path.endswith("seed"):
+            limit = _MAX_REPEATS if _REPEATS.search(path) else MAX_NUMBER
+            if abs(value) > limit:  # the classes are compared with the weights
+                bound = f"which no model is built with (at most {limit:,})"
+                raise ConfigError(f"{where}: {path} in model_args is {shorten(value)}, {bound}")
 
 
 def check_block(block: Mapping[str, Any], where: str) -> None:

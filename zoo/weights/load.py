@@ -13,7 +13,8 @@ from torch import Tensor, nn
 
 from zoo.errors import MismatchError
 from zoo.naming import near_names
-from zoo.weights.adapt import adapt_classifier, adapt_first_conv
+from zoo.weights.adapt import adapt_classifier, adapt_first_conv, classifier_names
+from zoo.weights.bounds import grows
 from zoo.weights.source import Checkpoint, open_checkpoint
 from zoo.weights.state import Rename, rename_keys
 
@@ -122,13 +123,15 @@ def prepare(
     state = model.state_dict(keep_vars=True)
     shapes = {name: value.shape for name, value in state.items() if isinstance(value, Tensor)}
     _fill_aliases(tensors, state, checkpoint.metadata)
-    if _differs(tensors, shapes):
+    heads = tuple(f"{path}." for path in classifier_names(model))
+    swollen = grows(state, {n: t for n, t in tensors.items() if not n.startswith(heads)})
+    if _differs(tensors, shapes) and not swollen:
         tensors = _family_filter(model, tensors, origin)
     notes = adapt_first_conv(
         model,
         tensors,
         shapes,
-        allowed="in_chans" in adapt,
+        allowed="in_chans" in adapt and not swollen,
         declared=config.in_chans if config else None,
         origin=origin,
     )
@@ -148,6 +151,7 @@ def prepare(
     missing = [name for name in shapes if name not in tensors]
     unexpected = [name for name in tensors if name not in shapes]
     other = {n: (tensors[n].shape, shapes[n]) for n in shapes if n in tensors and tensors[n].shape != shapes[n]}
+    _check_kinds(tensors, state, origin)
     refused = [name for name in missing if name not in fresh and name not in headless]
     hooked = _has_load_hooks(model)
     if other or (strict and (refused or unexpected) and not hooked):
@@ -221,6 +225,21 @@ def _fill_counters(tensors: dict[str, Tensor], state: Mapping[str, Any]) -> None
     for name, value in state.items():
         if name.endswith("num_batches_tracked") and name not in tensors and f"{name[:-20]}.running_mean" in tensors:
             tensors[name] = torch.zeros((), dtype=value.dtype)
+
+
+def _check_kinds(tensors: Mapping[str, Tensor], state: Mapping[str, Any], origin: str) -> None:
+    """Whole numbers are not weights, nor are complex ones real: torch would convert them without a word."""
+    for name, tensor in tensors.items():
+        target = state.get(name)
+        if isinstance(target, Tensor) and _kind(tensor) != _kind(target):
+            theirs, ours = (str(t.dtype).removeprefix("torch.") for t in (tensor, target))
+            raise MismatchError(f"tensor {name!r} of {origin} is of type {theirs}, the model's is of {ours}")
+
+
+def _kind(tensor: Tensor) -> str:
+    if tensor.dtype == torch.bool:
+        return "bool"
+    return "complex" if tensor.is_complex() else "real" if tensor.is_floating_point() else "whole"
 
 
 def _differs(tensors: Mapping[str, Tensor], shapes: Mapping[str, torch.Size]) -> bool:

@@ -114,7 +114,7 @@ class SafetensorsFile:
         return header, 8 + length
 
     def _take_metadata(self, header: dict[str, Any]) -> dict[str, str]:
-        metadata = header.pop("__metadata__", None) or {}
+        metadata = header.pop("__metadata__", {})
         if not isinstance(metadata, dict) or not all(isinstance(v, str) for v in metadata.values()):
             raise self._bad("its __metadata__ is not a map of texts")
         return metadata
