@@ -336,7 +336,7 @@ def test_published_and_loaded_back_bit_for_bit(hub, transfer):
 
 
 @pytest.mark.parametrize(("first", "second"), [("400KB", "5GB"), ("5GB", "400KB"), ("400KB", "700KB")])
-def test_a_push_replaces_the_weights_of_the_last_in_the_same_commit(hub, transfer, first, second):
+def test_a_push_replaces_the_weights_of_the_last_in_the_same_commit(hub, transfer, tmp_path, first, second):
     repo = hub.repo_id()
     old, new = make(seed=1), make(seed=2)
     before = zoo.push_to_hub(old, repo, license="mit", max_shard_size=first)
@@ -354,6 +354,20 @@ def test_a_push_replaces_the_weights_of_the_last_in_the_same_commit(hub, transfe
         assert again.zoo_source["sha256"].keys() == {n for n in result.files if n.endswith(".safetensors")}
     again = zoo.push_to_hub(new, repo, max_shard_size=second)
     assert (again.commit, again.deleted) == (after.commit, [])
+    pull_to_folder(repo, tmp_path / "pulled", cache_dir=hub.cache)
+    zoo.save_pretrained(new, tmp_path / "saved", max_shard_size=second)
+    assert files_of(tmp_path / "pulled") == {*files_of(tmp_path / "saved"), "README.md"}
+    for name in after.files.keys() - {"README.md", "config.json"}:
+        assert (tmp_path / "pulled" / name).read_bytes() == (tmp_path / "saved" / name).read_bytes()
+
+
+def test_a_card_with_line_ends_of_another_system_is_kept_and_pushed_again(hub):
+    repo, api = hub.repo_id(), HfApi(token=hub.token)
+    api.create_repo(repo)
+    card = b"---\r\nlicense: mit\r\n---\r\n\r\n# By hand \xc3\xa4\r\n"
+    api.upload_file(path_or_fileobj=card, path_in_repo="README.md", repo_id=repo)
+    zoo.push_to_hub(make(), repo)
+    assert ModelCard.load(repo).text.strip() == "# By hand ä"
 
 
 def test_shards_do_not_leave_a_pickle_for_timm_to_fall_back_to(hub):

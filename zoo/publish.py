@@ -172,7 +172,8 @@ def push_to_hub(
     repo_id = full_repo_id(repo_id, token)
     space_id = None if not space else repo_id if space is True else full_repo_id(space, token)
     notes: list[str] = []
-    existing = _look(repo_id, notes, dry_run, revision=revision, token=token)
+    there = _look(repo_id, notes, dry_run, revision=revision, token=token)
+    existing = there and there.replace("\r\n", "\n")
     if (
         space_id
         and not notes
@@ -217,6 +218,7 @@ def push_to_hub(
             move_tag=move_tag,
             create_pr=create_pr,
             dry_run=dry_run,
+            seen={CARD_NAME: there},
         )
         if dry_run:
             text = (folder / CARD_NAME).read_text("utf-8")

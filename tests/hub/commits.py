@@ -15,7 +15,7 @@ routes = Routes()
 def validate_card(hub, request):
     import yaml  # huggingface_hub needs it too
 
-    _, fence, rest = request.json()["content"].lstrip("\ufeff").partition("---\n")
+    _, fence, rest = request.json()["content"].lstrip("\ufeff").replace("\r\n", "\n").partition("---\n")
     header, closed, _ = rest.partition("\n---")
     if not fence or not closed:
         return {"errors": [], "warnings": [{"message": "empty or missing yaml metadata in repo card"}]}

@@ -85,8 +85,24 @@ def revision_info(hub, request, repo_id, revision):
         "downloads": 0,
         "likes": 0,
         "tags": [],
+        "cardData": _card(hub, commit),
         "siblings": _siblings(commit, blobs),
     }
+
+
+def _card(hub, commit: Commit) -> dict | None:
+    """The metadata at the head of README.md."""
+    import yaml  # huggingface_hub needs it too
+
+    if "README.md" not in commit.files:
+        return None
+    text = hub.storage.blob(commit.files["README.md"].sha256).read_text("utf-8", errors="replace")
+    header = text.removeprefix("---\n").partition("\n---")[0] if text.startswith("---\n") else ""
+    try:
+        metadata = yaml.safe_load(header)
+    except yaml.YAMLError:
+        return None
+    return metadata if isinstance(metadata, dict) else None
 
 
 def _siblings(commit: Commit, blobs: bool) -> list[dict]:

@@ -8,6 +8,7 @@ import itertools
 import tempfile
 import threading
 import time
+from pathlib import Path
 
 import pytest
 import torch
@@ -322,6 +323,29 @@ def test_somebody_else_pushed_to_the_same_files(hub, repo):
     with pytest.raises(HubError, match=said):
         zoo.push_to_hub(make(1), repo)
     assert titles(hub, repo) == ["Theirs", "Add test_resnet", "initial commit"]
+
+
+@pytest.mark.parametrize("there", [True, False])
+def test_somebody_else_wrote_the_card_after_it_was_read(hub, there):
+    """The card that is pushed rests on the one that was read, so theirs would be lost without a word."""
+    repo = hub.repo_id()
+    HfApi(token=hub.token).create_repo(repo)
+    if there:
+        zoo.push_to_hub(make(), repo, license="mit")
+    real = hub.server.answer
+
+    def answer(request):
+        if request.matches("POST", "/api/repos/create"):
+            hub.server.answer = real
+            other(hub, repo, {"README.md": b"---\nlicense: mit\n---\nby hand"})
+        return real(request)
+
+    hub.server.answer = answer
+    with pytest.raises(HubError, match=rf"someone else changed README\.md of '{repo}' at 'main' .*'Theirs' by alice"):
+        zoo.push_to_hub(make(1), repo, license="mit")
+    assert titles(hub, repo)[0] == "Theirs"
+    zoo.push_to_hub(make(1), repo)
+    assert Path(HfApi().hf_hub_download(repo, "README.md")).read_text().endswith("by hand\n")
 
 
 def test_somebody_else_pushed_shards_that_would_stay_beside_ours(hub, repo):

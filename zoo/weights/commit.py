@@ -8,6 +8,7 @@ whether the Hub has carried it out already and only the answer was lost.
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import json
 import re
 import time
@@ -119,7 +120,7 @@ def read_text(
             attempts,
         )
         options: dict[str, Any] = {"repo_type": repo_type, "revision": info.sha, "token": token}
-        return Path(hf_hub_download(repo_id, name, **options)).read_text("utf-8")
+        return Path(hf_hub_download(repo_id, name, **options)).read_bytes().decode("utf-8")
     except RevisionNotFoundError:
         if revision in (None, "main"):
             return None
@@ -149,6 +150,7 @@ def commit_folder(
     create_pr: bool = False,
     dry_run: bool = False,
     space: bool = False,
+    seen: Mapping[str, str | None] | None = None,
 ) -> PushResult:
     """Upload a folder in one commit.
 
@@ -167,6 +169,8 @@ def commit_folder(
         create_pr: open a pull request instead of committing to the branch.
         dry_run: look and change nothing on the Hub; tell what would be uploaded. Works without the Hub, too.
         space: the repository is a Space, of Gradio.
+        seen: file name -> its text in the repository, on which the folder's own rests (None: not there). Where it is
+            another by now, nothing is uploaded.
 
     Returns:
         A `PushResult`. Where nothing differs from what is there, the commit that is there.
@@ -184,7 +188,7 @@ def commit_folder(
         deleted, notes = push.look(private, tag, move_tag)
         return PushResult(repo_id, None, push.home, push.branch, tag, None, sizes, deleted, notes=notes)
     push.prepare(private, tag, move_tag)
-    made = push.commit()
+    made = push.commit(seen or {})
     if tag is not None:
         push.set_tag(tag, made.oid, move_tag)
     return PushResult(push.repo, made.oid, made.url, push.branch, tag, made.pull_request, sizes, made.deleted)
@@ -315,9 +319,13 @@ class _Push:
 
     # --- the commit ---
 
-    def commit(self) -> _Made:
+    def commit(self, seen: Mapping[str, str | None]) -> _Made:
         """Commit, again after a failure that passes, but never twice."""
         head, before = self.state()
+        if theirs := [name for name, text in seen.items() if not _is(text, before.get(name))]:
+            if not self.create_pr and self.holds(before):  # the same push, made from elsewhere
+                return _Made(head, f"{self.home}/commit/{head}")
+            raise self.conflict(theirs, head)
         seen_prs = self.pull_requests()
         failures = conflicts = 0
         while True:
@@ -345,10 +353,7 @@ class _Push:
                 raise self.explain(failure) from failure
             now, after = self.state()
             if now != head and (theirs := self.changed(before, after)):
-                raise HubError(
-                    f"someone else changed {', '.join(theirs)} of {_shown(self.repo, self.kind)!r} at {self.branch!r} "
-                    f"meanwhile (now at {now[:8]}{self.title_of(now)}, was {head[:8]}); look at it and push again"
-                ) from failure
+                raise self.conflict(theirs, now) from failure
             head, before = now, after
 
     def attempt(self, head: str, deleted: list[str]) -> _Made | None:
@@ -381,6 +386,12 @@ class _Push:
         """Which of the files that this push writes or deletes somebody else has changed."""
         mine = {*self.files, *self.superseded(before), *self.superseded(after)}
         return sorted(name for name in mine if before.get(name) != after.get(name))
+
+    def conflict(self, theirs: list[str], now: str) -> HubError:
+        return HubError(
+            f"someone else changed {', '.join(theirs)} of {_shown(self.repo, self.kind)!r} at {self.branch!r} "
+            f"meanwhile (now at {now[:8]}{self.title_of(now)}); look at it and push again"
+        )
 
     def title_of(self, commit: str) -> str:
         with contextlib.suppress(Exception):  # a courtesy; the error it belongs to matters more
@@ -481,6 +492,15 @@ def _path(error: BaseException) -> str:
 def _shown(repo: str, kind: str) -> str:
     """A repository as its address names it."""
     return f"{kind}s/{repo}" if kind != "model" else repo
+
+
+def _is(text: str | None, remote: str | None) -> bool:
+    """Whether the Hub's sum of a file, None for one that it has not, is that of a text."""
+    if text is None or remote is None:
+        return text is None and remote is None
+    data = text.encode("utf-8")
+    git = hashlib.sha1(b"blob %d\0" % len(data) + data, usedforsecurity=False).hexdigest()
+    return remote in (git, hashlib.sha256(data).hexdigest())
 
 
 def _same(path: Path, remote: str | None) -> bool:
