@@ -106,13 +106,9 @@ def _headline(run: RunFacts) -> list[tuple[str, str, str]]:
     cards.append(("best epoch", str(run.best_epoch or "–"), of))
     if run.params is not None:
         cards.append(("parameters", f"{run.params:,}", run.args["model"]))
-    cards.append(
-        (
-            "training",
-            duration(run.seconds),
-            "1 process" if run.args["processes"] == 1 else f"{run.args['processes']} processes",
-        )
-    )
+    processes = run.args["processes"]
+    where = ["1 process" if processes == 1 else f"{processes} processes", *filter(None, [run.args.get("device")])]
+    cards.append(("training", duration(run.seconds), ", ".join(where)))
     return cards
 
 
