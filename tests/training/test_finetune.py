@@ -123,6 +123,20 @@ def test_monitor_chooses_the_epoch(tmp_path: Path, monitor: str, sign: int) -> N
     assert values[result.best_epoch - 1] == max(values)
 
 
+def test_grades_are_measured_as_grades(tmp_path: Path) -> None:
+    def graded(split: Any) -> ArrayImages:
+        images = np.stack([split.image(i) for i in range(len(split))])
+        return ArrayImages(images, split.labels, split.classes, name=split.name, flip=False, ordinal=True)
+
+    data = {name: graded(split) for name, split in few_digits().present().items()}
+    result = zoo.finetune(tiny_net(), data, out=tmp_path, monitor="mae", **{**QUICK, "epochs": 4})
+    values = [row["val_mae"] for row in result.history]
+    assert values[result.best_epoch - 1] == min(values)
+    assert "quadratic_kappa" in result.metrics
+    with pytest.raises(ValueError, match="monitor must be 'auto' or one of accuracy, auprc"):
+        zoo.finetune(tiny_net(), few_digits(), out=tmp_path / "b", monitor="mae", **QUICK)
+
+
 def test_without_validation_the_last_epoch_is_the_best(tmp_path: Path) -> None:
     splits = Splits("few", few_digits().train)
     result = zoo.finetune(tiny_net(), splits, out=tmp_path, val=False, **QUICK)
@@ -311,7 +325,7 @@ def test_half_precision_parameters_are_refused(tmp_path: Path) -> None:
         ({"freeze": "head"}, "freeze pattern 'head' matches no parameter"),
         ({"unfreeze": {"2": None}}, "unfreeze: epochs are whole numbers"),
         ({"early_stop": 0}, "early_stop must be None or a whole number from 1"),
-        ({"monitor": "recall"}, "monitor must be 'auto' or one of accuracy, auroc"),
+        ({"monitor": "recall"}, "monitor must be 'auto' or one of accuracy, auprc, auroc"),
         ({"aug": "heavy"}, "aug must be one of none, light, timm"),
         ({"hflip": 2.0}, "hflip must be a number from 0 to 1"),
         ({"transform": "mine"}, "transform must be 'auto' or None, got 'mine'"),

@@ -104,7 +104,8 @@ Lora = Annotated[
 ]
 EarlyStop = Annotated[int | None, typer.Option(help="Stop after so many epochs without improvement.")]
 Monitor = Annotated[
-    str, typer.Option(help="Metric of the best epoch: accuracy, balanced_accuracy, f1, auroc, ece, loss, top5.")
+    str,
+    typer.Option(help="Metric of the best epoch: accuracy, balanced_accuracy, f1, auroc, auprc, ece, loss, top5, …"),
 ]
 Val = Annotated[str | None, typer.Option(help="What to validate on: a share such as 0.1, another source, or 'no'.")]
 OnBad = Annotated[str, typer.Option(help="Unreadable image files: raise or skip.")]

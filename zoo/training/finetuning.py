@@ -160,8 +160,9 @@ def finetune(
             target: every linear layer outside the classifier. With `freeze`, adapters of frozen layers stay fixed, too.
             At the end they are added to the weights: the result is a plain model.
         early_stop: stop after so many epochs without improvement.
-        monitor: metric that chooses the best epoch: "accuracy", "balanced_accuracy", "f1", "auroc", "ece", "loss" or
-            "top5". "auto": accuracy; auroc where images carry several labels.
+        monitor: metric that chooses the best epoch: "accuracy", "balanced_accuracy", "f1", "auroc", "auprc", "ece",
+            "loss" or "top5"; with several labels an image "exact" and "f1_micro", with grades "mae" and
+            "quadratic_kappa". "auto": accuracy; auroc where images carry several labels.
         aug: "none", "light" (crops of 70-100 %, mirroring) or "timm" (strong: RandAugment, erasing).
         hflip: probability of mirroring; "auto" is a half, and 0 for digits. Set 0 where left and right matter.
         img_size: height and width that images are resized to, instead of the model's own.

@@ -13,7 +13,7 @@ from zoo.errors import TrainingError
 from zoo.training.data.image_set import ImageSet
 from zoo.training.data.loader import Pipeline, batches, eval_plan
 from zoo.training.float32 import float32_kept
-from zoo.training.metrics import classification_metrics, multi_label_metrics
+from zoo.training.metrics import measure_answers
 
 
 def check_logits(output: Any, images: int, classes: int) -> Tensor:
@@ -107,4 +107,4 @@ def all_logits(
 def measure(model: nn.Module, data: ImageSet, *args: Any, **options: Any) -> dict[str, Any]:
     """The metrics of a model on a set; arguments as of `all_logits`."""
     logits, targets = all_logits(model, data, *args, **options)
-    return multi_label_metrics(logits, targets) if data.multi_label else classification_metrics(logits, targets)
+    return measure_answers(logits, targets, multi_label=data.multi_label, ordinal=data.ordinal)

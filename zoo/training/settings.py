@@ -13,6 +13,7 @@ from zoo.training.data.image_set import ImageSet, Splits
 from zoo.training.freeze import FreezeSpec
 from zoo.training.lora import resolve_lora
 from zoo.training.loss import resolve_class_weights
+from zoo.training.metrics import metric_names
 from zoo.training.optimise import auto_lr
 from zoo.training.options import Options
 
@@ -108,12 +109,12 @@ def _lr(lr: float | str, opt: str, batch_size: int, accum: int, freeze: FreezeSp
 
 
 def _monitor(monitor: str, splits: Splits) -> str:
-    several = splits.present()["train"].multi_label
+    train = splits.present()["train"]
     if monitor == "auto":
-        return "auroc" if several else "accuracy"
-    allowed = ["accuracy", "auroc", "f1", "loss"] + ([] if several else ["balanced_accuracy", "ece", "top5"])
+        return "auroc" if train.multi_label else "accuracy"
+    allowed = metric_names(multi_label=train.multi_label, ordinal=train.ordinal)
     if monitor not in allowed:
-        raise ValueError(f"monitor must be 'auto' or one of {', '.join(sorted(allowed))}; got {monitor!r}")
+        raise ValueError(f"monitor must be 'auto' or one of {', '.join(allowed)}; got {monitor!r}")
     return monitor
 
 
