@@ -20,18 +20,18 @@ from zoo.files import write_text
 from zoo.naming import did_you_mean, known_keywords
 from zoo.registry import is_model, weights_entry
 from zoo.weights.card import existing_license, is_untouched, make_card
-from zoo.weights.commit import PushResult, commit_folder, full_repo_id, read_text
+from zoo.weights.commit import PushResult, commit_folder
 from zoo.weights.compare import require_same, require_same_tensors
 from zoo.weights.config import CONFIG_NAME, parse_config, read_config
 from zoo.weights.description import describe, write_config
 from zoo.weights.facts import data_facts, metric_rows
 from zoo.weights.hub import Snapshot, pull, split_repo
-from zoo.weights.hub_errors import translate
 from zoo.weights.licences import check_licence
+from zoo.weights.remote import full_repo_id, read_text
 from zoo.weights.save import new_folder
 from zoo.weights.shards import MAX_SHARD_SIZE, byte_count, is_weights_name, save_sharded
 from zoo.weights.source import open_checkpoint
-from zoo.weights.space import APP_NAME, is_ours, left_alone, space_files
+from zoo.weights.space import APP_NAME, is_ours, push_space
 
 CARD_NAME = "README.md"
 
@@ -223,7 +223,9 @@ def push_to_hub(
         if dry_run:
             text = (folder / CARD_NAME).read_text("utf-8")
             result = replace(result, card=text, notes=notes or result.notes)
-    return _show(result, space_id, token) if space_id else result
+    if space_id is None:
+        return result
+    return replace(result, space=push_space(space_id, result.repo, result.commit, url=result.url, token=token))
 
 
 def _look(repo_id: str, notes: list[str], dry_run: bool, name: str = CARD_NAME, **options: Any) -> str | None:
@@ -245,34 +247,6 @@ def _license_there(card: str | None, repo_id: str, overwritten: bool) -> str | N
         if overwritten:
             return None
         raise ValueError(f"{error}; correct it, or replace it with overwrite_card=True (--overwrite-card)") from error
-
-
-def _show(result: PushResult, space_id: str, token: Any) -> PushResult:
-    """Make or update the Space of a published model, in one commit."""
-    from huggingface_hub import HfApi, constants
-
-    url = f"{constants.ENDPOINT}/spaces/{space_id}"
-    if result.commit is None:
-        return replace(result, space=url)
-    try:
-        private = bool(HfApi(token=token, library_name="zoo").model_info(result.repo, timeout=10).private)
-        texts = space_files(result.repo, result.commit, name=space_id.rpartition("/")[2], private=private)
-        there = {name: read_text(space_id, name, token=token, repo_type="space") for name in texts}
-        is_new = there[APP_NAME] is None
-        texts = {name: text for name, text in texts.items() if is_new or not left_alone(name, there[name])}
-        with tempfile.TemporaryDirectory(prefix="zoo-push-") as scratch:
-            for name, text in texts.items():
-                write_text(Path(scratch) / name, text)
-            message = f"Show {result.repo} at {result.commit[:8]}"
-            options: dict[str, Any] = {"message": message, "token": token, "private": private if is_new else None}
-            commit_folder(scratch, space_id, space=True, **options)
-    except Exception as error:
-        known = translate(error, repo=f"spaces/{space_id}", action="write to", token=token)
-        raise type(known)(
-            f"the model is published ({result.url}), but its Space is not: {known}. Push again to make it (nothing is "
-            f"uploaded twice)"
-        ) from error
-    return replace(result, space=url)
 
 
 def from_pretrained(source: str | os.PathLike[str], **options: Any) -> nn.Module:

@@ -7,7 +7,8 @@ import pytest
 from huggingface_hub import CommitOperationAdd, HfApi
 
 from zoo.errors import AccessDeniedError, HubError, HubUnavailableError, WeightsError
-from zoo.weights.commit import commit_folder, full_repo_id, read_text
+from zoo.weights.commit import commit_folder
+from zoo.weights.remote import full_repo_id, read_text
 
 WEIGHTS = bytes(range(256)) * 500
 
@@ -178,7 +179,8 @@ def test_a_pull_request_whose_answer_was_lost_is_not_opened_twice(hub, api, fold
 
 
 def test_a_lasting_failure_leaves_the_branch_as_it_was(hub, api, folder, monkeypatch):
-    monkeypatch.setattr("zoo.weights.commit._pause", lambda *_: 0.01)
+    for module in ("commit", "retry"):
+        monkeypatch.setattr(f"zoo.weights.{module}.pause", lambda *_: 0.01)
     repo = hub.repo_id()
     head = commit_folder(folder, repo, message="First").commit
     (folder / "config.json").write_text('{"a": 1}')
@@ -189,7 +191,8 @@ def test_a_lasting_failure_leaves_the_branch_as_it_was(hub, api, folder, monkeyp
 
 
 def test_a_hub_that_is_down_is_told(hub, folder, monkeypatch):
-    monkeypatch.setattr("zoo.weights.commit._pause", lambda *_: 0.01)
+    for module in ("commit", "retry"):
+        monkeypatch.setattr(f"zoo.weights.{module}.pause", lambda *_: 0.01)
     begin = time.monotonic()
     with hub.down(), pytest.raises(HubUnavailableError, match="cannot be reached"):
         commit_folder(folder, hub.repo_id(), message="m")

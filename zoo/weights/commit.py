@@ -10,7 +10,6 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import json
-import re
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -21,21 +20,18 @@ from zoo.errors import (
     AccessDeniedError,
     HubError,
     HubUnavailableError,
-    RepoNotFoundError,
     RevisionNotFoundError,
     WeightsError,
 )
 from zoo.weights.hub import split_repo
 from zoo.weights.hub_errors import is_transient, retry_after, status_of, translate
+from zoo.weights.retry import ATTEMPTS, LONGEST_PAUSE, pause, repeat, request_path, shown, upload_failure
 from zoo.weights.shards import is_weights_name
 from zoo.weights.source import INDEX_NAME
 from zoo.weights.verify import git_sum_of, sha256_of
 
 T = TypeVar("T")
-_ATTEMPTS = 5
-_PATIENCE = 30.0  # seconds after which a request that waits for its answer in vain is not made again
 _CONFLICTS = 20  # commits of others to other files that a push builds upon before it gives up
-_LONGEST_PAUSE = 60.0  # seconds; where the Hub asks for more, it is the caller who decides to wait
 _PICKLES = (".bin", ".pth", ".pt", ".ckpt", ".pkl", ".pickle")
 #: What timm reads where there is no model.safetensors; left beside shards it would be the weights of another push.
 _OLD_PICKLE = "pytorch_model.bin"
@@ -70,71 +66,6 @@ class PushResult:
     space: str | None = None
     card: str | None = None
     notes: list[str] = field(default_factory=list)
-
-
-def full_repo_id(repo_id: str, token: Any = None) -> str:
-    """`"user/repo"`, the owner of the token added to a bare name.
-
-    Raises:
-        ValueError: no valid name.
-        AccessDeniedError, HubUnavailableError: the owner cannot be asked for.
-    """
-    from huggingface_hub import HfApi
-
-    split_repo(repo_id)
-    if "/" in repo_id:
-        return repo_id
-    if token is False:
-        raise AccessDeniedError(
-            f"{repo_id!r} names no owner, and token=False names none either: write 'user/{repo_id}'"
-        )
-    api = HfApi(token=token, library_name="zoo")
-    return f"{_repeat(api.whoami, lambda e: translate(e, repo=repo_id))['name']}/{repo_id}"
-
-
-def read_text(
-    repo_id: str,
-    name: str = "README.md",
-    *,
-    revision: str | None = None,
-    token: Any = None,
-    repo_type: str = "model",
-    attempts: int = _ATTEMPTS,
-) -> str | None:
-    """A text file (the card, unless named) that a repository has now; None when there is no repository or file.
-
-    A branch that does not exist yet will begin as `main`, so its files are those of `main`.
-
-    Raises:
-        HubError: and its kinds, when the Hub refuses or does not answer, `attempts` times.
-    """
-    from huggingface_hub import HfApi, hf_hub_download
-    from huggingface_hub.errors import EntryNotFoundError, LocalEntryNotFoundError
-
-    api = HfApi(token=token, library_name="zoo")
-    where: dict[str, Any] = {"repo": _shown(repo_id, repo_type), "revision": revision}
-    try:
-        info = _repeat(
-            lambda: api.repo_info(repo_id, repo_type=repo_type, revision=revision, timeout=10),
-            lambda error: translate(error, **where),
-            attempts,
-        )
-        options: dict[str, Any] = {"repo_type": repo_type, "revision": info.sha, "token": token}
-        return Path(hf_hub_download(repo_id, name, **options)).read_bytes().decode("utf-8")
-    except RevisionNotFoundError:
-        if revision in (None, "main"):
-            return None
-        return read_text(repo_id, name, token=token, repo_type=repo_type, attempts=attempts)
-    except RepoNotFoundError:
-        return None
-    except EntryNotFoundError as error:
-        if isinstance(error, LocalEntryNotFoundError):
-            raise translate(error, **where, file=name) from error
-        return None
-    except HubError:
-        raise
-    except Exception as error:
-        raise translate(error, **where, file=name) from error
 
 
 def commit_folder(
@@ -240,16 +171,16 @@ class _Push:
     @property
     def home(self) -> str:
         """The repository's page."""
-        return f"{self.api.endpoint}/{_shown(self.repo, self.kind)}"
+        return f"{self.api.endpoint}/{shown(self.repo, self.kind)}"
 
     def explain(self, error: BaseException) -> Exception:
-        error, file = _upload_failure(error)
-        where: dict[str, Any] = {"repo": _shown(self.repo, self.kind), "revision": self.branch, "file": file}
+        error, file = upload_failure(error)
+        where: dict[str, Any] = {"repo": shown(self.repo, self.kind), "revision": self.branch, "file": file}
         return translate(error, **where, action="write to", api=self.api, token=self.token)
 
     def call(self, request: Callable[[], T]) -> T:
         """A request that may be repeated as it is."""
-        return _repeat(request, self.explain)
+        return repeat(request, self.explain)
 
     # --- before ---
 
@@ -343,13 +274,13 @@ class _Push:
                     conflicts += 1
                 elif self.may_pass(error):
                     failures += 1
-                    if failures < _ATTEMPTS:
-                        time.sleep(_pause(error, failures - 1))
+                    if failures < ATTEMPTS:
+                        time.sleep(pause(error, failures - 1))
                 else:
                     raise self.explain(error) from error
                 if found := self.already_there(head, seen_prs, error):
                     return _Made(*found, deleted)
-            if failure is not None and (failures >= _ATTEMPTS or conflicts >= _CONFLICTS):
+            if failure is not None and (failures >= ATTEMPTS or conflicts >= _CONFLICTS):
                 raise self.explain(failure) from failure
             now, after = self.state()
             if now != head and (theirs := self.changed(before, after)):
@@ -378,9 +309,9 @@ class _Push:
         """Whether to ask again: not where the client has done so for half a minute, nor where the Hub says: later."""
         if isinstance(error, json.JSONDecodeError):  # a proxy's page in place of the Hub's answer
             return True
-        cause, file = _upload_failure(error)
-        asked_again = file is not None or any(part in _path(cause) for part in ("/preupload/", "/info/lfs/"))
-        return is_transient(cause) and not asked_again and (retry_after(cause) or 0) <= _LONGEST_PAUSE
+        cause, file = upload_failure(error)
+        asked_again = file is not None or any(part in request_path(cause) for part in ("/preupload/", "/info/lfs/"))
+        return is_transient(cause) and not asked_again and (retry_after(cause) or 0) <= LONGEST_PAUSE
 
     def changed(self, before: Mapping[str, str], after: Mapping[str, str]) -> list[str]:
         """Which of the files that this push writes or deletes somebody else has changed."""
@@ -389,7 +320,7 @@ class _Push:
 
     def conflict(self, theirs: list[str], now: str) -> HubError:
         return HubError(
-            f"someone else changed {', '.join(theirs)} of {_shown(self.repo, self.kind)!r} at {self.branch!r} "
+            f"someone else changed {', '.join(theirs)} of {shown(self.repo, self.kind)!r} at {self.branch!r} "
             f"meanwhile (now at {now[:8]}{self.title_of(now)}); look at it and push again"
         )
 
@@ -454,44 +385,6 @@ class _Push:
 
     def is_at(self, tag: str, commit: str) -> bool:
         return self.state(tag)[0] == commit
-
-
-def _repeat(request: Callable[[], T], explain: Callable[[BaseException], Exception], attempts: int = _ATTEMPTS) -> T:
-    """Make a request, again while it fails in a way that passes; its last failure is explained."""
-    begin = time.monotonic()
-    for attempt in range(attempts):
-        try:
-            return request()
-        except Exception as error:
-            last = attempt == attempts - 1 or time.monotonic() - begin > _PATIENCE
-            if last or not is_transient(error) or (retry_after(error) or 0) > _LONGEST_PAUSE:
-                raise explain(error) from error
-            time.sleep(_pause(error, attempt))
-    raise AssertionError("unreachable")
-
-
-def _pause(error: BaseException, attempt: int) -> float:
-    wanted = retry_after(error)
-    return 0.5 * 2**attempt if wanted is None else wanted
-
-
-def _upload_failure(error: BaseException) -> tuple[BaseException, str | None]:
-    """A failed upload as the client reports it: the failure itself, and the file."""
-    match = re.match(r"Error while uploading '(.+)' to the Hub", str(error)) if error.__cause__ else None
-    return (error.__cause__ or error, match[1]) if match else (error, None)
-
-
-def _path(error: BaseException) -> str:
-    """Path of the request that failed, as far as the error knows it."""
-    with contextlib.suppress(Exception):
-        owner: Any = getattr(error, "response", None) or error
-        return owner.request.url.path
-    return ""
-
-
-def _shown(repo: str, kind: str) -> str:
-    """A repository as its address names it."""
-    return f"{kind}s/{repo}" if kind != "model" else repo
 
 
 def _is(text: str | None, remote: str | None) -> bool:

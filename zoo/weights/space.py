@@ -1,11 +1,18 @@
-"""The files of a Space that shows a published model: an app pinned to the commit, and what it needs. Plain text."""
+"""A Space that shows a published model: an app pinned to the commit, and what it needs. Its files are plain text."""
 
 from __future__ import annotations
 
 import re
+import tempfile
 from importlib import metadata
+from pathlib import Path
+from typing import Any
 
 from zoo._version import __version__
+from zoo.files import write_text
+from zoo.weights.commit import commit_folder
+from zoo.weights.hub_errors import translate
+from zoo.weights.remote import read_text
 
 APP_NAME = "app.py"
 _MARK = "# Written by zoo, and written anew at each push with space=; a file without this line is left alone."
@@ -45,6 +52,46 @@ def space_files(repo: str, commit: str, *, name: str | None = None, private: boo
         APP_NAME: f'{_MARK}\nimport zoo\n\nzoo.app("hf-hub:{repo}@{commit}").launch()\n',
         "requirements.txt": f"zoo-layers[app]=={__version__}\n",
     }
+
+
+def push_space(space: str, repo: str, commit: str | None, *, url: str, token: Any = None) -> str:
+    """Make or update the Space of a published model, in one commit; nothing for a dry run (no commit).
+
+    Args:
+        space: the Space, with its owner.
+        repo, commit: the model that it shows.
+        url: where the model was published, for the message of a failure.
+        token: as `commit_folder`.
+
+    Returns:
+        URL of the Space.
+
+    Raises:
+        HubError: and its kinds; says that the model is published all the same.
+    """
+    from huggingface_hub import HfApi, constants
+
+    page = f"{constants.ENDPOINT}/spaces/{space}"
+    if commit is None:
+        return page
+    try:
+        private = bool(HfApi(token=token, library_name="zoo").model_info(repo, timeout=10).private)
+        texts = space_files(repo, commit, name=space.rpartition("/")[2], private=private)
+        there = {name: read_text(space, name, token=token, repo_type="space") for name in texts}
+        is_new = there[APP_NAME] is None
+        texts = {name: text for name, text in texts.items() if is_new or not left_alone(name, there[name])}
+        with tempfile.TemporaryDirectory(prefix="zoo-push-") as scratch:
+            for name, text in texts.items():
+                write_text(Path(scratch) / name, text)
+            options: dict[str, Any] = {"token": token, "private": private if is_new else None, "space": True}
+            commit_folder(scratch, space, message=f"Show {repo} at {commit[:8]}", **options)
+    except Exception as error:
+        known = translate(error, repo=f"spaces/{space}", action="write to", token=token)
+        raise type(known)(
+            f"the model is published ({url}), but its Space is not: {known}. Push again to make it (nothing is "
+            f"uploaded twice)"
+        ) from error
+    return page
 
 
 def _installed(package: str) -> str | None:
