@@ -85,7 +85,7 @@ def revision_info(hub, request, repo_id, revision):
         "downloads": 0,
         "likes": 0,
         "tags": [],
-        "cardData": _card(hub, commit),
+        **({"cardData": _card(hub, commit)} if request.kind == "dataset" else {}),
         "siblings": _siblings(commit, blobs),
     }
 

@@ -148,6 +148,12 @@ def test_a_commit_that_the_hub_refuses(hub, repo):
     assert len(hub.seen("POST", COMMIT)) == 1
 
 
+def test_a_parent_that_is_stale_each_time_it_is_asked_for(hub, repo):
+    hub.fail_next("POST", COMMIT, status=412, times=99)
+    refused(hub, HubError, f"answered 412 for '{repo}' at 'main'", lambda: zoo.push_to_hub(make(1), repo))
+    assert len(hub.seen("POST", COMMIT)) == 10
+
+
 # --- a Hub that stumbles for good ---
 
 
@@ -198,6 +204,13 @@ def test_a_server_that_is_down(hub, repo):
         zoo.push_to_hub(make(1), repo)
     assert time.monotonic() - begin < LIMIT
     assert everything(hub) == before
+
+
+def test_a_server_that_is_down_for_a_bare_name_and_for_a_space(hub, repo, hasty):
+    with hub.down():
+        for options in ({"repo_id": "mine"}, {"repo_id": repo, "space": "mine"}):
+            with pytest.raises(HubUnavailableError, match=r"cannot be reached for '(mine|alice/model-\d+)'"):
+                zoo.push_to_hub(make(1), license="mit", **options)
 
 
 def test_a_server_that_goes_away_before_the_answer_to_the_commit(hub, repo):

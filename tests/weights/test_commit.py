@@ -8,7 +8,7 @@ from huggingface_hub import CommitOperationAdd, HfApi
 
 from zoo.errors import AccessDeniedError, HubError, HubUnavailableError, WeightsError
 from zoo.weights.commit import commit_folder
-from zoo.weights.remote import full_repo_id, read_text
+from zoo.weights.remote import full_repo_id
 
 WEIGHTS = bytes(range(256)) * 500
 
@@ -235,30 +235,3 @@ def test_somebody_else_s_commit_to_our_files_is_not_overwritten(hub, api, folder
     with pytest.raises(HubError, match=r"someone else changed config\.json of .*push again"):
         commit_folder(folder, repo, message="Second")
     assert commits(api, repo)[0] == "Interfere"
-
-
-# --- the card that is there ---
-
-
-def test_the_card_of_a_repository_is_read_or_known_to_be_missing(hub, api, folder):
-    repo = hub.repo_id()
-    assert read_text(repo, token=hub.token) is None
-    api.create_repo(repo)
-    assert read_text(repo, token=hub.token) is None
-    commit_folder(folder, repo, message="m")
-    assert read_text(repo) == (folder / "README.md").read_text()
-    assert read_text(repo, revision="nowhere") == (folder / "README.md").read_text()  # a new branch begins as main
-    with pytest.raises(AccessDeniedError):
-        read_text(repo, token=hub.bad_token)
-    with hub.down(), pytest.raises(HubUnavailableError):
-        read_text(repo)
-
-
-def test_a_bare_name_belongs_to_the_owner_of_the_token(hub):
-    assert full_repo_id("mine", hub.token) == "alice/mine"
-    assert full_repo_id("mine", hub.other_token) == "bob/mine"
-    assert full_repo_id("any/body") == "any/body"
-    with pytest.raises(AccessDeniedError, match="does not accept the token"):
-        full_repo_id("mine", hub.bad_token)
-    with pytest.raises(ValueError, match="user/repo"):
-        full_repo_id("a b")

@@ -31,7 +31,7 @@ from zoo.weights.source import INDEX_NAME
 from zoo.weights.verify import git_sum_of, sha256_of
 
 T = TypeVar("T")
-_CONFLICTS = 20  # commits of others to other files that a push builds upon before it gives up
+_CONFLICTS = 10  # commits of others to other files that a push builds upon before it gives up
 _PICKLES = (".bin", ".pth", ".pt", ".ckpt", ".pkl", ".pickle")
 #: What timm reads where there is no model.safetensors; left beside shards it would be the weights of another push.
 _OLD_PICKLE = "pytorch_model.bin"
@@ -272,6 +272,7 @@ class _Push:
                 failure = error
                 if status_of(error) == 412:
                     conflicts += 1
+                    time.sleep(0.1 * conflicts)
                 elif self.may_pass(error):
                     failures += 1
                     if failures < ATTEMPTS:
