@@ -103,9 +103,10 @@ def open_text(text: str) -> Splits:
     if match is None or source.startswith((".", "/", "~")):
         raise DataError(f"{text!r}: after 'hf:' comes a folder that exists, or user/dataset[@revision][:config]")
     repo, config = match["repo"], match["config"] or options.get("config")
-    found, facts = _from_hub(text, repo, match["revision"], config)
+    notes: list[str] = []
+    found, facts = _from_hub(text, repo, match["revision"], config, notes)
     splits = open_dataset(found, options, name=repo.split("/")[-1], source=text)
-    splits.facts = facts
+    splits.facts, splits.notes = facts, [*notes, *splits.notes]
     return splits
 
 
@@ -145,29 +146,65 @@ def open_dataset(data: Any, options: Mapping[str, str] | None = None, *, name: s
     return splits
 
 
-def _from_hub(text: str, repo: str, revision: str | None, config: str | None) -> tuple[Any, dict[str, Any]]:
+def _from_hub(
+    text: str, repo: str, revision: str | None, config: str | None, notes: list[str]
+) -> tuple[Any, dict[str, Any]]:
     import datasets
     from huggingface_hub import HfApi
 
     from zoo.weights.hub_errors import is_unreachable, translate
 
-    api, facts = HfApi(), {"name": repo, "hub_id": repo}
+    api = HfApi()
+    facts: dict[str, Any] = {"name": repo, "hub_id": repo}
+    facts["url"] = f"{api.endpoint}/datasets/{repo}"
     try:
         info = api.dataset_info(repo, revision=revision)
-        facts |= {"url": f"{api.endpoint}/datasets/{repo}", "revision": info.sha}
-        licence = getattr(info.card_data, "license", None)
-        if isinstance(licence, str):
-            facts["licence"] = licence
-        commit = info.sha
     except Exception as error:
+        ours = translate(error, repo=f"datasets/{repo}", revision=revision)
         if not is_unreachable(error):
-            raise translate(error, repo=f"datasets/{repo}", revision=revision, api=None) from error
-        try:  # what an earlier run has left in the cache
-            found = datasets.load_dataset(repo, config, revision=revision)
-        except Exception:
-            raise translate(error, repo=f"datasets/{repo}", revision=revision) from error
-        return found, facts | ({"revision": revision} if revision else {})
-    return _guarded(text, lambda: datasets.load_dataset(repo, config, revision=commit), repo, commit), facts
+            raise ours from error
+        found = _from_cache(repo, config, revision)
+        if found is None:
+            raise ours from error
+        commit = _commit_of(found)
+        notes.append(f"{ours}; taken from the cache: {repo} at {commit or 'an unknown commit'}")
+        return found, facts | {"revision": commit}
+    facts["revision"] = info.sha
+    licence = getattr(info.card_data, "license", None)
+    if isinstance(licence, str):
+        facts["licence"] = licence
+    return _guarded(text, lambda: datasets.load_dataset(repo, config, revision=info.sha), repo, info.sha), facts
+
+
+def _from_cache(repo: str, config: str | None, revision: str | None) -> Any:
+    """What an earlier run has left in the cache; None where there is nothing, or nothing of that revision.
+
+    The library takes its newest copy, whatever the revision.
+    """
+    import datasets
+    from datasets import config as library
+    from huggingface_hub import constants
+
+    settings = [(constants, "HF_HUB_OFFLINE"), (library, "HF_HUB_OFFLINE")]
+    before = [getattr(module, name) for module, name in settings]
+    try:
+        for module, name in settings:  # without these it would try to connect for half a minute
+            setattr(module, name, True)
+        found = datasets.load_dataset(repo, config)
+    except Exception:
+        return None
+    finally:
+        for (module, name), value in zip(settings, before, strict=True):
+            setattr(module, name, value)
+    return found if revision in (None, _commit_of(found)) else None
+
+
+def _commit_of(found: Any) -> str | None:
+    """The commit by which the library names the folder of a cached copy."""
+    part = next(iter(found.values())) if isinstance(found, Mapping) else found
+    folders = {Path(file["filename"]).parent.name for file in part.cache_files}
+    name = folders.pop() if len(folders) == 1 else ""
+    return name if re.fullmatch("[0-9a-f]{40}", name) else None
 
 
 def _guarded(text: str, load: Any, repo: str | None = None, commit: str | None = None) -> Any:
@@ -181,9 +218,26 @@ def _guarded(text: str, load: Any, repo: str | None = None, commit: str | None =
     except HfHubHTTPError as error:
         raise translate(error, repo=f"datasets/{repo}", revision=commit) from error
     except (DatasetsError, ValueError, OSError, RuntimeError, TypeError) as error:
+        refused = _refusal(repo, commit) if repo else None  # which the library puts into words of its own
+        if refused is not None:
+            raise translate(refused, repo=f"datasets/{repo}", revision=commit) from error
         said = " ".join(str(error).split())
         hint = "; choose one: 'hf:USER/DATASET:CONFIG'" if "onfig name is missing" in said else ""
         raise DataError(f"cannot read {text!r} ({type(error).__name__}: {said[:300]}){hint}") from error
+
+
+def _refusal(repo: str, commit: str | None) -> Exception | None:
+    """The Hub's refusal to give files of a repository that it describes: a gated one, or one without access."""
+    from huggingface_hub import get_hf_file_metadata, hf_hub_url
+    from huggingface_hub.errors import EntryNotFoundError, HfHubHTTPError
+
+    try:
+        get_hf_file_metadata(hf_hub_url(repo, "README.md", repo_type="dataset", revision=commit))
+    except EntryNotFoundError:
+        return None
+    except HfHubHTTPError as error:
+        return error
+    return None
 
 
 def _given_name(data: Any) -> str:
