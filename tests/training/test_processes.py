@@ -191,5 +191,37 @@ def test_models_in_pieces_are_refused(tmp_path: Path, monkeypatch: pytest.Monkey
 def test_processes_that_do_not_know_of_one_another_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     """Launched for GPUs that are not there, each process would train for itself, into the same folder."""
     monkeypatch.setenv("WORLD_SIZE", "2")
-    with pytest.raises(TrainingError, match=r"2 processes were started, but .* alone.*--cpu"), engine("no"):
+    with pytest.raises(TrainingError, match=r"2 processes were started, but .* alone.*\(--device cpu\)"), engine("no"):
         pass
+
+
+def free_port() -> int:
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        return free.getsockname()[1]
+
+
+@pytest.mark.ci_long
+def test_the_launch_lines_of_the_guide(tmp_path: Path) -> None:
+    """Two machines with a process each do, bit for bit, what one machine does with two."""
+    launcher = [sys.executable, "-m", "accelerate.commands.launch", "--multi_gpu", "--num_processes", "2"]
+    common = ["-m", "zoo", "train", "test_resnet", "digits", "--img-size", "32", "--epochs", "1", "--device", "cpu"]
+    environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[2]), "OMP_NUM_THREADS": "1"}
+
+    def start(out: str, *machine: str) -> subprocess.Popen[str]:
+        command = [*launcher, *machine, *common, "--out", str(tmp_path / out)]
+        return subprocess.Popen(
+            command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment, cwd=tmp_path
+        )
+
+    one = start("one", "--main_process_port", str(free_port()))
+    out, err = one.communicate(timeout=300)
+    assert one.returncode == 0, err
+    assert out.count("folder\t") == 1  # one process speaks
+    machines = ["--num_machines", "2", "--main_process_ip", "127.0.0.1", "--main_process_port", str(free_port())]
+    both = [start("two", *machines, "--machine_rank", str(rank)) for rank in range(2)]
+    ends = [process.communicate(timeout=300) for process in both]
+    assert [process.returncode for process in both] == [0, 0], ends
+    assert json.loads((tmp_path / "two" / "args.json").read_text())["processes"] == 2
+    first, second = (load_file(tmp_path / run / "best" / "model.safetensors") for run in ("one", "two"))
+    assert all(torch.equal(first[name], second[name]) for name in first)

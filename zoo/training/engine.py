@@ -134,8 +134,8 @@ def engine(amp: str, device: str | None = None, *, unused_parameters: bool = Fal
         started = int(os.environ.get("WORLD_SIZE", "1"))
         if accelerator.num_processes != started:
             raise TrainingError(
-                f"{started} processes were started, but Accelerate runs this one alone: without a GPU each, processes "
-                "work together only as accelerate launch --cpu, or with device='cpu' (--device cpu)"
+                f"{started} processes were started, but Accelerate runs this one alone: processes without a GPU each "
+                "work together with device='cpu' (--device cpu)"
             )
         yield accelerator
     finally:
