@@ -3,21 +3,24 @@
 from __future__ import annotations
 
 import re
+import sys
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, ClassVar
 
 import numpy as np
 import pytest
+import tifffile
 import torch
 from PIL import Image
 
 import zoo
 from tests.training.helpers import tiny_net
-from zoo.errors import DataError
+from zoo.errors import DataError, MissingExtraError
 from zoo.training import open_data
 from zoo.training.data import ArrayImages, open_split, open_splits
 from zoo.training.data.digits import open_digits
+from zoo.training.data.folder import open_folder
 from zoo.training.data.medmnist_sets import CLASS_NAMES, SETS
 from zoo.training.data.split import stratified_split
 
@@ -133,6 +136,10 @@ def test_folders_that_cannot_be_used(tmp_path: Path) -> None:
     (empty / "notes.txt").write_text("x")
     with pytest.raises(DataError, match=r"There: notes\.txt"):
         open_splits(empty)
+    for name, source in (("x.csv", "{}/x.csv"), ("train.tar", "wds:{}"), ("train-0.parquet", "hf:{}")):
+        (empty / name).write_text("x")
+        with pytest.raises(DataError, match=f"Perhaps '{source.format(empty)}' is meant"):
+            open_splits(empty)
     hollow = tmp_path / "hollow"
     write_images(hollow / "a", 2)
     (hollow / "b").mkdir()
@@ -388,6 +395,35 @@ def test_a_single_class_is_refused(tmp_path: Path) -> None:
 
 
 # ------------------------------------------------------------------------------------------------------------- others
+
+
+@pytest.mark.parametrize(
+    ("package", "source", "feature"),
+    [
+        ("datasets", "hf:user/data", "the data set 'hf:user/data'"),
+        ("pyarrow", "x.parquet", "reading Parquet"),
+        ("tifffile", "images", "a TIFF of many channels"),
+    ],
+)
+def test_what_the_base_install_lacks_is_named(
+    package: str, source: str, feature: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from zoo.training.data.loader import Pipeline, batches
+
+    (tmp_path / "x.parquet").write_bytes(b"PAR1")
+    many = np.zeros((8, 8, 5), np.uint8)
+    for name in ("a", "b"):
+        (tmp_path / "images" / name).mkdir(parents=True)
+        tifffile.imwrite(tmp_path / "images" / name / "x.tif", many, photometric="minisblack", planarconfig="contig")
+    monkeypatch.setitem(sys.modules, package, None)
+    monkeypatch.chdir(tmp_path)
+    missing = rf"{feature}.* needs the package '{package}'; install it with: pip install 'zoo-layers\[data\]'"
+    with pytest.raises(MissingExtraError, match=missing):
+        open_splits(source, val=False).present()["train"].image(0)
+    if package == "tifffile":  # first met in a worker process
+        data = open_folder(tmp_path / source).present()["train"]
+        with pytest.raises(DataError, match=missing):
+            list(batches(data, Pipeline(5, lambda image: image), [[0, 1]], workers=1))
 
 
 def test_stratified_split_keeps_shares_and_lone_images() -> None:

@@ -49,6 +49,7 @@ def _read_split(folder: Path, name: str) -> FileImages:
     if not classes:
         raise DataError(
             f"{folder} has no class folders; expected {folder.name}/CLASS/image.png. There: {what_is_there(folder)}"
+            f"{_other_form(folder)}"
         )
     files: list[Path] = []
     labels: list[int] = []
@@ -62,6 +63,15 @@ def _read_split(folder: Path, name: str) -> FileImages:
         files += found
         labels += [number] * len(found)
     return FileImages(files, np.asarray(labels, dtype=np.int64), classes, name=name)
+
+
+def _other_form(folder: Path) -> str:
+    """How to name what lies in a folder that is no image folder."""
+    for pattern, source in (("*.parquet", "hf:{}"), ("*.tar", "wds:{}"), ("state.json", "hf:{}"), ("*.csv", "{}/{}")):
+        found = next(iter(sorted(folder.glob(pattern))), None)
+        if found is not None:
+            return f". Perhaps {source.format(folder, found.name)!r} is meant"
+    return ""
 
 
 def what_is_there(folder: Path, limit: int = 5) -> str:

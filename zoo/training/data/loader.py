@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
-from zoo.errors import DataError
+from zoo.errors import DataError, MissingExtraError
 from zoo.training.data.image import to_channels
 from zoo.training.data.image_set import ImageSet
 from zoo.training.randomness import derive, order, seed_host
@@ -80,6 +80,8 @@ class _Items(Dataset):
         except DataError as error:
             # Raised from a worker process, an error would arrive as the text of a traceback.
             return error
+        except MissingExtraError as error:  # whose constructor takes more than its text: it would not arrive at all
+            return DataError(str(error))
 
 
 def _collate(items: list[Any]) -> Batch | DataError:
