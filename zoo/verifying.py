@@ -43,9 +43,6 @@ class Check:
     status: str
     detail: str = ""
 
-    def __str__(self) -> str:
-        return f"{self.status:<13} {self.name:<32} {self.detail}".rstrip()
-
 
 @dataclass
 class Verification:
@@ -75,7 +72,9 @@ class Verification:
 
     def __str__(self) -> str:
         end = f"{len(self.failed)} of {len(self.checks)} checks failed" if self.failed else "nothing failed"
-        return "\n".join([self.origin, *(f"  {check}" for check in self.checks), f"{end}"])
+        width = max((len(check.name) for check in self.checks), default=0)
+        rows = [f"  {check.status:<13} {check.name:<{width}}  {check.detail}".rstrip() for check in self.checks]
+        return "\n".join([self.origin, *rows, end])
 
     def to_dict(self) -> dict[str, Any]:
         """As JSON has it."""
@@ -135,6 +134,8 @@ def verify(
     path = Path(rest if scheme.lower() == "local-dir" and rest else text)
     if path.is_dir():
         return _verify_folder(text, path, tell)
+    if path.is_file() and path.name == CONFIG_NAME:
+        return _verify_folder(text, path.parent, tell)
     if path.is_file():
         return _verify_file(text, path, tell)
     is_name = isinstance(source, str) and scheme.lower() != "local-dir" and not text.startswith((".", "/", "~"))
@@ -152,7 +153,8 @@ def _verify_checkpoint(name: str, hub: dict[str, Any], tell: Callable[[str], Non
     if row is None:
         hint = did_you_mean(name, [*list_pretrained(), *default_registry().names()]) or "."
         raise UnknownModelError(
-            f"the zoo has no checkpoint {name!r}{hint} A repository is 'user/repo', a folder its path"
+            f"the zoo has no checkpoint {name!r}{hint} A repository is 'user/repo' (timm's own are 'timm/NAME.TAG'), "
+            f"a folder its path"
         )
     if row.path is None:
         return _verify_repo(name, f"{row.repo}@{row.revision}", hub["token"], hub["cache_dir"], False, 10.0, tell, row)

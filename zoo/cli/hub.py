@@ -81,7 +81,7 @@ def push(
 
 @friendly
 def pull(
-    repo: Annotated[str, typer.Argument(help="Repository on the Hub: user/repo[@revision].")],
+    repo: Annotated[str, typer.Argument(help="Repository on the Hub: user/repo\\[@revision].")],
     folder: Annotated[Path, typer.Argument(help="Folder to write; must not exist, or be empty.")],
     file: Annotated[
         list[str] | None,
@@ -114,7 +114,9 @@ def pull(
 def verify(
     source: Annotated[
         str,
-        typer.Argument(help="USER/REPO[@REVISION], a folder or run, a .safetensors file, or a checkpoint's NAME.TAG."),
+        typer.Argument(
+            help="USER/REPO\\[@REVISION], a folder or run, a .safetensors file, or a checkpoint's NAME.TAG."
+        ),
     ],
     token: Token = None,
     json_: Annotated[bool, typer.Option("--json", help="Print the result as JSON.")] = False,
