@@ -79,6 +79,15 @@ def test_what_cannot_be_called_is_refused(tmp_path: Path, callbacks: Any, messag
         zoo.finetune("no such model", "no such data", out=tmp_path / "run", callbacks=callbacks, **QUICK)
 
 
+def test_a_comparison_needs_what_can_be_sent(tmp_path: Path) -> None:
+    with pytest.raises(
+        TypeError, match=r"callbacks is sent to .* a list cannot be \(.*\); define it in a file that can"
+    ):
+        zoo.compare(
+            "test_resnet", "digits", head=["none", "kan"], out=tmp_path / "run", img_size=32, callbacks=[lambda r: None]
+        )
+
+
 SCRIPT = """
 import json, sys
 from tests.training.test_processes import few_digits, plain_net

@@ -16,6 +16,7 @@ from zoo.training.diagnose import is_out_of_memory
 from zoo.training.freeze import train_mode
 from zoo.training.options import Options
 from zoo.training.randomness import derive, seed_all
+from zoo.training.update import batch_loss
 
 if TYPE_CHECKING:
     from zoo.training.loop import Loop
@@ -92,6 +93,6 @@ def _step(loop: Loop, images: list[Batch]) -> None:
     train_mode(loop.model)
     seed_all(derive(loop.options.seed, "fit"))
     for batch in images:
-        loss = loop.batch_loss(batch.to(loop.accelerator.device), loop.model)
+        loss = batch_loss(loop, batch.to(loop.accelerator.device), loop.model)
         loop.accelerator.backward(loss)
     loop.optimiser.optimizer.step()

@@ -39,6 +39,7 @@ from zoo.training.variants import Variant, build_without_memory, make_variants
 
 #: Arguments of `zoo.finetune` that a comparison decides itself.
 _OWN = ("model", "data", "out", "resume")
+_IMPORTABLE = "define it in a file that can be imported"
 _DEFAULTS = {k: p.default for k, p in inspect.signature(finetune).parameters.items() if k not in _OWN}
 
 
@@ -167,16 +168,18 @@ def _check_sent(variants: Sequence[Variant], data: Any, settings: Mapping[str, A
     Raises:
         TypeError: with the reason.
     """
-    for name, value in {"data": data, **{k: v for k, v in settings.items() if k in ("val", "model_args")}}.items():
+    sent = ("val", "model_args", "tracker", "callbacks")
+    for name, value in {"data": data, **{k: v for k, v in settings.items() if k in sent}}.items():
         if reason := why_not_sent(value):
+            way = "give a folder, an .npz file or arrays" if name in ("data", "val") else _IMPORTABLE
             raise TypeError(
-                f"{name} is sent to the runs' processes, and a {type(value).__name__} cannot be ({reason}); give a "
-                "folder, an .npz file or arrays"
+                f"{name} is sent to the runs' processes, and a {type(value).__name__} cannot be ({reason}); {way}"
             )
     for variant in variants:
         if reason := why_not_sent(variant.parts):
-            raise TypeError(f"{variant.label}: the class cannot be sent to the runs' processes ({reason}); define it "
-                            "in a file that can be imported")  # fmt: skip
+            raise TypeError(
+                f"{variant.label}: the class cannot be sent to the runs' processes ({reason}); {_IMPORTABLE}"
+            )
 
 
 def _choose_folder(out: str | os.PathLike[str] | None, facts: Mapping[str, Any], plan: Options, data_name: str) -> Path:

@@ -123,9 +123,10 @@ def finetune(
     Args:
         model: a registered name of ours or timm's, a run folder, `local-dir:…`, `hf-hub:…`, or a module. A name is
             built with as many outputs as the data has classes; a module of another size gets a new classifier.
-        data: a folder `class/image.png` or `train/class/image.png` (with val and test beside it); a MedMNIST `.npz`;
-            "digits"; a pair of arrays (images, labels); a torch or Hugging Face Dataset; or a dictionary of these with
-            the keys train, val and test.
+        data: a folder `class/image.png` or `train/class/image.png` (with val and test beside it); a table `labels.csv`,
+            `.tsv` or `.parquet`; a MedMNIST `.npz`; "digits"; "hf:user/dataset"; WebDataset shards `wds:FOLDER`; a pair
+            of arrays (images, labels); a DataFrame; a torch or Hugging Face Dataset; or a dictionary of these with the
+            keys train, val and test.
         val: what to compare epochs on. None: the data's own split, else 20 % of training, class by class. A number
             between 0 and 1: that share. False or "no": nothing, the last epoch counts as the best. Else a source.
         out: run folder: new, empty, or an earlier run's, and apart from the data. Default: `runs/MODEL-DATA`, numbered

@@ -3,27 +3,24 @@
 from __future__ import annotations
 
 import copy
-import math
 import secrets
 from collections.abc import Callable, Iterator
-from contextlib import nullcontext
 from pathlib import Path
 from typing import Any, NoReturn
 
-import torch
 from accelerate import Accelerator
 from accelerate.utils import broadcast_object_list
 from timm.utils import ModelEmaV3
-from torch import Tensor, nn
+from torch import nn
 
-from zoo.errors import NonFiniteLossError, TrainingError
+from zoo.errors import TrainingError
 from zoo.training import diagnose
 from zoo.training.batch_fit import fit_batch
 from zoo.training.checkpoint import versions
 from zoo.training.data.image_set import ImageSet, Splits
 from zoo.training.data.loader import Batch, Pipeline, batches, epoch_plan
 from zoo.training.disk import DiskFullError
-from zoo.training.forward import check_logits, measure
+from zoo.training.forward import measure
 from zoo.training.freeze import FreezePlan, train_mode
 from zoo.training.lora import Adapters
 from zoo.training.loss import build_loss, build_mixup
@@ -32,15 +29,14 @@ from zoo.training.optimise import build_optimiser, build_schedule
 from zoo.training.options import Options
 from zoo.training.persistence import Position, save_run
 from zoo.training.progress import Progress, Stopwatch
-from zoo.training.randomness import derive, kept_random_state, seed_all
+from zoo.training.randomness import kept_random_state
 from zoo.training.result import Callback, Result
 from zoo.training.run_folder import save_best, write_history
 from zoo.training.signals import StopRequest
 from zoo.training.tracking import Tracking
+from zoo.training.update import update
 
 _SAVE_SECONDS = 600
-#: Updates that may be left out one after the other.
-MOST_SKIPPED = 5
 
 
 class Loop:
@@ -147,7 +143,7 @@ class Loop:
         watch, before = Stopwatch(), at.seconds
         for step in todo:
             images = sum(map(len, step)) * self.accelerator.num_processes
-            loss = self.update(self.fetch(loader, step, stop))
+            loss = update(self, self.fetch(loader, step, stop))
             at.step, at.step_in_epoch = at.step + 1, at.step_in_epoch + 1
             if loss is not None:
                 at.images, at.loss_sum = at.images + images, at.loss_sum + loss * images
@@ -177,95 +173,6 @@ class Loop:
         lost = "" if saved else ", which could not be saved"
         again = f"run again with out={str(self.folder)!r} (--out) to resume"
         stop.leave(f"stopped after update {self.at.step}{lost}; {again}")
-
-    def update(self, step: list[Batch]) -> float | None:
-        """One update from one or several batches; the mean loss over all processes, or None if it was left out."""
-        at, o, accelerator = self.at, self.options, self.accelerator
-        # A forward pass writes into batch norm's statistics, whatever comes of it.
-        before = {n: b.clone() for n, b in self.model.named_buffers()} if o.on_nan == "skip" else {}
-        self.schedule.step_update(at.step)
-        self.optimiser.zero_grad()
-        total, losses = sum(map(len, step)), []
-        for number, batch in enumerate(step):
-            seed_all(derive(o.seed, "step", at.step, number, accelerator.process_index))
-            batch = batch.to(accelerator.device)
-            last = number == len(step) - 1
-            with nullcontext() if last else accelerator.no_sync(self.net):
-                loss = self.batch_loss(batch, self.net) * (len(batch) / total)
-                losses.append(loss.detach())
-                accelerator.backward(loss)
-        if self.adapters is not None and at.step == 0:
-            self.adapters.check_used(self.model)
-        mean = float(self.mean(sum(losses)))
-        try:
-            self.check_finite(step, losses, mean)
-        except NonFiniteLossError as error:
-            self.leave_out(error, before)
-            return None
-        at.skipped_in_row = 0
-        self.optimiser.step()
-        if self.ema is not None:
-            self.ema.update(self.model, step=at.step + 1)
-        return mean
-
-    def check_finite(self, step: list[Batch], losses: list[Tensor], mean: float) -> None:
-        """Refuse a loss or gradients with NaN or infinity, in whichever process; clips the gradients on the way.
-
-        Raises:
-            NonFiniteLossError: the same in every process; it says where the NaN came from.
-        """
-        at, o, accelerator = self.at, self.options, self.accelerator
-        place = f"epoch {at.epoch + 1}, update {at.step + 1}"
-        if not math.isfinite(mean):
-            guilty = next((b for b, x in zip(step, losses, strict=True) if not math.isfinite(float(x))), None)
-            if guilty is None and accelerator.num_processes > 1:
-                raise NonFiniteLossError(f"the loss is not finite at {place}, lr {self.lr:.3g}, in another process")
-            guilty = (guilty or step[-1]).to(accelerator.device)
-            raise NonFiniteLossError(
-                diagnose.non_finite(self.model, guilty, self.train, place=place, lr=self.lr, norm=self.norm)
-            )
-        limit = math.inf if o.clip_grad is None and o.on_nan == "skip" else o.clip_grad
-        if limit is not None:
-            norm: Any = accelerator.clip_grad_norm_(self.model.parameters(), limit)
-            if accelerator.scaler is None:  # a float16 scaler expects overflows and skips those updates itself
-                diagnose.check_gradients(self.model, float(norm), place, self.lr)
-            self.norm = float(norm)
-
-    def leave_out(self, error: NonFiniteLossError, buffers: dict[str, Tensor]) -> None:
-        """Take back an update that is not finite, if that is wanted and there were not too many in a row.
-
-        Raises:
-            NonFiniteLossError: the one given, otherwise.
-        """
-        at = self.at
-        if self.options.on_nan == "raise":
-            raise error
-        if at.skipped_in_row >= MOST_SKIPPED:
-            raise NonFiniteLossError(
-                f"{error}; the {MOST_SKIPPED} updates before it were left out (on_nan='skip'): something else is wrong"
-            ) from None
-        with torch.no_grad():
-            for name, buffer in self.model.named_buffers():
-                buffer.copy_(buffers[name])
-        self.optimiser.zero_grad()
-        at.skipped, at.skipped_in_row = at.skipped + 1, at.skipped_in_row + 1
-        said = any(row.get("skipped") for row in at.history) or at.skipped > 1
-        self.progress.note(f"left out: {str(error).split(';')[0] if said else error}")
-
-    def mean(self, value: Any) -> Any:
-        """The mean of a tensor over all processes."""
-        return self.accelerator.reduce(value, "mean")
-
-    def batch_loss(self, batch: Batch, net: nn.Module) -> Tensor:
-        """The loss of one batch; the mean over the outputs of models that give several in training."""
-        images, targets = batch.images, batch.targets
-        if self.mixup is not None:
-            images, targets = self.mixup(images, targets)
-        output = net(images)
-        outputs = output if isinstance(output, (tuple, list)) else [output]
-        k = len(self.train.classes)
-        losses = [self.loss(check_logits(out, len(batch), k), targets) for out in outputs]
-        return sum(losses[1:], losses[0]) / len(losses)
 
     def finish_epoch(self) -> dict[str, Any] | None:
         """Measure, keep the best of the model and its average, decide whether to go on; the model's metrics."""
