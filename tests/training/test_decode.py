@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import struct
 import zlib
 from collections.abc import Callable
@@ -37,11 +38,15 @@ def png(pixels: np.ndarray, height: int | None = None) -> bytes:
     lines = b"".join(b"\0" + row.astype(">u2").tobytes() for row in pixels)
     kind = {1: 0, 2: 4, 3: 2, 4: 6}[c]
 
-    def chunk(name: bytes, data: bytes) -> bytes:
-        return struct.pack(">I", len(data)) + name + data + struct.pack(">I", zlib.crc32(name + data))
+    return png_of((w, height or h, 16, kind, 0, 0, 0), zlib.compress(lines))
 
-    head = struct.pack(">IIBBBBB", w, height or h, 16, kind, 0, 0, 0)
-    return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", head) + chunk(b"IDAT", zlib.compress(lines)) + chunk(b"IEND", b"")
+
+def png_of(header: tuple[int, ...], packed: bytes) -> bytes:
+    """A PNG of this header and data, with right checksums."""
+    chunks = ((b"IHDR", struct.pack(">IIBBBBB", *header)), (b"tEXt", b"note\0x"), (b"IDAT", packed), (b"IEND", b""))
+    return b"\x89PNG\r\n\x1a\n" + b"".join(
+        struct.pack(">I", len(data)) + name + data + struct.pack(">I", zlib.crc32(name + data)) for name, data in chunks
+    )
 
 
 def saved(image: Image.Image, form: str, **options: Any) -> bytes:
@@ -196,6 +201,16 @@ def test_colour_of_16_bits(content: bytes) -> None:
     assert np.allclose(unit(content, 3), DEEP[:, :, :3] / 65535, atol=1e-7)
 
 
+def test_interlaced_colour_of_16_bits() -> None:
+    starts = ((0, 0, 8, 8), (4, 0, 8, 8), (0, 4, 4, 8), (2, 0, 4, 4), (0, 2, 2, 4), (1, 0, 2, 2), (0, 1, 1, 2))
+    for shape in ((9, 7), (3, 2), (1, 1)):
+        pixels = DEEP[: shape[0], : shape[1], :3]
+        parts = [pixels[y::dy, x::dx] for x, y, dx, dy in starts]
+        lines = b"".join(b"\0" + row.astype(">u2").tobytes() for part in parts if part.size for row in part)
+        content = png_of((shape[1], shape[0], 16, 2, 0, 0, 1), zlib.compress(lines))
+        assert np.allclose(unit(content, 3), pixels / 65535, atol=1e-7)
+
+
 @pytest.mark.parametrize(
     "content",
     [
@@ -335,6 +350,41 @@ def test_damaged_files_are_named(name: str, tmp_path: Path) -> None:
     assert error.match(message)
     assert "\n" not in str(error.value)
     assert len(str(error.value)) < 500
+
+
+def lines_of(filtering: int, count: int = 9) -> bytes:
+    return b"".join(bytes([filtering]) + row.astype(">u2").tobytes() for row in DEEP[:count, :, :3])
+
+
+@pytest.mark.parametrize(
+    ("header", "packed", "message"),
+    [
+        ((7, 9, 16, 2, 0, 0, 0), zlib.compress(lines_of(0))[:-3], "bytes of pixels, expected 387"),
+        ((7, 9, 16, 2, 0, 0, 0), zlib.compress(lines_of(0, 8)), "344 bytes of pixels, expected 387"),
+        ((7, 8, 16, 2, 0, 0, 0), zlib.compress(lines_of(0)), "345 bytes of pixels, expected 344"),
+        ((7, 9, 16, 2, 0, 0, 0), zlib.compress(lines_of(5)), "a line has an unknown filter"),
+        ((7, 9, 16, 2, 0, 0, 0), zlib.compress(lines_of(0))[:-1] + b"x", "incorrect data check"),
+        ((7, 9, 16, 2, 0, 0, 2), zlib.compress(lines_of(0)), "its header makes no sense"),
+        ((0, 9, 16, 2, 0, 0, 0), zlib.compress(lines_of(0)), "its header makes no sense"),
+        ((90_000, 90_000, 16, 2, 0, 0, 0), zlib.compress(lines_of(0)), "90000 x 90000 pixels; more than"),
+    ],
+)
+def test_deep_pngs_that_would_end_the_process(header: tuple[int, ...], packed: bytes, message: str) -> None:
+    with pytest.raises(DataError, match=message):
+        decode_image(png_of(header, packed), "x")
+
+
+@pytest.mark.parametrize("content", [png(DEEP[:, :, :3]), whole_jpeg, tiff(DEEP[:, :, 0], compression="zlib")])
+def test_any_damage_is_an_error_of_ours_or_none(content: bytes) -> None:
+    random = np.random.RandomState(0)
+    for _ in range(150):
+        damaged = bytearray(content)
+        for _ in range(random.randint(1, 6)):
+            damaged[random.randint(len(damaged))] = random.randint(256)
+        if random.rand() < 0.3:
+            damaged = damaged[: random.randint(len(damaged))]
+        with contextlib.suppress(DataError):
+            to_channels(decode_image(bytes(damaged), "x"), 3)
 
 
 def test_files_that_are_no_files(tmp_path: Path) -> None:

@@ -12,7 +12,9 @@ from datasets import Image as ImageFeature
 from huggingface_hub import HfApi
 from PIL import Image
 
+import zoo
 from tests.hub.fixtures import Hub
+from tests.training.helpers import tiny_net
 from zoo.errors import DataError, RepoNotFoundError, RevisionNotFoundError
 from zoo.training.data import open_splits
 
@@ -77,6 +79,13 @@ def test_a_tag_is_resolved(api: HfApi, repo: str) -> None:
     assert splits.facts["revision"] != api.dataset_info(repo).sha
     by_commit = open_splits(f"hf:{repo}@{splits.facts['revision']}", val=False)
     assert len(by_commit.present()["train"]) == 4
+
+
+def test_what_is_measured_names_its_data(api: HfApi, repo: str) -> None:
+    model = tiny_net(num_classes=2)
+    measured = zoo.evaluate(model, f"hf:{repo}", detail=True, progress=False)
+    assert (measured["split"], measured["dataset_type"], measured["samples"]) == ("test", repo, 2)
+    assert measured["facts"]["revision"] == api.dataset_info(repo).sha
 
 
 def test_configurations(hub: Hub, api: HfApi, tmp_path: Path) -> None:

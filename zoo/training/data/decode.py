@@ -12,6 +12,7 @@ import torch
 from PIL import Image, ImageOps, UnidentifiedImageError
 
 from zoo.errors import DataError, MissingExtraError
+from zoo.training.data.png import sound_png
 
 EXTENSIONS = (".png", ".jpg", ".jpeg", ".bmp", ".webp", ".tif", ".tiff", ".ppm", ".pgm", ".npy")
 
@@ -94,7 +95,7 @@ def _deep_png(content: bytes) -> np.ndarray:
     """16-bit colour, or grey with transparency, as (H, W, C) without the transparency."""
     from torchvision.io import ImageReadMode, decode_png
 
-    stored = torch.frombuffer(bytearray(content), dtype=torch.uint8)
+    stored = torch.frombuffer(bytearray(sound_png(content)), dtype=torch.uint8)
     pixels = decode_png(stored, ImageReadMode.UNCHANGED).numpy().transpose(1, 2, 0)
     return pixels[:, :, : pixels.shape[2] - 1] if pixels.shape[2] in (2, 4) else pixels
 
