@@ -125,6 +125,17 @@ def test_fine_tuning_and_evaluation_keep_it(tmp_path: Path) -> None:
     assert {autocast for _, autocast in fine.seen} == {True}
 
 
+def test_a_whole_model_that_keeps_it_trains_as_without_amp(tmp_path: Path) -> None:
+    losses = []
+    for amp in ("bf16", "no"):
+        model: Any = tiny_net()
+        model.zoo_keep_fp32 = True
+        result = zoo.finetune(model, few_digits(), out=tmp_path / amp, **{**QUICK, "amp": amp, "ema": 0.9})
+        losses.append([(r["train_loss"], r["val_loss"], r["ema_loss"]) for r in result.history])
+        assert not {"forward", "_original_forward"} & vars(model).keys()
+    assert losses[0] == losses[1]
+
+
 @pytest.mark.parametrize("keep", [False, True])
 def test_a_kan_trained_in_bfloat16_is_near_float32(tmp_path: Path, keep: bool) -> None:
     """Its basis is made in float32 in any case; keeping the products in float32, too, is possible."""

@@ -71,6 +71,14 @@ def test_an_object_gets_settings_and_every_epoch(tmp_path: Path) -> None:
     assert memory.finished == 1
 
 
+def test_a_finished_run_is_not_recorded_again(tmp_path: Path) -> None:
+    zoo.finetune(tiny_net(), few_digits(), out=tmp_path, **QUICK)
+    memory = Memory()
+    zoo.finetune(tiny_net(), few_digits(), out=tmp_path, tracker=memory, **QUICK)
+    assert memory.rows == []
+    assert memory.config == {}
+
+
 @pytest.mark.parametrize(("at", "rows"), [("log", 1), ("finish", 3)])
 def test_a_tracker_that_fails_does_not_end_the_run(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], at: str, rows: int

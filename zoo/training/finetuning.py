@@ -264,8 +264,14 @@ def finetune(
                         write_json(
                             folder / "args.json", _arguments(net, splits, loop.options, accelerator.num_processes)
                         )
+                # A finished run that is only given again was recorded when it ran.
                 loop.tracking = Tracking(
-                    trackers, accelerator, folder, loop.identity, _tracked(name, splits, loop.options), show
+                    [] if loop.at.finished else trackers,
+                    accelerator,
+                    folder,
+                    loop.identity,
+                    _tracked(name, splits, loop.options),
+                    show,
                 )
                 loop.callbacks = tuple(callbacks)
                 with StopRequest() as stop:
