@@ -7,6 +7,7 @@ import pytest
 import torch
 from huggingface_hub import constants, get_session
 
+from tests.hub.xet import xet_problem
 from tests.weights.test_hub import commit, files
 from zoo.errors import HubUnavailableError
 from zoo.weights.hub import pull
@@ -83,6 +84,29 @@ def test_a_transfer_that_moves_may_take_longer_than_the_time_given(hub, repo, mo
     assert all(start.startswith("bytes=") for start in starts[1:])
     data = (snapshot.folder / "model.safetensors").read_bytes()
     assert hashlib.sha256(data).hexdigest() == snapshot.sha256["model.safetensors"]
+
+
+@pytest.mark.parametrize(
+    "trouble",
+    [
+        {"status": 429, "headers": {"Retry-After": "77"}},
+        pytest.param({"status": 503}, marks=pytest.mark.ci_long),
+        pytest.param({"status": 0}, marks=pytest.mark.ci_long),
+        pytest.param({"delay": 60, "status": None}, marks=pytest.mark.ci_long),
+    ],
+)
+def test_lasting_trouble_with_the_key_to_the_xet_store_ends_in_time(hub, repo, monkeypatch, trouble):
+    if problem := xet_problem():
+        pytest.skip(problem)
+    monkeypatch.setattr(constants, "HF_HUB_DISABLE_XET", False)
+    monkeypatch.setenv("HF_HUB_DISABLE_XET", "0")
+    commit(hub, repo, files({"w": torch.rand(100_000)}))
+    hub.fail_next("GET", "*/xet-read-token/*", times=99, **trouble)
+    begin = time.monotonic()
+    with pytest.raises(HubUnavailableError, match=rf"model\.safetensors of '{repo}' at 'main'"):
+        pull(repo, cache_dir=hub.cache, timeout=5)
+    assert time.monotonic() - begin < 6
+    assert hub.seen("GET", "*/xet-read-token/*")
 
 
 @pytest.mark.parametrize("fail", [True, False])

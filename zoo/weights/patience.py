@@ -38,6 +38,7 @@ class Patience:
     def begin(self) -> None:
         """Another attempt: what was asked for before may be asked for again."""
         self._begun: dict[str, int] = {}
+        self._attempts: dict[str, int] = {}
         self._refusals: dict[str, int] = {}
 
     @property
@@ -55,12 +56,17 @@ class Patience:
         again = url in self._begun
         if again and start > self._begun[url]:
             self.deadline = time.monotonic() + self.seconds
+            self._attempts[url] = 0
         self._begun[url] = max(start, self._begun.get(url, 0))
         if request.method == "HEAD" and again and not self._refusals.get(url):
             raise TimeoutError("the connection was lost")  # asked again by whoever asked for the file
-        if self.left <= 0:
+        self._attempts[url] = count = self._attempts.get(url, 0) + 1
+        # If this attempt fails, too, the client pauses, and nobody can wake it: a second between pieces of a file, ever
+        # longer between questions.
+        pause = _PAUSES[min(count, len(_PAUSES)) - 1] if "/api/" in url else 1.0
+        if self.left <= 0 or (again and self.left - pause < 0.5):
             raise TimeoutError(f"nothing came for {self.seconds:.0f} s")
-        limit = max(0.5, min(self.left, self.seconds / 2))
+        limit = max(0.5, min(self.left - pause, self.seconds / 2))
         waits = dict(request.extensions.get("timeout") or {})
         for kind in ("connect", "read", "write", "pool"):
             given = waits.get(kind)
