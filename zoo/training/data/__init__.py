@@ -1,4 +1,4 @@
-"""Reading data: an image folder, a MedMNIST `.npz`, the digits, arrays, or any torch Dataset."""
+"""Reading data: folders, tables, MedMNIST, Hugging Face, shards, arrays, Datasets; see docs/guides/data.md."""
 
 from zoo.training.data.image_set import ArrayImages, ImageSet, Splits
 from zoo.training.data.source import open_split, open_splits
