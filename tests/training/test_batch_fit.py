@@ -148,6 +148,7 @@ def uneven_net(rank: int) -> Any:
     return model
 
 
+@pytest.mark.ci_long
 def test_processes_agree(tmp_path: Path) -> None:
     options = {**QUICK, "epochs": 1}
     answers = launch(tmp_path / "two", script=SCRIPT, **{**options, "batch_size": "auto:32"})

@@ -149,6 +149,7 @@ print(json.dumps([row["skipped"] for row in result.history]))
 """
 
 
+@pytest.mark.ci_long
 def test_all_processes_leave_out_the_same(tmp_path: Path) -> None:
     """The infinite image is seen by one of two; both leave the update out."""
     from tests.training.test_processes import plain_net
