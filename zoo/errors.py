@@ -107,6 +107,10 @@ class OutOfMemoryError(TrainingError):
     """The device ran out of memory; the message lists remedies."""
 
 
+class DiskFullError(TrainingError):
+    """No space for what a run writes; what was there before is still there."""
+
+
 class MissingExtraError(ZooError, ImportError):
     """A feature whose optional packages are not installed."""
 

@@ -234,6 +234,7 @@ def _create(
     if source.config is not None:
         with _described_by(source.config, changed):
             model = _build_loaded(build, source.weights, kwargs, adapt) if from_name else build()
+        model.zoo_multi_label = source.config.multi_label  # type: ignore[assignment] - read by zoo.predict
         for remark in source.config.remarks:
             warnings.warn(remark, stacklevel=3)
         return model

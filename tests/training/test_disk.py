@@ -18,9 +18,9 @@ from torch import nn
 
 import zoo
 from tests.training.helpers import QUICK, few_digits, tiny_net
-from zoo.errors import TrainingError
+from zoo.errors import DiskFullError, TrainingError
 from zoo.training.checkpoint import checkpoints, save_checkpoint
-from zoo.training.disk import DiskFullError, explained_disk, in_words, tensor_bytes
+from zoo.training.disk import explained_disk, in_words, tensor_bytes
 
 #: Run with a limit on the size of files that holds from the n-th image on; what writes beyond it gets EFBIG.
 SCRIPT = """

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -11,9 +12,11 @@ import torch
 from PIL import Image
 
 import zoo
+from tests.hub.fixtures import Hub
 from tests.training.helpers import QUICK, few_digits, tiny_net
 from zoo.errors import DataError, TrainingError, WeightsError
 from zoo.training.data import ArrayImages, ImageSet
+from zoo.training.data.prepared import open_data
 from zoo.training.metrics import classification_metrics
 
 
@@ -243,3 +246,22 @@ def test_grades_are_measured_as_such() -> None:
     assert -1 <= measured["quadratic_kappa"] <= 1
     part = zoo.evaluate(tiny_net(), grades.subset(range(20), "part"))
     assert "mae" in part
+
+
+def test_a_published_model_of_several_labels_is_asked_for_each_of_them(tmp_path: Path, hub: Hub) -> None:
+    random = np.random.RandomState(0)
+    labels = random.randint(0, 2, (60, 3))
+    images = random.randint(0, 256, (60, 32, 32, 3)).astype(np.uint8)
+    images[..., 0] = np.where(labels[:, :1, None] == 1, 220, 20)
+    result = zoo.finetune("test_resnet", (images, labels), out=tmp_path / "run", **QUICK, img_size=32)
+    recipe = json.loads((tmp_path / "run/best/config.json").read_text())["zoo"]["training"]
+    assert (recipe["task"], recipe["seed"]) == ("multi-label", 0)
+    repo = hub.repo_id("several")
+    result.push(repo, license="mit", token=hub.token)
+    again = zoo.create_model(f"hf-hub:{repo}")
+    (answer,) = zoo.predict(again, [Image.fromarray(images[0])], top=3)
+    image, _ = open_data((images, labels), "train", model=again)[0]
+    with torch.no_grad():
+        scores = again.eval()(image[None]).sigmoid()[0]
+    found = sorted(answer["top"], key=lambda entry: entry["index"])
+    assert [entry["probability"] for entry in found] == pytest.approx(scores.tolist(), abs=1e-6)

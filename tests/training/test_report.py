@@ -245,6 +245,12 @@ def test_the_same_run_gives_the_same_bytes(run: Path, page: Path, images: Path, 
     assert not list(run.glob("*.tmp-*"))
 
 
+def test_the_run_says_itself_where_its_data_is(run: Path, images: Path, tmp_path: Path) -> None:
+    given = read(run, "args.json")["given"]
+    assert given["data"] == str(images.resolve())
+    assert '<figure class="shot' in zoo.report(run, tmp_path / "itself.html").read_text()
+
+
 def test_without_the_data_it_says_so(run: Path, images: Path, tmp_path: Path) -> None:
     html = zoo.report(run, tmp_path / "a.html", data=False).read_text()
     assert "made without the data" in html

@@ -12,13 +12,9 @@ from pathlib import Path
 from safetensors import SafetensorError
 from torch import Tensor
 
-from zoo.errors import TrainingError
+from zoo.errors import DiskFullError
 
 _FULL = {errno.ENOSPC, errno.EFBIG, errno.EDQUOT}
-
-
-class DiskFullError(TrainingError):
-    """No space for what a run writes; what was there before is still there."""
 
 
 @contextmanager

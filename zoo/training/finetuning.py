@@ -261,9 +261,7 @@ def finetune(
                 _prepare_folder(folder, resume, loop, show)
                 if accelerator.is_main_process:
                     with explained_disk(folder / "args.json", _SMALL):
-                        write_json(
-                            folder / "args.json", _arguments(net, splits, loop.options, accelerator.num_processes)
-                        )
+                        write_json(folder / "args.json", _arguments(given, net, splits, loop.options, accelerator))
                 # A finished run that is only given again was recorded when it ran.
                 loop.tracking = Tracking(
                     [] if loop.at.finished else trackers,
@@ -372,7 +370,16 @@ def _conclude(loop: Any, show: Progress) -> Result:
             value = metrics.get(loop.options.monitor)
             shown = "" if value is None else f"{loop.options.monitor} {value:.4f} on "
             show.note(f"best epoch {result.best_epoch}: {shown}{metrics['samples']} {final} images; {folder}")
+            show.note(f"zoo report {folder} shows the run as a page")
     return result
+
+
+def _told(value: Any) -> Any:
+    """A setting as args.json tells it: text, numbers, and paths that are right from every folder; None for objects."""
+    if isinstance(value, str | os.PathLike):
+        text = os.fspath(value)
+        return os.path.abspath(text) if os.path.exists(text) else text
+    return value if isinstance(value, bool | int | float) else None
 
 
 def _tracked(name: str, splits: Splits, options: Options) -> dict[str, Any]:
@@ -380,16 +387,22 @@ def _tracked(name: str, splits: Splits, options: Options) -> dict[str, Any]:
     return {**options.as_json(), "model": name, "data": splits.name, "train_images": len(splits.present()["train"])}
 
 
-def _arguments(net: nn.Module, splits: Splits, options: Options, processes: int) -> dict[str, Any]:
+def _arguments(
+    given: Mapping[str, Any], net: nn.Module, splits: Splits, options: Options, accelerator: Any
+) -> dict[str, Any]:
+    """What args.json holds of a run: enough to repeat it, and to see later what it was."""
     return {
         "model": model_name(net),
+        "given": {name: _told(given[name]) for name in ("model", "data", "val", "pretrained", "on_bad")},
         "data": {
+            **splits.facts,
             "name": splits.name,
             "classes": splits.present()["train"].classes,
             "images": {name: len(split) for name, split in splits.present().items()},
             "fingerprint": splits.fingerprint(),
         },
-        "processes": processes,
+        "device": str(accelerator.device),
+        "processes": accelerator.num_processes,
         "options": options.as_json(),
         "versions": versions(),
     }

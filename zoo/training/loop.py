@@ -13,13 +13,12 @@ from accelerate.utils import broadcast_object_list
 from timm.utils import ModelEmaV3
 from torch import nn
 
-from zoo.errors import TrainingError
+from zoo.errors import DiskFullError, TrainingError
 from zoo.training import diagnose
 from zoo.training.batch_fit import fit_batch
 from zoo.training.checkpoint import versions
 from zoo.training.data.image_set import ImageSet, Splits
 from zoo.training.data.loader import Batch, Pipeline, batches, epoch_plan
-from zoo.training.disk import DiskFullError
 from zoo.training.forward import measure
 from zoo.training.freeze import FreezePlan, train_mode
 from zoo.training.lora import Adapters
@@ -243,7 +242,9 @@ class Loop:
 
         def job() -> None:
             facts = None if metrics is None else {"split": split, "dataset": self.splits.name, **flat(metrics)}
-            data = {"name": self.splits.name, "split": "train", "samples": len(self.train)}
+            if facts is not None and "hub_id" in self.splits.facts:
+                facts["dataset_type"] = self.splits.facts["hub_id"]
+            data = {"name": self.splits.name, **self.splits.facts, "split": "train", "samples": len(self.train)}
             task = "multi-label" if self.train.multi_label else "single-label"
             how = {"task": task, "best_epoch": self.at.best_epoch, **self.options.recipe(), **versions()}
             plain = model if self.adapters is None or model is self.adapters.plain else self.adapters.merged(model)

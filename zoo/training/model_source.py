@@ -58,14 +58,8 @@ def ready_model(model: Any) -> nn.Module:
     if isinstance(model, nn.Module):
         return model
     from zoo.factory import create_model
-    from zoo.weights import read_config
 
-    name = resolve_name(model)
-    net = create_model(name, pretrained=True)
-    if name.startswith("local-dir:"):
-        training = read_config(name.removeprefix("local-dir:")).zoo.get("training") or {}
-        net.zoo_multi_label = training.get("task") == "multi-label"  # type: ignore[assignment]
-    return net
+    return create_model(resolve_name(model), pretrained=True)
 
 
 def model_for(

@@ -94,7 +94,8 @@ class Options:
     def recipe(self) -> dict[str, Any]:
         """The settings that shaped the weights, without those that were off."""
         left_out = {*_FREE, "monitor", "model", "img_size", "scale"}
-        return {name: value for name, value in self.as_json().items() if value and name not in left_out}
+        settings = {name: value for name, value in self.as_json().items() if name not in left_out}
+        return {name: value for name, value in settings.items() if value or name == "seed"}
 
     def like(self, stored: Mapping[str, Any]) -> Options:
         """These settings with the batch that a stored run found to fit, where it was left to be found."""

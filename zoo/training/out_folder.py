@@ -12,7 +12,7 @@ from typing import Any
 
 from zoo.training.data.source import BUILT_IN
 
-_FILES = ("history.csv", "history.json", "metrics.json", "curves.png", "confusion.png")
+_FILES = ("history.csv", "history.json", "metrics.json", "curves.png", "confusion.png", "report.html")
 _BEST = ("model.safetensors", "config.json", "README.md")
 _STEP = ("model.safetensors", "ema.safetensors", "optim.safetensors", "state.json")
 # Written by args.json's only author; other tools' files of that name have other keys.

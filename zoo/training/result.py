@@ -82,6 +82,8 @@ class Result:
         """
         from zoo.training.reporting import report
 
+        if not (self.folder / "best" / "config.json").is_file():
+            options.setdefault("model", self.model)  # only the weights are there
         return report(self.folder, out, **options)
 
 

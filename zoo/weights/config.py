@@ -50,6 +50,11 @@ class ModelConfig:
         return self.pretrained_cfg.get("num_classes")
 
     @property
+    def multi_label(self) -> bool:
+        """Whether it was trained to give an image several labels."""
+        return (self.zoo.get("training") or {}).get("task") == "multi-label"
+
+    @property
     def in_chans(self) -> int | None:
         """Image channels of the weights, where stated."""
         size = self.pretrained_cfg.get("input_size")
