@@ -72,12 +72,17 @@ class Branching(torch.nn.Module):
     def forward(self, x):
         return x.mean((2, 3)) if float(x.sum()) > 0 else x.amax((2, 3))
 
+class Noisy(torch.nn.Module):
+    num_classes, in_chans, pretrained_cfg = 2, 3, {"input_size": (3, 8, 8)}
+    def forward(self, x):
+        return x.mean((2, 3)) + torch.randn_like(x[:, :, 0, 0])
+
 try:
     zoo.export(Branching(), sys.argv[1])
 except zoo.errors.ExportError as error:
     print(error)
 try:
-    zoo.export(zoo.create_model("test_resnet"), sys.argv[1], tolerance=-1.0)
+    zoo.export(Noisy(), sys.argv[1])
 except zoo.errors.ExportError as error:
     print(error)
 """
@@ -101,7 +106,12 @@ def test_what_cannot_be_exported_leaves_nothing_behind(tmp_path):
         ("model.pth", {}, ValueError, r"ends in neither of .onnx \(onnx\), .pt2 \(torch-export\)"),
         ("model.onnx", {"to": "onx"}, ValueError, "got 'onx'; did you mean 'onnx'"),
         ("model.onnx", {"batch": 0}, ValueError, "batch must be a whole number from 1.*got 0"),
+        ("model.onnx", {"tolerance": float("nan")}, ValueError, "tolerance must be a number from 0, got nan"),
+        ("model.onnx", {"opset": 13}, ValueError, "opset must be a whole number from 18 to [0-9]+, got 13"),
+        ("model.onnx", {"opset": 99}, ValueError, "opset must be a whole number from 18 to [0-9]+, got 99"),
         ("model.pt2", {"opset": 18}, ValueError, "opset is of ONNX"),
+        ("model.pt2", {"to": "onnx"}, ValueError, "has the ending of another format; that of onnx is .onnx"),
+        (".", {"to": "onnx"}, IsADirectoryError, "is a folder; give the file that shall be written"),
         ("model.pt2", {"optset": 18}, TypeError, "did you mean 'opset'"),
     ],
 )
@@ -128,6 +138,12 @@ def test_from_the_shell(tmp_path):
     facts = json.loads(done.stdout)
     assert (tmp_path / facts["path"]).stat().st_size == facts["size"]
     assert Path(facts["path"]).name == f"{name}.pt2"
+    named = [*run, name, "--out", "by_its_ending.pt2", "--no-verify", "--json"]
+    done = subprocess.run(named, cwd=tmp_path, capture_output=True, text=True, timeout=200)
+    assert done.returncode == 0, done.stderr
+    facts = json.loads(done.stdout)
+    assert (facts["format"], facts["error"], facts["opset"]) == ("torch-export", None, None)
+    torch.export.load(tmp_path / "by_its_ending.pt2")
     wrong = subprocess.run([*run, name, "--to", "tflite"], cwd=tmp_path, capture_output=True, text=True, timeout=200)
     assert wrong.returncode == 1
     assert "to must be one of 'onnx', 'torch-export', got 'tflite'" in wrong.stderr

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import json
+import math
 import os
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -22,6 +23,8 @@ from zoo.naming import did_you_mean, known_keywords
 
 #: Format -> the ending that files of it have.
 FORMATS = {"onnx": ".onnx", "torch-export": ".pt2"}
+#: The ONNX operators that torch's exporter writes; older ones it cannot.
+_FIRST_OPSET = 18
 INPUT, OUTPUT = "image", "logits"
 
 
@@ -36,7 +39,8 @@ class Exported:
         batch: number of images at a time, `None` for any.
         opset: version of the ONNX operators, `None` for `torch.export`.
         size: bytes.
-        error: the largest difference of an output to the model's, relative to the largest output.
+        error: the largest difference of an output to the model's, relative to the largest output; `None` if the file
+            was not run.
     """
 
     path: Path
@@ -45,7 +49,7 @@ class Exported:
     batch: int | None
     opset: int | None
     size: int
-    error: float
+    error: float | None
 
 
 @known_keywords
@@ -70,8 +74,8 @@ def export(
         path: the file; it appears whole or not at all.
         to: "onnx" or "torch-export". Default: by the ending, `.onnx` or `.pt2`.
         batch: images at a time, if only so many; any number by default.
-        opset: version of the ONNX operators; the exporter's default if not given.
-        tolerance: the largest difference allowed, relative to the largest output.
+        opset: version of the ONNX operators, from 18; the exporter's default if not given.
+        tolerance: the largest difference allowed, relative to the largest output; a number from 0.
         verify: run the written file, for one image and for several, and compare.
 
     Returns:
@@ -88,12 +92,7 @@ def export(
         raise TypeError(f"export takes a model, got {model!r}: zoo.export(zoo.create_model({model!r}), ...)")
     target = Path(path)
     form = format_of(target, to)
-    if batch is not None and (isinstance(batch, bool) or not isinstance(batch, int) or batch < 1):
-        raise ValueError(f"batch must be a whole number from 1, or None for any, got {batch!r}")
-    if opset is not None and form != "onnx":
-        raise ValueError(f"opset is of ONNX; a {form} file has none")
-    if form == "onnx":
-        _need_onnx()
+    check_options(target, form, batch=batch, opset=opset, tolerance=tolerance)
     if not (hasattr(model, "pretrained_cfg") and isinstance(getattr(model, "num_classes", None), int)):
         raise ExportError(f"{type(model).__name__} is no image model made by zoo.create_model: its input is not known")
     plain = copy.deepcopy(model).to(device="cpu", dtype=torch.float32).requires_grad_(False)
@@ -108,16 +107,44 @@ def export(
         except Exception as error:
             first = str(error).strip().partition("\n")[0]
             raise ExportError(f"{type(model).__name__} cannot be exported to {form}: {first}") from error
-        error = _difference(plain, run, size, batch, tolerance, form) if verify else float("nan")
+        error = _difference(plain, run, size, batch, tolerance, form) if verify else None
         length = temporary.stat().st_size
     return Exported(target, form, size, batch, opset, length, error)
+
+
+def check_options(target: Path, form: str, *, batch: Any, opset: Any, tolerance: Any) -> None:
+    """Refuse what cannot be exported before anything is computed.
+
+    Raises:
+        ValueError: an option out of range, or an opset for a format that has none.
+        IsADirectoryError: the target is a folder.
+        MissingExtraError: without the extra `export`, for ONNX.
+    """
+    if batch is not None and (isinstance(batch, bool) or not isinstance(batch, int) or batch < 1):
+        raise ValueError(f"batch must be a whole number from 1, or None for any, got {batch!r}")
+    if isinstance(tolerance, bool) or not isinstance(tolerance, int | float) or not 0 <= tolerance < math.inf:
+        raise ValueError(f"tolerance must be a number from 0, got {tolerance!r}")
+    if opset is not None and form != "onnx":
+        raise ValueError(f"opset is of ONNX; a {form} file has none")
+    if target.is_dir():
+        raise IsADirectoryError(
+            f"{target} is a folder; give the file that shall be written, such as {target}/model.onnx"
+        )
+    if form != "onnx":
+        return
+    _need_onnx()
+    import onnx
+
+    last = onnx.defs.onnx_opset_version()
+    if opset is not None and (type(opset) is not int or not _FIRST_OPSET <= opset <= last):
+        raise ValueError(f"opset must be a whole number from {_FIRST_OPSET} to {last}, got {opset!r}")
 
 
 def format_of(path: Path, to: str | None) -> str:
     """The format that is asked for, or that a file's ending says.
 
     Raises:
-        ValueError: there is none of that name or ending.
+        ValueError: there is none of that name or ending, or the two differ.
     """
     if to is None:
         found = next((form for form, ending in FORMATS.items() if path.suffix == ending), None)
@@ -127,6 +154,8 @@ def format_of(path: Path, to: str | None) -> str:
         return found
     if to not in FORMATS:
         raise ValueError(f"to must be one of {', '.join(map(repr, FORMATS))}, got {to!r}{did_you_mean(to, FORMATS)}")
+    if path.suffix in FORMATS.values() and path.suffix != FORMATS[to]:
+        raise ValueError(f"{str(path)!r} has the ending of another format; that of {to} is {FORMATS[to]}")
     return to
 
 
@@ -176,6 +205,8 @@ def _write(
     session = onnxruntime.InferenceSession(os.fspath(path), options, providers=["CPUExecutionProvider"])
     name = session.get_inputs()[0].name
     version = next(entry.version for entry in proto.opset_import if entry.domain in ("", "ai.onnx"))
+    if opset not in (None, version):
+        raise ValueError(f"torch's exporter cannot write it in opset {opset}, only in {version}")
     return lambda x: torch.from_numpy(session.run(None, {name: x.numpy()})[0]), version
 
 
