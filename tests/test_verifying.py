@@ -11,7 +11,7 @@ from typer.testing import CliRunner
 
 import zoo
 from zoo.cli import app
-from zoo.errors import HubUnavailableError, RepoNotFoundError, UnknownModelError
+from zoo.errors import ConfigError, HubUnavailableError, RepoNotFoundError, UnknownModelError
 from zoo.verifying import STATUSES, verify
 from zoo.weights import save_safetensors
 
@@ -119,6 +119,23 @@ def test_each_kind_of_damage_is_told(saved, damage, name, status, said):
     found = [c for c in verify(saved).checks if c.name == name and c.status == status]
     assert found, verify(saved)
     assert any(said in c.detail for c in found)
+
+
+def test_preparation_that_is_not_recorded_is_told_once(saved):
+    cfg = json.loads((saved / "config.json").read_text())["pretrained_cfg"]
+    edit(saved, pretrained_cfg={**cfg, "mean": None})
+    told = [c for c in verify(saved).checks if "mean=(0.485" in c.detail]
+    assert [(c.name, c.status) for c in told] == [("config", "warning")]
+    with pytest.warns(UserWarning, match="does not say how images are prepared"):
+        zoo.create_model(f"local-dir:{saved}")
+
+
+def test_preparation_that_cannot_be_is_a_failed_config(saved):
+    cfg = json.loads((saved / "config.json").read_text())["pretrained_cfg"]
+    edit(saved, pretrained_cfg={**cfg, "interpolation": "foo"})
+    assert outcome(verify(saved))["config"] == "failed"
+    with pytest.raises(ConfigError, match="interpolation must be one of nearest"):
+        zoo.create_model(f"local-dir:{saved}")
 
 
 def test_values_that_are_not_finite_are_told_with_the_tensor(saved):

@@ -29,6 +29,10 @@ CARD_NAME = "README.md"
 _CARD_BYTES = 5_000_000
 
 
+def _line(text: str) -> str:
+    return cut(" ".join(text.split()), 500)
+
+
 @dataclass(frozen=True)
 class Check:
     """One line of a verification.
@@ -83,7 +87,7 @@ class Verification:
 
     def add(self, name: str, status: str, detail: str = "") -> bool:
         """Append a check; returns whether it is "ok"."""
-        self.checks.append(Check(name, status, cut(" ".join(detail.split()), 500)))
+        self.checks.append(Check(name, status, _line(detail)))
         return status == "ok"
 
     def attempt(self, name: str, work: Callable[[], str]) -> bool:
@@ -370,7 +374,8 @@ def _check_loads(result: Verification, name: str, intact: bool, tell: Callable[[
             warnings.simplefilter("always")
             model = create_model(name, pretrained=True)
         for warning in caught:
-            if issubclass(warning.category, UserWarning):
+            said = any(check.detail == _line(str(warning.message)) for check in result.checks)
+            if issubclass(warning.category, UserWarning) and not said:
                 result.add("loads", "warning", str(warning.message))
         return f"{type(model).__name__}, {sum(p.numel() for p in model.parameters()):,} parameters"
 

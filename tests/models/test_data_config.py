@@ -114,3 +114,9 @@ def test_an_unknown_field_gets_near_names_and_a_bare_module_is_refused():
         set_data_config(model, label_name=["a"])
     with pytest.raises(ValueError, match="no pretrained_cfg"):
         set_data_config(torch.nn.Linear(2, 2), mean=0.5)
+
+
+def test_one_number_stands_for_all_channels_and_zero_is_no_gap():
+    model = timm.create_model("test_resnet", num_classes=3)
+    model.pretrained_cfg |= {"mean": 0, "std": 0.5}
+    assert (data_config(model)["mean"], data_config(model)["std"]) == ((0, 0, 0), (0.5, 0.5, 0.5))

@@ -1,11 +1,13 @@
 """Reading config.json: ours, timm's, old ones; and what is wrong with broken ones."""
 
 import json
+import re
 from pathlib import Path
 
 import pytest
 
 from zoo.errors import ConfigError
+from zoo.models.data_config import CROP_MODES, INTERPOLATIONS
 from zoo.weights import read_config
 from zoo.weights.config import parse_config
 
@@ -110,6 +112,88 @@ def test_wrong_types_are_refused_with_the_place(data, said):
     with pytest.raises(ConfigError, match=said) as caught:
         parse_config(data, "config.json of a/b")
     assert "config.json of a/b" in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("field", "value", "said"),
+    [
+        ("std", [0.5, 0, 0.5], r"std must be .* above 0 \(from 1e-06 to 1,000,000\), got \(0\.5, 0, 0\.5\)"),
+        ("std", -1, "std must be .*, got -1"),
+        ("std", [1e-9] * 3, "std must be"),
+        ("mean", [1e9] * 3, "mean must be .* from -1,000,000 to 1,000,000, got"),
+        ("mean", [], r"mean must be a list of numbers, one a channel.*got \(\)"),
+        ("interpolation", "foo", "one of nearest, bilinear, bicubic, lanczos, box, hamming, random, got 'foo'"),
+        ("crop_mode", "foo", "crop_mode must be one of center, squash, border, got 'foo'"),
+        ("crop_pct", 1e9, "above 0 and at most 10, got 1000000000.0"),
+        ("input_size", [3, 1e9, 1e9], "whole numbers from 1 to 1,000,000, got"),
+        ("num_classes", 10**12, "from 0 to 2,147,483,647, got 1000000000000"),
+    ],
+)
+def test_preparation_that_cannot_be_is_refused_with_what_can(field, value, said):
+    data = plain() if field != "num_classes" else plain(num_classes=value)
+    data["pretrained_cfg"][field] = value
+    with pytest.raises(ConfigError, match=rf"config\.json of a/b: {field} must.*") as caught:
+        parse_config(data, "config.json of a/b")
+    assert re.search(said, str(caught.value))
+
+
+@pytest.mark.parametrize("field", ["interpolation", "crop_mode"])
+def test_every_way_of_preparation_of_ours_is_read_again(field):
+    data = plain()
+    for value in {"interpolation": INTERPOLATIONS, "crop_mode": CROP_MODES}[field]:
+        data["pretrained_cfg"][field] = value
+        assert parse_config(data, "x").pretrained_cfg[field] == value
+
+
+@pytest.mark.parametrize(
+    ("labels", "read"),
+    [
+        ({"0": "a", "1": "b", "2": "c", "3": "d", "4": "e"}, tuple("abcde")),
+        ({"4": "e", "2": "c", "0": "a", "1": "b", "3": "d"}, tuple("abcde")),
+        ({"0": "a", "3": "d"}, ("a", "1", "2", "d", "4")),
+        ({"0": "a", "1": "b"}, ("a", "b", "2", "3", "4")),
+        ({}, None),
+    ],
+)
+def test_labels_by_class_number_are_read_in_the_order_of_the_classes(labels, read):
+    config = parse_config(plain(label_names=labels), "x")
+    assert config.pretrained_cfg["label_names"] == read
+    assert config.remarks == []
+
+
+def test_labels_by_class_number_may_leave_out_the_background():
+    data = plain(num_classes=3, model_args={}, label_names={"0": "a", "1": "b"})
+    data["pretrained_cfg"]["label_offset"] = 1
+    assert parse_config(data, "x").pretrained_cfg["label_names"] == ("a", "b")
+
+
+@pytest.mark.parametrize("labels", [{"cat": "0"}, {"0": "a", "5": "f"}, {"0": "a", "00": "b"}, {"-1": "a"}])
+def test_labels_by_what_is_no_class_number_are_left_out_and_told(labels):
+    config = parse_config(plain(label_names=labels), "config.json of a/b")
+    assert "label_names" not in config.pretrained_cfg
+    (remark,) = config.remarks
+    assert "config.json of a/b: label_names are left out" in remark
+    assert "class numbers below 5" in remark
+
+
+def test_few_labels_for_very_many_classes_take_no_memory():
+    data = plain(num_classes=2**31 - 1, model_args={}, label_names={"0": "a"})
+    assert len(parse_config(data, "x").remarks) == 1
+
+
+def test_what_is_not_recorded_of_the_preparation_is_told_with_what_is_taken():
+    data = plain()
+    data["pretrained_cfg"] |= {"mean": None, "std": [0.5] * 3}
+    (remark,) = parse_config(data, "config.json of a/b").remarks
+    assert "config.json of a/b does not say" in remark
+    assert "mean=(0.485, 0.456, 0.406)" in remark
+    assert "std" not in remark
+    (remark,) = parse_config(plain(pretrained_cfg=None), "x").remarks
+    for part in ("input_size=(3, 224, 224)", "interpolation='bicubic'", "crop_pct=0.875", "std=…"):
+        assert part in remark
+    config = parse_config(plain(pretrained_cfg=None, model_args={"img_size": 32}), "x")
+    assert config.pretrained_cfg["input_size"] == (3, 32, 32)
+    assert "input_size" not in config.remarks[0]
 
 
 def test_labels_may_leave_out_what_comes_before_them():

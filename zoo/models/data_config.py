@@ -8,8 +8,20 @@ from torch import nn
 
 from zoo.naming import check_keywords
 
-_INTERPOLATIONS = ("nearest", "bilinear", "bicubic", "lanczos", "box", "hamming", "random")
-_CROP_MODES = ("center", "squash", "border")
+INTERPOLATIONS = ("nearest", "bilinear", "bicubic", "lanczos", "box", "hamming", "random")
+CROP_MODES = ("center", "squash", "border")
+#: Mean and standard deviation of images in [0, 1], or in another unit of theirs, lie within these.
+MAX_STATISTIC = 1e6
+MIN_STD = 1e-6
+#: What is taken for a field that nothing records: timm's own defaults.
+DEFAULTS: dict[str, Any] = {
+    "input_size": (3, 224, 224),
+    "interpolation": "bicubic",
+    "mean": (0.485, 0.456, 0.406),
+    "std": (0.229, 0.224, 0.225),
+    "crop_pct": 0.875,
+    "crop_mode": "center",
+}
 _FIELDS = (
     "input_size",
     "interpolation",
@@ -38,21 +50,24 @@ def data_config(model: nn.Module) -> dict[str, Any]:
         `input_size` (channels, height, width), `interpolation`, `mean`, `std` (one value a channel, in units of
         images scaled to [0, 1]), `crop_pct` and `crop_mode`.
     """
-    cfg = getattr(model, "pretrained_cfg", None) or {}
-    recorded = tuple(cfg.get("input_size") or (3, 224, 224))
+    recorded_fields = getattr(model, "pretrained_cfg", None) or {}
+    cfg = {k: default if recorded_fields.get(k) is None else recorded_fields[k] for k, default in DEFAULTS.items()}
+    recorded = tuple(cfg["input_size"])
     channels = getattr(model, "in_chans", None) or recorded[0]
     size = (getattr(model, "_traits", None) or {}).get("img_size") or recorded[1:]
     return {
         "input_size": (channels, *size),
-        "interpolation": cfg.get("interpolation") or "bicubic",
-        "mean": _fit(tuple(cfg.get("mean") or (0.485, 0.456, 0.406)), channels, "mean"),
-        "std": _fit(tuple(cfg.get("std") or (0.229, 0.224, 0.225)), channels, "std"),
-        "crop_pct": cfg.get("crop_pct") or 0.875,
-        "crop_mode": cfg.get("crop_mode") or "center",
+        "interpolation": cfg["interpolation"],
+        "mean": _fit(cfg["mean"], channels, "mean"),
+        "std": _fit(cfg["std"], channels, "std"),
+        "crop_pct": cfg["crop_pct"],
+        "crop_mode": cfg["crop_mode"],
     }
 
 
-def _fit(values: tuple[float, ...], channels: int, what: str) -> tuple[float, ...]:
+def _fit(recorded: float | int | Sequence[float | int], channels: int, what: str) -> tuple[float, ...]:
+    numbers = [recorded] * channels if isinstance(recorded, int | float) else recorded
+    values = tuple(float(v) for v in numbers)
     if len(values) == channels:
         return values
     if channels == 1:
@@ -115,10 +130,10 @@ def _statistics(model: nn.Module, key: str, value: Any) -> tuple[float, ...]:
         values *= channels
     if len(values) != channels:
         raise ValueError(f"{key} has {len(values)} values, the model takes {channels} channels")
-    if not all(isinstance(v, int | float) and -1e6 < v < 1e6 for v in values):
-        raise ValueError(f"{key} must be finite numbers, got {values!r}")
-    if key == "std" and min(values) <= 0:
-        raise ValueError(f"std must be positive, got {values!r}")
+    if not all(isinstance(v, int | float) and abs(v) <= MAX_STATISTIC for v in values):
+        raise ValueError(f"{key} must be finite numbers of at most {MAX_STATISTIC:,.0f}, got {values!r}")
+    if key == "std" and min(values) < MIN_STD:
+        raise ValueError(f"std must be positive (from {MIN_STD:g}), got {values!r}")
     return tuple(float(v) for v in values)
 
 
@@ -163,9 +178,9 @@ def _text(model: nn.Module, key: str, value: Any) -> str:
 
 _CHECKS: dict[str, Any] = {
     "input_size": _input_size,
-    "interpolation": _choice(_INTERPOLATIONS),
+    "interpolation": _choice(INTERPOLATIONS),
     "crop_pct": _crop_pct,
-    "crop_mode": _choice(_CROP_MODES),
+    "crop_mode": _choice(CROP_MODES),
     "mean": _statistics,
     "std": _statistics,
     "label_names": _label_names,

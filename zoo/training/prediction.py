@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import glob
 import os
-from collections.abc import Iterable, Iterator
+import re
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +27,10 @@ from zoo.training.device import check_device
 from zoo.training.model_source import model_name, ready_model
 from zoo.training.options import check_batch_size
 from zoo.training.progress import Progress
+from zoo.weights.config_checks import ordered_labels
+
+#: Names that only a machine knows: of WordNet's synsets, and of Freebase's topics.
+_CODE = re.compile(r"n\d{8}|/[mgt]/\w+")
 
 
 @known_keywords
@@ -98,10 +103,17 @@ def predict(
 
 
 def label_names(net: nn.Module, count: int) -> list[str]:
-    """What the model's classes are called: its own label names, ImageNet's, or numbers."""
-    known = (getattr(net, "pretrained_cfg", None) or {}).get("label_names")
+    """What the model's classes are called: its own label names, ImageNet's, or numbers.
+
+    Of label names that are codes (timm's `n01440764`) the texts that the model's `label_descriptions` give them.
+    """
+    cfg = getattr(net, "pretrained_cfg", None) or {}
+    known, texts = cfg.get("label_names"), cfg.get("label_descriptions")
+    if isinstance(known, Mapping):
+        known = ordered_labels(known, count)
     if known and len(known) == count:
-        return list(known)
+        texts = texts if isinstance(texts, Mapping) else {}
+        return [texts.get(name, name) if _CODE.fullmatch(str(name)) else name for name in known]
     subset = infer_imagenet_subset(net)
     if subset:
         info = ImageNetInfo(subset)

@@ -16,11 +16,20 @@ from typing import Any
 
 from zoo._version import __version__
 from zoo.errors import ConfigError
-from zoo.weights.config_checks import check_architecture, check_arguments, check_block, check_fields
+from zoo.models.data_config import DEFAULTS
+from zoo.weights.config_checks import (
+    check_architecture,
+    check_arguments,
+    check_block,
+    check_fields,
+    ordered_labels,
+)
 from zoo.weights.strict_json import read_json, shorten
 
 FORMAT = 1
 CONFIG_NAME = "config.json"
+#: Without these a model's images are prepared by guess. (A crop that is not recorded is the middle one.)
+_PREPARATION = ("input_size", "interpolation", "mean", "std", "crop_pct")
 SOURCE_KEYS = ("url", "file", "state_dict", "hf_hub_id", "hf_hub_filename", "source")
 
 
@@ -31,10 +40,10 @@ class ModelConfig:
     Attributes:
         architecture: name in the zoo's or timm's registry.
         model_args: keywords of the constructor.
-        pretrained_cfg: timm's fields, label names and class count merged in, no source fields.
+        pretrained_cfg: timm's fields, label names (one a class) and class count merged in, no source fields.
         zoo: the zoo's own block, empty when another library wrote the file.
         origin: where it came from, for messages.
-        remarks: contradictions that do not hinder loading, for a warning.
+        remarks: contradictions and gaps that do not hinder loading, for a warning.
     """
 
     architecture: str
@@ -112,7 +121,7 @@ def parse_config(data: Any, where: str) -> ModelConfig:
     cfg = _known_fields(cfg, where, block, quiet=legacy)
     check_fields(cfg, where)
     _take_model_args(cfg, model_args, where)
-    remarks = _check_classes(cfg, model_args, where)
+    remarks = [*_order_labels(cfg, model_args, where), *_check_classes(cfg, model_args, where), *_missing(cfg, where)]
     return ModelConfig(architecture, model_args, cfg, block, where, remarks)
 
 
@@ -164,13 +173,42 @@ def _tuples(value: Any) -> Any:
 
 def _take_model_args(cfg: dict[str, Any], model_args: Mapping[str, Any], where: str) -> None:
     """The constructor's arguments describe the saved weights; source metadata of older exports gives way to them."""
-    size = cfg.get("input_size")
+    size = cfg.get("input_size") or (DEFAULTS["input_size"] if model_args.get("img_size") else None)
     if size:
         channels = model_args.get("in_chans") or size[0]
         spatial = model_args.get("img_size") or tuple(size[1:])
         spatial = (spatial, spatial) if isinstance(spatial, int | float | str) else tuple(spatial)
         cfg["input_size"] = (channels, *spatial)
         check_fields({"input_size": cfg["input_size"]}, f"{where}: in_chans and img_size in model_args")
+
+
+def _order_labels(cfg: dict[str, Any], model_args: Mapping[str, Any], where: str) -> list[str]:
+    """Make a list of labels that are written as class number -> name; what cannot be one is left out and remarked."""
+    labels = cfg.get("label_names")
+    if not isinstance(labels, Mapping):
+        return []
+    built = model_args.get("num_classes")
+    classes = cfg.get("num_classes") or (built if type(built) is int else None)
+    ordered = ordered_labels(labels, classes, cfg.get("label_offset") or 0)
+    if ordered or not labels:
+        cfg["label_names"] = ordered if labels else None
+        return []
+    del cfg["label_names"]
+    wanted = f"class numbers below {classes}" if classes else "the class numbers from 0"
+    keys = ", ".join(shorten(key, 20) for key in list(labels)[:5])
+    return [f"{where}: label_names are left out, for their keys are not {wanted}: {keys}"]
+
+
+def _missing(cfg: Mapping[str, Any], where: str) -> list[str]:
+    """What the config does not say of how images are prepared, and what is taken for it."""
+    missing = [key for key in _PREPARATION if cfg.get(key) is None]
+    if not missing:
+        return []
+    taken = ", ".join(f"{key}={DEFAULTS[key]!r}" for key in missing)
+    return [
+        f"{where} does not say how images are prepared: taken for what is missing are ImageNet's {taken}. Give the "
+        f"real ones by zoo.set_data_config(model, {', '.join(f'{key}=…' for key in missing)}) and save the model again"
+    ]
 
 
 def _check_classes(cfg: Mapping[str, Any], model_args: Mapping[str, Any], where: str) -> list[str]:

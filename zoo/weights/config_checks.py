@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from zoo.errors import ConfigError
+from zoo.models.data_config import CROP_MODES, INTERPOLATIONS, MAX_STATISTIC, MIN_STD
 from zoo.weights.strict_json import shorten
 
 _NAME = re.compile(r"\w[\w.-]{0,199}", re.ASCII)
@@ -17,6 +18,10 @@ _MAX_REPEATS = 4_096
 _REPEATS = re.compile(r"depth|layer|block|stage|repeat")
 _MAX_VALUES = 20_000
 _MAX_TEXT = 10_000
+_MAX_CROP = 10
+_MAX_COUNT = 2**31 - 1
+#: Above so many classes the numbers that a mapping of labels leaves out are not given names.
+_MAX_LABELS = 100_000
 
 
 def is_safe_name(name: Any) -> bool:
@@ -39,7 +44,7 @@ def check_architecture(value: Any, where: str) -> str:
     return value
 
 
-def _whole(minimum: int, maximum: int = 2**31 - 1) -> Callable[[Any], bool]:
+def _whole(minimum: int, maximum: int = _MAX_COUNT) -> Callable[[Any], bool]:
     return lambda v: type(v) is int and minimum <= v <= maximum
 
 
@@ -51,12 +56,25 @@ def _text(v: Any) -> bool:
     return isinstance(v, str) and len(v) <= 100_000
 
 
+def _within(minimum: float, maximum: float) -> Callable[[Any], bool]:
+    return lambda v: _number(v) and minimum <= v <= maximum
+
+
+def _one_of(*names: str) -> Callable[[Any], bool]:
+    return lambda v: isinstance(v, str) and v in names
+
+
 def _several(inside: Callable[[Any], bool], *counts: int) -> Callable[[Any], bool]:
     return lambda v: isinstance(v, tuple | list) and (not counts or len(v) in counts) and all(map(inside, v))
 
 
 def _either(*checks: Callable[[Any], bool]) -> Callable[[Any], bool]:
     return lambda v: any(check(v) for check in checks)
+
+
+def _statistic(minimum: float, maximum: float) -> Callable[[Any], bool]:
+    inside = _within(minimum, maximum)
+    return lambda v: inside(v) or (len(v) > 0 and all(map(inside, v)) if isinstance(v, tuple | list) else False)
 
 
 def _paths(v: Any) -> bool:
@@ -69,22 +87,31 @@ def _texts(v: Any) -> bool:
 
 _SIZE = _several(_whole(1, MAX_NUMBER), 3)
 _PAIR = _several(_whole(1, MAX_NUMBER), 1, 2)
+_SIZE_SAID = f"[channels, height, width], whole numbers from 1 to {MAX_NUMBER:,}"
+_CROP_SAID = f"a number above 0 and at most {_MAX_CROP}"
+_COUNT_SAID = f"a whole number from 0 to {_MAX_COUNT:,}"
 _LABEL = _either(_text, _whole(-(2**31)))
 #: Field of timm's PretrainedCfg -> (its check, what it must be).
 _FIELDS: dict[str, tuple[Callable[[Any], bool], str]] = {
-    "input_size": (_SIZE, "[channels, height, width]"),
-    "test_input_size": (_SIZE, "[channels, height, width]"),
-    "min_input_size": (_SIZE, "[channels, height, width]"),
+    "input_size": (_SIZE, _SIZE_SAID),
+    "test_input_size": (_SIZE, _SIZE_SAID),
+    "min_input_size": (_SIZE, _SIZE_SAID),
     "fixed_input_size": (lambda v: isinstance(v, bool), "true or false"),
     "custom_load": (lambda v: isinstance(v, bool), "true or false"),
-    "interpolation": (_text, "a text"),
-    "crop_mode": (_text, "a text"),
-    "crop_pct": (lambda v: _number(v) and 0 < v <= 10, "a number above 0"),
-    "test_crop_pct": (lambda v: _number(v) and 0 < v <= 10, "a number above 0"),
-    "mean": (_either(_number, _several(_number)), "a list of numbers"),
-    "std": (_either(_number, _several(_number)), "a list of numbers"),
-    "num_classes": (_whole(0), "a whole number from 0"),
-    "label_offset": (_whole(0), "a whole number from 0"),
+    "interpolation": (_one_of(*INTERPOLATIONS), f"one of {', '.join(INTERPOLATIONS)}"),
+    "crop_mode": (_one_of(*CROP_MODES), f"one of {', '.join(CROP_MODES)}"),
+    "crop_pct": (lambda v: _number(v) and 0 < v <= _MAX_CROP, _CROP_SAID),
+    "test_crop_pct": (lambda v: _number(v) and 0 < v <= _MAX_CROP, _CROP_SAID),
+    "mean": (
+        _statistic(-MAX_STATISTIC, MAX_STATISTIC),
+        f"a list of numbers, one a channel, from -{MAX_STATISTIC:,.0f} to {MAX_STATISTIC:,.0f}",
+    ),
+    "std": (
+        _statistic(MIN_STD, MAX_STATISTIC),
+        f"a list of numbers, one a channel, above 0 (from {MIN_STD:g} to {MAX_STATISTIC:,.0f})",
+    ),
+    "num_classes": (_whole(0), _COUNT_SAID),
+    "label_offset": (_whole(0), _COUNT_SAID),
     "label_names": (_either(_several(_LABEL), _texts), "a list of texts"),
     "label_descriptions": (_either(_texts, _several(_LABEL)), "a mapping of texts"),
     "pool_size": (_either(_PAIR, _several(_whole(1, MAX_NUMBER))), "a list of whole numbers"),
@@ -108,6 +135,34 @@ def check_fields(cfg: Mapping[str, Any], where: str) -> None:
         value = cfg.get(name)
         if value is not None and not check(value):
             raise ConfigError(f"{where}: {name} must be {wanted}, got {shorten(value)}")
+
+
+def ordered_labels(labels: Mapping[Any, Any], classes: int | None = None, offset: int = 0) -> tuple[Any, ...] | None:
+    """Labels that are written as class number -> name, as timm also does, in the order of the classes.
+
+    Args:
+        labels: their keys are whole numbers or, in JSON, the digits of some.
+        classes: how many there are, where it is known; those that have no name then get their number.
+        offset: classes before the first label; labels that leave out just these are taken as they are.
+
+    Returns:
+        One name a class, or None when the keys are not class numbers below `classes`.
+    """
+    named: dict[int, Any] = {}
+    for key, name in labels.items():
+        if isinstance(key, str) and key.isascii() and key.isdigit() and len(key) < 10:
+            key = int(key)
+        if type(key) is not int or key < 0 or key in named:
+            return None
+        named[key] = name
+    gapless = len(named) == max(named, default=-1) + 1
+    if gapless and (classes is None or len(named) in (classes, classes - offset)):
+        return tuple(named[k] for k in sorted(named))
+    if classes is None:
+        return None
+    if classes > _MAX_LABELS or max(named, default=-1) >= classes:
+        return None
+    return tuple(named.get(k, str(k)) for k in range(classes))
 
 
 def check_arguments(args: Mapping[str, Any], where: str) -> None:
