@@ -10,7 +10,14 @@ import torch
 from safetensors.torch import save_file
 
 import zoo
-from zoo.errors import ConfigError, PickleRefusedError, UnknownModelError, UnknownModuleError, WeightsError
+from zoo.errors import (
+    ConfigError,
+    MissingFileError,
+    PickleRefusedError,
+    UnknownModelError,
+    UnknownModuleError,
+    WeightsError,
+)
 
 NANO = "medvit2_kan_nano"
 
@@ -51,7 +58,7 @@ NANO = "medvit2_kan_nano"
             r"no pretrained weights for 'medvit2_kan_tiny'.*'medvit2_kan_nano.digits'",
         ),
         (NANO, {"checkpoint_path": "nowhere/model.safetensors"}, FileNotFoundError, r"nowhere/model.safetensors"),
-        ("local-dir:nowhere", {}, FileNotFoundError, r"nowhere"),
+        ("local-dir:nowhere", {}, MissingFileError, r"nowhere"),
     ],
 )
 def test_bad_input_is_refused_with_a_way_out(name, kwargs, error, message):
@@ -234,3 +241,17 @@ def test_near_names_of_attributes():
         _ = zoo.layers.NeighborhoodAtention2d
     with pytest.raises(TypeError, match=r"a filter is a wildcard pattern.*got 5"):
         zoo.list_models(5)
+
+
+def test_a_file_for_a_folder_is_told_what_to_do_with_it(tmp_path):
+    (tmp_path / "c.md").write_text("x")
+    with pytest.raises(MissingFileError, match=r"c\.md' is a file, not the folder of a saved model$"):
+        zoo.create_model(f"local-dir:{tmp_path / 'c.md'}")
+    path = tmp_path / "w.safetensors"
+    save_file({"w": torch.ones(1)}, path)
+    with pytest.raises(MissingFileError, match=r"checkpoint_path='.*w\.safetensors'\), or zoo\.load_weights\(model, "):
+        zoo.create_model(f"local-dir:{path}")
+    zoo.save_pretrained(zoo.create_model("test_resnet"), tmp_path / "m")
+    for name in ("config.json", "model.safetensors"):
+        with pytest.raises(MissingFileError, match=f"the folder is 'local-dir:{tmp_path / 'm'}'"):
+            zoo.create_model(f"local-dir:{tmp_path / 'm' / name}")

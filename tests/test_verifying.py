@@ -11,7 +11,7 @@ from typer.testing import CliRunner
 
 import zoo
 from zoo.cli import app
-from zoo.errors import ConfigError, HubUnavailableError, RepoNotFoundError, UnknownModelError
+from zoo.errors import ConfigError, HubUnavailableError, MissingFileError, RepoNotFoundError, UnknownModelError
 from zoo.verifying import STATUSES, verify
 from zoo.weights import save_safetensors
 
@@ -164,6 +164,17 @@ def test_shards_are_checked_one_by_one(saved):
     assert (found["files"], found[f"values {first}"], found["loads"]) == ("failed", "ok", "skipped")
 
 
+def test_shards_without_their_index_name_it(saved):
+    for k in (1, 2):
+        shutil.copy(saved / "model.safetensors", saved / f"model-0000{k}-of-00002.safetensors")
+    (saved / "model.safetensors").unlink()
+    (files,) = [c for c in verify(saved).checks if c.name == "files"]
+    assert files.status == "failed"
+    assert "lacks model.safetensors.index.json" in files.detail
+    with pytest.raises(MissingFileError, match=r"lacks model\.safetensors\.index\.json"):
+        zoo.create_model(f"local-dir:{saved}")
+
+
 def test_a_checkpoint_of_ours_by_its_name_and_a_pickle_by_its_path(tmp_path):
     assert verify(f"{NANO}.digits").ok
     assert outcome(verify(NANO))["loads"] == "ok"
@@ -234,10 +245,30 @@ def test_offline_the_cache_is_checked_and_says_so(hub, repo, monkeypatch):
     assert result.ok
     assert outcome(result)["sums of the Hub"] == "skipped"
     assert len(hub.requests) == asked
-    with pytest.raises(HubUnavailableError):
+    with pytest.raises(HubUnavailableError, match="no folder or file 'alice/nothing' here either"):
         verify("alice/nothing", cache_dir=hub.cache, local_files_only=True)
-    with pytest.raises(RepoNotFoundError):
-        verify("alice/nothing", cache_dir=hub.cache)
+
+
+def test_a_mistyped_folder_may_look_like_a_repository(hub, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(RepoNotFoundError, match=r"'sp/nothere' on .* no folder or file 'sp/nothere' here either\.$"):
+        verify("sp/nothere", cache_dir=hub.cache)
+    (tmp_path / "sp/nothese").mkdir(parents=True)
+    with pytest.raises(RepoNotFoundError, match=r"here either; did you mean 'nothese'\?$"):
+        verify("sp/nothere", cache_dir=hub.cache)
+    with pytest.raises(RepoNotFoundError) as caught:
+        verify("hf-hub:sp/nothere", cache_dir=hub.cache)
+    assert "folder" not in str(caught.value)
+
+
+def test_offline_what_is_not_in_the_cache_is_not_said_to_be_missing(hub, repo):
+    zoo.create_model(f"hf-hub:{repo}", cache_dir=hub.cache)  # fetches the config and the weights alone
+    result = verify(repo, cache_dir=hub.cache, local_files_only=True)
+    assert result.ok
+    (card,) = [c for c in result.checks if c.name == "card"]
+    assert card.status == "skipped"
+    assert "README.md is not in the cache" in card.detail
+    assert result.checks[-1].detail == "among the files in the cache"
 
 
 # --- the command ---

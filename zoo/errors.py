@@ -43,6 +43,10 @@ class WeightsError(ZooError, RuntimeError):
     """A checkpoint that cannot be used."""
 
 
+class MissingFileError(WeightsError, FileNotFoundError):
+    """A folder of a model that is not there, or that lacks its config.json or its weights."""
+
+
 class CorruptFileError(WeightsError, ValueError):
     """A weights file whose bytes are not what its header or size promises."""
 

@@ -113,7 +113,7 @@ def create_model(
         UnknownModuleError: no such module for `head`, `mlp`, …; near names and other kinds are in the message.
         UnsupportedSurgery: a part that this backbone has not, or where the module does not fit.
         TypeError, ValueError: an option that the model does not take, or a value out of range.
-        WeightsError, HubError, FileNotFoundError: weights that are missing, corrupt, refused or unreachable.
+        WeightsError (with MissingFileError), HubError: weights that are missing, corrupt, refused or unreachable.
     """
     kwargs = {k: v for k, v in kwargs.items() if v is not None}
     check_values(kwargs)

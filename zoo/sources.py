@@ -12,7 +12,7 @@ import timm
 
 from zoo.composition import BUILD_OPTIONS, flat_spec
 from zoo.composition import NAME as COMPOSITE
-from zoo.errors import ConfigError, UnknownModelError, UnknownModuleError, WeightsError
+from zoo.errors import ConfigError, MissingFileError, UnknownModelError, UnknownModuleError, WeightsError
 from zoo.models.arguments import check_values
 from zoo.naming import did_you_mean
 from zoo.registry import (
@@ -24,6 +24,7 @@ from zoo.registry import (
     weights_entry,
 )
 from zoo.weights import ModelConfig, open_checkpoint, read_config
+from zoo.weights.config import CONFIG_NAME
 from zoo.weights.config_checks import check_requirements
 
 _SCHEMES = {"hf-hub": "hf-hub", "hf_hub": "hf-hub", "local-dir": "local-dir"}
@@ -81,11 +82,13 @@ def resolve(name: Any, hub: Mapping[str, Any], allow_pickle: bool) -> Source:
         raise ValueError(f"{name!r} needs {need}")
     if _SCHEMES[scheme.lower()] == "local-dir":
         folder = Path(rest)
+        if folder.is_file():
+            raise MissingFileError(f"{rest!r} is a file, not the folder of a saved model{_use_of_file(folder)}")
         if not folder.is_dir():
             near = did_you_mean(
                 folder.name, [p.name for p in folder.parent.iterdir()] if folder.parent.is_dir() else []
             )
-            raise FileNotFoundError(f"there is no folder {rest!r}{near}")
+            raise MissingFileError(f"there is no folder {rest!r}{near}")
         config = read_config(folder)
         return Source(known_architecture(config), config=config, weights=f"local-dir:{rest}")
     checkpoint = open_checkpoint(f"hf-hub:{rest}", allow_pickle=allow_pickle, **hub)
@@ -95,6 +98,18 @@ def resolve(name: Any, hub: Mapping[str, Any], allow_pickle: bool) -> Source:
             f"create the model by name and load them with zoo.load_weights(model, 'hf-hub:{rest}')"
         )
     return Source(known_architecture(checkpoint.config), config=checkpoint.config, weights=checkpoint)
+
+
+def _use_of_file(path: Path) -> str:
+    """What to do with a file that was given as a folder."""
+    if (path.parent / CONFIG_NAME).is_file():
+        return f"; the folder is 'local-dir:{path.parent}'"
+    if path.suffix == ".safetensors":
+        return (
+            f". Weights alone do not say which model they are of: zoo.create_model(NAME, "
+            f"checkpoint_path={str(path)!r}), or zoo.load_weights(model, {str(path)!r})"
+        )
+    return ""
 
 
 def registered(name: str) -> Source:

@@ -9,7 +9,14 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from zoo.errors import CorruptFileError, UnknownModelError, ZooError
+from zoo.errors import (
+    AccessDeniedError,
+    CorruptFileError,
+    HubUnavailableError,
+    RepoNotFoundError,
+    UnknownModelError,
+    ZooError,
+)
 from zoo.factory import create_model
 from zoo.naming import did_you_mean, known_keywords
 from zoo.registry import WeightsEntry, default_registry, is_model, list_pretrained, weights_entry
@@ -125,7 +132,7 @@ def verify(
         A `Verification`: `ok`, `checks`, `files`; its text is a table.
 
     Raises:
-        FileNotFoundError: no such file or folder.
+        MissingFileError: no such file or folder.
         UnknownModelError: no such checkpoint.
         RepoNotFoundError, RevisionNotFoundError, AccessDeniedError, HubUnavailableError: there is nothing to look at.
     """
@@ -144,7 +151,11 @@ def verify(
         return _verify_file(text, path, tell)
     is_name = isinstance(source, str) and scheme.lower() != "local-dir" and not text.startswith((".", "/", "~"))
     if is_name and text.partition("@")[0].count("/") == 1:
-        return _verify_repo(text, text, token, cache_dir, local_files_only, timeout, tell)
+        try:
+            return _verify_repo(text, text, token, cache_dir, local_files_only, timeout, tell)
+        except (RepoNotFoundError, AccessDeniedError, HubUnavailableError) as error:
+            near = did_you_mean(path.name, [p.name for p in path.parent.iterdir()]) if path.parent.is_dir() else ""
+            raise type(error)(f"{error}. There is no folder or file {text!r} here either{near or '.'}") from error
     if is_name and "/" not in text and path.suffix != ".safetensors":
         hub = {"token": token, "cache_dir": cache_dir, "local_files_only": local_files_only, "timeout": timeout}
         return _verify_checkpoint(text, hub, tell)
@@ -213,7 +224,7 @@ def _verify_repo(
         result = Verification(source, f"{snapshot.origin}, from the cache")
         result.add("sums of the Hub", "skipped", "offline: only the names of the cached files were compared")
         paths = {name: snapshot.folder / name for name in snapshot.files}
-        _verify_files(result, snapshot.folder, paths, snapshot.files, None, tell)
+        _verify_files(result, snapshot.folder, paths, snapshot.files, None, tell, cached=True)
         return result
     tell(f"Listing {repo} ...")
     fetched = fetch_each(repo, tell=lambda line: tell(f"Fetching {line}"), **options)
@@ -251,8 +262,13 @@ def _verify_files(
     names: Iterable[str],
     fetched: Fetched | None,
     tell: Callable[[str], None],
+    *,
+    cached: bool = False,
 ) -> None:
-    """All checks of a folder's files; `names` may hold more than what is here (`paths`)."""
+    """All checks of a folder's files; `names` may hold more than what is here (`paths`).
+
+    With `cached` they are those of a repository that happen to be in the cache: others are not missing.
+    """
     origin = None if fetched is None else f"{fetched.repo}@{fetched.revision} (commit {fetched.commit[:8]})"
     config = _check_config(result, folder, origin)
     names = sorted(names)
@@ -261,17 +277,20 @@ def _verify_files(
     recorded = _recorded(config, weights)
     extra = sorted(n for n in (config.files if config else {}) if n not in names)
     for name in extra:
-        result.add(f"file {name}", "failed", f"{CONFIG_NAME} records it, and it is not there")
+        where = "in the cache" if cached else "there"
+        result.add(
+            f"file {name}", "skipped" if cached else "failed", f"{CONFIG_NAME} records it, and it is not {where}"
+        )
     other = {n: p for n, p in paths.items() if config and n in config.files and n not in weights}
     for name, path in other.items():
         _check_sum(result, name, path, *_recorded(config, [name])[name])
-    intact = _check_weights(result, here, recorded, tell) and len(here) == len(weights) > 0 and not extra
+    intact = _check_weights(result, here, recorded, tell) and len(here) == len(weights) > 0 and (cached or not extra)
     if config is not None:
         _check_loads(result, f"local-dir:{folder}", intact, tell)
     else:
         result.add("loads", "skipped", f"there is no {CONFIG_NAME} that says what to build")
-    _check_card(result, folder, config)
-    _check_harmless(result, names)
+    _check_card(result, folder, config, cached)
+    _check_harmless(result, names, cached)
 
 
 def _check_config(result: Verification, folder: Path, origin: str | None) -> ModelConfig | None:
@@ -382,11 +401,14 @@ def _check_loads(result: Verification, name: str, intact: bool, tell: Callable[[
     result.attempt("loads", load)
 
 
-def _check_card(result: Verification, folder: Path, config: ModelConfig | None) -> None:
+def _check_card(result: Verification, folder: Path, config: ModelConfig | None, cached: bool) -> None:
     path = folder / CARD_NAME
     stated = config.pretrained_cfg.get("license") if config else None
     if not path.is_file():
-        result.add("card", "not recorded", f"there is no {CARD_NAME}")
+        if cached:
+            result.add("card", "skipped", f"{CARD_NAME} is not in the cache; whether there is one, the Hub would say")
+        else:
+            result.add("card", "not recorded", f"there is no {CARD_NAME}")
         result.add("licence", "ok" if stated else "not recorded", f"{stated} (in {CONFIG_NAME})" if stated else "")
         return
     found: list[str | None] = []
@@ -404,13 +426,13 @@ def _check_card(result: Verification, folder: Path, config: ModelConfig | None) 
             result.add("licence", "warning", f"the card says {found[0]}, {CONFIG_NAME} says {stated}")
 
 
-def _check_harmless(result: Verification, names: list[str]) -> None:
+def _check_harmless(result: Verification, names: list[str], cached: bool) -> None:
     """Files that can hold code are listed; none of them was opened."""
     if unsafe := [name for name in names if is_unsafe(name)]:
         more = f" and {len(unsafe) - 8} more" if len(unsafe) > 8 else ""
         result.add("no pickle, no code", "warning", f"never opened: {', '.join(unsafe[:8])}{more}")
     else:
-        result.add("no pickle, no code", "ok")
+        result.add("no pickle, no code", "ok", "among the files in the cache" if cached else "")
 
 
 __all__ = ["STATUSES", "Check", "Verification", "verify"]

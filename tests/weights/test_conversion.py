@@ -124,6 +124,29 @@ def test_a_file_becomes_a_file(pth, tmp_path, model):
     assert file.metadata == {"format": "pt", "zoo_name": NAME}
 
 
+@pytest.mark.parametrize("name", ["cv3.bin", "w.pth", "w.SAFETENSORS", "w.onnx", "w.safetensor"])
+def test_a_file_of_another_kind_is_not_made_a_folder(pth, tmp_path, name):
+    with pytest.raises(ValueError, match=rf"{name} looks like a file.*write to .*\.safetensors, or to a folder"):
+        convert_file(pth, tmp_path / name, NAME, allow_pickle=True)
+    assert [p.name for p in tmp_path.iterdir()] == ["official.pth"]
+
+
+def test_only_a_folder_of_a_model_is_replaced(pth, tmp_path):
+    for _ in range(2):
+        convert_file(pth, tmp_path / "cv3.v1", NAME, allow_pickle=True)
+    (tmp_path / "cv3.v1/notes.txt").write_text("mine")
+    with pytest.raises(ValueError, match=r"cv3\.v1 holds other files .*\(notes\.txt\).*choose a new one"):
+        convert_file(pth, tmp_path / "cv3.v1", NAME, allow_pickle=True)
+    assert (tmp_path / "cv3.v1/notes.txt").read_text() == "mine"
+    (tmp_path / "plain").write_text("mine")
+    with pytest.raises(ValueError, match="plain is a file"):
+        convert_file(pth, tmp_path / "plain", NAME, allow_pickle=True)
+    assert (tmp_path / "plain").read_text() == "mine"
+    with pytest.raises(ValueError, match=r"d\.safetensors is a folder"):
+        (tmp_path / "d.safetensors").mkdir()
+        convert_file(pth, tmp_path / "d.safetensors", NAME, allow_pickle=True)
+
+
 def test_pickles_need_leave_and_a_failure_leaves_nothing(pth, tmp_path):
     with pytest.raises(PickleRefusedError):
         convert_file(pth, tmp_path / "out", NAME)

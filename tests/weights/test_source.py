@@ -10,17 +10,21 @@ from pathlib import Path
 import pytest
 import torch
 
+import zoo
 from zoo.errors import (
     ChecksumError,
     ConfigError,
     CorruptFileError,
+    MissingFileError,
     NonFiniteWeightsError,
     PickleRefusedError,
+    UnknownModelError,
     WeightsError,
 )
 from zoo.weights import open_checkpoint, save_safetensors
 from zoo.weights.source import choose_weights, open_folder
 
+NANO = "medvit2_kan_nano"
 STATE = {"w": torch.arange(4.0), "b": torch.ones(2)}
 
 
@@ -73,6 +77,46 @@ def test_missing_paths_are_named_with_what_is_near(folder, monkeypatch):
     monkeypatch.chdir(folder)
     with pytest.raises(FileNotFoundError, match="'hf-hub:user/repo'"):
         open_checkpoint("user/repo")
+
+
+def test_what_is_missing_is_an_error_of_ours_and_of_python_s(folder):
+    for missing in (folder / "nothing", folder):
+        with pytest.raises(MissingFileError) as caught:
+            open_checkpoint(missing)
+        for kind in (zoo.ZooError, WeightsError, FileNotFoundError, OSError):
+            assert isinstance(caught.value, kind)
+        assert str(folder) in str(caught.value)
+
+
+def test_a_checkpoint_of_ours_is_a_source_by_its_name(folder, monkeypatch):
+    model = zoo.create_model(NANO)
+    report = zoo.load_weights(model, f"{NANO}.digits")
+    wanted = zoo.create_model(NANO, pretrained=True).state_dict()
+    assert all(torch.equal(value, wanted[name]) for name, value in model.state_dict().items())
+    assert report.loaded == list(wanted)
+    assert open_checkpoint(NANO).tensors.keys() == wanted.keys()
+    with pytest.raises(UnknownModelError, match="'digits'"):
+        open_checkpoint(f"{NANO}.digit")
+    with pytest.raises(WeightsError, match="no pretrained weights for 'medvit2_kan_tiny'"):
+        open_checkpoint("medvit2_kan_tiny")
+    with pytest.raises(ChecksumError, match="expected SHA-256 00"):
+        open_checkpoint(NANO, sha256="00" * 32)
+    monkeypatch.chdir(folder)
+    with pytest.raises(MissingFileError, match="no weights file"):
+        open_checkpoint(f"{NANO}.safetensors")
+    with pytest.raises(MissingFileError, match=r"timm's weights are .*'resnet50\.a1_in1k', pretrained=True"):
+        open_checkpoint("resnet50.a1_in1k")
+    save_safetensors(STATE, folder / NANO / "model.safetensors")
+    assert open_checkpoint(NANO).tensors.keys() == STATE.keys()  # what is there comes first
+
+
+def test_shards_without_their_index_are_told(folder):
+    for k in (1, 2):
+        save_safetensors(STATE, folder / f"model-0000{k}-of-00002.safetensors")
+    said = r"lacks model\.safetensors\.index\.json, .*model-00001-of-00002\.safetensors"
+    with pytest.raises(MissingFileError, match=said):
+        open_checkpoint(folder)
+    assert choose_weights(["model-00001-of-00001.safetensors"], "x", allow_pickle=False).startswith("model-00001")
 
 
 def test_other_kinds_of_source_are_told(folder):

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from zoo._version import __version__
-from zoo.errors import ConfigError
+from zoo.errors import ConfigError, MissingFileError
 from zoo.models.data_config import DEFAULTS
 from zoo.weights.config_checks import (
     check_architecture,
@@ -83,7 +83,7 @@ def read_config(path: str | os.PathLike[str], *, origin: str | None = None) -> M
         origin: how messages name its home (a repository and revision, say). Default: the path.
 
     Raises:
-        FileNotFoundError: there is none.
+        MissingFileError: there is none.
         ConfigError: too large, not JSON (with line and column), no architecture, a wrong type, a number beyond any
             model, or a format from the future.
     """
@@ -91,7 +91,7 @@ def read_config(path: str | os.PathLike[str], *, origin: str | None = None) -> M
     if path.is_dir():
         path = path / CONFIG_NAME
     if not path.is_file():
-        raise FileNotFoundError(f"no {CONFIG_NAME} in {origin or path.parent}: it is not a published model")
+        raise MissingFileError(f"no {CONFIG_NAME} in {origin or path.parent}: it is not a published model")
     where = f"{path.name} of {origin}" if origin else str(path)
     return parse_config(read_json(path, where), where)
 

@@ -20,9 +20,15 @@ from zoo.weights.adapt import classifier_names, first_conv_names
 from zoo.weights.config import CONFIG_NAME
 from zoo.weights.description import describe, write_config
 from zoo.weights.save import new_folder, save_safetensors
+from zoo.weights.shards import is_weights_name
 from zoo.weights.source import SAFE_NAME, open_checkpoint
 from zoo.weights.state import unwrap
 
+#: Endings of files, none of which is written here.
+_OTHER_FILES = {
+    *(".bin", ".pth", ".pt", ".pt2", ".ckpt", ".pkl", ".pickle", ".npz", ".npy", ".h5", ".hdf5", ".onnx", ".gguf"),
+    *(".safetensor", ".safetensors", ".st", ".tensors", ".msgpack", ".json", ".txt", ".zip", ".tar", ".gz", ".tgz"),
+}
 Converter = Callable[[dict[str, Tensor]], tuple[dict[str, Tensor], list[str]]]
 
 
@@ -176,7 +182,8 @@ def convert_file(
     Args:
         source: the official file.
         target: a `.safetensors` file to write, or a folder: then `model.safetensors` and a config.json that
-            `create_model("local-dir:...")` reads. Written whole or not at all.
+            `create_model("local-dir:...")` reads. Written whole or not at all. A folder that holds an earlier
+            model alone is replaced.
         name: as `convert`.
         allow_pickle: read `.pth` and the like, by `torch.load(weights_only=True)`.
         sha256: expected sum of the source.
@@ -185,8 +192,10 @@ def convert_file(
         The report; the last of its notes is the SHA-256 of the written file.
 
     Raises:
-        as `convert` and `open_checkpoint`; ValueError for a folder when `name` is a layer.
+        as `convert` and `open_checkpoint`; ValueError for a folder when `name` is a layer, for a file of another
+        ending, and for a folder with other files.
     """
+    _check_target(Path(target))
     checkpoint = open_checkpoint(source, allow_pickle=allow_pickle, sha256=sha256, copy=False)
     state = convert(checkpoint.tensors, name)
     path = Path(target)
@@ -204,3 +213,24 @@ def convert_file(
             write_config(content, folder / CONFIG_NAME)
     state.report.notes.append(f"sha256 {digest}")
     return state.report
+
+
+def _check_target(path: Path) -> None:
+    """Refuse to write over what is not a model, and a name that looks like a file of another kind."""
+    if path.suffix == ".safetensors":
+        if path.is_dir():
+            raise ValueError(f"{path} is a folder; name a file in it, or a folder without that ending")
+        return
+    if path.is_file():
+        raise ValueError(f"{path} is a file; write to a folder, or to a .safetensors file")
+    if path.suffix.lower() in _OTHER_FILES:
+        raise ValueError(
+            f"{path} looks like a file, and the only files written are .safetensors: write to "
+            f"{path.with_suffix('.safetensors')}, or to a folder, {path.with_suffix('')}"
+        )
+    others = sorted(p.name for p in path.iterdir()) if path.is_dir() else []
+    if others := [name for name in others if name != CONFIG_NAME and not is_weights_name(name)]:
+        raise ValueError(
+            f"{path} holds other files than those of a converted model ({', '.join(others[:5])}), and converting "
+            f"replaces the folder: choose a new one"
+        )

@@ -69,7 +69,8 @@ def load_weights(
 
     Args:
         model: any module. The names of its classifier and first convolution come from its `pretrained_cfg`.
-        source: a dict of tensors, a file, a folder, `"local-dir:FOLDER"` or `"hf-hub:USER/REPO[@REVISION]"`.
+        source: a dict of tensors, a file, a folder, `"local-dir:FOLDER"`, `"hf-hub:USER/REPO[@REVISION]"`, or the name
+            of a checkpoint of ours, `"arch.tag"`.
         strict: every tensor of the model must be in the source and the other way round. False: what is missing keeps
             its values, what is unexpected is left out; both are reported. Other shapes are an error in any case.
         adapt: what may be fitted: `"head"` (a classifier for other classes is dropped), `"in_chans"` (the first
@@ -87,7 +88,7 @@ def load_weights(
 
     Raises:
         MismatchError: tensors missing, unexpected or of other shapes; names them.
-        WeightsError, HubError, FileNotFoundError: as `open_checkpoint`.
+        WeightsError (with MissingFileError), UnknownModelError, HubError: as `open_checkpoint`.
     """
     checkpoint = open_checkpoint(source, allow_pickle=allow_pickle, check_finite=check_finite, sha256=sha256, **hub)
     tensors, report = prepare(model, checkpoint, strict=strict, adapt=adapt, rename=rename)

@@ -1,4 +1,5 @@
-"""Where weights come from: a dict, a file, a folder, `local-dir:` or `hf-hub:`; always tensors and their origin."""
+"""Where weights come from: a dict, a file, a folder, `local-dir:`, `hf-hub:` or a checkpoint's name; always tensors
+and their origin."""
 
 from __future__ import annotations
 
@@ -16,8 +17,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from zoo.errors import ConfigError, CorruptFileError, PickleRefusedError, WeightsError
+from zoo.errors import ConfigError, CorruptFileError, MissingFileError, PickleRefusedError, WeightsError
 from zoo.naming import did_you_mean
+from zoo.registry import is_model, weights_entry
 from zoo.weights.config import CONFIG_NAME, ModelConfig, read_config
 from zoo.weights.config_checks import is_safe_name
 from zoo.weights.safetensors_file import SafetensorsFile
@@ -72,7 +74,8 @@ def open_checkpoint(
 
     Args:
         source: a state dict (or a training checkpoint holding one), an `nn.Module`'s state dict, a file, a folder,
-            `"local-dir:FOLDER"` or `"hf-hub:USER/REPO[@REVISION]"`.
+            `"local-dir:FOLDER"`, `"hf-hub:USER/REPO[@REVISION]"`, or the name of a checkpoint of ours, `"arch.tag"`
+            (or `"arch"`, for its default one); a file or folder of that name comes first.
         allow_pickle: read `.pth`, `.pt`, `.bin` and `.ckpt` too, by `torch.load(weights_only=True)`; never more.
         check_finite: refuse NaN and infinity.
         sha256: expected sum of the one file. Sums recorded in the config.json beside it are checked in any case.
@@ -81,7 +84,8 @@ def open_checkpoint(
         **hub: options of `zoo.weights.hub.pull` (`token`, `cache_dir`, `local_files_only`, `timeout`).
 
     Raises:
-        FileNotFoundError: with the path, and near names in its folder.
+        MissingFileError: with the path, and near names in its folder.
+        UnknownModelError: a model of ours has no checkpoint of that tag.
         WeightsError: and its kinds: corrupt, wrong sum, not finite, a pickle without leave.
         HubError: and its kinds, for `hf-hub:`.
     """
@@ -98,7 +102,8 @@ def open_checkpoint(
         return Checkpoint(tensors, "the given state dict")
     if not isinstance(source, str | os.PathLike):
         raise TypeError(
-            f"weights come from a dict of tensors, a path, 'local-dir:...' or 'hf-hub:...', got {type(source).__name__}"
+            f"weights come from a dict of tensors, a path, a checkpoint's name, 'local-dir:...' or 'hf-hub:...', got "
+            f"{type(source).__name__}"
         )
     text = os.fspath(source)
     if isinstance(source, str):
@@ -112,10 +117,22 @@ def open_checkpoint(
         return open_folder(path, sha256=sha256, **options)
     if path.is_file():
         return open_file(path, sha256=sha256 or _recorded_beside(path), **options)
+    if text is source and is_model(text.partition(".")[0]) and path.suffix not in (".safetensors", *_PICKLE_SUFFIXES):
+        return _from_catalogue(text, sha256, hub, options)
     raise missing_file(path)
 
 
-def missing_file(path: Path) -> FileNotFoundError:
+def _from_catalogue(name: str, sha256: str | None, hub: dict[str, Any], options: dict[str, Any]) -> Checkpoint:
+    """The checkpoint of ours of that name, or of that model."""
+    row = weights_entry(name)
+    if row is None:
+        raise WeightsError(f"there are no pretrained weights for {name!r}, and no file or folder of that name")
+    if row.path is None:
+        return _from_hub(f"{row.repo}@{row.revision}", sha256 or row.sha256 or None, hub, options)
+    return open_file(row.path, sha256=sha256 or row.sha256 or None, **options)
+
+
+def missing_file(path: Path) -> MissingFileError:
     """The error for a path that is not there: names it, and near names in its folder."""
     folder = path.parent
     if not folder.is_dir():
@@ -125,7 +142,15 @@ def missing_file(path: Path) -> FileNotFoundError:
     else:
         names = [p.name for p in folder.iterdir()]
         hint = did_you_mean(path.name, names) or f"; {folder} holds {', '.join(sorted(names)[:8]) or 'nothing'}"
-    return FileNotFoundError(f"no weights file {str(path)!r}{hint}")
+        if len(path.parts) == 1 and _is_timm_name(path.name):
+            hint = f"; timm's weights are those of zoo.create_model({path.name!r}, pretrained=True).state_dict()"
+    return MissingFileError(f"no weights file {str(path)!r}{hint}")
+
+
+def _is_timm_name(name: str) -> bool:
+    from timm.models import is_model_pretrained
+
+    return is_model_pretrained(name)
 
 
 def _from_hub(rest: str, sha256: str | None, hub: dict[str, Any], options: dict[str, Any]) -> Checkpoint:
@@ -191,7 +216,7 @@ def find_weights(folder: Path, where: str, *, allow_pickle: bool) -> list[Path]:
     """The weights file of a folder, or the index of its shards.
 
     Raises:
-        FileNotFoundError: there is none.
+        MissingFileError: there is none, or there are shards without their index.
         PickleRefusedError: there are only pickles and they are not allowed.
     """
     names = sorted(p.name for p in folder.iterdir() if p.is_file())
@@ -203,11 +228,17 @@ def choose_weights(names: list[str], where: str, *, allow_pickle: bool) -> str:
     for preferred in (SAFE_NAME, INDEX_NAME, *_PREFERRED_SAFE):
         if preferred in names:
             return preferred
-    if safe := sorted(n for n in names if n.endswith(".safetensors")):
+    safe = sorted(n for n in names if n.endswith(".safetensors"))
+    if shards := [n for n in safe if _SHARD.fullmatch(n) and not n.endswith("-00001.safetensors")]:
+        raise MissingFileError(
+            f"{where} lacks {INDEX_NAME}, which says what is in its shards ({', '.join(shards[:3])}"
+            f"{', …' if len(shards) > 3 else ''}); fetch the folder again, or save the model again"
+        )
+    if safe:
         return _first(safe, where)
     pickles = [n for n in names if n.endswith(_PICKLE_SUFFIXES)]
     if not pickles:
-        raise FileNotFoundError(f"no weights in {where}: expected {SAFE_NAME}, found {', '.join(names) or 'no file'}")
+        raise MissingFileError(f"no weights in {where}: expected {SAFE_NAME}, found {', '.join(names) or 'no file'}")
     if not pickle_allowed(allow_pickle):
         raise _pickle_refused(f"{where} holds its weights only as {', '.join(pickles)}")
     for preferred in _PREFERRED_PICKLES:
