@@ -125,6 +125,22 @@ def test_a_revision_may_be_a_branch_a_tag_or_a_commit(hub, repo, fetch, kind):
     assert fetch(repo).commit != first
 
 
+@pytest.mark.parametrize("same_weights", [True, False])
+def test_a_branch_that_is_called_as_a_commit_is_named_and_its_files_are_not_taken_for_the_commit_s(
+    hub, repo, fetch, same_weights
+):
+    head = HfApi().model_info(repo).sha
+    HfApi(token=hub.token).create_branch(repo, branch=head)
+    changed = files(None if same_weights else {"w": torch.zeros(3)}, **{"notes.txt": b"x"})
+    other = commit(hub, repo, changed, revision=head)
+    said = rf"answers for commit {other[:8]}: does '{repo}' have a branch or tag whose name is a commit's, {head}\?"
+    with pytest.raises(HubError, match=said):
+        fetch(repo)
+    assert fetch(repo, head).commit == other  # the Hub's own reading of the name
+    HfApi(token=hub.token).delete_branch(repo, branch=head)
+    assert fetch(repo).commit == head
+
+
 def test_private_repositories_open_for_their_owner_alone(hub, fetch):
     repo = hub.repo_id("secret")
     commit(hub, repo, files(), private=True)

@@ -388,12 +388,19 @@ class _Client:
                     # The refusal of this look at the file is what the caller gets to see; of its own, the client only
                     # says that the file is not in the cache.
                     url = hf_hub_url(self.repo, name, revision=listing.commit, endpoint=self.api.endpoint)
-                    self.ask(lambda left: self.api.get_hf_file_metadata(url=url, token=self.token, timeout=left))
+                    meta = self.ask(lambda left: self.api.get_hf_file_metadata(url=url, token=self.token, timeout=left))
+                    if meta.commit_hash not in (None, listing.commit):
+                        raise HubError(
+                            f"asked for {where}, {self.api.endpoint} answers for commit {meta.commit_hash[:8]}: does "
+                            f"{self.repo!r} have a branch or tag whose name is a commit's, {listing.commit}? Delete it"
+                        )
                 path = self.ask(
                     lambda left: Path(
                         hf_hub_download(self.repo, name, etag_timeout=left, library_name="zoo", **options)
                     )
                 )
+        except HubError:
+            raise
         except Exception as error:
             raise self.explain(error, name) from error
         if size is not None and path.stat().st_size != size:
