@@ -17,19 +17,28 @@ from zoo.weights.source import INDEX_NAME, open_checkpoint
 
 @pytest.mark.parametrize(
     ("size", "bytes_"),
-    [(1, 1), ("5GB", 5 * 10**9), ("500MB", 5 * 10**8), ("4 GiB", 4 * 2**30), ("1.5kb", 1500), ("12B", 12)],
+    [
+        (1, 1),
+        ("5GB", 5 * 10**9),
+        ("500MB", 5 * 10**8),
+        ("4 GiB", 4 * 2**30),
+        ("1.5kb", 1500),
+        ("12B", 12),
+        ("2000000", 2 * 10**6),
+        (" 5 ", 5),
+    ],
 )
 def test_sizes_are_numbers_or_texts(size, bytes_):
     assert byte_count(size) == bytes_
 
 
-@pytest.mark.parametrize("size", ["", "5", "GB", "5GBs", "-5GB", "five", "5 XB", "nanGB"])
+@pytest.mark.parametrize("size", ["", "1.5", "GB", "5GBs", "--5GB", "five", "5 XB", "nanGB"])
 def test_a_text_that_is_no_size_is_refused_with_the_way_to_write_one(size):
     with pytest.raises(ValueError, match=r"max_shard_size='.*' is no size: write '500MB', '5GB'"):
         byte_count(size)
 
 
-@pytest.mark.parametrize("size", [0, -1, "0GB", "0.0001B"])
+@pytest.mark.parametrize("size", [0, -1, "0", "-1", "-5GB", "0GB", "0.0001B"])
 def test_a_size_must_be_above_zero(size):
     with pytest.raises(ValueError, match="must be above 0"):
         byte_count(size)

@@ -29,7 +29,7 @@ def push(
     message: Annotated[str | None, typer.Option("--message", "-m", help="Commit message.")] = None,
     train_data: Annotated[str | None, typer.Option(help="Data the weights were trained on, for the card.")] = None,
     overwrite_card: Annotated[bool, typer.Option("--overwrite-card", help="Replace an existing README.md.")] = False,
-    max_shard_size: Annotated[str, typer.Option(help="Largest size of a weights file, e.g. 500MB.")] = "5GB",
+    max_shard_size: Annotated[str, typer.Option(help="Largest size of a weights file: 500MB, or bytes.")] = "5GB",
     space: Annotated[
         bool, typer.Option("--space", help="Make or update a Space of the same name with an app.")
     ] = False,

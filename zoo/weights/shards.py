@@ -21,7 +21,7 @@ _SHARD = re.compile(r"model-\d{5,}-of-\d{5,}\.safetensors")
 
 
 def byte_count(size: int | str) -> int:
-    """A size in bytes: a number, or a text such as `"500MB"`, `"5GB"` (powers of 1000) or `"4GiB"` (powers of 1024).
+    """A size in bytes: a number, also as text, or `"500MB"`, `"5GB"` (powers of 1000) or `"4GiB"` (powers of 1024).
 
     Raises:
         ValueError: no size, or not above 0.
@@ -31,12 +31,12 @@ def byte_count(size: int | str) -> int:
         raise TypeError(f"max_shard_size is a number of bytes or a text such as '5GB', got {size!r}")
     count = size
     if isinstance(size, str):
-        match = re.fullmatch(r"\s*(\d+(?:\.\d+)?)\s*([KMGT]?I?B)\s*", size.upper())
-        if match is None or match[2] not in _UNITS:
+        match = re.fullmatch(r"\s*(?:(-?\d+)|(-?\d+(?:\.\d+)?)\s*([KMGT]?I?B))\s*", size.upper())
+        if match is None or (match[3] and match[3] not in _UNITS):
             raise ValueError(
                 f"max_shard_size={size!r} is no size: write '500MB', '5GB' or '4GiB', or a number of bytes"
             )
-        count = int(float(match[1]) * _UNITS[match[2]])
+        count = int(match[1]) if match[1] else int(float(match[2]) * _UNITS[match[3]])
     if int(count) <= 0:
         raise ValueError(f"max_shard_size must be above 0, got {size!r}")
     return int(count)
