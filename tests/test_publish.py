@@ -113,6 +113,24 @@ def test_wrappers_are_seen_through(tmp_path):
         assert same_state(zoo.from_pretrained(tmp_path / folder), model)
 
 
+@pytest.mark.parametrize("change", ["none", "channels_last", "bfloat16"])
+@pytest.mark.parametrize("size", ["5GB", "400KB"])
+def test_parameters_tied_by_hand_are_saved_and_come_back_with_equal_values(tmp_path, change, size):
+    model = zoo.create_model("medvit2_kan_nano")
+    stem, mixer = model.get_submodule("stem.3.conv"), model.get_submodule("features.2.mhca.group_conv3x3")
+    mixer.weight = stem.weight
+    if change == "channels_last":
+        model = model.to(memory_format=torch.channels_last)
+    if change == "bfloat16":
+        model = model.bfloat16()
+    zoo.save_pretrained(model, tmp_path / "a", max_shard_size=size)
+    again = zoo.create_model(f"local-dir:{tmp_path / 'a'}", dtype=stem.weight.dtype)
+    assert same_state(again, model)
+    ours, theirs = again.get_parameter("stem.3.conv.weight"), again.get_submodule("features.2.mhca.group_conv3x3")
+    assert ours is not theirs.weight  # nothing in the constructor's arguments says so
+    assert torch.equal(ours, stem.weight)
+
+
 def test_a_model_that_its_arguments_do_not_tell_is_refused_and_nothing_is_left(tmp_path):
     model = make()
     model.blocks[0].mlp.act = nn.ReLU()
@@ -191,6 +209,35 @@ def test_what_a_run_measured_is_taken_as_its_file_says_it(tmp_path):
     zoo.save_pretrained(make(), tmp_path / "a", metrics=metrics)
     block = json.loads((tmp_path / "a/config.json").read_text())["zoo"]
     assert block["metrics"] == [{"name": "accuracy", "value": 0.75, "split": "test"}]
+
+
+def test_a_card_is_text_or_the_path_of_its_file(tmp_path):
+    card = tmp_path / "c.md"
+    card.write_text("---\nlicense: cc0-1.0\n---\n\n# By hand ä\n", "utf-8")
+    zoo.save_pretrained(make(), tmp_path / "a", card=card)
+    zoo.save_pretrained(make(), tmp_path / "b", card=card.read_text("utf-8"))
+    written = (tmp_path / "a/README.md").read_text("utf-8")
+    assert written == (tmp_path / "b/README.md").read_text("utf-8")
+    assert ModelCard(written).data.license == "cc0-1.0"
+    assert written.endswith("# By hand ä\n")
+
+
+@pytest.mark.parametrize("function", [zoo.save_pretrained, zoo.push_to_hub])
+def test_a_card_that_is_neither_is_refused_before_anything_is_written(tmp_path, function):
+    latin = tmp_path / "latin.md"
+    latin.write_bytes("# ä\n".encode("latin-1"))
+    target = str(tmp_path / "a")
+    with pytest.raises(FileNotFoundError, match=r"card: there is no file '.*nowhere\.md'"):
+        function(make(), target, card=tmp_path / "nowhere.md", license="mit")
+    with pytest.raises(
+        ValueError, match=r"card='/nonexist\.md' looks like the name of a file.*pathlib\.Path\('/nonexi"
+    ):
+        function(make(), target, card="/nonexist.md", license="mit")
+    with pytest.raises(ValueError, match=r"latin\.md is not text in UTF-8 \(.* at byte 2\)"):
+        function(make(), target, card=latin, license="mit")
+    with pytest.raises(TypeError, match=r"card is the text of a README\.md, or the path .*, got 5"):
+        function(make(), target, card=5, license="mit")
+    assert files_of(tmp_path) == {"latin.md"}
 
 
 def files_of(folder):

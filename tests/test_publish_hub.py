@@ -43,7 +43,7 @@ def test_published_and_loaded_back_bit_for_bit(hub, transfer):
     card = ModelCard.load(repo)
     assert card.data.license == "apache-2.0"
     assert card.data.eval_results[0].metric_value == 0.9
-    assert f"hf-hub:{repo}@v1" in card.text
+    assert f'zoo.create_model("hf-hub:{repo}")' in card.text
 
 
 @pytest.mark.parametrize(("first", "second"), [("400KB", "5GB"), ("5GB", "400KB"), ("400KB", "700KB")])
@@ -181,9 +181,84 @@ def test_a_dry_run_needs_no_hub(hub, why, monkeypatch):
     assert time.monotonic() - begin < 10
     assert result.commit is None
     assert result.files.keys() == {"README.md", "config.json", "model.safetensors"}
-    assert f'zoo.create_model("hf-hub:{repo}@v1")' in result.card
+    assert f'zoo.create_model("hf-hub:{repo}")' in result.card
     assert len(result.notes) == 1
     assert re.search(r"HF_HUB_OFFLINE" if why == "offline" else "cannot be reached", result.notes[0])
+
+
+def test_the_same_model_with_a_tag_and_without_is_one_commit(hub):
+    repo, api = hub.repo_id(), HfApi(token=hub.token)
+    first = zoo.push_to_hub(make(), repo, license="mit", tag="v1")
+    for tag in ("v1", None, "v2", "v2", None):
+        again = zoo.push_to_hub(make(), repo, license="mit", tag=tag)
+        assert (again.commit, again.url, again.tag) == (first.commit, first.url, tag)
+    assert [api.model_info(repo, revision=tag).sha for tag in ("v1", "v2")] == [first.commit] * 2
+    assert len(api.list_repo_commits(repo)) == 2  # the repository's first, and this
+    assert zoo.push_to_hub(make(), repo, tag="v1", dry_run=True).tag == "v1"
+    other = zoo.push_to_hub(make(seed=2), repo)
+    for dry_run in (False, True):
+        for seed in (0, 2):  # the tag's model on a branch that went on, and another model
+            with pytest.raises(HubError, match=r"has a tag 'v1' already.*--move-tag"):
+                zoo.push_to_hub(make(seed=seed), repo, tag="v1", dry_run=dry_run)
+    assert api.model_info(repo).sha == other.commit
+
+
+def test_a_tag_stays_where_others_added_files_that_are_not_the_model_s(hub):
+    repo, api = hub.repo_id(), HfApi(token=hub.token)
+    first = zoo.push_to_hub(make(), repo, license="mit", tag="v1")
+    head = api.upload_file(path_or_fileobj=b"x", path_in_repo="notes.txt", repo_id=repo).oid
+    again = zoo.push_to_hub(make(), repo, tag="v1")
+    assert again.commit == api.model_info(repo, revision="v1").sha == first.commit
+    moved = zoo.push_to_hub(make(), repo, tag="v1", move_tag=True)
+    assert moved.commit == api.model_info(repo, revision="v1").sha == head
+    with pytest.raises(HubError, match="has a tag 'v1' already"):
+        zoo.push_to_hub(make(), repo, tag="v1", create_pr=True)
+
+
+def test_the_card_of_a_branch_loads_the_branch(hub):
+    repo = hub.repo_id()
+    zoo.push_to_hub(make(), repo, license="mit")
+    first = zoo.push_to_hub(make(seed=2), repo, revision="trial/a")
+    assert zoo.push_to_hub(make(seed=2), repo, revision="trial/a").commit == first.commit
+    card = zoo.push_to_hub(make(seed=2), repo, revision="trial/a", dry_run=True).card
+    assert f'zoo.create_model("hf-hub:{repo}@trial/a")' in card
+    assert same_state(zoo.create_model(f"hf-hub:{repo}@trial/a", cache_dir=hub.cache), make(seed=2))
+
+
+@pytest.mark.parametrize("dry_run", [True, False])
+def test_a_push_to_a_tag_is_refused_before_anything_is_changed(hub, dry_run):
+    repo = hub.repo_id()
+    zoo.push_to_hub(make(), repo, license="mit", tag="v1")
+    hub.requests.clear()
+    said = (
+        r"'v1' is a tag of .*, and a push goes to a branch: tag='v1' with move_tag=True \(--tag v1 --move-tag\) moves"
+    )
+    with pytest.raises(HubError, match=said):
+        zoo.push_to_hub(make(seed=2), repo, revision="v1", dry_run=dry_run)
+    assert not hub.seen("POST", "*/commit/*") + hub.seen("POST", "*/branch/*") + hub.seen("DELETE")
+    assert [branch.name for branch in HfApi().list_repo_refs(repo).branches] == ["main"]
+
+
+@pytest.mark.parametrize("keyword", ["revision", "tag"])
+def test_names_that_no_branch_or_tag_can_have_are_refused_before_the_hub_is_asked(hub, keyword):
+    repo = hub.repo_id()
+    hub.requests.clear()
+    with pytest.raises(ValueError, match=rf"{keyword}='a b' cannot name a .*, as there is ' ' in it"):
+        zoo.push_to_hub(make(), repo, license="mit", **{keyword: "a b"})
+    with pytest.raises(ValueError, match=rf"{keyword}='0{{40}}' is the hash of a commit"):
+        zoo.push_to_hub(make(), repo, license="mit", **{keyword: "0" * 40}, dry_run=True)
+    assert not hub.requests
+
+
+def test_what_names_no_repository_is_refused_by_type(hub):
+    for wrong in (None, 5):
+        with pytest.raises(
+            TypeError, match=rf"repo_id is the name of a repository on the Hub, 'user/repo', got {wrong}"
+        ):
+            zoo.push_to_hub(make(), wrong, license="mit")
+    with pytest.raises(TypeError, match="space is the name of a repository on the Hub, 'user/repo', got 5"):
+        zoo.push_to_hub(make(), hub.repo_id(), license="mit", space=5)
+    assert not hub.requests
 
 
 BROKEN = "---\nlicense: mit\ntags: [a, b\nlanguage: en\n---\n\n# Mine\n"

@@ -19,7 +19,7 @@ from zoo.factory import create_model
 from zoo.files import write_text
 from zoo.naming import did_you_mean, known_keywords
 from zoo.registry import is_model, weights_entry
-from zoo.weights.card import existing_license, is_untouched, make_card
+from zoo.weights.card import existing_license, given_card, is_untouched, make_card
 from zoo.weights.commit import PushResult, commit_folder
 from zoo.weights.compare import require_same, require_same_tensors
 from zoo.weights.config import CONFIG_NAME, parse_config, read_config
@@ -27,7 +27,7 @@ from zoo.weights.description import describe, write_config
 from zoo.weights.facts import data_facts, metric_rows
 from zoo.weights.hub import Snapshot, pull, split_repo
 from zoo.weights.licences import check_licence
-from zoo.weights.remote import full_repo_id, read_text
+from zoo.weights.remote import check_ref, full_repo_id, read_text
 from zoo.weights.save import new_folder
 from zoo.weights.shards import MAX_SHARD_SIZE, byte_count, is_weights_name, save_sharded
 from zoo.weights.source import open_checkpoint
@@ -45,14 +45,15 @@ def save_pretrained(
     train_data: Any = None,
     training: Mapping[str, Any] | None = None,
     license: str | None = None,
-    card: str | None = None,
+    card: str | os.PathLike[str] | None = None,
     max_shard_size: int | str = MAX_SHARD_SIZE,
     verify: bool = True,
 ) -> Path:
     """Save a model so that `create_model("local-dir:FOLDER")` gives it back, bit for bit.
 
     Weights are saved in the type that they have. Like timm, `create_model` builds in float32 and gives them back with
-    equal values in float32, unless it is told `dtype=`.
+    equal values in float32, unless it is told `dtype=`. A tensor that has several names is written once; in the loaded
+    model each name has its values, and they are one tensor again only where the constructor makes them one.
 
     Writes `model.safetensors`, `config.json` (which timm reads, too) and, when a licence is known, `README.md`. Weights
     above `max_shard_size` become several files with an index, which timm does not read. The folder appears whole or not
@@ -65,7 +66,7 @@ def save_pretrained(
         train_data: name of the training data, or a mapping with `name`, `licence`, `url`, ...
         training: facts about the training (JSON values).
         license: licence of the weights, one of the Hub's identifiers.
-        card: text of the card, instead of the generated one.
+        card: text of the card, instead of the generated one; a `pathlib.Path` is the file that holds it.
         max_shard_size: largest size of a weights file, in bytes or as `"500MB"`, `"5GB"`.
         verify: load the result again and compare tensors and an output bit for bit, before the folder appears.
 
@@ -78,12 +79,12 @@ def save_pretrained(
         MismatchError: the saved model is not the model; says where it differs.
         ValueError: the folder holds other files, the Hub does not know the licence, or metrics, data, the front matter
             of the card or a size are in a wrong form.
-        TypeError: not a model, or an unknown keyword.
-        OSError: the folder cannot be written.
+        TypeError: not a model, a card that is neither text nor path, or an unknown keyword.
+        OSError: the folder cannot be written, or the card not read.
     """
     _check_model(model, "save_pretrained")
     license = check_licence(license) if license else None
-    limit = byte_count(max_shard_size)
+    limit, card = byte_count(max_shard_size), given_card(card)
     target = Path(folder)
     _refuse_foreign(target)
     old_card = target / CARD_NAME
@@ -123,7 +124,7 @@ def push_to_hub(
     train_data: Any = None,
     training: Mapping[str, Any] | None = None,
     license: str | None = None,
-    card: str | None = None,
+    card: str | os.PathLike[str] | None = None,
     dry_run: bool = False,
     overwrite_card: bool = False,
     max_shard_size: int | str = MAX_SHARD_SIZE,
@@ -143,12 +144,12 @@ def push_to_hub(
         private: visibility of a new repository; for one that exists it must agree.
         revision: branch, made if it does not exist. Default: `main`.
         tag: set on the commit.
-        move_tag: an existing tag is moved to the commit; otherwise it is an error.
+        move_tag: an existing tag is moved to the commit; otherwise it is an error, unless it holds these very files.
         create_pr: open a pull request instead of committing to the branch.
         commit_message: default: `Add NAME`.
         metrics, train_data, training: as `save_pretrained`; they go into config and card.
         license: licence of the weights, one of the Hub's identifiers; required unless the repository's card states one.
-        card: text of the card, instead of the generated one.
+        card: as `save_pretrained`.
         dry_run: do all but change the Hub; works without a connection, too, when `repo_id` names its owner.
         overwrite_card: replace the text of a card that exists; by default it is kept and its front matter updated.
         max_shard_size: as `save_pretrained`.
@@ -159,18 +160,21 @@ def push_to_hub(
         A `PushResult` with commit, URL and tag; for a dry run with the card that would be written.
 
     Raises:
-        ValueError: no licence is stated, or a Space for a pull request; and as `save_pretrained`.
-        TypeError: not a model, or an unknown keyword.
+        ValueError: no licence is stated, a name that no repository, branch or tag can have, or a Space for a pull
+            request; and as `save_pretrained`.
+        TypeError: not a model, no text where a name is due, or an unknown keyword.
         ConfigError, NonFiniteWeightsError, MismatchError: as `save_pretrained`.
         HubError: and its kinds: the Hub refused or did not answer.
     """
     _check_model(model, "push_to_hub")
     license = check_licence(license) if license else None
-    limit = byte_count(max_shard_size)
+    limit, card = byte_count(max_shard_size), given_card(card)
+    check_ref(revision, "revision")
+    check_ref(tag, "tag")
     if space and create_pr:
         raise ValueError("a Space shows a commit of a branch: leave out space= (--space) or create_pr= (--create-pr)")
     repo_id = full_repo_id(repo_id, token)
-    space_id = None if not space else repo_id if space is True else full_repo_id(space, token)
+    space_id = None if not space else repo_id if space is True else full_repo_id(space, token, "space")
     notes: list[str] = []
     there = _look(repo_id, notes, dry_run, revision=revision, token=token)
     existing = there and there.replace("\r\n", "\n")
@@ -196,7 +200,8 @@ def push_to_hub(
             model,
             folder,
             repo_id=repo_id,
-            load_name=f"hf-hub:{repo_id}{f'@{tag or revision}' if tag or revision else ''}",
+            # Not the tag, which is no part of the files: the same model with another tag is the same commit.
+            load_name=f"hf-hub:{repo_id}{f'@{revision}' if revision not in (None, 'main') else ''}",
             metrics=metrics,
             train_data=train_data,
             training=training,

@@ -1,10 +1,13 @@
 """What a push asks before it begins: the owner of a bare name, and the files that are there."""
 
+import shutil
+import subprocess
+
 import pytest
 from huggingface_hub import HfApi
 
 from zoo.errors import AccessDeniedError, HubUnavailableError
-from zoo.weights.remote import full_repo_id, read_text
+from zoo.weights.remote import check_ref, full_repo_id, read_text
 
 CARD = b"---\r\nlicense: mit\r\n---\r\n# m\r\n"
 
@@ -55,3 +58,34 @@ def test_a_bare_name_belongs_to_the_owner_of_the_token(hub):
         full_repo_id("mine", hub.bad_token)
     with pytest.raises(ValueError, match="user/repo"):
         full_repo_id("a b")
+
+
+GOOD = ["main", "v1.0", "trial/a", "refs/pr/1", "a_b-c", "a.locked", "ä", "f" * 39, "f" * 41, "deadbee"]
+BAD = ["a b", "a~1", "a^", "a:b", "a?", "a*", "a[b", "a\\b", "a..b", "/a", "a/", "a//b", ".a", "a.", "a/.b", "a@{1}"]
+BAD += ["a\tb", "a\x7f", "a\n", "a.lock", "a.lock/b", "-a", ""]
+
+
+@pytest.mark.skipif(shutil.which("git") is None, reason="asks git")
+@pytest.mark.parametrize(("names", "taken"), [(GOOD, True), (BAD, False)])
+def test_the_names_below_are_git_s(names, taken):
+    for name in names:
+        done = subprocess.run(["git", "check-ref-format", "--branch", name], capture_output=True)
+        assert (done.returncode == 0) is taken, name
+
+
+@pytest.mark.parametrize("keyword", ["revision", "tag"])
+def test_a_branch_or_tag_may_be_called_what_git_lets_it_be(keyword):
+    check_ref(None, keyword)
+    for name in GOOD:
+        check_ref(name, keyword)
+    kind = {"revision": "branch", "tag": "tag"}[keyword]
+    for name in BAD:
+        with pytest.raises(ValueError, match=rf"(?s){keyword}='.*' (cannot name a|names no) {kind}"):
+            check_ref(name, keyword)
+    with pytest.raises(ValueError, match="as there is '@' in it"):
+        check_ref("a@b", keyword)  # git takes it, but user/repo@a@b names nothing
+    for name in ("0123456789abcdef0123456789abcdef01234567", "A" * 40):
+        with pytest.raises(ValueError, match=f"is the hash of a commit, and a {kind} of that name would hide"):
+            check_ref(name, keyword)
+    with pytest.raises(TypeError, match=f"{keyword} is the name of a {kind}, got 1"):
+        check_ref(1, keyword)

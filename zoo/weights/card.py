@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import hashlib
+import os
 import platform
 import re
 from collections.abc import Mapping
 from importlib import metadata
+from pathlib import Path
 from typing import Any
 
 from zoo.errors import UnknownModuleError
@@ -64,6 +66,34 @@ def split_card(text: str, where: str = "the card") -> tuple[dict[str, Any], str]
     if front is not None and not isinstance(front, dict):
         raise ValueError(f"the front matter of {where} (from line {first}) must be 'key: value' lines, got {front!r}")
     return front or {}, text[match.end() :]
+
+
+def given_card(card: str | os.PathLike[str] | None) -> str | None:
+    """The text of a card that was given as text or as the path of its file.
+
+    Raises:
+        FileNotFoundError: no such file.
+        ValueError: the text is the name of a file, or the file is not UTF-8.
+        TypeError: neither text nor path.
+    """
+    if card is None:
+        return None
+    if isinstance(card, os.PathLike):
+        path = Path(card)
+        if not path.is_file():
+            raise FileNotFoundError(f"card: there is no file {str(path)!r}")
+        try:
+            return path.read_text("utf-8")
+        except UnicodeDecodeError as error:
+            raise ValueError(f"card: {path} is not text in UTF-8 ({error.reason} at byte {error.start})") from error
+    if not isinstance(card, str):
+        raise TypeError(f"card is the text of a README.md, or the path of one as pathlib.Path, got {card!r}")
+    if "\n" not in card and card.rstrip().lower().endswith((".md", ".markdown")):
+        raise ValueError(
+            f"card={card!r} looks like the name of a file, and a str is taken for the text itself: write "
+            f"card=pathlib.Path({card!r}) to have the file read"
+        )
+    return card
 
 
 def existing_license(text: str | None, where: str = "the card") -> str | None:

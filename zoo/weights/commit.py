@@ -96,7 +96,8 @@ def commit_folder(
         private: whether a new repository is private. For one that exists it must agree, or nothing is uploaded.
         revision: branch, made if it does not exist. Default: `main`.
         tag: set on the commit afterwards.
-        move_tag: the tag may exist and is moved.
+        move_tag: the tag may exist and is moved. Otherwise one that exists is an error, unless its commit and the
+            branch hold these very files already.
         create_pr: open a pull request instead of committing to the branch.
         dry_run: look and change nothing on the Hub; tell what would be uploaded. Works without the Hub, too.
         space: the repository is a Space, of Gradio.
@@ -118,10 +119,12 @@ def commit_folder(
     if dry_run:
         deleted, notes = push.look(private, tag, move_tag)
         return PushResult(repo_id, None, push.home, push.branch, tag, None, sizes, deleted, notes=notes)
-    push.prepare(private, tag, move_tag)
-    made = push.commit(seen or {})
-    if tag is not None:
-        push.set_tag(tag, made.oid, move_tag)
+    if (tagged := push.prepare(private, tag, move_tag)) is not None:
+        made = _Made(tagged, f"{push.home}/commit/{tagged}")
+    else:
+        made = push.commit(seen or {})
+        if tag is not None:
+            push.set_tag(tag, made.oid, move_tag)
     return PushResult(push.repo, made.oid, made.url, push.branch, tag, made.pull_request, sizes, made.deleted)
 
 
@@ -198,8 +201,8 @@ class _Push:
                 return [], [f"the repository could not be looked at: {known}"]
             raise known from error
 
-    def check(self, private: bool | None, tag: str | None, move_tag: bool) -> None:
-        """Refuse what could not be finished."""
+    def check(self, private: bool | None, tag: str | None, move_tag: bool) -> str | None:
+        """Refuse what could not be finished; the tag's commit, where all is done already."""
         info = self.call(lambda: self.api.repo_info(self.repo, repo_type=self.kind, timeout=10))
         if private is not None and bool(info.private) != private:
             raise AccessDeniedError(
@@ -207,20 +210,35 @@ class _Push:
                 f"({'--private' if private else '--public'}) was asked for: change its visibility in its "
                 f"settings, or push to another repository"
             )
-        if tag is not None and not move_tag and tag in {t.name for t in self.refs().tags}:
+        if tag is None and self.branch == "main":
+            return None
+        refs = self.refs()
+        tags, branches = ({ref.name for ref in found} for found in (refs.tags, refs.branches))
+        if self.branch in tags - branches:
+            raise HubError(
+                f"{self.branch!r} is a tag of {self.repo!r}, and a push goes to a branch: tag={self.branch!r} with "
+                f"move_tag=True (--tag {self.branch} --move-tag) moves it; or give another revision= (--revision)"
+            )
+        if tag is None or move_tag or tag not in tags:
+            return None
+        commit, files = self.state(tag)
+        head = self.state(self.branch if self.branch in branches else "main")
+        if self.create_pr or not self.holds(files) or not (head[0] == commit or self.holds(head[1])):
             raise HubError(
                 f"{self.repo!r} has a tag {tag!r} already: choose another, or move it with move_tag=True (--move-tag)"
             )
+        return commit
 
-    def prepare(self, private: bool | None, tag: str | None, move_tag: bool) -> None:
-        """Make the repository and the branch where they are missing; refuse what could not be finished."""
+    def prepare(self, private: bool | None, tag: str | None, move_tag: bool) -> str | None:
+        """Make the repository and the branch where they are missing; otherwise as `check`."""
         options: dict[str, Any] = {"repo_type": self.kind, "private": private, "exist_ok": True}
         options |= {"space_sdk": "gradio"} if self.kind == "space" else {}
         self.repo = self.call(lambda: self.api.create_repo(self.repo, **options)).repo_id
-        self.check(private, tag, move_tag)
+        tagged = self.check(private, tag, move_tag)
         if not self.branch.startswith("refs/") and not self.has_branch():
             options = {"repo_type": self.kind, "branch": self.branch, "exist_ok": True}
             self.call(lambda: self.api.create_branch(self.repo, **options))
+        return tagged
 
     def refs(self, **options: Any) -> Any:
         return self.call(lambda: self.api.list_repo_refs(self.repo, repo_type=self.kind, **options))

@@ -34,11 +34,7 @@ def require_same(model: nn.Module, again: nn.Module) -> None:
     first = next(model.parameters(), None)
     if size is None or first is None:
         return
-    with torch.no_grad():
-        for loaded, original in zip(again.parameters(), model.parameters(), strict=True):
-            loaded.data = loaded.to(original)  # a model is loaded in float32 unless asked otherwise
-        for loaded, original in zip(again.buffers(), model.buffers(), strict=True):
-            loaded.data = loaded.to(original)
+    _convert(again, model)
     if _is_channels_last(model):
         again.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     with warnings.catch_warnings():
@@ -70,6 +66,18 @@ def require_same_tensors(model: nn.Module, again: nn.Module) -> None:
         parts.append(f"its arguments build {_some(other)}")
     if parts:
         raise MismatchError(_not_rebuilt("; ".join(parts)))
+
+
+def _convert(again: nn.Module, model: nn.Module) -> None:
+    """Bring a loaded model, in float32 on the CPU, to the types and the device of the original.
+
+    Tensors are paired by name: one that the original has under two names may be two in the loaded model.
+    """
+    originals = {**dict(model.named_parameters(remove_duplicate=False)), **dict(model.named_buffers())}
+    with torch.no_grad():
+        for name, loaded in (*again.named_parameters(), *again.named_buffers()):
+            if (original := originals.get(name)) is not None:
+                loaded.data = loaded.to(original)
 
 
 def _some(names: list[str], limit: int = 5) -> str:

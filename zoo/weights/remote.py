@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Any
 
@@ -10,16 +11,48 @@ from zoo.weights.hub import split_repo
 from zoo.weights.hub_errors import translate
 from zoo.weights.retry import ATTEMPTS, repeat, shown
 
+#: What git lets no name of a branch or tag hold, and `@`, which ends the repository's name in `user/repo@NAME`.
+_NOT_IN_REFS = re.compile(r"[\x00-\x20\x7f~^:?*\[\\@]|\.\.|//|/\.|\.lock(?=/|\Z)|\A[-./]|[./]\Z")
 
-def full_repo_id(repo_id: str, token: Any = None) -> str:
-    """`"user/repo"`, the owner of the token added to a bare name.
+
+def check_ref(name: str | None, keyword: str) -> None:
+    """Refuse what cannot name a branch or tag, before the Hub is asked; `keyword` is where it was given.
+
+    Raises:
+        ValueError: a commit's hash, or a name that git does not allow.
+        TypeError: no text.
+    """
+    if name is None:
+        return
+    kind = "tag" if keyword == "tag" else "branch"
+    if not isinstance(name, str):
+        raise TypeError(f"{keyword} is the name of a {kind}, got {name!r}")
+    if re.fullmatch(r"[0-9a-fA-F]{40}", name):
+        raise ValueError(
+            f"{keyword}={name!r} is the hash of a commit, and a {kind} of that name would hide the commit: a commit "
+            f"cannot be pushed to; give the {kind} another name, 'v1.0', say"
+        )
+    if not name:
+        raise ValueError(f"{keyword}='' names no {kind}: leave it out, or write 'v1.0', say")
+    if wrong := _NOT_IN_REFS.search(name):
+        raise ValueError(
+            f"{keyword}={name!r} cannot name a {kind}, as there is {wrong[0]!r} in it: write letters, digits, '-', "
+            f"'_', '.' and '/', with a letter or digit first and last"
+        )
+
+
+def full_repo_id(repo_id: str, token: Any = None, keyword: str = "repo_id") -> str:
+    """`"user/repo"`, the owner of the token added to a bare name; `keyword` is where it was given.
 
     Raises:
         ValueError: no valid name.
+        TypeError: no text.
         AccessDeniedError, HubUnavailableError: the owner cannot be asked for.
     """
     from huggingface_hub import HfApi
 
+    if not isinstance(repo_id, str):
+        raise TypeError(f"{keyword} is the name of a repository on the Hub, 'user/repo', got {repo_id!r}")
     split_repo(repo_id)
     if "/" in repo_id:
         return repo_id
