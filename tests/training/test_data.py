@@ -26,7 +26,7 @@ from zoo.training.data.split import stratified_split
 
 
 def write_images(folder: Path, count: int, shade: int = 0) -> None:
-    folder.mkdir(parents=True)
+    folder.mkdir(parents=True, exist_ok=True)
     for i in range(count):
         pixels = np.full((10, 12, 3), shade, np.uint8)
         pixels[0, 0] = i
@@ -161,6 +161,78 @@ def test_folders_that_cannot_be_used(tmp_path: Path) -> None:
     file.write_text("a,b")
     with pytest.raises(DataError, match=r"expected a folder, a table \(\.csv, \.tsv, \.parquet\) or an \.npz file"):
         open_splits(file)
+
+
+@pytest.mark.parametrize("names", [("Training", "Testing"), ("Train", "TEST"), ("TRAIN", "Valid"), ("train", "Test")])
+def test_split_folders_are_known_in_upper_and_lower_case(tmp_path: Path, names: tuple[str, str]) -> None:
+    for number, name in enumerate(names):
+        write_images(tmp_path / name / "a", 4 - number, 10 + 80 * number)
+        write_images(tmp_path / name / "b", 4 - number, 50 + 80 * number)
+    splits = open_splits(tmp_path, val=None if "Valid" in names else False)
+    other = "val" if "Valid" in names else "test"
+    assert {k: len(v) for k, v in splits.present().items()} == {"train": 8, other: 6}
+    assert splits.present()["train"].classes == ["a", "b"]
+    assert splits.notes == []
+
+
+@pytest.mark.parametrize("second", ["training", "Train"])
+def test_two_folders_for_one_split_are_refused(tmp_path: Path, second: str) -> None:
+    for name in ("train", second):
+        write_images(tmp_path / name / "a", 2)
+        write_images(tmp_path / name / "b", 2)
+    with pytest.raises(DataError, match=rf"2 folders for the split 'train': .*\b{second}/"):
+        open_splits(tmp_path)
+
+
+def test_a_link_to_a_split_folder_is_no_second_one(tmp_path: Path) -> None:
+    write_images(tmp_path / "training" / "a", 2)
+    write_images(tmp_path / "training" / "b", 2)
+    (tmp_path / "train").symlink_to(tmp_path / "training")
+    assert len(open_splits(tmp_path, val=False).present()["train"]) == 4
+
+
+def test_hidden_files_are_no_images(tmp_path: Path) -> None:
+    for name in ("one", "two", "__MACOSX/one", ".cache"):
+        write_images(tmp_path / name, 2)
+    write_images(tmp_path / "one" / ".ipynb_checkpoints", 1, 7)
+    write_images(tmp_path / "two" / "deep" / ".trash" / "deeper", 1, 7)
+    (tmp_path / "one" / "._0.png").write_bytes(b"what macOS writes beside a file")
+    (tmp_path / "two" / "Thumbs.db").write_bytes(b"x")
+    splits = open_splits(tmp_path, val=False)
+    train = splits.present()["train"]
+    assert train.classes == ["one", "two"]
+    assert [Path(train.where(i)).relative_to(tmp_path).as_posix() for i in range(len(train))] == [
+        "one/0.png", "one/1.png", "two/0.png", "two/1.png"
+    ]  # fmt: skip
+    assert not [note for note in splits.notes if "left out" in note]
+
+
+def test_a_folder_below_a_hidden_one_is_read(tmp_path: Path) -> None:
+    write_images(tmp_path / ".cache" / "set" / "a", 2)
+    write_images(tmp_path / ".cache" / "set" / "b", 2)
+    assert len(open_splits(tmp_path / ".cache" / "set", val=False).present()["train"]) == 4
+
+
+def test_what_a_folder_has_that_is_not_used_is_noted(tmp_path: Path) -> None:
+    write_images(tmp_path / "a", 2)
+    write_images(tmp_path / "b", 2, 60)
+    write_images(tmp_path, 3, 120)
+    for name in ("x10.gif", "x2.gif", "y.HEIC"):
+        (tmp_path / "b" / name).write_bytes(b"x")
+    assert open_splits(tmp_path, val=False).notes == [
+        f"left out 3 file(s) in class folders of {tmp_path} by their endings (.gif, .heic): 'b/x2.gif' and 2 more",
+        f"left out 3 image(s) beside the class folders of {tmp_path}: '0.png' and 2 more",
+    ]
+
+
+def test_folders_beside_the_splits_are_noted(tmp_path: Path) -> None:
+    for name in ("train/a", "train/b", "masks", "extra"):
+        write_images(tmp_path / name, 2)
+    (tmp_path / "train" / "b" / "note.txt").write_text("x")
+    assert open_folder(tmp_path).notes == [
+        f"left out 2 folder(s) beside the splits of {tmp_path}: 'extra/' and 1 more",
+        f"left out 1 file(s) in class folders of {tmp_path / 'train'} by their endings (.txt): 'b/note.txt'",
+    ]
 
 
 # --------------------------------------------------------------------------------------------------------------- npz
