@@ -26,8 +26,9 @@ from zoo.cli import app
 from zoo.errors import DataError, TrainingError
 from zoo.training.data import ArrayImages, Splits
 from zoo.training.metrics import classification_metrics
+from zoo.training.model_source import starts_from_weights
 from zoo.training.reporting.chart import Line, line_chart, thinned, ticks
-from zoo.training.reporting.command import command
+from zoo.training.reporting.command import changed_settings, command
 from zoo.training.reporting.facts import read_run
 from zoo.training.reporting.numbers import auroc, calibration, calibration_error, class_rows, largest_confusions
 from zoo.training.reporting.thumbnail import data_uri
@@ -477,6 +478,58 @@ def test_the_command_says_every_kind_of_setting(run: Path, tmp_path: Path) -> No
     assert ("--val", "no") in list(itertools.pairwise(shlex.split(said({"val": False}))))
     assert said(scale=4095.0, model="mine").startswith("zoo.finetune(MODEL, DATA, model_args={'in_chans': 1}, ")
     assert "scale=4095.0" in said(scale=4095.0)
+
+
+def test_what_a_run_was_begun_with_is_said_and_repeated(images: Path, tmp_path: Path) -> None:
+    """Names with and without weights, a share for validation, unreadable images, settings that were derived."""
+    (tmp_path / "mine").mkdir()
+    shutil.copytree(images / "train", tmp_path / "mine", dirs_exist_ok=True)
+    (next((tmp_path / "mine").iterdir()) / "broken.png").write_text("no image")
+    options: dict[str, Any] = {**QUICK, "epochs": 1, "img_size": 32, "lr": "auto", "amp": "auto"}
+    run = tmp_path / "run"
+    zoo.finetune("test_resnet", tmp_path / "mine", out=run, val=0.4, on_bad="skip", class_weights="balanced", **options)
+    words = shlex.split(command(read_run(run)))
+    pairs = list(itertools.pairwise(words))
+    for pair in (("--val", "0.4"), ("--on-bad", "skip"), ("--class-weights", "balanced")):
+        assert pair in pairs
+    assert not {"--lr", "--amp", "--hflip", "--pretrained", "--from-scratch"} & {*words}
+    assert changed_settings(read_run(run)) == {"epochs", "batch_size", "img_size", "val", "on_bad", "class_weights"}
+    for data in (None, tmp_path / "mine"):
+        html = zoo.report(run, data=data).read_text()
+        assert '<figure class="shot' in html
+        assert "test_resnet, random weights" in html
+        assert "is in capitals" not in html
+    zoo.finetune(run, images, out=tmp_path / "next", pretrained=False, **options)
+    assert "--from-scratch" in command(read_run(tmp_path / "next"))
+    zoo.finetune(run, images, out=tmp_path / "third", **options)
+    html = zoo.report(tmp_path / "third", data=False).read_text()
+    assert f"{run}, its weights" in html
+
+
+def test_objects_are_in_capitals(tmp_path: Path) -> None:
+    digits, options = few_digits(), {**QUICK, "epochs": 1, "out": tmp_path / "run"}
+    result = zoo.finetune(tiny_net(), "digits", val=digits.val, **{**options, "batch_size": 128})
+    assert shlex.split(command(read_run(tmp_path / "run")))[:4] == ["zoo", "train", "MODEL", "digits"]
+    assert ("--val", "VAL") in list(itertools.pairwise(shlex.split(command(read_run(tmp_path / "run")))))
+    html = zoo.report(tmp_path / "run", model=result.model).read_text()
+    assert "in capitals: MODEL, VAL" in html
+    assert "a module with the weights that it had" in html
+    assert "was validated on a " in html
+    assert '<figure class="shot' in zoo.report(tmp_path / "run", val=digits.val, model=result.model).read_text()
+
+
+@pytest.mark.parametrize(
+    ("model", "pretrained", "expected"),
+    [
+        ("resnet18", None, False),
+        ("resnet18.a1_in1k", None, True),
+        ("resnet18.a1_in1k", False, False),
+        ("resnet18", True, True),
+        ("hf-hub:me/it", None, True),
+    ],
+)
+def test_whether_a_run_starts_from_weights(model: str, pretrained: bool | None, expected: bool) -> None:
+    assert starts_from_weights(model, pretrained) is expected
 
 
 def test_command_line(run: Path, images: Path, tmp_path: Path) -> None:

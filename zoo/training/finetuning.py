@@ -19,14 +19,14 @@ from zoo.naming import known_keywords
 from zoo.training.checkpoint import checkpoints, read_state, versions
 from zoo.training.data.image_set import ImageSet, Splits
 from zoo.training.data.loader import Pipeline
-from zoo.training.data.source import open_splits
+from zoo.training.data.source import BUILT_IN, open_splits
 from zoo.training.data.transform import eval_transform, train_transform
 from zoo.training.disk import explained_disk
 from zoo.training.float32 import float32_kept
 from zoo.training.freeze import FreezeSpec
 from zoo.training.lora import lora_adapters
 from zoo.training.metrics import flat
-from zoo.training.model_source import describe_data, model_for, model_name, set_image_size
+from zoo.training.model_source import describe_data, model_for, model_name, set_image_size, starts_from_weights
 from zoo.training.options import Options
 from zoo.training.out_folder import check_out, clear_run
 from zoo.training.persistence import resume_run
@@ -375,11 +375,31 @@ def _conclude(loop: Any, show: Progress) -> Result:
 
 
 def _told(value: Any) -> Any:
-    """A setting as args.json tells it: text, numbers, and paths that are right from every folder; None for objects."""
-    if isinstance(value, str | os.PathLike):
-        text = os.fspath(value)
-        return os.path.abspath(text) if os.path.exists(text) else text
-    return value if isinstance(value, bool | int | float) else None
+    """A source as args.json tells it: text, numbers, and paths that are right from every folder; None for objects."""
+    if not isinstance(value, str | os.PathLike):
+        return value if isinstance(value, bool | int | float) else None
+    text = os.fspath(value)
+    kind = next((kind for kind in ("local-dir:", "wds:") if text.startswith(kind)), "")
+    path = os.path.expanduser(text.removeprefix(kind))
+    named = text in BUILT_IN or text in ("no", "none")
+    return f"{kind}{os.path.abspath(path)}" if not named and os.path.exists(path) else text
+
+
+def _given(given: Mapping[str, Any]) -> dict[str, Any]:
+    """What `zoo.finetune` was given that its settings do not hold, or hold only as it was resolved."""
+    model, val = given["model"], given["val"]
+    told = {
+        "model": None if isinstance(model, nn.Module) else _told(model),
+        "data": _told(given["data"]),
+        # An object cannot be told, but that there was one can.
+        "val": {"object": type(val).__name__} if val is not None and _told(val) is None else _told(val),
+        "weights": starts_from_weights(model, given["pretrained"]),
+    }
+    return (
+        told
+        | {name: given[name] for name in ("pretrained", "on_bad", "lr", "amp", "hflip")}
+        | {"class_weights": given["class_weights"] if isinstance(given["class_weights"], str) else None}
+    )
 
 
 def _tracked(name: str, splits: Splits, options: Options) -> dict[str, Any]:
@@ -393,7 +413,7 @@ def _arguments(
     """What args.json holds of a run: enough to repeat it, and to see later what it was."""
     return {
         "model": model_name(net),
-        "given": {name: _told(given[name]) for name in ("model", "data", "val", "pretrained", "on_bad")},
+        "given": _given(given),
         "data": {
             **splits.facts,
             "name": splits.name,

@@ -86,7 +86,7 @@ def model_for(
 
         name = resolve_name(model)
         if pretrained is None and ":" not in name:
-            pretrained = bool(split_model_name_tag(name)[1])
+            pretrained = starts_from_weights(name, None)
             if not pretrained and _has_weights(name):
                 notes.append(f"{name} starts from random weights; pretrained=True (--pretrained) takes its checkpoint")
         arguments = {"pretrained": pretrained, **(model_args or {}), "num_classes": classes}
@@ -112,6 +112,14 @@ def model_for(
             "amp='bf16' (--amp bf16)"
         )
     return model, notes
+
+
+def starts_from_weights(model: Any, pretrained: bool | None) -> bool | None:
+    """Whether a run starts from trained weights; `None` for a module, which is taken as it is."""
+    if isinstance(model, nn.Module):
+        return None
+    name = resolve_name(model)
+    return bool(split_model_name_tag(name)[1]) if pretrained is None and ":" not in name else pretrained is not False
 
 
 def _is_composed(name: str, arguments: Mapping[str, Any]) -> bool:

@@ -88,9 +88,15 @@ def open_run_data(run: RunFacts, data: Any, val: Any) -> Splits:
     fingerprint = run.args["data"]["fingerprint"]
     if isinstance(source, Splits) and source.fingerprint() == fingerprint:
         return source  # as they were split
+    given = run.given.get("val") if val is None else val
+    if val is None and isinstance(given, dict):
+        raise DataError(
+            f"the run was validated on a {given['object']}, which its folder does not hold; give it: "
+            "zoo.report(run, val=…)"
+        )
     splits = open_splits(
         source,
-        val=run.given.get("val") if val is None else val,
+        val=given,
         seed=run.options["seed"],
         on_bad=run.given.get("on_bad") or "raise",
     )

@@ -16,11 +16,13 @@ from zoo.training.reporting.facts import RunFacts
 _LEFT_OUT = {"model", "model_args", "workers", "save_every", "keep_last"}
 #: Settings that only Python takes.
 _PYTHON = ("transform", "scale")
+#: A validation split that was an object of Python's.
+_VAL = "VAL"
 
 
 def command(run: RunFacts) -> str:
     """`zoo train …` with the settings of a run that are not the defaults; or a call of `zoo.finetune`, where a shell
-    cannot say it. What the run does not know is written MODEL and DATA.
+    cannot say it. What the run does not know is written MODEL, DATA and VAL.
     """
     defaults = _defaults()
     changed = {k: v for k, v in settings(run).items() if k in defaults and v != defaults[k]}
@@ -53,7 +55,21 @@ def settings(run: RunFacts) -> dict[str, Any]:
     for name in ("val", "on_bad"):
         if name in run.given:
             found[name] = run.given[name]
+    if isinstance(found.get("val"), dict):
+        found["val"] = _VAL
+    for name in ("lr", "amp", "hflip"):
+        # The rate also follows the number of processes, which no command of one process repeats.
+        if run.given.get(name) == "auto" and (name != "lr" or run.args["processes"] == 1):
+            found[name] = "auto"
+    if run.given.get("class_weights"):
+        found["class_weights"] = run.given["class_weights"]
     return found
+
+
+def unknown(run: RunFacts) -> list[str]:
+    """The words in capitals of the command: what the run does not know."""
+    known = {"MODEL": _model(run) != "MODEL", "DATA": bool(run.source), _VAL: settings(run).get("val") != _VAL}
+    return [word for word, is_known in known.items() if not is_known]
 
 
 def changed_settings(run: RunFacts) -> set[str]:
@@ -80,13 +96,16 @@ def _call(run: RunFacts, changed: Mapping[str, Any]) -> str:
         words.append(f"model_args={arguments!r}")
     if isinstance(started := run.given.get("pretrained"), bool):
         words.append(f"pretrained={started}")
-    return f"zoo.finetune({', '.join([*words, *(f'{k}={v!r}' for k, v in changed.items())])})"
+    words += [f"{k}={v if k == 'val' and v == _VAL else repr(v)}" for k, v in changed.items()]
+    return f"zoo.finetune({', '.join(words)})"
 
 
 def _model(run: RunFacts) -> str:
     given = run.given.get("model")
     if isinstance(given, str):
         return given
+    if "model" in run.given:
+        return "MODEL"  # a module, of which the name says too little
     name = run.options["model"]
     if is_model(name):
         return name
@@ -95,13 +114,19 @@ def _model(run: RunFacts) -> str:
     return name if timm.is_model(name) else "MODEL"
 
 
+def _made_of(run: RunFacts) -> dict[str, Any]:
+    """What a named model was made with; a module has its parts already."""
+    module = "model" in run.given and run.given["model"] is None
+    return {} if module else run.options.get("model_args") or {}
+
+
 def _parts(run: RunFacts) -> dict[str, Any]:
-    given = run.options.get("model_args") or {}
+    given = _made_of(run)
     return {slot: given[slot] for slot in SLOTS if given.get(slot) is not None}
 
 
 def _other(run: RunFacts) -> dict[str, Any]:
-    return {k: v for k, v in (run.options.get("model_args") or {}).items() if k not in SLOTS}
+    return {k: v for k, v in _made_of(run).items() if k not in SLOTS}
 
 
 def _part(part: Any) -> str:

@@ -44,7 +44,9 @@ class RunFacts:
 
     @property
     def given(self) -> dict[str, Any]:
-        """What `zoo.finetune` was given that the settings do not hold: model, data, val, pretrained, on_bad, device."""
+        """What `zoo.finetune` was given that the settings do not hold, or hold only as it was resolved: model, data,
+        val, pretrained, on_bad, lr, …; and `weights`, whether it started from some.
+        """
         return self.args.get("given") or {}
 
     @property

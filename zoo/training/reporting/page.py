@@ -10,7 +10,7 @@ import numpy as np
 
 from zoo.training.reporting.answers import Answers, show
 from zoo.training.reporting.chart import Line, line_chart, thinned
-from zoo.training.reporting.command import changed_settings, command, settings
+from zoo.training.reporting.command import changed_settings, command, settings, unknown
 from zoo.training.reporting.facts import RunFacts
 from zoo.training.reporting.numbers import (
     calibration,
@@ -71,6 +71,7 @@ def run_page(run: RunFacts, answers: Answers | None, note: str | None, worst: in
         "settings": _settings(run),
         "versions": run.args["versions"],
         "command": command(run),
+        "unknown": unknown(run),
     }
 
 
@@ -114,8 +115,11 @@ def _headline(run: RunFacts) -> list[tuple[str, str, str]]:
 
 def _what(run: RunFacts) -> list[tuple[str, str]]:
     """What was trained, on what, where from."""
-    started = {True: "its weights", False: "random weights"}.get(run.given.get("pretrained"))  # type: ignore[arg-type]
+    weights = run.given.get("weights", run.given.get("pretrained"))
+    started = {True: "its weights", False: "random weights"}.get(weights)
     asked = run.given.get("model") or run.options["model"]
+    if "weights" in run.given and weights is None:
+        started = "a module with the weights that it had"
     rows = [("model", run.args["model"]), ("started from", asked + (f", {started}" if started else ""))]
     if run.params is not None:
         rows.append(("parameters", f"{run.params:,}"))
