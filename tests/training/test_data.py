@@ -418,6 +418,112 @@ def test_dictionary_of_splits_and_arrays() -> None:
     assert open_splits((channels_first, torch.arange(9) % 3), val=False).present()["train"].image(0).shape == (8, 8, 3)
 
 
+def shades(count: int) -> np.ndarray:
+    return np.arange(count, dtype=np.uint8)[:, None, None] * np.ones((8, 8), np.uint8)
+
+
+@pytest.mark.parametrize(
+    "form",
+    [np.array, list, lambda n: np.array(n, dtype=object), lambda n: np.array(n)[:, None], lambda n: np.array(n, "S")],
+)
+def test_texts_are_class_names(form: Any) -> None:
+    names = ["class10", "class2"] * 20
+    splits = open_splits((shades(40), form(names)))
+    train, val = splits.present()["train"], splits.present()["val"]
+    assert train.classes == val.classes == ["class2", "class10"]
+    for part in (train, val):
+        for i in range(len(part)):
+            assert part.classes[part.labels[i]] == names[part.image(i)[0, 0]]
+
+
+def test_texts_of_a_dataset_are_class_names() -> None:
+    answers = [["b", "a", "c"][i % 3] for i in range(20)]
+    train = open_splits(Pairs(answers=answers), val=False).present()["train"]
+    assert (train.classes, train.labels[:4].tolist()) == (["a", "b", "c"], [1, 0, 2, 1])
+    named = open_splits(Pairs(targets=answers, classes=["c", "b", "a", "d"]), val=False)
+    assert named.present()["train"].labels[:4].tolist() == [1, 2, 0, 1]
+    assert any("no image of 1 of its 4 classes: 'd'" in note for note in named.notes)
+    with pytest.raises(DataError, match="labels that train lacks: 'c'"):
+        open_splits(Pairs(targets=answers, classes=["b", "a"]))
+
+
+def test_texts_of_a_smaller_split_are_classes_of_train() -> None:
+    splits = open_splits({"train": (shades(4), ["a", "b", "c", "c"]), "test": (shades(2), ["c", "b"])}, val=False)
+    assert splits.present()["test"].labels.tolist() == [2, 1]
+    several = open_splits((shades(3), ["a|b", "b", "|"]), val=False).present()["train"]
+    assert several.labels.tolist() == [[1, 1], [0, 1], [0, 0]]
+
+
+@pytest.mark.parametrize(
+    ("labels", "message"),
+    [
+        (np.array([0, 1, np.nan, 1]), r"image 2 of arrays has no label \(nan\); give it one"),
+        ([0, 1, 0, None], r"image 3 of arrays has no label \(None\)"),
+        (["a", float("nan"), "b", "a"], r"image 1 of arrays has no label \(nan\)"),
+        (["a", "b", "", "a"], r"image 2 of arrays has no label"),
+        (np.array([0, 1, np.inf, 1]), r"image 2 of arrays has no label \(inf\)"),
+        (np.array([[0, 1], [1, 0], [1, np.nan], [0, 0]]), r"image 2 of arrays has no label"),
+        (np.array([{}, 1, 2, 3]), "image 0 of arrays has a dict as label"),
+        (np.zeros((4, 2, 2), int), r"one number or text an image, or columns of 0 and 1; got int64 \(4, 2, 2\)"),
+        (np.array([0, 0.5, 1, 1]), "one whole number an image"),
+        (np.array([0, 1, 2]), "4 images but 3 labels"),
+        (np.array([0, 1, 10**12, 1]), "image 2 of arrays has the label 1000000000000, but .* from 0 to 99,999"),
+        (np.array([0, 1, 1, 30]), r"arrays has 3 different labels \(0, 1, 30\), of which .* 31 classes"),
+    ],
+)
+def test_labels_that_cannot_be_used(labels: Any, message: str) -> None:
+    with pytest.raises(DataError, match=message):
+        open_splits((shades(4), labels))
+
+
+def test_labels_of_a_dataset_that_cannot_be_used() -> None:
+    with pytest.raises(DataError, match=r"image 5 of Pairs has no label \(nan\)"):
+        open_splits(Pairs(answers=[0.0] * 5 + [float("nan")] + [1.0] * 4))
+    with pytest.raises(DataError, match=r"image 5 of Pairs has no label \(nan\)"):
+        open_splits(Pairs(answers=["a"] * 5 + [float("nan")] + ["b"] * 4))
+    with pytest.raises(DataError, match=r"image 9 of Pairs has the label 100000"):
+        open_splits(Pairs(answers=[0] * 9 + [100_000]))
+
+
+def test_class_numbers_with_gaps_are_noted() -> None:
+    numbers = np.array([0, 5, 10] * 10)
+    splits = open_splits((shades(30), numbers), val=False)
+    assert len(splits.present()["train"].classes) == 11
+    assert "arrays has no image of 8 of its 11 classes: '1', '2', '3', '4', '6' and 3 more" in splits.notes
+    assert open_splits((shades(30), numbers % 3), val=False).notes == []
+    as_texts = open_splits((shades(30), numbers.astype(str)), val=False)
+    assert as_texts.present()["train"].classes == ["0", "5", "10"]
+    assert as_texts.notes == []
+    # What is evaluated on may be a few images of many classes.
+    assert open_split((shades(1), [400])).images.labels.tolist() == [400]
+    named = ArrayImages(shades(2), np.array([0, 1]), [str(k) for k in range(100)], name="named")
+    assert any("no image of 98 of its 100 classes" in note for note in open_splits(named, val=False).notes)
+
+
+@pytest.mark.parametrize("kind", [tuple, list])
+@pytest.mark.parametrize("labels", [["a", "b"] * 2, np.array([0, 1, 0, 1]), (0, 1, 0, 1)])
+def test_lists_of_images_and_of_labels(kind: Any, labels: Any) -> None:
+    images = shades(4)
+    for given in (images, list(images), tuple(torch.from_numpy(images)), [Image.fromarray(one) for one in images]):
+        train = open_splits(kind((given, labels)), val=False).present()["train"]
+        assert train.labels.tolist() == [0, 1, 0, 1]
+        assert np.array_equal(np.asarray(train.image(3)), images[3])
+    sizes = [np.full((4 + i, 5), i, np.uint8) for i in range(4)]
+    train = open_splits(kind((sizes, labels)), val=False).present()["train"]
+    assert [train.image(i).shape for i in range(4)] == [(4, 5), (5, 5), (6, 5), (7, 5)]
+    with pytest.raises(DataError, match=r"the images are paths; give a table"):
+        open_splits(kind((["a.png", "b.png", "c.png", "d.png"], labels)))
+
+
+def test_two_pairs_are_no_lists_of_images_and_labels() -> None:
+    a, b = shades(2)
+    for pairs in ([(a, 0), (b, 1)], ((a, 0), (b, 1))):
+        train = open_splits(pairs, val=False).present()["train"]
+        assert np.array_equal(train.image(1), b)
+    train = open_splits(([a, b], [0, 1]), val=False).present()["train"]
+    assert np.array_equal(train.image(1), b)
+
+
 @pytest.mark.parametrize(
     ("data", "message"),
     [

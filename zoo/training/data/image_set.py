@@ -29,6 +29,8 @@ class ImageSet:
     decodes = False
     #: Whether the classes are the labels that occur here, so that a split of the same data may have more.
     partial = False
+    #: Whether the classes are counted from the labels: the numbers from 0 to the highest one.
+    counted = False
 
     def __init__(
         self, labels: np.ndarray, classes: Sequence[str], *, name: str, flip: bool = True, ordinal: bool = False

@@ -6,7 +6,8 @@ import math
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from numbers import Real
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -14,6 +15,8 @@ from zoo.errors import DataError
 from zoo.naming import did_you_mean, natural_key
 
 SEPARATOR = "|"
+# Above this, numbers are no class numbers.
+MOST_CLASSES = 100_000
 # So many images, each with a label of its own, have names where labels should be.
 _SUSPICIOUS = 20
 _WHOLE = re.compile(r"\d+\.0")
@@ -62,6 +65,82 @@ def encode(given: Mapping[str, Sequence[Any]], source: str, classes: Sequence[st
             else np.array([number[row[0]] for row in rows], dtype=np.int64)
         )
     return Encoded(known, labels)
+
+
+class Numbered(NamedTuple):
+    """Labels of one set.
+
+    Attributes:
+        labels: (N,) class numbers, or (N, K) zeros and ones.
+        classes: their names.
+        counted: the names are the numbers from 0 to the highest label.
+        partial: the classes are the texts that occur.
+    """
+
+    labels: np.ndarray
+    classes: list[str]
+    counted: bool
+    partial: bool
+
+    def mark(self, images: Any) -> None:
+        """Tell an image set where its classes come from."""
+        images.counted, images.partial = self.counted, self.partial
+
+
+def number_labels(given: Any, name: str, classes: Sequence[str] | None = None) -> Numbered:
+    """Class numbers and names of labels as arrays and Datasets hold them.
+
+    Numbers count the classes; texts are their names, in natural order (`encode`).
+
+    Args:
+        given: (N,) or (N, 1) whole numbers or texts, or (N, K) zeros and ones.
+        name: of the set, for messages.
+        classes: their names, where they are known.
+
+    Raises:
+        DataError: an image without a label, labels that are neither, a number of `MOST_CLASSES` or more.
+    """
+    try:
+        labels: Any = np.asarray(given)
+    except ValueError:  # lists of different lengths
+        labels = np.empty(len(given), dtype=object)
+        labels[:] = [list(one) for one in given]
+    if labels.dtype.kind == "U" and isinstance(given, list | tuple):
+        labels = np.asarray(given, dtype=object)  # else numpy makes a text of a nan among texts
+    labels = labels[:, 0] if labels.ndim == 2 and labels.shape[1] == 1 else labels
+    if labels.ndim not in (1, 2) or labels.dtype.kind not in "biufUSOT":
+        raise DataError(
+            f"{name}: labels must be one number or text an image, or columns of 0 and 1; got {labels.dtype} "
+            f"{labels.shape}"
+        )
+    labels = labels.astype(str) if labels.dtype.kind == "S" else labels
+    for index, row in enumerate(labels if labels.dtype.kind in "fUOT" else ()):
+        _check_label(row, f"image {index} of {name}")
+    if labels.dtype.kind == "O" and all(isinstance(label, Real) for label in labels.flat):
+        labels = np.array(labels.tolist())
+    if labels.dtype.kind in "UOT":
+        encoded = encode({"train": labels.tolist()}, name, classes)
+        return Numbered(encoded.labels["train"], encoded.classes, False, classes is None)
+    labels = labels.astype(np.int64) if labels.dtype.kind == "b" else labels
+    if classes is not None:
+        return Numbered(labels, list(classes), False, False)
+    if labels.ndim == 1 and len(labels) and labels.max() >= MOST_CLASSES:
+        raise DataError(
+            f"image {int(labels.argmax())} of {name} has the label {labels.max()}, but labels are class numbers, from "
+            f"0 to {MOST_CLASSES - 1:,} at most; as texts (numpy.asarray(labels).astype(str)), the labels that occur "
+            "are the classes"
+        )
+    count = labels.shape[1] if labels.ndim == 2 else int(labels.max()) + 1 if len(labels) else 0
+    return Numbered(labels, [str(k) for k in range(count)], labels.ndim == 1, False)
+
+
+def _check_label(label: Any, where: str) -> None:
+    """Refuse an empty label, and what is neither number nor text."""
+    for part in label if isinstance(label, list | tuple | np.ndarray) else [label]:
+        if _text(part) is None or (isinstance(part, float | np.floating) and not math.isfinite(part)):
+            raise DataError(f"{where} has no label ({part}); give it one, or leave the image out")
+        if not isinstance(part, str | Real | np.bool_):
+            raise DataError(f"{where} has a {type(part).__name__} as label; labels are whole numbers or texts")
 
 
 def from_columns(rows: Sequence[Sequence[Any]], columns: Sequence[str], source: str) -> np.ndarray:

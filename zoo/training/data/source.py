@@ -16,6 +16,7 @@ from zoo.training.data.copies import note_copies
 from zoo.training.data.digits import open_digits
 from zoo.training.data.folder import SYNONYMS, open_folder
 from zoo.training.data.image_set import ArrayImages, ImageSet, Splits
+from zoo.training.data.labels import number_labels, some
 from zoo.training.data.medmnist import open_npz
 from zoo.training.data.split import check_classes, hold_out
 from zoo.training.data.table import SUFFIXES, open_frame, open_table
@@ -24,6 +25,8 @@ from zoo.training.data.unreadable import drop_unreadable
 
 BUILT_IN = {"digits": open_digits}
 DEFAULT_VAL = 0.2
+# With more classes than this for every label that occurs, numbers are no class numbers.
+_MOST_PER_LABEL = 10
 _ON_BAD = ("raise", "skip")
 
 
@@ -43,7 +46,8 @@ def open_splits(data: Any, *, val: Any = None, seed: int = 0, on_bad: str = "rai
     Args:
         data: "digits"; a folder `class/image.png` or `train/class/image.png` (also val and test, under any of timm's
             names); a table `labels.csv`, `.tsv` or `.parquet`; a MedMNIST `.npz`; "hf:user/dataset"; WebDataset shards
-            `wds:FOLDER`; a torchvision data set by timm's name; a pair of arrays (images, labels); a DataFrame; a torch
+            `wds:FOLDER`; a torchvision data set by timm's name; a pair of arrays or lists (images, labels), where
+            labels are class numbers or texts; a DataFrame; a torch
             or Hugging Face Dataset; a dictionary with the keys train, val and test of any of these.
         val: what to validate on. None takes the source's own split, else holds out 20 % of train, class by class; a
             number between 0 and 1 holds out that share; a source is opened; False or "no" does without.
@@ -58,6 +62,7 @@ def open_splits(data: Any, *, val: Any = None, seed: int = 0, on_bad: str = "rai
     if splits.train is None:
         present = ", ".join(splits.present()) or "none"
         raise DataError(f"{splits.name} has no training split; splits there: {present}")
+    _note_absent(splits)
     if val is False or (isinstance(val, str) and val in ("no", "none")):
         splits.val = None
     elif isinstance(val, (int, float)) and not isinstance(val, bool):
@@ -142,16 +147,8 @@ def _open(data: Any) -> Splits:
         return _open_dictionary(data)
     if type(data).__name__ == "DataFrame" and hasattr(data, "columns"):
         return open_frame(data)
-    if isinstance(data, tuple) and len(data) == 2 and all(hasattr(part, "shape") for part in data):
-        images, labels = (np.asarray(part) for part in data)
-        labels = labels[:, 0] if labels.ndim == 2 and labels.shape[1] == 1 else labels
-        if len(labels) == 0:
-            raise DataError("the arrays hold no images")
-        count = labels.shape[1] if labels.ndim == 2 else int(labels.max()) + 1
-        if images.ndim == 4 and images.shape[1] in (1, 3) and images.shape[3] not in (1, 3):
-            images = images.transpose(0, 2, 3, 1)
-        whole = ArrayImages(images, labels, [str(k) for k in range(count)], name="arrays")
-        return Splits(name="arrays", train=whole, whole=True)
+    if _is_images_and_labels(data):
+        return Splits(name="arrays", train=_from_arrays(*data), whole=True)
     if hasattr(data, "__getitem__"):
         name = type(data).__name__
         return Splits(name=name.lower(), train=DatasetImages(data, name=name), whole=True)
@@ -159,6 +156,61 @@ def _open(data: Any) -> Splits:
         f"cannot read data from a {type(data).__name__}; give a folder, a table, an .npz file, 'digits', a pair of "
         "arrays, a torch or Hugging Face Dataset, or a dictionary {'train': …, 'val': …, 'test': …} of these"
     )
+
+
+def _is_images_and_labels(data: Any) -> bool:
+    """Whether two things are all images and all labels, not two pairs (image, label)."""
+    if not isinstance(data, tuple | list) or len(data) != 2:
+        return False
+    if not all(isinstance(part, tuple | list) or len(getattr(part, "shape", ())) > 0 for part in data):
+        return False
+    pairs = all(isinstance(part, tuple | list) and len(part) == 2 and np.ndim(part[1]) == 0 for part in data)
+    return not pairs or np.ndim(data[0][0]) == np.ndim(data[0][1])
+
+
+def _from_arrays(images: Any, labels: Any) -> ImageSet:
+    if len(images) == 0 or len(labels) == 0:
+        raise DataError("the arrays hold no images")
+    if len(images) != len(labels):
+        raise DataError(f"arrays has {len(images)} images but {len(labels)} labels")
+    if isinstance(images, tuple | list):
+        if isinstance(images[0], str | os.PathLike):
+            raise DataError(
+                "the images are paths; give a table: a .csv, or pandas.DataFrame({'image': paths, 'label': labels})"
+            )
+        forms = {(np.shape(image), str(getattr(image, "dtype", type(image)))) for image in images}
+        if len(forms) > 1 or not hasattr(images[0], "shape"):
+            return DatasetImages(list(zip(images, labels, strict=True)), name="arrays")
+        images = np.stack([np.asarray(image) for image in images])
+    images = np.asarray(images)
+    if images.ndim == 4 and images.shape[1] in (1, 3) and images.shape[3] not in (1, 3):
+        images = images.transpose(0, 2, 3, 1)
+    numbered = number_labels(labels, "arrays")
+    made = ArrayImages(images, numbered.labels, numbered.classes, name="arrays")
+    numbered.mark(made)
+    return made
+
+
+def _note_absent(splits: Splits) -> None:
+    """Note the classes of which train has no image.
+
+    Raises:
+        DataError: so many that the labels are no class numbers.
+    """
+    train = splits.train
+    if train is None or train.multi_label:
+        return
+    seen, count = np.unique(train.labels), len(train.classes)
+    if len(seen) == count:
+        return
+    if train.counted and count > _MOST_PER_LABEL * len(seen):
+        raise DataError(
+            f"{train.name} has {len(seen)} different labels ({some(seen.tolist())}), of which the highest would make "
+            f"{count} classes: labels are class numbers, from 0 up. As texts (numpy.asarray(labels).astype(str)), the "
+            "labels that occur are the classes; zoo.training.data.ArrayImages takes the names of all"
+        )
+    absent = [train.classes[k] for k in np.setdiff1d(np.arange(count), seen)]
+    splits.notes.append(f"{train.name} has no image of {len(absent)} of its {count} classes: {some(absent)}")
 
 
 def _open_path(data: str) -> Splits:

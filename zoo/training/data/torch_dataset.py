@@ -9,6 +9,7 @@ import numpy as np
 
 from zoo.errors import DataError
 from zoo.training.data.image_set import ImageSet
+from zoo.training.data.labels import number_labels
 
 _IMAGE_KEYS, _LABEL_KEYS = ("image", "img", "pixel_values"), ("label", "labels", "target")
 
@@ -17,10 +18,11 @@ class DatasetImages(ImageSet):
     """Wraps a torch `Dataset` of (image, label) pairs, or a Hugging Face `datasets.Dataset`.
 
     Labels are taken from the attribute `targets` or `labels` where there is one of the right length, else every item
-    is fetched once. Class names come from `classes`, or from the features of a Hugging Face data set.
+    is fetched once. Class names come from `classes`, or from the features of a Hugging Face data set, or are the
+    labels where these are texts.
 
     Raises:
-        DataError: no length, items of another form, labels that are no class numbers.
+        DataError: no length, items of another form, labels that are neither class numbers nor texts.
     """
 
     def __init__(self, dataset: Any, *, name: str, classes: Sequence[str] | None = None):
@@ -30,8 +32,9 @@ class DatasetImages(ImageSet):
         self.name = name
         if len(dataset) == 0:
             raise DataError(f"{name} holds no images")
-        labels = self._all_labels()
-        super().__init__(labels, classes or self._class_names(labels), name=name)
+        numbered = number_labels(self._all_labels(), name, classes or self._class_names())
+        super().__init__(numbered.labels, numbered.classes, name=name)
+        numbered.mark(self)
 
     def image(self, index: int) -> Any:
         return self._pair(index)[0]
@@ -50,29 +53,25 @@ class DatasetImages(ImageSet):
             return item[0], item[1]
         raise DataError(f"{self.where(index)} is a {type(item).__name__}; expected a pair (image, label)")
 
-    def _all_labels(self) -> np.ndarray:
+    def _all_labels(self) -> Any:
         for attribute in ("targets", "labels"):
             known = getattr(self.dataset, attribute, None)
             if known is not None and hasattr(known, "__len__") and len(known) == len(self.dataset):
-                return np.asarray(known)
+                return known
         columns = getattr(self.dataset, "column_names", None) or ()
         column = next((key for key in _LABEL_KEYS if key in columns), None)
         if column is not None:  # a Hugging Face data set gives a column without decoding the images
-            return np.asarray(self.dataset[column])
+            return self.dataset[column][:]
         labels = [np.asarray(self._pair(i)[1]) for i in range(len(self.dataset))]
         shapes = {label.shape for label in labels}
         if len(shapes) != 1:
             raise DataError(f"{self.name}: labels have different shapes {sorted(shapes)}")
-        stacked = np.stack(labels)
-        return stacked[:, 0] if stacked.ndim == 2 and stacked.shape[1] == 1 else stacked
+        return [label.tolist() for label in labels]
 
-    def _class_names(self, labels: np.ndarray) -> list[str]:
+    def _class_names(self) -> list[str] | None:
         names = getattr(self.dataset, "classes", None)
         if names is None:
             features = getattr(self.dataset, "features", None)
             if isinstance(features, Mapping):
                 names = next((getattr(features[k], "names", None) for k in _LABEL_KEYS if k in features), None)
-        if names is not None:
-            return [str(n) for n in names]
-        count = labels.shape[1] if labels.ndim == 2 else int(labels.max()) + 1 if labels.size else 0
-        return [str(k) for k in range(count)]
+        return None if names is None else [str(n) for n in names]
