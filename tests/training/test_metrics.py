@@ -124,13 +124,25 @@ def test_areas_equal_sklearn(classes: int, make: Any) -> None:
     ours = classification_metrics(logits, targets)
     p, hot = logits.double().softmax(1).numpy(), np.eye(classes)[targets]
     assert ours["auroc"] == pytest.approx(
-        np.mean([sk.roc_auc_score(hot[:, k], p[:, k]) for k in range(classes)]), abs=1e-6
+        np.mean([sk.roc_auc_score(hot[:, k], p[:, k]) for k in range(classes)]), abs=1e-12
     )
     assert ours["auprc"] == pytest.approx(
-        np.mean([sk.average_precision_score(hot[:, k], p[:, k]) for k in range(classes)]), abs=1e-6
+        np.mean([sk.average_precision_score(hot[:, k], p[:, k]) for k in range(classes)]), abs=1e-12
     )
     few = classification_metrics(logits[targets > 0], targets[targets > 0])
     assert (few["auprc"], few["auroc"], few["auroc_absent"]) == (None, None, [0])
+
+
+@pytest.mark.parametrize("samples", [57, 97, 389])
+@pytest.mark.parametrize("classes", [2, 3, 7])
+def test_areas_of_faultless_answers_are_one(samples: int, classes: int) -> None:
+    targets = torch.arange(samples) % classes
+    hot = torch.nn.functional.one_hot(targets, classes)
+    logits = 8.0 * hot + torch.linspace(0, 1, samples)[:, None]
+    for ours in (classification_metrics(logits, targets), multi_label_metrics(logits - 4, hot)):
+        assert (ours["auroc"], ours["auprc"]) == (1.0, 1.0)
+    worst = multi_label_metrics(4 - logits, hot)
+    assert worst["auroc"] == 0.0
 
 
 @pytest.mark.parametrize("seed", [0, 1])

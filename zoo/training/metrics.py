@@ -1,4 +1,4 @@
-"""What a model's answers are worth, by torchmetrics."""
+"""What a model's answers are worth, mostly by torchmetrics."""
 
 from __future__ import annotations
 
@@ -78,14 +78,36 @@ def classification_metrics(logits: Tensor, targets: Tensor, *, ordinal: bool = F
     if k < 2 or absent or not bool(torch.isfinite(logits).all()):
         result["auroc"], result["auprc"], result["auroc_absent"] = None, None, absent
     else:
-        result["auroc"] = float(functional.multiclass_auroc(probabilities, targets, average="macro", **options))
-        result["auprc"] = float(
-            functional.multiclass_average_precision(probabilities, targets, average="macro", **options)
-        )
+        result["auroc"], result["auprc"] = _areas(probabilities, targets[:, None] == torch.arange(k))
     if ordinal:
         result |= _grades(confusion.double())
     result["confusion"] = confusion.tolist()
     return result
+
+
+def _areas(scores: Tensor, truth: Tensor) -> tuple[float, float]:
+    """AUROC and average precision, mean over the classes.
+
+    torchmetrics has them in float32, in which a faultless answer may get more than 1.
+
+    Args:
+        scores: (N, K).
+        truth: (N, K) zeros and ones, both of which occur in every column.
+    """
+    found = []
+    for score, hit in zip(scores.T, truth.T, strict=True):
+        order = score.argsort(descending=True)
+        ranked = score[order]
+        last = torch.ones(len(ranked), dtype=torch.bool)  # of those with equal scores
+        last[:-1] = ranked[1:] != ranked[:-1]
+        answered = (last.nonzero().flatten() + 1).double()
+        hits = hit[order].cumsum(0)[last].double()
+        misses = answered - hits
+        gained = torch.cat([hits[:1], hits.diff()])
+        under = (torch.cat([misses[:1], misses.diff()]) * (hits - gained / 2)).sum()
+        found.append((under / (hits[-1] * misses[-1]), (gained * hits / answered).sum() / hits[-1]))
+    auroc, auprc = torch.tensor(found, dtype=torch.float64).mean(0).tolist()
+    return auroc, auprc
 
 
 def _grades(confusion: Tensor) -> dict[str, float | None]:
@@ -133,10 +155,7 @@ def multi_label_metrics(logits: Tensor, targets: Tensor) -> dict[str, Any]:
     if absent or not bool(torch.isfinite(logits).all()):
         result["auroc"], result["auprc"], result["auroc_absent"] = None, None, absent
     else:
-        result["auroc"] = float(functional.multilabel_auroc(probabilities, whole, average="macro", **options))
-        result["auprc"] = float(
-            functional.multilabel_average_precision(probabilities, whole, average="macro", **options)
-        )
+        result["auroc"], result["auprc"] = _areas(probabilities, whole)
     return result
 
 
