@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import hashlib
 import os
+import subprocess
+import sys
 import time
 
 import pytest
 
-from zoo.files import atomic_folder, atomic_path, sha256_file, write_json, write_text
+from zoo.files import atomic_folder, atomic_path, clear_leftovers, sha256_file, write_json, write_text
 from zoo.naming import check_keywords, did_you_mean, natural_key
 
 
@@ -77,3 +79,22 @@ def test_names():
     with pytest.raises(TypeError, match=r"net takes no argument 'x'\. Accepted: in_chans, num_classes"):
         check_keywords(["x"], ["num_classes", "in_chans"], "net")
     check_keywords(["in_chans"], ["num_classes", "in_chans"], "net")
+
+
+def test_what_the_dead_left_is_removed_and_what_the_living_write_is_not(tmp_path):
+    ended = subprocess.Popen([sys.executable, "-c", ""])
+    ended.wait()
+    names = [f"it.tmp-{process}-5" for process in (ended.pid, os.getpid(), os.getppid())]
+    for name in (*names, f"other.tmp-{ended.pid}-5", "it.tmp-mine"):
+        (tmp_path / name).mkdir()
+    clear_leftovers(tmp_path / "it")
+    assert {p.name for p in tmp_path.iterdir()} == {names[2], f"other.tmp-{ended.pid}-5", "it.tmp-mine"}
+
+
+def test_a_folder_that_stepped_aside_for_nothing_comes_back(tmp_path):
+    for moment, text in ((5, "new"), (6, "old")):
+        (tmp_path / f"it.tmp-{os.getpid()}-{moment}").mkdir()
+        (tmp_path / f"it.tmp-{os.getpid()}-{moment}" / "file").write_text(text)
+    clear_leftovers(tmp_path / "it")
+    assert [p.name for p in tmp_path.iterdir()] == ["it"]
+    assert (tmp_path / "it" / "file").read_text() == "old"

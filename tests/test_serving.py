@@ -207,7 +207,7 @@ def test_ctrl_c_and_a_port_that_is_taken() -> None:
     command = [sys.executable, "-m", "zoo", "app", MODEL, "--port", port]
     taken = subprocess.run(command, capture_output=True, text=True, timeout=120)
     assert taken.returncode == 1
-    assert f"port in range: {port}" in taken.stderr
+    assert f"error: port {port} is taken at 127.0.0.1; choose another (--port), or leave it out" in taken.stderr
     assert "Traceback" not in taken.stderr
     code, err = server.end(signal.SIGINT)
     assert code == 130

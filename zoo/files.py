@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import glob
 import hashlib
 import json
 import os
+import re
 import shutil
 import time
 from collections.abc import Iterator
@@ -13,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 _STALE_SECONDS = 24 * 3600
+_TEMPORARY = re.compile(r"(.+)\.tmp-(\d+)-(\d+)")
 
 
 def _temporary(path: Path) -> Path:
@@ -34,6 +37,37 @@ def _remove_stale(path: Path) -> None:
                 _remove(leftover)
         except FileNotFoundError:
             continue
+
+
+def clear_leftovers(path: str | os.PathLike[str]) -> None:
+    """Remove what writers of `path` left behind that are no more: this process, and those whose number nobody has.
+
+    A number says nothing of other machines: only for files that nobody but the caller may be writing. A folder that had
+    stepped aside for one that never took its place comes back.
+    """
+    target, found = Path(path), []
+    for leftover in target.parent.glob(f"{glob.escape(target.name)}.tmp-*"):
+        if (name := _TEMPORARY.fullmatch(leftover.name)) and not _is_alive(int(name[2])):
+            found.append((int(name[3]), int(name[2]), leftover))
+    found.sort()
+    # The old folder is renamed after the new one is whole, by the same process.
+    if len(found) > 1 and found[-1][1] == found[-2][1] and found[-1][2].is_dir() and not target.exists():
+        os.replace(found.pop()[2], target)
+    for *_, leftover in found:
+        _remove(leftover)
+
+
+def _is_alive(process: int) -> bool:
+    """Whether another process of this machine has that number."""
+    if process == os.getpid():
+        return False
+    try:
+        os.kill(process, 0)
+    except (ProcessLookupError, OverflowError):
+        return False
+    except PermissionError:
+        return True
+    return True
 
 
 def _sync(path: Path) -> None:

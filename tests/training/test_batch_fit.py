@@ -61,7 +61,7 @@ def stored(folder: Path) -> dict[str, Any]:
 @pytest.mark.parametrize("backward", [False, True])
 @pytest.mark.parametrize("opt", ["adamw", "lamb", "adafactor", "sgd"])
 def test_the_run_is_the_one_of_those_numbers(tmp_path: Path, opt: str, backward: bool) -> None:
-    options = {**QUICK, "opt": opt, "ema": 0.9, "lr": "auto", "epochs": 1, "unfreeze": {1: None}, "freeze": "blocks:1"}
+    options = {**QUICK, "opt": opt, "ema": 0.9, "lr": "auto", "epochs": 2, "unfreeze": {1: None}, "freeze": "blocks:1"}
     found = zoo.finetune(
         cramped_net(20, backward=backward), few_digits(), out=tmp_path / "a", **{**options, "batch_size": "auto"}
     )

@@ -78,8 +78,9 @@ def test_a_run_goes_on_until_there_is_room_again(tmp_path: Path) -> None:
     lines = [line for line in ran.stderr.splitlines() if "step-00000012" in line]
     assert len(lines) == 1
     assert re.search(
-        r"cannot write .*step-00000012 \(a file may not be that large here\): it takes 1\d\d\.\d KiB\. Make room, "
-        r"lower keep_last, or take an out \(--out\) on another disk\. What was there before stays, and the run goes on",
+        r"cannot write .*step-00000012 \(a file may not be that large here\): it takes 1\d\d\.\d KiB\. Raise the "
+        r"limit \(ulimit -f\), or take an out \(--out\) on another disk\. What was there before stays, "
+        r"and the run goes on",
         lines[0],
     )
     free = zoo.finetune(tiny_net(), few_digits(), out=tmp_path / "free", **{**OPTIONS, "progress": False})
@@ -140,6 +141,27 @@ def test_a_disk_that_is_full(small_disk: Path, capsys: pytest.CaptureFixture[str
     assert re.search(r"it takes [\d.]+ KiB, [\d.]+ KiB are free\. Make room", capsys.readouterr().err)
 
 
+def test_fewer_checkpoints_make_room_for_a_resumed_run(small_disk: Path) -> None:
+    """What a full disk advises, helps: those beyond keep_last go before anything new is written."""
+    options = {**OPTIONS, "epochs": 12, "val": False, "progress": False}
+    with pytest.raises(TrainingError, match="Make room"):
+        zoo.finetune(tiny_net(), few_digits(), out=small_disk / "run", **options)
+    assert len(checkpoints(small_disk / "run" / "checkpoints")) > 1
+    zoo.finetune(tiny_net(), few_digits(), out=small_disk / "run", **{**options, "keep_last": 1})
+    assert [p.name for p in checkpoints(small_disk / "run" / "checkpoints")] == ["step-00000072"]
+
+
+def test_a_report_on_a_full_disk(tmp_path: Path, small_disk: Path) -> None:
+    zoo.finetune(tiny_net(), few_digits(), out=tmp_path / "run", **{**OPTIONS, "epochs": 1, "progress": False})
+    (small_disk / "much").write_bytes(bytes(2**20 - 8192))
+    said = (
+        r"cannot write .*small/report\.html \(the disk is full\): .*\. Make room, or write it elsewhere \(out, --out\)"
+    )
+    with pytest.raises(DiskFullError, match=said):
+        zoo.report(tmp_path / "run", small_disk / "report.html", data=False)
+    assert [p.name for p in small_disk.iterdir()] == ["much"]
+
+
 def test_a_single_checkpoint_on_a_full_disk(small_disk: Path) -> None:
     model = nn.Linear(500, 200)  # 400 kB, and as much of the optimiser
     optimiser = torch.optim.SGD(model.parameters(), 0.1, momentum=0.9)
@@ -151,8 +173,8 @@ def test_a_single_checkpoint_on_a_full_disk(small_disk: Path) -> None:
         return save_checkpoint(small_disk, step, keep_last=1, **state)
 
     first = save(1)
-    with pytest.raises(DiskFullError, match=r"it takes 78\d\.\d KiB, 2\d\d\.\d KiB are free"):
-        save(2)
+    with pytest.raises(DiskFullError, match=r"it takes 78\d\.\d KiB, 2\d\d\.\d KiB are free\. Make room, or take"):
+        save(2)  # a lower keep_last would not help
     assert [p.name for p in small_disk.iterdir()] == ["step-00000001"]
     assert torch.equal(load_file(first / "model.safetensors")["weight"], model.weight)
 

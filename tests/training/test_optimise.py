@@ -94,6 +94,12 @@ def test_layer_decay_needs_groups() -> None:
 def test_unknown_names() -> None:
     with pytest.raises(ValueError, match=r"unknown optimiser 'adamx'; did you mean .*'adamw'"):
         check_optimiser("adamx")
+    with pytest.raises(ValueError, match=r"'adahessian' needs gradients of gradients .*, so a run cannot use it"):
+        check_optimiser("adahessian")
+    with pytest.raises(
+        ValueError, match=r"'adafactorbv' keeps settings that .*cannot use it; did you mean 'adafactor'"
+    ):
+        check_optimiser("adafactorbv")
     optimiser = build_optimiser(nn.Linear(2, 2), "adamw", 1e-3, weight_decay=0.0, layer_decay=None)
     with pytest.raises(ValueError, match="sched must be one of cosine, linear, step, constant, got 'cosin'"):
         build_schedule(optimiser, "cosin", lr=1.0, min_lr=0.0, epochs=1, warmup=0, updates=1)

@@ -250,3 +250,29 @@ def test_a_signal_to_the_whole_group_saves_too(tmp_path: Path, number: signal.Si
     assert "DataLoader" not in err
     newest = max((tmp_path / "checkpoints").iterdir())
     assert json.loads((newest / "state.json").read_text())["position"]["step"] > 0
+
+
+def test_what_a_killed_writer_left_is_removed_on_resuming(tmp_path: Path) -> None:
+    """Of its own files alone; other processes' and other people's stay."""
+    ended = subprocess.Popen([sys.executable, "-c", ""])
+    ended.wait()
+    options = {**QUICK, "epochs": 1}
+    zoo.finetune(tiny_net(), few_digits(), out=tmp_path, **options)
+    left = [f"checkpoints/step-00000004.tmp-{ended.pid}-7", f"best.tmp-{ended.pid}-7", f"args.json.tmp-{ended.pid}-7"]
+    stays = [f"checkpoints/step-00000004.tmp-{os.getppid()}-7", f"notes.tmp-{ended.pid}-7"]
+    for name in (*left, *stays):
+        (tmp_path / name).mkdir() if "json" not in name else (tmp_path / name).write_text("{")
+    (tmp_path / left[0] / "model.safetensors").write_bytes(b"half")
+    zoo.finetune(tiny_net(), few_digits(), out=tmp_path, **options)
+    assert [name for name in (*left, *stays) if (tmp_path / name).exists()] == stays
+
+
+def test_another_number_of_processes_is_named_before_what_follows_from_it(tmp_path: Path) -> None:
+    options = {**QUICK, "epochs": 1, "lr": "auto"}
+    zoo.finetune(tiny_net(), few_digits(), out=tmp_path, **options)
+    (state,) = tmp_path.glob("checkpoints/*/state.json")
+    content = json.loads(state.read_text())
+    content["options"]["lr"], content["processes"] = content["options"]["lr"] * 2**0.5, 2
+    state.write_text(json.dumps(content))
+    with pytest.raises(TrainingError, match=r"was written by 2 process\(es\), this run has 1"):
+        zoo.finetune(tiny_net(), few_digits(), out=tmp_path, **options)

@@ -45,9 +45,16 @@ def app(
     page = serving.app(model, title=title, examples=examples, top=top, multi_label=multi_label or None, device=device)
     ended = threading.Event()
     signal.signal(signal.SIGTERM, lambda number, frame: ended.set())
-    _, local, public = page.launch(
-        server_name=host, server_port=port, share=share, inbrowser=open_, quiet=True, prevent_thread_lock=True
-    )
+    try:
+        _, local, public = page.launch(
+            server_name=host, server_port=port, share=share, inbrowser=open_, quiet=True, prevent_thread_lock=True
+        )
+    except OSError as error:
+        if "empty port" not in str(error):
+            raise
+        which = "the ports from 7860 are" if port is None else f"port {port} is"
+        other = "" if port is None else ", or leave it out for the first free one from 7860"
+        raise OSError(f"{which} taken at {host}; choose another (--port){other}") from error
     typer.echo(f"{model} at {local}")
     if public:
         typer.echo(f"and, for everybody who knows it, at {public}")

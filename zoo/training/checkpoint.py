@@ -47,16 +47,23 @@ def save_checkpoint(
     tensors: dict[str, Tensor] = {}
     skeleton = _pack(optimiser, "", tensors)
     target = folder / f"step-{step:08d}"
-    with explained_disk(target, tensor_bytes(model, ema, tensors)), atomic_folder(target) as temporary:
+    fewer = "lower keep_last, " if len(checkpoints(folder)) > 1 else ""
+    remedy = f"Make room, {fewer}or take an out (--out) on another disk"
+    with explained_disk(target, tensor_bytes(model, ema, tensors), remedy), atomic_folder(target) as temporary:
         save_tensors(temporary / "model.safetensors", model)
         if ema is not None:
             save_tensors(temporary / "ema.safetensors", ema)
         save_tensors(temporary / "optim.safetensors", tensors)
         whole = {"format": FORMAT, **state, "optimiser": skeleton}
         (temporary / "state.json").write_text(json.dumps(whole, indent=1) + "\n")
+    prune(folder, keep_last)
+    return target
+
+
+def prune(folder: Path, keep_last: int) -> None:
+    """Remove all but the `keep_last` newest checkpoints."""
     for old in checkpoints(folder)[:-keep_last]:
         shutil.rmtree(old, ignore_errors=True)
-    return target
 
 
 def checkpoints(folder: Path) -> list[Path]:

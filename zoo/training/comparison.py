@@ -28,7 +28,7 @@ from zoo.training.measured_run import (
     why_not_sent,
 )
 from zoo.training.model_source import model_name
-from zoo.training.options import Options
+from zoo.training.options import Options, check_seed
 from zoo.training.out_folder import check_out, is_free
 from zoo.training.progress import Progress
 from zoo.training.randomness import kept_random_state
@@ -100,6 +100,7 @@ def compare(
     check_keywords(options, [k for k in _DEFAULTS if k not in SLOTS], "zoo.compare")
     settings = {**_DEFAULTS, **options}
     _check_call(base, seeds, settings)
+    check_seed(settings["seed"])
     variants = make_variants({"head": head, "mlp": mlp, "mixer": mixer, "pool": pool, "act": act})
     show = Progress(settings["progress"], settings["epochs"])
     with kept_random_state():

@@ -18,12 +18,15 @@ _FULL = {errno.ENOSPC, errno.EFBIG, errno.EDQUOT}
 
 
 @contextmanager
-def explained_disk(path: Path, size: int) -> Iterator[None]:
+def explained_disk(
+    path: Path, size: int, remedy: str = "Make room, or take an out (--out) on another disk"
+) -> Iterator[None]:
     """Turn the errors of a full disk, a quota or a limit on file sizes into one that says what is missing.
 
     Args:
         path: what is being written.
         size: bytes that it takes.
+        remedy: what the reader can do; a limit on file sizes is not raised by making room, and names the disk alone.
 
     Raises:
         DiskFullError: with `path`, `size` and what is free there.
@@ -35,10 +38,9 @@ def explained_disk(path: Path, size: int) -> Iterator[None]:
         if number not in _FULL:
             raise
         what = f"takes {in_words(size)}" + ("" if number == errno.EFBIG else f", {in_words(_free(path))} are free")
-        raise DiskFullError(
-            f"cannot write {path} ({_REASON[number]}): it {what}. Make room, lower keep_last, or take an out (--out) "
-            "on another disk"
-        ) from error
+        if number == errno.EFBIG:
+            remedy = "Raise the limit (ulimit -f), or take an out (--out) on another disk"
+        raise DiskFullError(f"cannot write {path} ({_REASON[number]}): it {what}. {remedy}") from error
 
 
 _REASON = {

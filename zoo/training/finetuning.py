@@ -16,7 +16,7 @@ from zoo.errors import MissingExtraError
 from zoo.files import write_json
 from zoo.models.data_config import data_config
 from zoo.naming import known_keywords
-from zoo.training.checkpoint import checkpoints, read_state, versions
+from zoo.training.checkpoint import checkpoints, prune, read_state, versions
 from zoo.training.data.image_set import ImageSet, Splits
 from zoo.training.data.loader import Pipeline
 from zoo.training.data.source import BUILT_IN, open_splits
@@ -27,8 +27,8 @@ from zoo.training.freeze import FreezeSpec
 from zoo.training.lora import lora_adapters
 from zoo.training.metrics import flat
 from zoo.training.model_source import describe_data, model_for, model_name, set_image_size, starts_from_weights
-from zoo.training.options import Options
-from zoo.training.out_folder import check_out, clear_run
+from zoo.training.options import Options, check_seed
+from zoo.training.out_folder import check_out, clear_leftovers, clear_run
 from zoo.training.persistence import resume_run
 from zoo.training.progress import Progress
 from zoo.training.randomness import derive, kept_random_state, seed_all
@@ -216,6 +216,7 @@ def finetune(
     check_accelerate_device(device)
     trackers = check_trackers(tracker)
     check_callbacks(callbacks)
+    check_seed(seed)
     check_out(out, data, val)
     show = Progress(progress and int(os.environ.get("RANK", "0")) == 0, epochs)
     with kept_random_state():
@@ -314,6 +315,10 @@ def _prepare_folder(folder: Path, resume: str | bool, loop: Any, show: Progress)
             clear_run(folder)
     elif saved:
         resume_run(loop, saved[-1])
+        if loop.accelerator.is_main_process:
+            # Before anything is written: the call may follow on a full disk, with a lower keep_last.
+            clear_leftovers(folder)
+            prune(folder / "checkpoints", loop.options.keep_last)
         at = loop.at
         where = f"epoch {at.epoch + 1}, update {at.step}" if not at.finished else "its end: nothing left to train"
         show.note(f"resuming {folder} at {where}")

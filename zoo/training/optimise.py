@@ -15,6 +15,12 @@ from torch import nn
 from zoo.naming import did_you_mean
 
 SCHEDULES = ("cosine", "linear", "step", "constant")
+_UNSTORED = "keeps settings that a checkpoint cannot hold"
+#: timm's optimisers that the loop cannot drive, and why.
+_UNUSABLE = {
+    "adahessian": "needs gradients of gradients (create_graph=True)",
+    **dict.fromkeys(("adafactorbv", "adafactorbvc", "cadafactorbv", "cadafactorbvc"), _UNSTORED),
+}
 # Learning rates at 64 images an update: (whole model, classifier only).
 _ADAM_LIKE, _SGD_LIKE = (5e-4, 5e-3), (2e-2, 1e-1)
 
@@ -37,12 +43,14 @@ def auto_lr(opt: str, images: int, *, probe: bool) -> float:
 
 
 def check_optimiser(opt: str) -> None:
-    """Refuse names that timm does not have.
+    """Refuse names that timm does not have, and optimisers that the loop cannot drive.
 
     Raises:
         ValueError: with near names.
     """
-    known = [str(name) for name in list_optimizers()]
+    known = [str(name) for name in list_optimizers() if name not in _UNUSABLE]
+    if opt in _UNUSABLE:
+        raise ValueError(f"the optimiser {opt!r} {_UNUSABLE[opt]}, so a run cannot use it{did_you_mean(opt, known)}")
     if opt not in known:
         raise ValueError(f"unknown optimiser {opt!r}{did_you_mean(opt, known) or '; see timm.optim.list_optimizers()'}")
 
@@ -56,7 +64,8 @@ def build_optimiser(
     k-th group from the end learn at lr * d**k, the head at lr (BEiT; Bao et al., 2021, arXiv:2106.08254).
 
     Raises:
-        ValueError: a decay outside (0, 1], or a model that has only one group.
+        ValueError: a decay outside (0, 1], a model that has only one group, or an optimiser that lacks a GPU or a
+            package.
     """
     if layer_decay is not None:
         if not 0 < layer_decay <= 1:
@@ -67,7 +76,10 @@ def build_optimiser(
                 f"layer_decay={layer_decay} needs a model whose group_matcher gives several groups of layers; "
                 f"{type(model).__name__} has one. Leave layer_decay out"
             )
-    return create_optimizer_v2(model, opt=opt, lr=lr, weight_decay=weight_decay, layer_decay=layer_decay)
+    try:
+        return create_optimizer_v2(model, opt=opt, lr=lr, weight_decay=weight_decay, layer_decay=layer_decay)
+    except (AssertionError, ImportError) as error:
+        raise ValueError(f"the optimiser {opt!r} cannot be used here: {error}") from error
 
 
 def build_schedule(

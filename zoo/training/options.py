@@ -67,10 +67,11 @@ class Options:
             value = getattr(self, name)
             _require(value is None or (_is_whole(value) and value >= 1), name, self, "None or a whole number from 1")
         _require(_is_whole(self.workers) and self.workers >= 0, "workers", self, "a whole number from 0, or 'auto'")
-        _require(_is_whole(self.seed) and self.seed >= 0, "seed", self, "a whole number from 0")
+        check_seed(self.seed)
         _require(_is_number(self.lr) and self.lr > 0, "lr", self, "a positive number, or 'auto'")
         for name in ("weight_decay", "warmup_epochs", "min_lr", "mixup", "cutmix"):
             _require(_is_number(getattr(self, name)) and getattr(self, name) >= 0, name, self, "a number from 0")
+        _require(self.min_lr <= self.lr, "min_lr", self, f"at most lr ({self.lr:.3g}): the rate would grow")
         _require(self.warmup_epochs < self.epochs, "warmup_epochs", self, f"less than epochs ({self.epochs})")
         for name in ("label_smoothing", "hflip"):
             value = getattr(self, name)
@@ -85,6 +86,21 @@ class Options:
         _require(self.aug in AUGMENTATIONS, "aug", self, f"one of {', '.join(AUGMENTATIONS)}")
         _require(self.on_nan in ON_NAN, "on_nan", self, "'raise' or 'skip'")
         check_optimiser(self.opt)
+        self._check_unfreeze()
+
+    def _check_unfreeze(self) -> None:
+        """Refuse a plan that cannot be followed or changes nothing."""
+        plan = self.unfreeze or {}
+        for epoch in plan:
+            if not _is_whole(epoch) or epoch < 1:
+                raise ValueError(f"unfreeze: epochs are whole numbers from 1, got {epoch!r}")
+            if epoch >= self.epochs:
+                raise ValueError(
+                    f"unfreeze: after {epoch} epochs the run of epochs={self.epochs} is over; use 1 to "
+                    f"{self.epochs - 1}, or leave {{{epoch}: …}} out"
+                )
+        if plan and self.freeze in (None, "none") and all(spec in (None, "none") for spec in plan.values()):
+            raise ValueError(f"unfreeze={plan} does nothing without freeze, e.g. freeze='backbone'")
 
     def as_json(self) -> dict[str, Any]:
         """The settings as JSON stores them."""
@@ -136,6 +152,16 @@ def check_batch_size(value: Any) -> None:
     """
     if not _is_whole(value) or value < 1:
         raise ValueError(f"batch_size must be a whole number from 1, got {value!r}")
+
+
+def check_seed(value: Any) -> None:
+    """Refuse a seed that is no whole number from 0; done before the data is split by it.
+
+    Raises:
+        ValueError: with the value.
+    """
+    if not _is_whole(value) or value < 0:
+        raise ValueError(f"seed must be a whole number from 0, got {value!r}")
 
 
 def _is_whole(value: Any) -> bool:

@@ -10,6 +10,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+from zoo import files
 from zoo.training.data.source import BUILT_IN
 
 _FILES = ("history.csv", "history.json", "metrics.json", "curves.png", "confusion.png", "report.html")
@@ -105,6 +106,17 @@ def clear_run(folder: Path) -> None:
     # What makes it a run goes last: a removal that is cut off can be taken up.
     for name in (*_FILES, "args.json"):
         (folder / name).unlink(missing_ok=True)
+
+
+def clear_leftovers(folder: Path) -> None:
+    """Remove files and checkpoints that an earlier process of this run, which is no more, did not finish writing."""
+    names = [folder / name for name in (*_FILES, "args.json", "best")]
+    names += [folder / "best" / name for name in _BEST]
+    if (folder / "checkpoints").is_dir():
+        unfinished = {_final(p.name) for p in (folder / "checkpoints").iterdir() if _TEMPORARY.fullmatch(p.name)}
+        names += [folder / "checkpoints" / name for name in sorted(unfinished) if re.fullmatch(r"step-\d{8}", name)]
+    for path in names:
+        files.clear_leftovers(path)
 
 
 def _inside(part: Path) -> Iterator[tuple[Path, bool]]:

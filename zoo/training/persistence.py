@@ -103,17 +103,17 @@ def resume_run(loop: Loop, path: Path) -> None:
         TrainingError: other settings, other data, another number of processes, another model, a damaged file.
     """
     state = read_state(path)
+    now = loop.accelerator.num_processes
+    if state["processes"] != now:  # first: the learning rate, for one, follows from it
+        raise TrainingError(
+            f"{path} was written by {state['processes']} process(es), this run has {now}: an update would see other "
+            "images. Use as many, or take another out (--out)"
+        )
     loop.options.check_resume(state["options"], loop.folder)
     if state["data"] != loop.splits.fingerprint():
         raise TrainingError(
             f"the data has changed since {path} was written (other classes, sizes or labels); take another out "
             "(--out), or start anew with resume=False (--no-resume)"
-        )
-    now = loop.accelerator.num_processes
-    if state["processes"] != now:
-        raise TrainingError(
-            f"{path} was written by {state['processes']} process(es), this run has {now}: an update would see other "
-            "images. Use as many, or take another out (--out)"
         )
     if state["fixed"] != _fixed(loop):
         raise TrainingError(

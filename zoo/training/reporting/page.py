@@ -116,7 +116,7 @@ def _headline(run: RunFacts) -> list[tuple[str, str, str]]:
 def _what(run: RunFacts) -> list[tuple[str, str]]:
     """What was trained, on what, where from."""
     weights = run.given.get("weights", run.given.get("pretrained"))
-    started = {True: "its weights", False: "random weights"}.get(weights)
+    started = {True: "its weights", False: "random weights"}.get(weights)  # type: ignore[arg-type]
     asked = run.given.get("model") or run.options["model"]
     if "weights" in run.given and weights is None:
         started = "a module with the weights that it had"

@@ -16,6 +16,7 @@ from zoo.errors import ZooError
 from zoo.files import write_text
 from zoo.naming import known_keywords
 from zoo.training.device import check_device
+from zoo.training.disk import explained_disk
 from zoo.training.options import check_batch_size
 from zoo.training.reporting.answers import Answers, answers_of, open_run_data
 from zoo.training.reporting.comparison import comparison_page, is_comparison
@@ -60,6 +61,7 @@ def report(
         TrainingError: no run or comparison is there, or it has not finished an epoch.
         DataError: the data that was given cannot be read or is not the run's.
         ValueError: `worst` or `batch_size` out of range, or a device that is not there.
+        DiskFullError: no space for the page.
         MissingExtraError: data was given, and the extra `train` is not installed.
     """
     if isinstance(worst, bool) or not isinstance(worst, int) or worst < 0:
@@ -74,7 +76,8 @@ def report(
         facts = read_run(run)
         answers, note = _answers(facts, data, val, model, batch_size, device)
         html = render("run", run_page(facts, answers, note, worst))
-    write_text(target, html)
+    with explained_disk(target, len(html.encode()), "Make room, or write it elsewhere (out, --out)"):
+        write_text(target, html)
     return target
 
 
