@@ -337,6 +337,8 @@ def test_npz_with_several_labels_an_image(tmp_path: Path) -> None:
         ({"train_labels": np.array([{}] * 12)}, "pickled arrays are refused"),
         ({"val_labels": np.full((6, 1), 9)}, "image 0 of val of set.npz has label 9; with 3 classes"),
         ({"train_labels": np.full((12, 2), 3)}, "labels must be 0 or 1"),
+        ({"train_labels": np.arange(12)[:, None] // 11 * 10**9}, "image 11 of train of set.npz has the label 10{9}, "),
+        ({"train_labels": np.arange(12)[:, None] // 11 * 20}, "2 different labels .* would make 21 classes"),
     ],
 )
 def test_npz_that_cannot_be_used(tmp_path: Path, replace: dict[str, Any], message: str) -> None:
@@ -534,6 +536,7 @@ def test_two_pairs_are_no_lists_of_images_and_labels() -> None:
         ([(1, 2, 3)], "expected a pair"),
         ([{"picture": 1}], "expected keys"),
         ({"holdout": "digits"}, "keys train, val and test"),
+        ({"train": "digits", "Training": "digits"}, "two for 'train': 'train', 'Training'"),
         ({"test": "digits"}, "no training split"),
         ((np.zeros((0, 8, 8)), np.zeros(0, int)), "hold no images"),
     ],

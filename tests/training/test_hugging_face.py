@@ -60,6 +60,9 @@ def test_splits_of_a_dictionary() -> None:
     assert {k: len(v) for k, v in splits.present().items()} == {"train": 6, "val": 3, "test": 4}
     assert splits.notes[0] == "splits that are not used: 'unsupervised'"
     assert open_split(whole, "val").images.where(2) == "row 2 of val of dataset"
+    assert open_splits(DatasetDict(Train=rows(), TEST=rows(4)), val=False).present().keys() == {"train", "test"}
+    with pytest.raises(DataError, match="two splits for 'val': 'train', 'val', 'validation'"):
+        open_splits(DatasetDict(train=rows(), val=rows(3), validation=rows(4)))
     with pytest.raises(DataError, match="no split is called train, val or test; splits there: 'fold1', 'fold2'"):
         open_splits(DatasetDict(fold1=rows(), fold2=rows()))
     separate = open_splits({"train": whole["train"], "test": whole["test"]}, val=False)

@@ -246,8 +246,15 @@ def _given_name(data: Any) -> str:
 
 
 def _named_splits(data: Mapping[str, Any], notes: list[str]) -> dict[str, Any]:
-    parts = {SPLIT_NAMES[key]: part for key, part in data.items() if key in SPLIT_NAMES}
-    others = [key for key in data if key not in SPLIT_NAMES]
+    parts: dict[str, Any] = {}
+    others = [key for key in data if key.lower() not in SPLIT_NAMES]
+    for key, part in data.items():
+        split = SPLIT_NAMES.get(key.lower())
+        if split is not None and split in parts:
+            raise DataError(f"there are two splits for {split!r}: {some(list(data))}. Pass one of them by name: "
+                            f"{{{split!r}: dataset[…], …}}")  # fmt: skip
+        if split is not None:
+            parts[split] = part
     if not parts:
         raise DataError(f"no split is called train, val or test; splits there: {some(others)}. Pass them by name: "
                         "{'train': dataset[…], 'test': dataset[…]}")  # fmt: skip

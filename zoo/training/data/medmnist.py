@@ -14,6 +14,7 @@ import numpy as np
 
 from zoo.errors import DataError
 from zoo.training.data.image_set import ArrayImages, Splits
+from zoo.training.data.labels import number_labels
 from zoo.training.data.medmnist_sets import CLASS_NAMES, SETS, URL, Published
 from zoo.training.data.options_text import split_options
 
@@ -46,7 +47,7 @@ def open_npz(text: str) -> Splits:
     if missing:
         raise DataError(f"{path} lacks {', '.join(missing)}; it holds: {', '.join(sorted(arrays))}")
     labels = {s: _labels(arrays[f"{s}_labels"], f"{s}_labels of {path.name}") for s in found}
-    classes = CLASS_NAMES.get(flag) or _numbered(labels)
+    classes = CLASS_NAMES.get(flag) or _numbered(labels, path.name)
     splits = Splits(name=path.stem)
     known = SETS.get(flag)
     for split in found:
@@ -60,6 +61,7 @@ def open_npz(text: str) -> Splits:
             flip=not flag.startswith("organ"),
             ordinal=known is not None and known.task == "ordinal",
         )
+        made.counted = flag not in CLASS_NAMES and not made.multi_label
         setattr(splits, split, made)
     if known is not None:
         _compare(splits, known, flag)
@@ -115,9 +117,7 @@ def _labels(labels: np.ndarray, name: str) -> np.ndarray:
     return labels.astype(np.int64)
 
 
-def _numbered(labels: dict[str, np.ndarray]) -> list[str]:
-    first = next(iter(labels.values()))
-    if first.ndim == 2:
-        return [str(k) for k in range(first.shape[1])]
+def _numbered(labels: dict[str, np.ndarray], name: str) -> list[str]:
     # Other splits must not have classes that training lacks: the range check of the set finds them.
-    return [str(k) for k in range(int(labels.get("train", first).max()) + 1)]
+    split = "train" if "train" in labels else next(iter(labels))
+    return number_labels(labels[split], f"{split} of {name}").classes

@@ -242,12 +242,17 @@ def _open_path(data: str) -> Splits:
 
 def _open_dictionary(data: dict[str, Any]) -> Splits:
     keys = {name: split for split, names in SYNONYMS.items() for name in names}
-    unknown = [key for key in data if key not in keys]
+    unknown = [key for key in data if str(key).lower() not in keys]
     if unknown:
         raise DataError(f"a dictionary of splits has the keys train, val and test; got {sorted(map(str, unknown))}")
     splits = Splits(name="data")
-    for given, value in data.items():
-        key = keys[given]
+    given: dict[str, Any] = {}
+    for word, value in data.items():
+        key = keys[str(word).lower()]
+        if key in given:
+            raise DataError(f"a dictionary of splits has two for {key!r}: {some(list(data))}; join them")
+        given[key] = value
+    for key, value in given.items():
         opened = _open(value)
         setattr(splits, key, getattr(opened, key) or opened.train or opened.test)
         splits.notes += opened.notes
