@@ -65,7 +65,10 @@ class Server:
     def end(self, number: signal.Signals) -> tuple[int, str]:
         """Send a signal; the exit code, and what was written on stderr."""
         self.process.send_signal(number)
-        _, err = self.process.communicate(timeout=30)
+        try:
+            _, err = self.process.communicate(timeout=30)
+        finally:
+            self.process.kill()
         return self.process.returncode, err
 
 

@@ -43,8 +43,15 @@ def app(
             typer.echo(path)
         return
     page = serving.app(model, title=title, examples=examples, top=top, multi_label=multi_label or None, device=device)
-    ended = threading.Event()
-    signal.signal(signal.SIGTERM, lambda number, frame: ended.set())
+    ended, received = threading.Event(), []
+
+    def end(number: int, frame: object) -> None:
+        received.append(number)
+        ended.set()
+
+    # Also for Ctrl-C: a shell starts what runs in the background with that signal ignored.
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, end)
     try:
         _, local, public = page.launch(
             server_name=host, server_port=port, share=share, inbrowser=open_, quiet=True, prevent_thread_lock=True
@@ -60,8 +67,8 @@ def app(
         typer.echo(f"and, for everybody who knows it, at {public}")
     try:
         ended.wait()
-    except KeyboardInterrupt:
-        raise KeyboardInterrupt("stopped") from None
     finally:
         page.close(verbose=False)
+    if received[0] == signal.SIGINT:
+        raise KeyboardInterrupt("stopped")
     raise typer.Exit(128 + signal.SIGTERM)
