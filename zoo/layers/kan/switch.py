@@ -15,7 +15,6 @@ and tau costs one exponential per input, because exp(2 (u - g_j) / h) = exp(2 u 
 Source: faster-kan (A. Delis, 2024); used in MedViTV2 (2025, arXiv 2502.13693) with 8 centres on [-2, 2], h = 0.33.
 """
 
-from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
 import torch
@@ -23,8 +22,9 @@ import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor
 
+from zoo.layers.eager import autocasts, must_compose, no_autocast
+
 _BACKENDS = ("auto", "reference")
-_PLAIN = (Tensor, torch.nn.Parameter)
 _EXPONENT_LIMIT = 40.0  # exp(40) * exp(40) is finite in float32, and the basis at that distance is below 1e-11
 _TILE_ELEMENTS = 2**20  # basis values made at a time on a CPU: 4 MB in float32
 _NORM_EPS = 1e-5
@@ -78,36 +78,17 @@ def switch_linear(
             f"weight has {weight.shape[-1]} columns, but {x.shape[-1]} features with {centres.numel()} centres need "
             f"{expected}; check the number of features of x (last dimension) or of the centres"
         )
-    if backend == "reference" or _needs_composition(x, weight):
+    if backend == "reference" or must_compose(x, weight):
         return _composed(x, weight, centres, inv_width, norm_weight, norm_bias)
     out_shape = (*x.shape[:-1], weight.shape[0])
-    if _autocasts(x):
+    if autocasts(x):
         weight = weight.to(torch.get_autocast_dtype(x.device.type))
     rows = x.reshape(-1, x.shape[-1])
     if not torch.is_grad_enabled():
-        with _no_autocast(x):
+        with no_autocast(x):
             return _forward_tiles(rows, weight, centres, inv_width, norm_weight, norm_bias).view(out_shape)
     out: Tensor = _SwitchLinear.apply(rows, weight, norm_weight, norm_bias, centres, inv_width)  # pyright: ignore
     return out.view(out_shape)
-
-
-def _needs_composition(x: Tensor, weight: Tensor) -> bool:
-    return (
-        type(x) not in _PLAIN
-        or type(weight) not in _PLAIN
-        or torch.compiler.is_compiling()
-        or torch.jit.is_tracing()
-        or torch._C._are_functorch_transforms_active()
-        or torch.autograd.forward_ad._current_level >= 0
-    )
-
-
-def _autocasts(x: Tensor) -> bool:
-    return torch.amp.is_autocast_available(x.device.type) and torch.is_autocast_enabled(x.device.type)
-
-
-def _no_autocast(x: Tensor) -> AbstractContextManager:
-    return torch.autocast(x.device.type, enabled=False) if _autocasts(x) else nullcontext()
 
 
 def _composed(
@@ -208,7 +189,7 @@ class _SwitchLinear(torch.autograd.Function):
     ) -> Tensor:
         ctx.save_for_backward(rows, weight, norm_weight, norm_bias, centres)
         ctx.inv_width = inv_width
-        with _no_autocast(rows):
+        with no_autocast(rows):
             return _forward_tiles(rows, weight, centres, inv_width, norm_weight, norm_bias)
 
     @staticmethod
@@ -222,7 +203,7 @@ class _SwitchLinear(torch.autograd.Function):
             out = _composed(rows, weight, centres, ctx.inv_width, norm_weight, norm_bias)
             found = iter(torch.autograd.grad(out, inputs, grad_out, create_graph=True))
             return (*(next(found) if n else None for n in needed[:4]), None, None)
-        with _no_autocast(rows):
+        with no_autocast(rows):
             return (*_backward_tiles(grad_out, saved, ctx.inv_width, needed), None, None)
 
 

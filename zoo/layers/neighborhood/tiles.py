@@ -6,7 +6,6 @@ For training only q, k, v and the position bias are kept; the backward pass gath
 """
 
 from collections.abc import Iterator
-from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
 import torch
@@ -14,6 +13,7 @@ import torch.nn.functional as F
 from torch import Tensor
 from torch.autograd.forward_ad import unpack_dual
 
+from zoo.layers.eager import no_autocast
 from zoo.layers.neighborhood.plan import Plan, build_plan, tile_plan, tile_sizes
 from zoo.layers.neighborhood.windows import Windows
 
@@ -29,7 +29,7 @@ def tile_attention(
     spatial = q.shape[1:-2]
     tile = tile_sizes(spatial, windows)
     inputs = [q, k, v] if bias is None else [q, k, v, bias]
-    with _no_autocast(q.device.type):
+    with no_autocast(q):
         if _is_symbolic(q):
             plan = build_plan(spatial, windows, tile, q.device)
             return composed_attention(q, k, v, bias, plan, scale, dropout_p)
@@ -93,7 +93,7 @@ class _TileAttention(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
         q, k, v, bias = ctx.saved_tensors
-        with _no_autocast(q.device.type):
+        with no_autocast(q):
             if torch.is_grad_enabled():  # a second derivative is wanted
                 return (*_differentiable_grads(ctx, grad), None, None)
             return (*_grads(q, k, v, bias, grad, ctx.plan, ctx.scale), None, None)
@@ -165,11 +165,6 @@ def _chunks(plan: Plan, q: Tensor) -> Iterator[tuple[Tensor, Tensor, Tensor | No
 def _gather(rows: Tensor, index: Tensor, heads: int) -> Tensor:
     """Rows as (tiles, slots, heads, d)."""
     return rows.index_select(0, index.flatten()).view(*index.shape, heads, rows.shape[1] // heads)
-
-
-def _no_autocast(device_type: str) -> AbstractContextManager:
-    # The tokens come in the type that autocast gave them; sums over a window must not be cut down to it.
-    return torch.autocast(device_type, enabled=False) if torch.amp.is_autocast_available(device_type) else nullcontext()
 
 
 def _exact(dtype: torch.dtype) -> torch.dtype:

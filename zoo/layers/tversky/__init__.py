@@ -1,0 +1,1 @@
+"""Tversky's similarity over learned features, as a function and as layers."""
