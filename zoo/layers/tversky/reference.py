@@ -1,7 +1,7 @@
 """Tversky's similarity as its equations say, in composed torch operations.
 
-`A` are the measures of the inputs in every feature, `Q` those of the prototypes. A feature is present where its measure is
-above zero. With a+ = A where present, and `f` a sum over features,
+`A` are the measures of the inputs in every feature, `Q` those of the prototypes. A feature is present where its
+measure is above zero. With a+ = A where present, and `f` a sum over features,
 
     contrast:  S = theta f(A and Q) - alpha f(A - Q) - beta f(Q - A)
     ratio:     S = f(A and Q) / (f(A and Q) + alpha f(A - Q) + beta f(Q - A) + 1)
