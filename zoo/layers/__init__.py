@@ -21,6 +21,9 @@ _HOME = {
     "GFPBlock": "medvit2_blocks",
     "Linear": "plain",
     "Mlp": "plain",
+    "TverskyProjection": "tversky",
+    "TverskySimilarity": "tversky",
+    "tversky_similarity": "tversky",
 }
 
 __all__ = list(_HOME)  # pyright: ignore[reportUnsupportedDunderAll]

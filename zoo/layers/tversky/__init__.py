@@ -1,1 +1,7 @@
 """Tversky's similarity over learned features, as a function and as layers."""
+
+from zoo.layers.tversky.functional import tversky_similarity
+from zoo.layers.tversky.projection import TverskyProjection
+from zoo.layers.tversky.similarity import TverskySimilarity
+
+__all__ = ["TverskyProjection", "TverskySimilarity", "tversky_similarity"]

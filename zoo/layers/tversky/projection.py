@@ -1,0 +1,136 @@
+"""The Tversky projection: a linear layer whose outputs are similarities to prototypes."""
+
+from collections.abc import Collection
+from typing import Any
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from zoo.layers.tversky.banks import Bank, SharedBank, as_bank
+from zoo.layers.tversky.base import TverskyBase, check_place, warn_blind
+from zoo.layers.tversky.functional import measure, tversky_similarity
+from zoo.layers.tversky.options import check_size
+from zoo.layers.tversky.reference import reference_similarity
+
+
+class TverskyProjection(TverskyBase):
+    """Tversky's similarity of the input to each of P learned prototypes, over F learned features.
+
+    Shapes: (*, in_features) -> (*, out_features). State dict: `feature_bank.weight` (F, d), `prototypes.weight`
+    (P, d), `theta`, `alpha`, `beta`: the names of the authors' library. (P + F) d + 3 numbers; there is no bias.
+
+    Args:
+        in_features: width of the inputs, d.
+        out_features: prototypes, P; classes, when the layer is a classifier.
+        num_features: features, F; min(d, 256) if None, or as many as a given bank has.
+        bias: taken so that the layer fits where a linear layer was, and unused.
+        similarity, intersection, difference, normalize, per_feature, membership, backend: see `tversky_similarity`.
+        init: of the banks that are the layer's own: "scaled_uniform", "uniform" (the authors'), "symmetric_uniform",
+            "normal", "orthogonal"; see `zoo.layers.tversky.banks.draw`.
+        learn_scalars: learn theta, alpha and beta: True, False, or the names of those that are learned. The ratio
+            model has no theta to learn.
+        nonnegative: keep theta, alpha and beta above 0: stored before a softplus, as `raw_theta`, `raw_alpha`,
+            `raw_beta`.
+        scale: a constant factor of the output; "rsqrt_features" for 1 / sqrt(F).
+        feature_bank, prototypes: a bank to share instead of an own one: an `nn.Parameter`, an `nn.Embedding` or
+            another module with a matrix `weight`, or another layer of the family. It stays its owner's: it is not
+            among this layer's parameters nor in its state dict. Share a module rather than its parameter: loading
+            weights may put another parameter into the module.
+
+    Raises:
+        ValueError: a size below 1, an unknown name, a shared bank of another shape, dtype or device; in the call, an
+            input of another width.
+        TypeError: something that is no bank; in the call, an integer input.
+
+    Source: "Tversky Neural Networks: Psychologically Plausible Deep Learning with Differentiable Tversky Similarity"
+    (2025, arXiv 2506.11035).
+    """
+
+    prototypes: Any
+
+    def __init__(
+        self,
+        in_features: int,
+        out_features: int,
+        num_features: int | None = None,
+        *,
+        bias: bool = True,
+        similarity: str = "contrast",
+        intersection: str = "product",
+        difference: str = "ignorematch",
+        normalize: bool = False,
+        per_feature: bool = False,
+        init: str = "scaled_uniform",
+        learn_scalars: bool | Collection[str] = True,
+        nonnegative: bool = False,
+        scale: float | str | None = None,
+        membership: str = "hard",
+        backend: str = "auto",
+        feature_bank: Any = None,
+        prototypes: Any = None,
+        device: torch.device | str | None = None,
+        dtype: torch.dtype | None = None,
+    ) -> None:
+        check_size("out_features", out_features)
+        super().__init__(
+            in_features,
+            num_features,
+            similarity=similarity,
+            intersection=intersection,
+            difference=difference,
+            normalize=normalize,
+            per_feature=per_feature,
+            init=init,
+            learn_scalars=learn_scalars,
+            nonnegative=nonnegative,
+            scale=scale,
+            membership=membership,
+            backend=backend,
+            feature_bank=feature_bank,
+            device=device,
+            dtype=dtype,
+        )
+        warn_blind(similarity, intersection, self.difference, per_feature, init)
+        self.out_features = out_features
+        if prototypes is None:
+            self.prototypes = Bank(out_features, in_features, init=init, device=device, dtype=dtype)
+        else:
+            self.prototypes = as_bank("prototypes", prototypes, (out_features, in_features))
+            check_place("prototypes", self.prototypes, device, dtype)
+
+    def reset_parameters(self) -> None:
+        """Draw the banks that are the layer's own; theta, alpha, beta to 1, 0.5, 0.5. Shared banks stay."""
+        super().reset_parameters()
+        if isinstance(self.prototypes, nn.Module):
+            self.prototypes.reset_parameters()  # pyright: ignore[reportCallIssue]
+
+    def forward(
+        self,
+        x: Float[Tensor, "*batch in_features"],
+        prototypes: Float[Tensor, "others in_features"] | None = None,
+        feature_bank: Float[Tensor, "features in_features"] | None = None,
+    ) -> Float[Tensor, "*batch others"]:
+        # type: (Tensor, Optional[Tensor], Optional[Tensor]) -> Tensor
+        """Similarities of x to the prototypes.
+
+        Args:
+            x: (*, in_features).
+            prototypes, feature_bank: for this call, instead of the layer's own.
+        """
+        rows = self.prototypes.weight if prototypes is None else prototypes
+        bank = self.feature_bank.weight if feature_bank is None else feature_bank
+        if torch.jit.is_scripting():
+            theta, alpha, beta = self.scalars()
+            A, Q = measure(x, rows, bank, self.normalize)
+            flat = A.reshape(-1, A.shape[-1])
+            how = (self.similarity, self.intersection, self.difference, self.per_feature, self.membership)
+            y = reference_similarity(flat, Q, theta, alpha, beta, how[0], how[1], how[2], how[3], how[4])
+            y = y.view(x.shape[:-1] + y.shape[-1:])
+        else:
+            y = tversky_similarity(x, rows, bank, **self.similarity_options())
+        return y if self.scale == 1.0 else y * self.scale
+
+    def extra_repr(self) -> str:
+        shared = ", shared prototypes" if isinstance(self.prototypes, SharedBank) else ""
+        return f"{self.in_features}, {self.out_features}, {self.num_features}, {super().extra_repr()}{shared}"
