@@ -28,11 +28,6 @@ class TverskyBase(nn.Module):
 
     __constants__: ClassVar[list[str]] = ["nonnegative"]
 
-    feature_bank: Any
-    raw_theta: Any
-    raw_alpha: Any
-    raw_beta: Any
-
     def __init__(
         self,
         in_features: int,
@@ -73,7 +68,7 @@ class TverskyBase(nn.Module):
         self.nonnegative = bool(nonnegative)
         if feature_bank is None:
             num_features = min(in_features, 256) if num_features is None else num_features
-            self.feature_bank = Bank(num_features, in_features, init=init, device=device, dtype=dtype)
+            self.feature_bank: Any = Bank(num_features, in_features, init=init, device=device, dtype=dtype)
         else:
             self.feature_bank = as_bank("feature_bank", feature_bank, (num_features, in_features))
             num_features = int(self.feature_bank.shape[0])
@@ -107,7 +102,11 @@ class TverskyBase(nn.Module):
         # type: () -> Tuple[Tensor, Tensor, Tensor]
         """theta, alpha and beta as they count; with `nonnegative`, the softplus of what is stored."""
         if self.nonnegative:
-            return softplus(self.raw_theta), softplus(self.raw_alpha), softplus(self.raw_beta)
+            return (
+                softplus(self.raw_theta),  # pyright: ignore[reportArgumentType]
+                softplus(self.raw_alpha),  # pyright: ignore[reportArgumentType]
+                softplus(self.raw_beta),  # pyright: ignore[reportArgumentType]
+            )
         return self.theta, self.alpha, self.beta
 
     def similarity_options(self) -> dict[str, Any]:

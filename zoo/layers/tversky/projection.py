@@ -47,8 +47,6 @@ class TverskyProjection(TverskyBase):
     (2025, arXiv 2506.11035).
     """
 
-    prototypes: Any
-
     def __init__(
         self,
         in_features: int,
@@ -94,7 +92,7 @@ class TverskyProjection(TverskyBase):
         warn_blind(similarity, intersection, self.difference, per_feature, init)
         self.out_features = out_features
         if prototypes is None:
-            self.prototypes = Bank(out_features, in_features, init=init, device=device, dtype=dtype)
+            self.prototypes: Any = Bank(out_features, in_features, init=init, device=device, dtype=dtype)
         else:
             self.prototypes = as_bank("prototypes", prototypes, (out_features, in_features))
             check_place("prototypes", self.prototypes, device, dtype)
@@ -120,16 +118,31 @@ class TverskyProjection(TverskyBase):
         """
         rows = self.prototypes.weight if prototypes is None else prototypes
         bank = self.feature_bank.weight if feature_bank is None else feature_bank
-        if torch.jit.is_scripting():
-            theta, alpha, beta = self.scalars()
-            A, Q = measure(x, rows, bank, self.normalize)
-            flat = A.reshape(-1, A.shape[-1])
-            how = (self.similarity, self.intersection, self.difference, self.per_feature, self.membership)
-            y = reference_similarity(flat, Q, theta, alpha, beta, how[0], how[1], how[2], how[3], how[4])
-            y = y.view(x.shape[:-1] + y.shape[-1:])
-        else:
-            y = tversky_similarity(x, rows, bank, **self.similarity_options())
+        y = self._scripted(x, rows, bank) if torch.jit.is_scripting() else self._compared(x, rows, bank)
         return y if self.scale == 1.0 else y * self.scale
+
+    @torch.jit.unused
+    def _compared(self, x, prototypes, feature_bank):
+        # type: (Tensor, Tensor, Tensor) -> Tensor
+        return tversky_similarity(x, prototypes, feature_bank, **self.similarity_options())
+
+    def _scripted(self, x, prototypes, feature_bank):
+        # type: (Tensor, Tensor, Tensor) -> Tensor
+        theta, alpha, beta = self.scalars()
+        A, Q = measure(x, prototypes, feature_bank, self.normalize)
+        y = reference_similarity(
+            A.reshape(-1, A.shape[-1]),
+            Q,
+            theta,
+            alpha,
+            beta,
+            self.similarity,
+            self.intersection,
+            self.difference,
+            self.per_feature,
+            self.membership,
+        )
+        return y.view(x.shape[:-1] + y.shape[-1:])
 
     def extra_repr(self) -> str:
         shared = ", shared prototypes" if isinstance(self.prototypes, SharedBank) else ""

@@ -16,17 +16,17 @@ from torch import Tensor
 KAPPA = 13.0
 
 
-def presence(measure: Tensor, membership: str) -> Tensor:
+def presence(measure: Tensor, membership: str, kappa: float = KAPPA) -> Tensor:
     """Membership of each feature: 1 where the measure is above 0, else 0.
 
-    "ste" has those values and the gradient of sigmoid(KAPPA x); "soft" is (1 + tanh(KAPPA x)) / 2.
+    "ste" has those values and the gradient of sigmoid(kappa x); "soft" is (1 + tanh(kappa x)) / 2.
     """
-    # type: (Tensor, str) -> Tensor
+    # type: (Tensor, str, float) -> Tensor
     if membership == "soft":
-        return (1 + torch.tanh(KAPPA * measure)) / 2
+        return (1 + torch.tanh(kappa * measure)) / 2
     hard = (measure > 0).to(measure.dtype)
     if membership == "ste":
-        smooth = torch.sigmoid(KAPPA * measure)
+        smooth = torch.sigmoid(kappa * measure)
         hard = hard + (smooth - smooth.detach())
     return hard
 
