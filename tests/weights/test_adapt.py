@@ -9,7 +9,7 @@ import timm
 import torch
 from timm.models import adapt_input_conv as timm_adapt_input_conv
 
-from zoo.weights.adapt import adapt_input_conv
+from zoo.weights.adapt import adapt_input_conv, classifier_names
 
 GOLDEN = Path(__file__).parents[1] / "golden/platform"
 
@@ -61,3 +61,20 @@ def test_timm_and_the_reader_of_shapes_agree_on_the_channels_of_a_checkpoint():
     assert notes == {"patch_embed.proj.weight": "2 -> 5 image channels"}
     expected = timm_adapt_input_conv(5, source["patch_embed.proj.weight"], 2)
     assert torch.equal(tensors["patch_embed.proj.weight"], expected)
+
+
+def test_a_classifier_whose_name_leads_into_it_is_the_whole_layer():
+    from zoo.layers import TverskyProjection
+
+    model = torch.nn.Sequential()
+    model.add_module("head", torch.nn.Sequential())
+    for name, layer, path in (
+        ("head.fc.prototypes", TverskyProjection(4, 3), "head.fc"),
+        ("head.fc.prototypes", torch.nn.Identity(), "head.fc"),
+        ("head.fc", torch.nn.Linear(4, 3), "head.fc"),
+        ("head.fc", torch.nn.Identity(), "head.fc"),
+        ("fc", torch.nn.Linear(4, 3), "fc"),
+    ):
+        model.head.fc = layer
+        model.pretrained_cfg = {"classifier": name}
+        assert classifier_names(model) == (path,)

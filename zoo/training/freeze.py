@@ -10,6 +10,7 @@ from timm.models import group_parameters
 from torch import nn
 
 from zoo.naming import did_you_mean
+from zoo.weights import adapt
 
 FreezeSpec = str | Iterable[str] | None
 
@@ -20,11 +21,8 @@ def classifier_names(model: nn.Module) -> list[str]:
     Raises:
         ValueError: the model has no classifier.
     """
-    config = getattr(model, "pretrained_cfg", None) or {}
-    named = config.get("classifier") or ()
-    names = [named] if isinstance(named, str) else list(named)
     modules = dict(model.named_modules())
-    names = [n for n in names if n in modules and any(True for _ in modules[n].parameters())]
+    names = [n for n in adapt.classifier_names(model) if n in modules and any(True for _ in modules[n].parameters())]
     get: Any = getattr(model, "get_classifier", None)
     if not names and get is not None:
         found = get()

@@ -63,8 +63,26 @@ def first_conv_names(model: nn.Module) -> tuple[str, ...]:
 
 
 def classifier_names(model: nn.Module) -> tuple[str, ...]:
-    """Dotted paths of the model's classifier layers."""
-    return as_names((getattr(model, "pretrained_cfg", None) or {}).get("classifier"))
+    """Dotted paths of the model's classifier layers.
+
+    A name in the model's configuration may lead into a layer, to that part of it whose `weight` timm asks for (the
+    prototypes of a Tversky projection); the path is the layer's.
+    """
+    names = as_names((getattr(model, "pretrained_cfg", None) or {}).get("classifier"))
+    return tuple(_layer_path(model, name) for name in names)
+
+
+def _layer_path(model: nn.Module, path: str) -> str:
+    parent, _, name = path.rpartition(".")
+    try:
+        holder = model.get_submodule(parent)
+    except AttributeError:
+        return path
+    if isinstance(holder, nn.Identity):  # a classifier that was taken out
+        return parent
+    is_layer = hasattr(holder, "in_features") and hasattr(holder, "out_features")
+    inside = is_layer and not isinstance(getattr(holder, name, None), nn.Identity | nn.Linear | nn.Conv2d)
+    return parent if inside else path
 
 
 def adapt_first_conv(
