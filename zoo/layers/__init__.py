@@ -23,6 +23,7 @@ _HOME = {
     "Mlp": "plain",
     "TverskyProjection": "tversky",
     "TverskySimilarity": "tversky",
+    "tversky_cross_entropy": "tversky",
     "tversky_similarity": "tversky",
 }
 

@@ -9,6 +9,7 @@ from torch import Tensor, nn
 
 from zoo.layers.tversky.banks import Bank, SharedBank, as_bank
 from zoo.layers.tversky.base import TverskyBase, check_place, warn_blind
+from zoo.layers.tversky.cross_entropy import tversky_cross_entropy
 from zoo.layers.tversky.functional import measure, tversky_similarity
 from zoo.layers.tversky.options import check_size
 from zoo.layers.tversky.reference import reference_similarity
@@ -120,6 +121,38 @@ class TverskyProjection(TverskyBase):
         bank = self.feature_bank.weight if feature_bank is None else feature_bank
         y = self._scripted(x, rows, bank) if torch.jit.is_scripting() else self._compared(x, rows, bank)
         return y if self.scale == 1.0 else y * self.scale
+
+    @torch.jit.unused
+    def cross_entropy(
+        self,
+        x: Float[Tensor, "*batch in_features"],
+        target: Tensor,
+        *,
+        ignore_index: int = -100,
+        label_smoothing: float = 0.0,
+        reduction: str = "mean",
+        chunk_tokens: int | None = None,
+    ) -> Float[Tensor, "..."]:
+        """`F.cross_entropy(self(x), target)` without the matrix of similarities; see `tversky_cross_entropy`.
+
+        Args:
+            x: (*, in_features).
+            target: (*), int64.
+            ignore_index, label_smoothing, reduction, chunk_tokens: see `tversky_cross_entropy`.
+        """
+        # type: (Tensor, Tensor, int, float, str, Optional[int]) -> Tensor
+        return tversky_cross_entropy(
+            x,
+            self.prototypes.weight,
+            self.feature_bank.weight,
+            target,
+            **self.similarity_options(),
+            scale=self.scale,
+            ignore_index=ignore_index,
+            label_smoothing=label_smoothing,
+            reduction=reduction,
+            chunk_tokens=chunk_tokens,
+        )
 
     @torch.jit.unused
     def _compared(self, x, prototypes, feature_bank):
