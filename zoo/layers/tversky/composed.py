@@ -1,0 +1,61 @@
+"""The set level in composed torch operations, with as few matrix products as its identities allow.
+
+Let Ia = a+ q_present^T and Ib = a_present q+^T, the measures of the common features in the input and in the
+prototype, and s_a, s_q the sums of a+ and q+. Then
+
+    ignorematch:     f(A - Q) = s_a - Ia,               f(Q - A) = s_q - Ib,
+    substractmatch:  f(A - Q) = s_a - min(Ia, Ib),      f(Q - A) = s_q - min(Ia, Ib).
+
+Ia has a gradient through a+ alone and Ib through q+ alone, so each costs one product per pass. Product with
+ignorematch needs neither: there the absent features are multiplied, and nothing cancels.
+"""
+
+import torch
+from torch import Tensor
+
+from zoo.layers.tversky.reference import _set_intersection, combine
+
+
+def composed_similarity(
+    A: Tensor,
+    Q: Tensor,
+    theta: Tensor,
+    alpha: Tensor,
+    beta: Tensor,
+    similarity: str,
+    intersection: str,
+    difference: str,
+) -> Tensor:
+    """Similarity of every input to every prototype, differentiable any number of times; arguments are not checked.
+
+    Shapes: A (*lead, n, F), Q (*lead, m, F) -> (*lead, n, m).
+    """
+    a, q = torch.relu(A), torch.relu(Q)
+    qt = q.transpose(-1, -2)
+    if intersection == "product" and difference == "ignorematch":
+        absent_a, absent_q = (A <= 0).to(A.dtype), (Q <= 0).to(Q.dtype)
+        if similarity == "contrast":
+            ours = theta * q - alpha * absent_q
+            return a @ ours.transpose(-1, -2) - absent_a @ (beta * qt)
+        return combine(similarity, a @ qt, a @ absent_q.transpose(-1, -2), absent_a @ qt, theta, alpha, beta)
+    in_a, in_q = (A > 0).to(A.dtype), (Q > 0).to(Q.dtype)
+    of_a, of_q = a @ in_q.transpose(-1, -2), in_a @ qt
+    least = torch.minimum(of_a, of_q) if intersection == "min" or difference == "substractmatch" else of_a
+    if intersection == "product":
+        common = a @ qt
+    elif intersection == "min":
+        common = least
+    else:
+        common = _set_intersection(of_a, of_q, intersection)
+    sum_a = a.sum(-1, keepdim=True).to(A.dtype)
+    sum_q = q.sum(-1).unsqueeze(-2).to(A.dtype)
+    match_a, match_q = (least, least) if difference == "substractmatch" else (of_a, of_q)
+    if similarity == "ratio":
+        return combine(similarity, common, sum_a - match_a, sum_q - match_q, theta, alpha, beta)
+    if difference == "ignorematch":
+        matched = theta * common + alpha * match_a + beta * match_q
+    elif intersection == "min":
+        matched = (theta + alpha + beta) * least
+    else:
+        matched = theta * common + (alpha + beta) * least
+    return matched - alpha * sum_a - beta * sum_q
