@@ -1,0 +1,94 @@
+"""What follows from parameters alone, kept while they stay as they are."""
+
+from collections.abc import Callable
+from typing import Any, ClassVar
+
+import torch
+from torch import Tensor
+from torch.optim.optimizer import register_optimizer_step_post_hook
+
+from zoo.layers.eager import autocasts, must_compose
+
+Values = tuple[Tensor | None, ...]
+
+
+class WeightCache:
+    """Keeps the tensors that were last computed from some parameters, until one of those changes.
+
+    A change is another tensor, an edit in place, another dtype, device or shape, another autocast, and any step of an
+    optimizer: torch's fused optimizers edit without a trace. Not seen are edits through `tensor.data`; `clear()` after
+    those. Nothing is kept where gradients are recorded, under compilation, export and `torch.func` transforms, and for
+    tensors made in inference mode, whose edits leave no trace either, unless the cache is frozen. Copies and pickles
+    are empty.
+    """
+
+    _steps: ClassVar[int] = 0
+    _watches: ClassVar[bool] = False
+
+    def __init__(self) -> None:
+        self.frozen = False
+        self.dtype: torch.dtype | None = None
+        self._key: tuple[Any, ...] | None = None
+        self._values: Values = ()
+        self._alive: list[Any] = []
+
+    def get(self, tensors: tuple[Tensor, ...], build: Callable[[], Values]) -> Values:
+        """What `build` makes of the tensors: kept from an earlier call, or made now.
+
+        Args:
+            tensors: everything that `build` reads.
+            build: called without arguments.
+        """
+        if must_compose(*tensors):
+            return build()
+        if torch.is_grad_enabled():
+            self.clear()
+            return build()
+        if not self.frozen and any(tensor.is_inference() for tensor in tensors):
+            return build()
+        key = (WeightCache._steps, *(_state(tensor) for tensor in tensors))
+        if key != self._key:
+            self.clear()
+            self._watch_optimizers()
+            self._values = tuple(None if value is None else value.to(self.dtype or value.dtype) for value in build())
+            # Memory that a parameter gave up could become that of its successor: not while it is held here.
+            self._alive = [tensor.untyped_storage() for tensor in tensors]
+            self._key = key
+        return self._values
+
+    def clear(self) -> None:
+        """Forget what was kept."""
+        self._key, self._values, self._alive = None, (), []
+
+    def freeze(self, dtype: torch.dtype | None = None) -> None:
+        """Keep values of tensors made in inference mode too, and all values in `dtype`, if given, until `thaw`."""
+        self.clear()
+        self.frozen, self.dtype = True, dtype
+
+    def thaw(self) -> None:
+        """Undo `freeze`."""
+        self.clear()
+        self.frozen, self.dtype = False, None
+
+    @classmethod
+    def _watch_optimizers(cls) -> None:
+        if not cls._watches:
+            register_optimizer_step_post_hook(_count_step)
+            cls._watches = True
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {"frozen": self.frozen, "dtype": self.dtype}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.__init__()
+        self.frozen, self.dtype = state["frozen"], state["dtype"]
+
+
+def _count_step(*_: Any) -> None:
+    WeightCache._steps += 1
+
+
+def _state(tensor: Tensor) -> tuple[Any, ...]:
+    version = None if tensor.is_inference() else tensor._version
+    cast = torch.get_autocast_dtype(tensor.device.type) if autocasts(tensor) else None
+    return tensor.data_ptr(), version, tensor.dtype, tensor.device, tensor.shape, tensor.stride(), cast
