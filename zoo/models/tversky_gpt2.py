@@ -1,0 +1,185 @@
+"""GPT-2 with Tversky projections: as its head, or throughout."""
+
+from contextlib import nullcontext
+from typing import Any, NamedTuple
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from zoo.errors import MissingExtraError
+from zoo.layers.eager import must_compose
+from zoo.layers.tversky.options import check_size
+from zoo.layers.tversky.projection import TverskyProjection
+
+
+class LossAndHidden(NamedTuple):
+    """What `TverskyGPT2` gives for labels.
+
+    Attributes:
+        loss: mean cross-entropy of the next token.
+        hidden: (B, L, n_embd), what the head is given: `model.head(hidden)` are the logits.
+    """
+
+    loss: Tensor
+    hidden: Tensor
+
+
+class TverskyGPT2(nn.Module):
+    """A transformer, and a head whose next token is the prototype most similar to what the transformer makes of those
+    before.
+
+    Shapes: input_ids (B, L) -> logits (B, L, vocabulary).
+
+    Args:
+        transformer: a `GPT2Model` of the package transformers; its tensors keep the names that they have in GPT-2's
+            checkpoints there.
+        head: one prototype a token; it may read the transformer's token embedding for them.
+
+    Raises:
+        ValueError: in the call, tokens or labels of a wrong shape or (on a CPU) outside the vocabulary, or more tokens
+            than positions.
+        TypeError: in the call, tokens that are no integers.
+
+    Source: "Tversky Neural Networks: Psychologically Plausible Deep Learning with Differentiable Tversky Similarity"
+    (2025, arXiv 2506.11035); A. Radford et al., "Language Models are Unsupervised Multitask Learners" (2019).
+    """
+
+    def __init__(self, transformer: Any, head: TverskyProjection) -> None:
+        super().__init__()
+        self.transformer = transformer
+        self.head = head
+        self.num_classes = head.out_features  # of a language model, its vocabulary
+        self.num_features = head.in_features
+        # No image: what saving compares on an image, and timm's default sizes, have no place here.
+        self.pretrained_cfg = {"num_classes": self.num_classes, "input_size": None}
+
+    def forward(
+        self, input_ids: Tensor, attention_mask: Tensor | None = None, labels: Tensor | None = None
+    ) -> Float[Tensor, "batch tokens vocabulary"] | LossAndHidden:
+        """Logits of the next token; with labels, its mean cross-entropy, for which no logits of all tokens are held.
+
+        Args:
+            input_ids: (B, L) tokens.
+            attention_mask: (B, L), 0 for tokens that no other sees.
+            labels: (B, L), `input_ids` themselves, or -100 where no loss is wanted. Each is predicted from the tokens
+                before it.
+        """
+        self._check(input_ids, labels)
+        hidden = self.transformer(input_ids, attention_mask=attention_mask, use_cache=False)[0]
+        if labels is None:
+            return self.head(hidden)
+        loss = self.head.cross_entropy(hidden[:, :-1], labels[:, 1:].long())
+        return LossAndHidden(loss, hidden)
+
+    def _check(self, input_ids: Tensor, labels: Tensor | None) -> None:
+        if input_ids.dtype not in (torch.int64, torch.int32):
+            raise TypeError(f"input_ids must be int64 or int32, got {input_ids.dtype}")
+        if input_ids.ndim != 2:
+            more = "; add the batch with input_ids[None]" if input_ids.ndim == 1 else ""
+            raise ValueError(f"input_ids must be (batch, tokens), got {tuple(input_ids.shape)}{more}")
+        positions = self.transformer.config.n_positions
+        if input_ids.shape[1] > positions:
+            raise ValueError(
+                f"input_ids has {input_ids.shape[1]} tokens, the model has {positions} positions: cut the text, or "
+                f"build the model with n_positions={input_ids.shape[1]}"
+            )
+        if labels is not None and labels.shape != input_ids.shape:
+            raise ValueError(f"labels must be {tuple(input_ids.shape)}, as input_ids, got {tuple(labels.shape)}")
+        if input_ids.device.type == "cpu" and input_ids.numel() and not must_compose(input_ids):
+            wrong = [int(t) for t in input_ids.aminmax() if not 0 <= t < self.num_classes]
+            if wrong:
+                raise ValueError(f"input_ids must be tokens from 0 to {self.num_classes - 1}, got {wrong[0]}")
+
+
+def tversky_gpt2(
+    num_features: int = 16_384,
+    *,
+    tied: bool = False,
+    everywhere: bool = False,
+    vocab_size: int = 50_257,
+    n_positions: int = 1_024,
+    n_embd: int = 768,
+    n_layer: int = 12,
+    n_head: int = 12,
+    drop_rate: float = 0.1,
+    num_classes: int | None = None,
+    scale: float | str | None = "rsqrt_features",
+    similarity: str = "contrast",
+    intersection: str = "product",
+    difference: str = "ignorematch",
+    normalize: bool = False,
+    per_feature: bool = False,
+    membership: str = "hard",
+    nonnegative: bool = False,
+    init: str = "scaled_uniform",
+    device: torch.device | str | None = None,
+    dtype: torch.dtype | None = None,
+) -> TverskyGPT2:
+    """GPT-2, small unless told otherwise, with Tversky projections over one bank of features.
+
+    Args:
+        num_features: F, of the bank that all projections read; it is the head's.
+        tied: the prototypes of the head are the token embedding.
+        everywhere: in each block, too, one projection with n_embd prototypes in place of the attention's output
+            projection, and one in place of the feed-forward part, before its dropout. A design of ours: the paper
+            counts 81.14 million parameters for its own, tied, and 116.59 untied; this has 81,130,827 with
+            `num_features=8192` tied, and 116,582,475 with 4,096 untied.
+        vocab_size, n_positions, n_embd, n_layer, n_head: of GPT-2.
+        drop_rate: of all dropouts.
+        num_classes: `vocab_size`, or not given.
+        scale: of every projection; "rsqrt_features", 1 / sqrt(F), keeps first logits near zero however many features
+            there are, None leaves the similarities as they are.
+        similarity, intersection, difference, normalize, per_feature, membership, nonnegative, init: of every
+            projection, see `TverskyProjection`.
+        device, dtype: of the parameters.
+
+    Raises:
+        MissingExtraError: transformers is not installed.
+        ValueError: a size below 1, n_embd that n_head does not divide, num_classes that is not the vocabulary, an
+            unknown name.
+    """
+    sizes = {"vocab_size": vocab_size, "n_positions": n_positions, "n_embd": n_embd, "n_layer": n_layer}
+    sizes["n_head"] = n_head
+    for name, size in sizes.items():
+        check_size(name, size)
+    if n_embd % n_head:
+        raise ValueError(f"n_embd must be a multiple of n_head, got {n_embd} and {n_head}")
+    if num_classes not in (None, vocab_size):
+        raise ValueError(
+            f"the classes of a language model are its vocabulary: num_classes={num_classes} is not "
+            f"vocab_size={vocab_size}; give vocab_size={num_classes} alone"
+        )
+    options: dict[str, Any] = {
+        "scale": scale,
+        "similarity": similarity,
+        "intersection": intersection,
+        "difference": difference,
+        "normalize": normalize,
+        "per_feature": per_feature,
+        "membership": membership,
+        "nonnegative": nonnegative,
+        "init": init,
+    }
+    with nullcontext() if device is None else torch.device(device):
+        transformer = _gpt2(sizes, drop_rate)
+        prototypes = transformer.wte if tied else None
+        head = TverskyProjection(n_embd, vocab_size, num_features, prototypes=prototypes, **options)
+        for block in transformer.h if everywhere else ():
+            mixed, fed = (TverskyProjection(n_embd, n_embd, feature_bank=head, **options) for _ in range(2))
+            block.attn.c_proj = mixed
+            block.mlp = nn.Sequential(fed, nn.Dropout(drop_rate))
+    model = TverskyGPT2(transformer, head)
+    # What a saved config holds, should a default change.
+    model._model_args = {**sizes, "num_features": num_features, "tied": tied, "everywhere": everywhere, **options}  # pyright: ignore
+    return model if dtype is None else model.to(dtype)
+
+
+def _gpt2(sizes: dict[str, int], drop_rate: float) -> Any:
+    try:
+        from transformers import GPT2Config, GPT2Model
+    except ImportError as error:
+        raise MissingExtraError("a GPT-2 with Tversky projections", "transformers", "text") from error
+    rates = dict.fromkeys(("resid_pdrop", "embd_pdrop", "attn_pdrop"), drop_rate)
+    # GPT-2's own tokens of beginning and end need not be in the vocabulary; the transformer does not look for them.
+    return GPT2Model(GPT2Config(**sizes, **rates, bos_token_id=None, eos_token_id=None))  # pyright: ignore
