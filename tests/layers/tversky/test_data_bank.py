@@ -2,6 +2,8 @@
 
 import copy
 import pickle
+import subprocess
+import sys
 
 import pytest
 import torch
@@ -174,3 +176,32 @@ def test_refusals():
 def test_names_its_encoder():
     net, _ = _net(method=True)
     assert "DataDomainBank((5, 1, 4, 4) through encode)" in repr(net.head)
+
+
+_SCRIPT = """
+import warnings; warnings.simplefilter("ignore")
+import copy, torch
+from torch import nn
+from zoo.layers.tversky import TverskyProjection
+from zoo.layers.tversky.data_bank import DataDomainBank
+torch.manual_seed(0)
+encoder = nn.Sequential(nn.Linear(6, 8), nn.BatchNorm1d(8))
+head = TverskyProjection(8, 3, feature_bank=DataDomainBank(encoder, 5, (6,)))
+net, x = nn.Sequential(encoder, head), torch.randn(4, 6)
+twin = copy.deepcopy(net)
+got, wanted = torch.compile(net, fullgraph=True, backend="aot_eager")(x), twin(x)
+torch.testing.assert_close(got, wanted)
+got.square().sum().backward(); wanted.square().sum().backward()
+for p, q in zip(net.parameters(), twin.parameters()):
+    torch.testing.assert_close(p.grad, q.grad)
+for p, q in zip(net.buffers(), twin.buffers()):
+    torch.testing.assert_close(p, q)
+assert all(part.training for part in net.modules())
+net.eval()
+torch.testing.assert_close(torch.export.export(net, (x,)).module()(x), net(x))
+"""
+
+
+def test_compiled_and_exported():
+    """In a process of its own: compilers read the functions, not the run-time checks around them."""
+    subprocess.run([sys.executable, "-c", _SCRIPT], check=True, capture_output=True, text=True, timeout=300)

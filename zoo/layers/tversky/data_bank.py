@@ -59,7 +59,7 @@ class DataDomainBank(nn.Module):
             raise TypeError(f"init must be as the encoder takes it, of a floating type; got {init.dtype}")
         # In a tuple, so that it does not become a part of this module.
         self._encoder = (encoder,)
-        self._start = init
+        self._start = None if init is None else init.detach()
         self._width: int | None = None
         like = next((p for module in self._modules_run() for p in module.parameters()), None)
         if like is not None:
