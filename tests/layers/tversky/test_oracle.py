@@ -8,7 +8,7 @@ from torch import nn
 
 from tests.layers.tversky.goldens import golden, needs_goldens
 from tests.layers.tversky.oracle import EVERY, magnitude, problem, similarity
-from zoo.layers.tversky import TverskyProjection, TverskySimilarity, tversky_similarity
+from zoo.layers.tversky import TverskyProjection, TverskySimilarity, set_level, tversky_similarity
 
 STATE = ("prototypes.weight", "feature_bank.weight", "theta", "alpha", "beta")
 GRADIENTS = [
@@ -167,8 +167,8 @@ def test_outputs_and_gradients_are_those_of_the_loops(how, backend):
 
 
 @pytest.mark.parametrize("how", EVERY, ids=lambda how: ".".join(map(str, how)))
-def test_so_are_those_of_sizes_at_which_other_ways_are_taken(how):
-    # Few features, so that the loops' graph stays small, and enough pairs for what is made for large products.
+def test_so_are_those_of_the_ways_that_large_sizes_take(how, monkeypatch):
+    monkeypatch.setattr(set_level, "_LARGE", 0)
     values = problem(160, 400, 16, 8, seed=2)
     single = {k: v.detach().float().requires_grad_(v.requires_grad) for k, v in values.items()}
     expected = gradients(values, lambda v: loops(v, how))
