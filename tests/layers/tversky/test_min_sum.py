@@ -165,15 +165,15 @@ def check(function, dtype, sizes, same, device="cpu"):
     )
 
 torch.manual_seed(0)
-SIZES = ((5, 7, 3), (70, 65, 33), (1, 3, 1), (2, 1, 40))
+SIZES = ((70, 65, 19), (1, 3, 40))
 """
 
 _COMPILED = """
 from functools import partial
 for function in (min_sum, softmin_sum):
-    for dtype in (torch.float32, torch.float64):
-        for sizes in (*SIZES, (3, 3, 3), (4, 9, 9)):
-            check(function, dtype, sizes, partial(function, backend="compiled"))
+    for sizes in (*SIZES, (3, 3, 3), (4, 9, 9)):
+        check(function, torch.float32, sizes, partial(function, backend="compiled"))
+check(min_sum, torch.float64, SIZES[0], partial(min_sum, backend="compiled"))
 """
 
 _FUSED = """
@@ -215,9 +215,8 @@ def same(kind):
     return Function.apply
 
 for kind, function in (("min", min_sum), ("softmin", softmin_sum)):
-    for dtype in (torch.float32, torch.float64):
-        for sizes in SIZES:
-            check(function, dtype, sizes, same(kind))
+    for sizes in SIZES:
+        check(function, torch.float32, sizes, same(kind))
 """
 
 _ON_CUDA = """

@@ -105,11 +105,8 @@ def _pair_sum(kind: str, a: Tensor, q: Tensor, backend: str) -> Tensor:
 def _composed(kind: str, a: Tensor, q: Tensor) -> Tensor:
     work = working_dtype(a.dtype)
     x, y = a.to(work).unsqueeze(-2), q.to(work).unsqueeze(-3)
-    if kind == "min":
-        out = torch.minimum(x, y).sum(-1)
-    else:
-        out = y.sum(-1) - F.silu(y - x).sum(-1)
-    return out.to(a.dtype)
+    each = torch.minimum(x, y) if kind == "min" else y - F.silu(y - x)
+    return each.sum(-1).to(a.dtype)
 
 
 def working_dtype(dtype: torch.dtype) -> torch.dtype:

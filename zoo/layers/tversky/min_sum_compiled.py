@@ -43,7 +43,8 @@ def _minima(a: Tensor, q: Tensor) -> Tensor:
 
 
 def _soft_minima(a: Tensor, q: Tensor) -> Tensor:
-    return q.sum(-1) - F.silu(q.unsqueeze(0) - a.unsqueeze(1)).sum(-1)
+    x, y = a.unsqueeze(1), q.unsqueeze(0)
+    return (y - F.silu(y - x)).sum(-1)
 
 
 def _minima_backward(a: Tensor, q: Tensor, grad: Tensor) -> Tensor:

@@ -18,11 +18,10 @@ def sums(kind: str, a: Tensor, q: Tensor) -> Tensor:
         x, y = a[i, k].unsqueeze(1), q[j, k].unsqueeze(0)
         if kind == "min":
             torch.minimum(x, y, out=block)
-            out[i, j] += block.sum(-1)
-        else:
-            torch.sub(y, x, out=block)
-            out[i, j] -= F.silu(block, inplace=True).sum(-1)
-    return out if kind == "min" else out.add_(q.sum(-1))
+        else:  # subtracted one by one: the two sums may be much larger than their difference
+            torch.sub(y, F.silu(torch.sub(y, x, out=block), inplace=True), out=block)
+        out[i, j] += block.sum(-1)
+    return out
 
 
 def gradients(kind: str, a: Tensor, q: Tensor, grad: Tensor, needed: tuple[bool, ...]) -> tuple[Tensor | None, ...]:
