@@ -11,8 +11,8 @@ from zoo.layers.tversky.explanation import prototypes_of
 from zoo.layers.tversky.functional import check_rows, measure
 
 _SHOWN = 12
-# A softmax of 10 classes with logits this far apart is one-hot: the loss of the wrong rows is all that learns.
-_WIDE = 20.0
+# Trained layers reach a few tens; from "uniform" banks of a thousand numbers a row it is a million at the start.
+_WIDE = 50.0
 
 
 @dataclass(frozen=True)
@@ -76,8 +76,8 @@ class Diagnosis:
             )
         if self.logit_std > _WIDE:
             tips.append(
-                f"The outputs spread by {self.logit_std:.3g}, too far for a softmax: take init='scaled_uniform', "
-                "scale='rsqrt_features' or normalize=True."
+                f"The outputs spread by {self.logit_std:.3g}, at the start of training too far for a softmax: take "
+                "init='scaled_uniform', scale='rsqrt_features' or normalize=True."
             )
         below = [name for name in ("theta", "alpha", "beta") if getattr(self, name) < 0]
         if below:
