@@ -206,7 +206,7 @@ import numpy as np, onnxruntime, torch
 from zoo.layers.tversky.inference import linear_form
 
 CASES = (
-    ("contrast", "product", "ignorematch"), ("contrast", "mean", "ignorematch"), ("contrast", "product", "substractmatch"),
+    ("contrast", "product", "ignorematch"), ("contrast", "mean", "ignorematch"), ("contrast", "min", "substractmatch"),
     ("contrast", "gmean", "ignorematch"), ("ratio", "min", "ignorematch"), ("contrast", "softmin", "substractmatch"),
 )
 torch.manual_seed(0)

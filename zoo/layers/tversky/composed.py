@@ -16,6 +16,11 @@ from torch import Tensor
 from zoo.layers.tversky.reference import _set_intersection, combine
 
 
+def present(positive: Tensor) -> Tensor:
+    """Indicators, without a gradient, from positive measures: their sign, many times faster than a comparison."""
+    return positive.detach().sign()
+
+
 def composed_similarity(
     A: Tensor,
     Q: Tensor,
@@ -33,12 +38,12 @@ def composed_similarity(
     a, q = torch.relu(A), torch.relu(Q)
     qt = q.transpose(-1, -2)
     if intersection == "product" and difference == "ignorematch":
-        absent_a, absent_q = (A <= 0).to(A.dtype), (Q <= 0).to(Q.dtype)
+        absent_a, absent_q = 1 - present(a), 1 - present(q)
         if similarity == "contrast":
             ours = theta * q - alpha * absent_q
             return a @ ours.transpose(-1, -2) - absent_a @ (beta * qt)
         return combine(similarity, a @ qt, a @ absent_q.transpose(-1, -2), absent_a @ qt, theta, alpha, beta)
-    in_a, in_q = (A > 0).to(A.dtype), (Q > 0).to(Q.dtype)
+    in_a, in_q = present(a), present(q)
     of_a, of_q = a @ in_q.transpose(-1, -2), in_a @ qt
     least = torch.minimum(of_a, of_q) if intersection == "min" or difference == "substractmatch" else of_a
     if intersection == "product":

@@ -20,23 +20,28 @@ from torch import Tensor
 
 from zoo.layers.eager import no_autocast
 from zoo.layers.tversky.blocks import accumulate, block_spans, dense, keep_present_, summing_dtype
-from zoo.layers.tversky.composed import composed_similarity
+from zoo.layers.tversky.composed import composed_similarity, present
 
 
 def lift_inputs(A: Tensor) -> Tensor:
     """[a+, n_a], shape (..., 2 F)."""
-    return torch.cat([torch.relu(A), (A <= 0).to(A.dtype)], -1)
+    a = torch.relu(A)
+    return torch.cat([a, 1 - present(a)], -1)
 
 
 def lift_prototypes(Q: Tensor, theta: Tensor, alpha: Tensor, beta: Tensor, out: Tensor) -> Tensor:
     """[theta q+ - alpha n_q, -beta q+] of prototypes (P, F), written to out (P, 2 F)."""
     features = Q.shape[-1]
     ours, theirs = out[:, :features], out[:, features:]
-    torch.mul(Q, theta, out=ours)
-    torch.where(Q > 0, ours, -alpha.to(Q.dtype), out=ours)
-    torch.clamp(Q, min=0, out=theirs)
-    theirs.mul_(-beta)
+    write_difference(Q, theta, alpha, ours, theirs)
+    torch.clamp(Q, min=0, out=theirs).mul_(-beta)
     return out
+
+
+def write_difference(Q: Tensor, theta: Tensor, alpha: Tensor, out: Tensor, spare: Tensor) -> None:
+    """Write theta q+ - alpha n_q to out. Comparisons into floats and no `where`: those are slow on a CPU."""
+    torch.le(Q, 0, out=spare).mul_(alpha)
+    torch.clamp(Q, min=0, out=out).mul_(theta).sub_(spare)
 
 
 def linear_similarity(A: Tensor, Q: Tensor, theta: Tensor, alpha: Tensor, beta: Tensor) -> Tensor:
@@ -108,13 +113,15 @@ def _backward(
     needs_scalars: bool,
 ) -> tuple[Tensor | None, ...]:
     features = A.shape[1]
-    a, absent_a = torch.relu(A), (A <= 0).to(A.dtype)
+    a = torch.relu(A)
+    absent_a = 1 - present(a)
     right = (a * theta).sub_(absent_a * beta) if needs_q else a
     width = 2 * features if needs_scalars else features
     total = A.new_zeros(A.shape[0], width, dtype=summing_dtype(A)) if needs_a or needs_scalars else None
     dq = torch.empty_like(Q) if needs_q else None
     spans, longest = block_spans(Q, A.shape[0])
     buffer = Q.new_empty(longest, width)
+    spare = buffer if needs_scalars or total is None else torch.empty_like(buffer)
     for span in spans:
         block, grad_block = Q[span], grad[:, span]
         if total is not None:
@@ -123,7 +130,7 @@ def _backward(
                 torch.clamp(block, min=0, out=weight[:, :features])
                 torch.le(block, 0, out=weight[:, features:])
             else:
-                torch.where(block > 0, torch.mul(block, theta, out=weight), -alpha.to(Q.dtype), out=weight)
+                write_difference(block, theta, alpha, weight, spare[: block.shape[0]])
             accumulate(total, grad_block, weight)
         if dq is not None:
             torch.mm(grad_block.t(), right, out=dq[span])

@@ -5,8 +5,8 @@ With M = min(Ia, Ib) of the two measures of the common features and s the sums o
     product:  S = theta a+ q+^T + (alpha + beta) M - alpha s_a - beta s_q,
     min:      S = (theta + alpha + beta) M - alpha s_a - beta s_q.
 
-M has the gradient of Ia where Ia <= Ib, else that of Ib: kept for the backward pass are A, Q and one truth value a
-result. The passes go over blocks of prototypes, or of inputs where those are more, as in `lifted`.
+M has the gradient of Ia where Ia <= Ib, else that of Ib: kept for the backward pass are A, Q and one byte a result.
+The passes go over blocks of prototypes, or of inputs where those are more, as in `lifted`.
 """
 
 from typing import Any
@@ -16,7 +16,7 @@ from torch import Tensor
 
 from zoo.layers.eager import no_autocast
 from zoo.layers.tversky.blocks import accumulate, block_spans, dense, keep_present_, summing_dtype
-from zoo.layers.tversky.composed import composed_similarity
+from zoo.layers.tversky.composed import composed_similarity, present
 
 
 def matched_similarity(A: Tensor, Q: Tensor, theta: Tensor, alpha: Tensor, beta: Tensor, intersection: str) -> Tensor:
@@ -33,7 +33,7 @@ def matched_similarity(A: Tensor, Q: Tensor, theta: Tensor, alpha: Tensor, beta:
 class _MatchedSimilarity(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, A: Tensor, Q: Tensor, theta: Tensor, alpha: Tensor, beta: Tensor, product: bool) -> Tensor:
-        whole_less = torch.empty(A.shape[0], Q.shape[0], dtype=torch.bool, device=A.device)
+        whole_less = torch.empty(A.shape[0], Q.shape[0], dtype=torch.int8, device=A.device)
         out = _forward(A, Q, theta, alpha, beta, product, whole_less)
         ctx.save_for_backward(A, Q, theta, alpha, beta, whole_less)
         ctx.product = product
@@ -90,19 +90,21 @@ def _forward_blocks(
     out: Tensor,
 ) -> None:
     """Write S to out, and where Ia <= Ib to whole_less: A is the side taken whole, Q the one in blocks."""
-    a, in_a = torch.relu(A), (A > 0).to(A.dtype)
+    a = torch.relu(A)
+    in_a = present(a)
     weighted_sums = a.sum(1, keepdim=True) * alpha
     spans, longest = block_spans(Q, A.shape[0])
     buffer = torch.empty_like(Q[:longest])
-    sums_a, sums_q = A.new_empty(longest * A.shape[0]), A.new_empty(longest * A.shape[0])
+    sums = A.new_empty(3, longest * A.shape[0])
     for span in spans:
         block, out_block = Q[span], out[:, span]
         side = buffer[: block.shape[0]]
-        of_a, of_q = (sums[: out_block.numel()].view(out_block.shape) for sums in (sums_a, sums_q))
+        of_a, of_q, less = (some[: out_block.numel()].view(out_block.shape) for some in sums)
         torch.mm(a, torch.gt(block, 0, out=side).t(), out=of_a)
         torch.mm(in_a, torch.clamp(block, min=0, out=side).t(), out=of_q)
         if whole_less is not None:
-            torch.le(of_a, of_q, out=whole_less[:, span])
+            # By way of floats, and bytes rather than truth values: those are slow on a CPU.
+            whole_less[:, span].copy_(torch.le(of_a, of_q, out=less))
         least = torch.minimum(of_a, of_q, out=of_a)
         least.mul_(alpha + beta if product else theta + alpha + beta)
         least.sub_(weighted_sums).sub_(side.sum(1) * beta)
@@ -125,7 +127,8 @@ def _backward(
     needed: list[bool],
 ) -> tuple[Tensor | None, ...]:
     needs_a, needs_q, needs_scalars = needed[0], needed[1], any(needed[2:])
-    a, in_a = torch.relu(A), (A > 0).to(A.dtype)
+    a = torch.relu(A)
+    in_a = present(a)
     weight = alpha + beta if product else theta + alpha + beta
     scaled_a = a * theta
     work = summing_dtype(A)
