@@ -1,6 +1,6 @@
 """Tversky's similarity feature by feature, min + substractmatch: against `verskyt`, and its kernel against others.
 
-`python -m benchmarks.tversky_feature_level` prints two Markdown tables. It needs `pip install verskyt`.
+`python -m benchmarks.tversky_feature_level` prints Markdown tables. It needs `pip install verskyt`.
 """
 
 from collections.abc import Callable
@@ -10,7 +10,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from benchmarks._measure import Job, Workload, compare, machine, table
+from benchmarks._measure import Job, Workload, compare, table
 from zoo.layers.tversky.feature_level import feature_similarity
 from zoo.layers.tversky.min_sum import min_sum
 
@@ -118,8 +118,7 @@ def _measured(function: str, sides: tuple[str, ...], baseline: str) -> str:
 
 
 def main() -> None:
-    print(machine())
-    print(f"\nB = {ROWS}, d = {WIDTH}, P = {PROTOTYPES}, F = {FEATURES}; contrast model, min + substractmatch.\n")
+    print(f"B = {ROWS}, d = {WIDTH}, P = {PROTOTYPES}, F = {FEATURES}; contrast model, min + substractmatch.\n")
     print(_measured("similarity_call", SIDES, "verskyt"))
     print(f"\nSums of minima alone, {ROWS} x {PROTOTYPES} x {FEATURES}.\n")
     print(_measured("kernel_call", KERNELS, "reference"))
