@@ -67,6 +67,23 @@ def test_the_encoder_keeps_its_mode():
     assert [part.training for part in net.modules()] == modes
 
 
+def test_rows_are_kept_in_evaluation_until_something_changes():
+    net, x = _net()
+    net.eval()
+    passes = []
+    net.backbone.register_forward_hook(lambda _, given, __: passes.append(len(given[0])))
+    with torch.no_grad():
+        assert torch.equal(net(x), net(x))
+        assert passes == [6, 3, 5, 6]
+        for change in (net.backbone[0].weight, net.backbone[1].running_mean, net.head.feature_bank.inputs):
+            before = net(x)
+            change.add_(1)
+            passes.clear()
+            assert not torch.equal(net(x), before)
+            assert 5 in passes
+    assert net.head.feature_bank.weight.requires_grad
+
+
 def test_parameters_are_the_inputs_alone():
     net, _ = _net()
     assert set(net.head.state_dict()) == {"feature_bank.inputs", "prototypes.inputs", "theta", "alpha", "beta"}

@@ -9,6 +9,7 @@ from torch import Tensor, nn
 
 from zoo.layers.modes import evaluating
 from zoo.layers.tversky.options import check_size
+from zoo.layers.tversky.weight_cache import WeightCache
 
 
 class DataDomainBank(nn.Module):
@@ -19,7 +20,8 @@ class DataDomainBank(nn.Module):
 
     The encoder stays its owner's: it is not among the bank's parameters nor in its state dict, yet it gets the
     bank's gradient. It runs in evaluation mode for the bank, so that batch norm neither counts the inputs in its
-    statistics nor mixes them with the batch. Every reading of `weight` is one pass over all inputs.
+    statistics nor mixes them with the batch. Every reading of `weight` is one pass over all inputs; in evaluation
+    without gradients the rows are kept until a parameter or buffer of the encoder, or an input, changes.
 
     Prototypes as images, from an image of each class, learn about as well as vectors do; those that start as noise
     stay noise to the eye. Features as images learn less easily, for they grow with the encoder's outputs: take
@@ -66,6 +68,7 @@ class DataDomainBank(nn.Module):
         self._encoder = (encoder,)
         self._start = None if init is None else init.detach()
         self._width: int | None = None
+        self._cache = WeightCache()
         like = next((p for module in self._modules_run() for p in module.parameters()), None)
         if like is not None:
             device = like.device if device is None else device
@@ -76,7 +79,13 @@ class DataDomainBank(nn.Module):
     @property
     def weight(self) -> Float[Tensor, "num width"]:
         """The rows, (num, d), with gradient to the inputs and to the encoder."""
-        return self._encode(self.inputs)
+        modules = self._modules_run()
+        if self.training or not modules:
+            return self._encode(self.inputs)
+        tensors = (self.inputs, *(t for m in modules for t in (*m.parameters(), *m.buffers())))
+        (rows,) = self._cache.get(tensors, lambda: (self._encode(self.inputs),))
+        assert rows is not None
+        return rows
 
     @property
     def shape(self) -> tuple[int, int]:
