@@ -91,7 +91,7 @@ def test_asymmetry_matrix_holds_the_differences() -> None:
     assert image.get_clim() == (pytest.approx(-abs(wanted).max()), pytest.approx(abs(wanted).max()))
     cells = {(int(t.get_position()[1]), int(t.get_position()[0])): t.get_text() for t in axes.texts}
     assert cells[1, 2] == f"{wanted[1, 2]:.2g}"
-    assert cells[1, 1] == ""
+    assert (1, 1) not in cells
     assert [t.get_text() for t in axes.get_yticklabels()] == ["cat", "dog", "eel", "fox"]
     with pytest.raises(ValueError, match="class_names must be 4 names, got 1"):
         explain.asymmetry_matrix(layer, ["cat"])

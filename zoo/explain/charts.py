@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -124,11 +125,9 @@ def asymmetry_matrix(
     axes.grid(False)
     axes.spines[:].set_visible(False)
     if k <= _NAMED:
-        for i in range(k):
-            for j in range(k):
-                color = "white" if abs(table[i, j]) > 0.6 * widest else "#222222"
-                axes.text(j, i, f"{table[i, j]:.2g}" if i != j else "", ha="center", va="center", color=color,
-                          fontsize=8 if k <= 12 else 6)  # fmt: skip
+        for i, j in itertools.permutations(range(k), 2):
+            color = "white" if abs(table[i, j]) > 0.6 * widest else "#222222"
+            axes.text(j, i, f"{table[i, j]:.2g}", ha="center", va="center", color=color, fontsize=8 if k <= 12 else 6)
     if k <= _NUMBERED:
         slanted = max(map(len, labels)) > 3
         axes.set_xticks(range(k), labels, rotation=45 if slanted else 0, ha="right" if slanted else "center")
