@@ -1,6 +1,7 @@
 """Language models with Tversky projections."""
 
 import math
+import subprocess
 import sys
 
 import pytest
@@ -135,6 +136,29 @@ def test_dtype_and_device():
     found, expected = model(some_ids()).float(), wide(some_ids())
     assert ((found - expected).norm() / (expected - expected.mean(-1, keepdim=True)).norm()).item() < 0.1
     assert tversky_gpt2(**SMALL, device="meta").head.theta.is_meta
+
+
+_SCRIPT = """
+import torch
+from zoo.models.tversky_gpt2 import tversky_gpt2
+torch.manual_seed(0)
+sizes = dict(vocab_size=50, n_positions=16, n_embd=16, n_layer=2, n_head=2, num_features=24)
+model = tversky_gpt2(**sizes, everywhere=True, tied=True).eval()
+ids = torch.randint(0, 50, (2, 9))
+compiled = torch.compile(model, backend="aot_eager", fullgraph=True)
+torch.testing.assert_close(compiled(ids), model(ids))
+torch.testing.assert_close(compiled(ids, labels=ids).loss, model(ids, labels=ids).loss)
+axes = {0: torch.export.Dim("batch"), 1: torch.export.Dim("tokens", max=16)}
+exported = torch.export.export(model, (ids,), dynamic_shapes={"input_ids": axes}).module()
+ids = torch.randint(0, 50, (3, 7))
+torch.testing.assert_close(exported(ids), model(ids))
+"""
+
+
+@pytest.mark.ci_long
+def test_compiled_and_exported():
+    """In a process of its own: without the run-time checks around the calls."""
+    subprocess.run([sys.executable, "-c", _SCRIPT], check=True, capture_output=True, text=True, timeout=600)
 
 
 @pytest.mark.parametrize("options", KINDS, ids=str)
