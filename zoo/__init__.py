@@ -12,7 +12,7 @@ from zoo._version import __version__
 from zoo.models.timm_hook import install as _install_timm_hook
 
 if TYPE_CHECKING:
-    from zoo import layers, registry, testing, weights
+    from zoo import explain, layers, registry, testing, weights
     from zoo.composition.naming import register_spec
     from zoo.composition.summary import summary
     from zoo.errors import ZooError
@@ -66,7 +66,7 @@ _HOME = {
     "summary": "zoo.composition.summary",
     "verify": "zoo.verifying",
 }
-_SUBMODULES = ("errors", "layers", "registry", "testing", "weights")
+_SUBMODULES = ("errors", "explain", "layers", "registry", "testing", "weights")
 
 __all__ = [
     "ZooError",
@@ -78,6 +78,7 @@ __all__ = [
     "create_module",
     "data_config",
     "evaluate",
+    "explain",
     "export",
     "finetune",
     "from_pretrained",

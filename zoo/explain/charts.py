@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
-import itertools
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from torch import Tensor, nn
 
-from zoo.explain.figure import check_names, finish, new_figure, shorten
+from zoo.explain.figure import check_names, finish
 from zoo.explain.finding import tversky_layer
 from zoo.layers.tversky.explanation import Explanation
 from zoo.layers.tversky.interpretation import asymmetry
-from zoo.training.plots import _BLUE, _GREEN, _GREY, _NAMED, _NUMBERED, _ORANGE
+from zoo.training.plots import BLUE, GREEN, GREY, ORANGE, matrix, new_figure, shorten
 
 
 def decision_chart(
@@ -58,11 +57,11 @@ def decision_chart(
     target = int(explanation.target)
     if class_names is not None and len(class_names) <= target:
         raise ValueError(f"class_names must have one for every output, output {target} too; got {len(class_names)}")
-    figure, axes = new_figure((7 + 0.07 * max(map(len, labels)), 1.6 + 0.3 * len(labels)))
-    parts = (("common", listed.common, _BLUE), ("input only", listed.ours, _ORANGE))
-    _stack(axes, (*parts, ("prototype only", listed.theirs, _GREEN)))
+    figure, (axes,) = new_figure(1, (7 + 0.07 * max(map(len, labels)), 1.6 + 0.3 * len(labels)))
+    parts = (("common", listed.common, BLUE), ("input only", listed.ours, ORANGE))
+    _stack(axes, (*parts, ("prototype only", listed.theirs, GREEN)))
     if others:
-        axes.barh(len(features), float(listed.rest), height=0.6, color=_GREY, label="other features")
+        axes.barh(len(features), float(listed.rest), height=0.6, color=GREY, label="other features")
     axes.use_sticky_edges = False  # the longest bar would end at the frame
     axes.axvline(0, color="#222222", lw=0.8)
     axes.set_yticks(range(len(labels)), labels)
@@ -116,28 +115,11 @@ def asymmetry_matrix(
     table = asymmetry(tversky_layer(model, name)).float().cpu().numpy()
     k = len(table)
     check_names("class_names", class_names, k)
-    labels = [str(i) for i in range(k)] if class_names is None else [shorten(label) for label in class_names]
+    names = [str(i) for i in range(k)] if class_names is None else class_names
     widest = max(float(abs(table).max()), 1e-6)  # less than that is rounding
-    side = min(3.2 + 0.38 * k, 10)
-    margin = 2.0 + (0.08 * max(map(len, labels)) if k <= _NUMBERED else 0)
-    figure, axes = new_figure((side + margin, side + 0.5))
-    image = axes.imshow(table, cmap="RdBu_r", vmin=-widest, vmax=widest)
-    axes.grid(False)
-    axes.spines[:].set_visible(False)
-    if k <= _NAMED:
-        for i, j in itertools.permutations(range(k), 2):
-            color = "white" if abs(table[i, j]) > 0.6 * widest else "#222222"
-            axes.text(j, i, f"{table[i, j]:.2g}", ha="center", va="center", color=color, fontsize=8 if k <= 12 else 6)
-    if k <= _NUMBERED:
-        slanted = max(map(len, labels)) > 3
-        axes.set_xticks(range(k), labels, rotation=45 if slanted else 0, ha="right" if slanted else "center")
-        axes.set_yticks(range(k), labels)
-        axes.tick_params(length=0, labelsize=9 if k <= _NAMED else 7)
+    cells = [[f"{table[i, j]:.2g}" if i != j else "" for j in range(k)] for i in range(k)]
+    how = {"cmap": "RdBu_r", "limits": (-widest, widest), "legend": "S(i, j) − S(j, i)", "title": title}
+    figure, axes = matrix(table, cells, names, **how)
     axes.set_xlabel("j, the prototype")
     axes.set_ylabel("i, the input")
-    bar = figure.colorbar(image, ax=axes, fraction=0.046, pad=0.03)
-    bar.set_label("S(i, j) − S(j, i)")
-    bar.outline.set_visible(False)
-    if title:
-        axes.set_title(title, fontsize=11, loc="left", weight="bold", pad=12)
     return finish(figure, path)

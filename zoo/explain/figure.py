@@ -1,4 +1,4 @@
-"""What the pictures share: a figure in the house style, its file, and the names in it."""
+"""What the pictures share: their file, and the names in them."""
 
 from __future__ import annotations
 
@@ -6,13 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from zoo.training.plots import _new_figure, save
-
-
-def new_figure(size: tuple[float, float]) -> tuple[Any, Any]:
-    """A figure of one axes, drawn into files only."""
-    figure, (axes,) = _new_figure(1, size)
-    return figure, axes
+from zoo.training.plots import save
 
 
 def finish(figure: Any, path: str | Path | None) -> Any:
@@ -36,7 +30,3 @@ def check_names(argument: str, names: Sequence[str] | None, count: int) -> None:
     """
     if names is not None and len(names) != count:
         raise ValueError(f"{argument} must be {count} names, got {len(names)}")
-
-
-def shorten(name: str, longest: int = 24) -> str:
-    return name if len(name) <= longest else f"{name[: longest - 1]}…"

@@ -10,11 +10,12 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from zoo.explain.figure import check_names, finish, new_figure, shorten
+from zoo.explain.figure import check_names, finish
 from zoo.explain.finding import tversky_layer
 from zoo.layers.tversky.banks import SharedBank
 from zoo.layers.tversky.data_bank import DataDomainBank
 from zoo.layers.tversky.interpretation import feature_activations
+from zoo.training.plots import new_figure, shorten
 
 # Inches of a square, and how far apart the rows are in squares: their titles stand between them.
 _COLUMNS, _SIDE, _PITCH = 8, 1.3, 1.14
@@ -186,9 +187,8 @@ def _grid(
 ) -> Any:
     """Images side by side in one axes, each in a square of its own, its title above it, a label left of each row."""
     rows = math.ceil(len(images) / columns)
-    figure, axes = new_figure(
-        (columns * _SIDE + 0.4 + 0.09 * max(map(len, labels), default=0), rows * _SIDE * _PITCH + 0.4)
-    )
+    size = (columns * _SIDE + 0.4 + 0.09 * max(map(len, labels), default=0), rows * _SIDE * _PITCH + 0.4)
+    figure, (axes,) = new_figure(1, size)
     for place, (image, above) in enumerate(zip(images, titles, strict=True)):
         row, column = divmod(place, columns)
         middle = row * _PITCH

@@ -6,6 +6,7 @@ import importlib
 from typing import Any
 
 _HOME = {
+    "DataDomainBank": "tversky",
     "DiNA": "neighborhood",
     "NeighborhoodAttention1d": "neighborhood",
     "NeighborhoodAttention2d": "neighborhood",

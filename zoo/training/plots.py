@@ -12,7 +12,7 @@ import numpy as np
 from zoo.errors import MissingExtraError
 from zoo.files import atomic_path
 
-_BLUE, _ORANGE, _GREEN, _GREY = "#2a6fbb", "#e07b39", "#3a8f5d", "#9a9a9a"
+BLUE, ORANGE, GREEN, GREY = "#2a6fbb", "#e07b39", "#3a8f5d", "#9a9a9a"
 _STYLE: dict[Any, Any] = {
     "font.size": 10,
     "axes.spines.top": False,
@@ -26,14 +26,18 @@ _STYLE: dict[Any, Any] = {
 _NAMED, _NUMBERED = 20, 40
 
 
-def _new_figure(columns: int, size: tuple[float, float]) -> tuple[Any, list[Any]]:
-    """A figure that is drawn into files only, whatever backend the caller's pyplot has."""
+def new_figure(columns: int, size: tuple[float, float]) -> tuple[Any, list[Any]]:
+    """A figure that is drawn into files only, whatever backend the caller's pyplot has, and its axes side by side.
+
+    Raises:
+        MissingExtraError: matplotlib is not installed.
+    """
     try:
         import matplotlib as mpl
         from matplotlib.backends.backend_agg import FigureCanvasAgg
         from matplotlib.figure import Figure
     except ImportError as error:
-        raise MissingExtraError("plotting a run", "matplotlib", "train") from error
+        raise MissingExtraError("drawing a figure", "matplotlib", "train") from error
     with mpl.rc_context(_STYLE):
         figure = Figure(figsize=size, layout="constrained")
         FigureCanvasAgg(figure)
@@ -42,7 +46,7 @@ def _new_figure(columns: int, size: tuple[float, float]) -> tuple[Any, list[Any]
 
 def curves(history: Sequence[dict[str, Any]], monitor: str, *, title: str = "") -> Any:
     """Loss, monitored metric and learning rate over the epochs, as a matplotlib Figure with three axes."""
-    figure, (loss, metric, rate) = _new_figure(3, (12, 3.6))
+    figure, (loss, metric, rate) = new_figure(3, (12, 3.6))
     epochs = [row["epoch"] for row in history]
 
     def draw(axes: Any, key: str, label: str, color: str, **style: Any) -> None:
@@ -51,17 +55,17 @@ def curves(history: Sequence[dict[str, Any]], monitor: str, *, title: str = "") 
             marker = "o" if len(points) <= 30 else None
             axes.plot(*zip(*points, strict=True), label=label, color=color, lw=1.8, marker=marker, ms=3.5, **style)
 
-    draw(loss, "train_loss", "training", _BLUE)
-    draw(loss, "val_loss", "validation", _ORANGE)
-    draw(loss, "ema_loss", "validation, EMA", _GREEN, ls="--")
-    draw(metric, f"val_{monitor}", "validation", _ORANGE)
-    draw(metric, f"ema_{monitor}", "validation, EMA", _GREEN, ls="--")
-    draw(rate, "lr", "learning rate", _BLUE)
+    draw(loss, "train_loss", "training", BLUE)
+    draw(loss, "val_loss", "validation", ORANGE)
+    draw(loss, "ema_loss", "validation, EMA", GREEN, ls="--")
+    draw(metric, f"val_{monitor}", "validation", ORANGE)
+    draw(metric, f"ema_{monitor}", "validation, EMA", GREEN, ls="--")
+    draw(rate, "lr", "learning rate", BLUE)
     best = [row for row in history if row.get("best")]
     if best and metric.lines:
         row = best[-1]
         value = row.get(f"{row['best']}_{monitor}")
-        metric.axvline(row["epoch"], color=_GREY, lw=1, ls=":", zorder=0)
+        metric.axvline(row["epoch"], color=GREY, lw=1, ls=":", zorder=0)
         metric.plot([row["epoch"]], [value], "o", ms=9, mfc="none", mec="#222222", label=f"best, {value:.4f}")
     loss.set_title("loss")
     metric.set_title(monitor.replace("_", " ") if metric.lines else "no validation split")
@@ -86,33 +90,63 @@ def confusion(counts: Sequence[Sequence[int]], classes: Sequence[str], *, title:
     Counts are written into the cells up to 20 classes; above 40, class names are left out.
     """
     table = np.asarray(counts)
-    k = len(table)
-    short = [name if len(name) <= 24 else name[:23] + "…" for name in classes]
+    share = table / np.maximum(table.sum(1, keepdims=True), 1)
+    cells = [[f"{n}" if n else "" for n in row] for row in table.tolist()]
+    figure, axes = matrix(
+        share, cells, classes, cmap="Blues", limits=(0, 1), legend="share of the true class", title=title
+    )
+    axes.set_xlabel("answered")
+    axes.set_ylabel("true")
+    return figure
+
+
+def matrix(
+    shade: np.ndarray,
+    cells: Sequence[Sequence[str]],
+    names: Sequence[str],
+    *,
+    cmap: str,
+    limits: tuple[float, float],
+    legend: str,
+    title: str,
+) -> tuple[Any, Any]:
+    """A square of named rows and columns, as a matplotlib Figure and its axes.
+
+    Args:
+        shade: (k, k), what the colours show.
+        cells: texts in the cells, shown up to 20 rows.
+        names: of the rows and columns, shown up to 40.
+        cmap, limits: matplotlib's colour map, dark where the shade is far from 0, and the shades at its ends.
+        legend: beside the colour bar.
+        title: of the figure.
+    """
+    k = len(shade)
+    short = [shorten(name) for name in names]
     side = min(3.2 + 0.38 * k, 10)
     # Names stand left of the square and the colour bar right of it.
     margin = 2.0 + (0.08 * max(map(len, short)) if k <= _NUMBERED else 0)
-    figure, (axes,) = _new_figure(1, (side + margin, side + 0.5))
-    share = table / np.maximum(table.sum(1, keepdims=True), 1)
-    image = axes.imshow(share, cmap="Blues", vmin=0, vmax=1)
+    figure, (axes,) = new_figure(1, (side + margin, side + 0.5))
+    image = axes.imshow(shade, cmap=cmap, vmin=limits[0], vmax=limits[1])
     axes.grid(False)
     axes.spines[:].set_visible(False)
     if k <= _NAMED:
-        for i, j in zip(*np.nonzero(table), strict=True):
-            color = "white" if share[i, j] > 0.55 else "#222222"
-            axes.text(j, i, f"{table[i, j]}", ha="center", va="center", color=color, fontsize=9 if k <= 12 else 7)
+        size = max((len(text) for row in cells for text in row), default=0)
+        for i, j in np.ndindex(k, k):
+            if cells[i][j]:
+                color = "white" if abs(shade[i, j]) > 0.55 * limits[1] else "#222222"
+                axes.text(j, i, cells[i][j], ha="center", va="center", color=color,
+                          fontsize=(9 if k <= 12 else 7) - (size > 4))  # fmt: skip
     if k <= _NUMBERED:
         slanted = max(map(len, short)) > 3
         axes.set_xticks(range(k), short, rotation=45 if slanted else 0, ha="right" if slanted else "center")
         axes.set_yticks(range(k), short)
         axes.tick_params(length=0, labelsize=9 if k <= 20 else 7)
-    axes.set_xlabel("answered")
-    axes.set_ylabel("true")
     bar = figure.colorbar(image, ax=axes, fraction=0.046, pad=0.03)
-    bar.set_label("share of the true class")
+    bar.set_label(legend)
     bar.outline.set_visible(False)
     if title:
         axes.set_title(title, fontsize=11, loc="left", weight="bold", pad=12)
-    return figure
+    return figure, axes
 
 
 def comparison(rows: Sequence[dict[str, Any]], metric: str, *, memory: str = "process", title: str = "") -> Any:
@@ -131,24 +165,24 @@ def comparison(rows: Sequence[dict[str, Any]], metric: str, *, memory: str = "pr
         (f"peak {memory} memory (MiB)", [b if (b := row["peak_memory"]) is None else b / 2**20 for row in rows]),
     ]
     costs = [(label, numbers) for label, numbers in costs if any(n is not None for n in numbers)]
-    names = [name if len(name) <= 40 else name[:39] + "…" for name in (row["variant"] for row in rows)]
+    names = [shorten(row["variant"], 40) for row in rows]
     width = 3.2 * (1 + len(costs)) + 0.075 * max(map(len, names))
-    figure, axes = _new_figure(1 + len(costs), (width, 1.4 + 0.42 * len(rows)))
+    figure, axes = new_figure(1 + len(costs), (width, 1.4 + 0.42 * len(rows)))
     places = range(len(rows))
     for place, row in zip(places, rows, strict=True):
         if row["mean"] is None:
             axes[0].text(0.5, place, "no value", transform=axes[0].get_yaxis_transform(), ha="center", va="center",
-                         color=_GREY)  # fmt: skip
+                         color=GREY)  # fmt: skip
             continue
         if len(row["values"]) > 1:
-            axes[0].plot(row["values"], [place] * len(row["values"]), "o", color=_GREY, ms=4, alpha=0.7)
-        axes[0].errorbar(row["mean"], place, xerr=row["std"], fmt="o", color=_BLUE, ms=7, capsize=4, lw=1.8)
+            axes[0].plot(row["values"], [place] * len(row["values"]), "o", color=GREY, ms=4, alpha=0.7)
+        axes[0].errorbar(row["mean"], place, xerr=row["std"], fmt="o", color=BLUE, ms=7, capsize=4, lw=1.8)
         axes[0].annotate(f"{row['mean']:.4f}", (row["mean"], place), (0, 7), textcoords="offset points", ha="center",
                          fontsize=8)  # fmt: skip
     axes[0].set_xlabel(metric if all(row["std"] is None for row in rows) else f"{metric}, mean ± std")
     axes[0].margins(x=0.2)
     for each, (label, numbers) in zip(axes[1:], costs, strict=True):
-        bars = each.barh(places, [n or 0 for n in numbers], height=0.55, color=_ORANGE)
+        bars = each.barh(places, [n or 0 for n in numbers], height=0.55, color=ORANGE)
         each.bar_label(bars, ["–" if n is None else f"{n:.3g}" for n in numbers], padding=3, fontsize=8)
         each.set_xlabel(label)
         each.margins(x=0.2)
@@ -160,6 +194,11 @@ def comparison(rows: Sequence[dict[str, Any]], metric: str, *, memory: str = "pr
     if title:
         figure.suptitle(title, fontsize=11, x=0.01, ha="left", weight="bold")
     return figure
+
+
+def shorten(name: str, longest: int = 24) -> str:
+    """The name, or its beginning and an ellipsis."""
+    return name if len(name) <= longest else f"{name[: longest - 1]}…"
 
 
 def save(figure: Any, path: Path) -> Path:

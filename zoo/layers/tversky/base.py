@@ -6,9 +6,10 @@ from collections.abc import Collection
 from typing import Any, ClassVar
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 from torch.nn.functional import softplus
 
+from zoo.layers.tversky import interpretation
 from zoo.layers.tversky.banks import INITS, Bank, SharedBank, as_bank
 from zoo.layers.tversky.options import (
     BACKENDS,
@@ -109,21 +110,30 @@ class TverskyBase(nn.Module):
             )
         return self.theta, self.alpha, self.beta
 
-    def similarity_options(self) -> dict[str, Any]:
-        """Keywords of `tversky_similarity` that say what the layer computes."""
-        theta, alpha, beta = self.scalars()
+    def stored_scalars(self) -> tuple[Tensor, ...]:
+        """theta, alpha and beta as they are stored."""
+        prefix = "raw_" if self.nonnegative else ""
+        return tuple(getattr(self, f"{prefix}{name}") for name in SCALARS)
+
+    def reductions(self) -> dict[str, Any]:
+        """Keywords of `compare_measures` that say what the layer computes."""
         return {
-            "theta": theta,
-            "alpha": alpha,
-            "beta": beta,
             "similarity": self.similarity,
             "intersection": self.intersection,
             "difference": self.difference,
-            "normalize": self.normalize,
             "per_feature": self.per_feature,
             "membership": self.membership,
             "backend": self.backend,
         }
+
+    def similarity_options(self) -> dict[str, Any]:
+        """Keywords of `tversky_similarity` that say what the layer computes."""
+        return {**dict(zip(SCALARS, self.scalars(), strict=True)), "normalize": self.normalize, **self.reductions()}
+
+    feature_activations = interpretation.feature_activations
+    salience = interpretation.salience
+    feature_sets = interpretation.feature_sets
+    read_feature = interpretation.read_feature
 
     def extra_repr(self) -> str:
         parts = [f"similarity={self.similarity!r}", f"intersection={self.intersection!r}"]

@@ -7,7 +7,8 @@ prototype, and s_a, s_q the sums of a+ and q+. Then
     substractmatch:  f(A - Q) = s_a - min(Ia, Ib),      f(Q - A) = s_q - min(Ia, Ib).
 
 Ia has a gradient through a+ alone and Ib through q+ alone, so each costs one product per pass. Product with
-ignorematch needs neither: there the absent features are multiplied, and nothing cancels.
+ignorematch needs neither: there the absent features are multiplied, and nothing cancels. Nor does it for the other
+intersections as long as sizes are small.
 """
 
 import torch
@@ -30,10 +31,15 @@ def composed_similarity(
     similarity: str,
     intersection: str,
     difference: str,
+    lean: bool = False,
 ) -> Tensor:
     """Similarity of every input to every prototype, differentiable any number of times; arguments are not checked.
 
     Shapes: A (*lead, n, F), Q (*lead, m, F) -> (*lead, n, m).
+
+    Args:
+        lean: take the differences of ignorematch from the sums, two products less. Where nearly all features match they
+            are then small differences of large numbers.
     """
     a, q = torch.relu(A), torch.relu(Q)
     qt = q.transpose(-1, -2)
@@ -54,6 +60,9 @@ def composed_similarity(
         common = _set_intersection(of_a, of_q, intersection)
     sum_a = a.sum(-1, keepdim=True).to(A.dtype)
     sum_q = q.sum(-1).unsqueeze(-2).to(A.dtype)
+    if difference == "ignorematch" and not lean:
+        ours, theirs = a @ (1 - in_q).transpose(-1, -2), (1 - in_a) @ qt
+        return combine(similarity, common, ours, theirs, theta, alpha, beta)
     match_a, match_q = (least, least) if difference == "substractmatch" else (of_a, of_q)
     if similarity == "ratio":
         return combine(similarity, common, sum_a - match_a, sum_q - match_q, theta, alpha, beta)

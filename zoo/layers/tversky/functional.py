@@ -5,8 +5,10 @@ import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor
 
+from zoo.layers.tversky.feature_level import feature_similarity
 from zoo.layers.tversky.options import BACKENDS, MEMBERSHIPS, check_choice, check_reductions
 from zoo.layers.tversky.reference import reference_similarity
+from zoo.layers.tversky.set_level import set_similarity
 
 Scalar = float | Tensor
 
@@ -101,7 +103,12 @@ def compare_measures(
     backend: str,
 ) -> Tensor:
     """The similarity from the measures, (*lead, n, F) and (*lead, P, F) -> (*lead, n, P), by the fastest way."""
-    return reference_similarity(A, Q, theta, alpha, beta, similarity, intersection, difference, per_feature, membership)
+    weights = (theta, alpha, beta)
+    if backend == "reference" or membership != "hard":
+        return reference_similarity(A, Q, *weights, similarity, intersection, difference, per_feature, membership)
+    if per_feature:
+        return feature_similarity(A, Q, *weights, similarity, intersection, difference, backend)
+    return set_similarity(A, Q, *weights, similarity, intersection, difference)
 
 
 def check_rows(x: Tensor, prototypes: Tensor, feature_bank: Tensor) -> None:

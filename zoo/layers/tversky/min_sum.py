@@ -93,10 +93,11 @@ def _pair_sum(kind: str, a: Tensor, q: Tensor, backend: str) -> Tensor:
         raise ValueError(
             f"a and q must have one type and device, got {a.dtype} on {a.device} and {q.dtype} on {q.device}"
         )
+    if backend == "reference" or must_compose(a, q) or a.device.type not in ("cpu", "cuda"):
+        return _composed(kind, a, q)
     triples = a.shape[-2] * q.numel()
     training = torch.is_grad_enabled() and (a.requires_grad or q.requires_grad)
-    small = triples < _COMPOSE_BELOW[0 if training else 1] if backend == "auto" else triples == 0
-    if small or backend == "reference" or must_compose(a, q) or a.device.type not in ("cpu", "cuda"):
+    if triples < _COMPOSE_BELOW[0 if training else 1] if backend == "auto" else triples == 0:
         return _composed(kind, a, q)
     out: Tensor = _PairSum.apply(a, q, kind, backend)  # pyright: ignore
     return out

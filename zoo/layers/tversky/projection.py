@@ -7,12 +7,26 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from zoo.layers.eager import must_compose
+from zoo.layers.tversky import interpretation
 from zoo.layers.tversky.banks import Bank, SharedBank, as_bank
 from zoo.layers.tversky.base import TverskyBase, check_place, warn_blind
 from zoo.layers.tversky.cross_entropy import tversky_cross_entropy
-from zoo.layers.tversky.functional import measure, tversky_similarity
+from zoo.layers.tversky.functional import check_rows, compare_measures, measure, tversky_similarity
+from zoo.layers.tversky.inference import (
+    TverskyLinear,
+    TverskySums,
+    has_lifted_weight,
+    lifted_similarity,
+    lifted_weight,
+    linear_form,
+)
 from zoo.layers.tversky.options import check_size
 from zoo.layers.tversky.reference import reference_similarity
+from zoo.layers.tversky.weight_cache import WeightCache
+
+# Numbers that a layer keeps for inference without being asked: a gigabyte in float32.
+_KEPT = 2**28
 
 
 class TverskyProjection(TverskyBase):
@@ -92,6 +106,7 @@ class TverskyProjection(TverskyBase):
         )
         warn_blind(similarity, intersection, self.difference, per_feature, init)
         self.out_features = out_features
+        self._cache = WeightCache()
         if prototypes is None:
             self.prototypes: Any = Bank(out_features, in_features, init=init, device=device, dtype=dtype)
         else:
@@ -122,7 +137,6 @@ class TverskyProjection(TverskyBase):
         y = self._scripted(x, rows, bank) if torch.jit.is_scripting() else self._compared(x, rows, bank)
         return y if self.scale == 1.0 else y * self.scale
 
-    @torch.jit.unused
     def cross_entropy(
         self,
         x: Float[Tensor, "*batch in_features"],
@@ -140,7 +154,6 @@ class TverskyProjection(TverskyBase):
             target: (*), int64.
             ignore_index, label_smoothing, reduction, chunk_tokens: see `tversky_cross_entropy`.
         """
-        # type: (Tensor, Tensor, int, float, str, Optional[int]) -> Tensor
         return tversky_cross_entropy(
             x,
             self.prototypes.weight,
@@ -157,7 +170,72 @@ class TverskyProjection(TverskyBase):
     @torch.jit.unused
     def _compared(self, x, prototypes, feature_bank):
         # type: (Tensor, Tensor, Tensor) -> Tensor
-        return tversky_similarity(x, prototypes, feature_bank, **self.similarity_options())
+        kept = self._kept(prototypes, feature_bank)
+        if kept is None:
+            return tversky_similarity(x, prototypes, feature_bank, **self.similarity_options())
+        check_rows(x, prototypes, feature_bank)
+        A = measure(x, prototypes[:0], feature_bank, self.normalize)[0]
+        if has_lifted_weight(self.similarity, self.intersection, self.difference):
+            return lifted_similarity(A, *kept)
+        theta, alpha, beta = self.scalars()
+        y = compare_measures(A.reshape(-1, A.shape[-1]), kept[0], theta, alpha, beta, **self.reductions())
+        return y.view(*x.shape[:-1], prototypes.shape[0])
+
+    def _kept(self, prototypes: Tensor, feature_bank: Tensor) -> tuple[Any, ...] | None:
+        """What follows from the parameters alone, in evaluation without gradients; None where it is made anew.
+
+        The weight and bias of the lifted inputs, for a similarity that is linear in them, else the measures of the
+        prototypes.
+        """
+        if self.training or torch.is_grad_enabled() or self.membership != "hard":
+            return None
+        lifted = has_lifted_weight(self.similarity, self.intersection, self.difference)
+        numbers = prototypes.shape[0] * feature_bank.shape[0] * (2 if lifted else 1)
+        if numbers > _KEPT and not self._cache.frozen:
+            return None
+        tensors = (prototypes, feature_bank, *self.stored_scalars())
+        if must_compose(*tensors) or not all(isinstance(t, nn.Parameter) for t in tensors[:2]):
+            return None
+
+        def build() -> tuple[Tensor | None, ...]:
+            Q = measure(prototypes[:0], prototypes, feature_bank, self.normalize)[1]
+            theta, alpha, beta = self.scalars()
+            return lifted_weight(Q, theta, alpha, beta, self.intersection) if lifted else (Q,)
+
+        return self._cache.get(tensors, build)
+
+    def freeze(self, dtype: torch.dtype | None = None) -> "TverskyProjection":
+        """Keep what inference makes of the parameters whatever its size and in `dtype`, if given (bfloat16, say).
+
+        In evaluation without gradients the layer keeps it by itself up to a gigabyte in float32, until a parameter
+        changes. `thaw` undoes this.
+        """
+        self._cache.freeze(dtype)
+        return self
+
+    def thaw(self) -> "TverskyProjection":
+        """Forget what `freeze` kept."""
+        self._cache.thaw()
+        return self
+
+    def to_linear(self) -> TverskyLinear | TverskySums:
+        """The layer with its parameters as constants, in matrix products: for ONNX, TorchScript and `torch.export`.
+
+        Contrast with product or mean and ignorematch is a product, a threshold and a product; other sums at the set
+        level are three products and a minimum.
+
+        Raises:
+            ValueError: soft membership, or reductions feature by feature, which are no matter of matrix products.
+        """
+        options = self.similarity_options()
+        del options["backend"]
+        return linear_form(self.prototypes.weight, self.feature_bank.weight, scale=self.scale, **options)
+
+    prototype_sets = interpretation.prototype_sets
+    set_prototype = interpretation.set_prototype
+    explain = interpretation.explain
+    diagnose = interpretation.diagnose
+    asymmetry = interpretation.asymmetry
 
     def _scripted(self, x, prototypes, feature_bank):
         # type: (Tensor, Tensor, Tensor) -> Tensor

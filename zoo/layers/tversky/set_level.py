@@ -34,10 +34,12 @@ def set_similarity(
         theta, alpha, beta: weights, 0-dimensional.
         similarity, intersection, difference: as in `tversky_similarity`; not checked here.
     """
-    if similarity == "contrast" and A.dim() == Q.dim() == 2 and A.numel() * Q.shape[0] >= _LARGE:
-        if difference == "ignorematch":
-            if intersection == "product" and not must_compose(A, Q, theta, alpha, beta):
-                return linear_similarity(A, Q, theta, alpha, beta)
-        elif intersection in ("product", "min") and not must_compose(A, Q, theta, alpha, beta):
+    # The sizes are asked last: under export they are symbols, on which an answer would be a limit.
+    if must_compose(A, Q, theta, alpha, beta) or A.numel() * Q.shape[-2] < _LARGE:
+        return composed_similarity(A, Q, theta, alpha, beta, similarity, intersection, difference)
+    if similarity == "contrast" and A.dim() == Q.dim() == 2:
+        if intersection == "product" and difference == "ignorematch":
+            return linear_similarity(A, Q, theta, alpha, beta)
+        if intersection in ("product", "min") and difference == "substractmatch":
             return matched_similarity(A, Q, theta, alpha, beta, intersection)
-    return composed_similarity(A, Q, theta, alpha, beta, similarity, intersection, difference)
+    return composed_similarity(A, Q, theta, alpha, beta, similarity, intersection, difference, lean=True)
