@@ -166,7 +166,7 @@ def test_theta_alpha_beta_at_the_start():
         torch.testing.assert_close(torch.stack(layer.scalars()), torch.tensor([1.0, 0.5, 0.5], dtype=torch.float64))
     with torch.no_grad():
         layer.raw_alpha.fill_(-3.0)
-    assert 0 < float(layer.scalars()[1]) < 0.05
+    assert 0 < layer.scalars()[1].item() < 0.05
     assert {"raw_theta", "raw_alpha", "raw_beta"} < set(layer.state_dict())
 
 
