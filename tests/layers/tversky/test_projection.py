@@ -100,9 +100,10 @@ def test_too_much_is_kept_only_when_asked(monkeypatch):
         torch.testing.assert_close(layer(X), fresh(layer))
 
 
-def test_frozen_in_bfloat16():
+@pytest.mark.parametrize("difference", ["ignorematch", "substractmatch"])
+def test_frozen_in_bfloat16(difference):
     torch.manual_seed(0)
-    layer = TverskyProjection(8, 4, 5).eval()
+    layer = TverskyProjection(8, 4, 5, difference=difference).eval()
     with torch.no_grad():
         wanted = layer(X)
         got = layer.freeze(torch.bfloat16)(X)

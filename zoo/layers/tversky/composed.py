@@ -14,7 +14,7 @@ intersections as long as sizes are small.
 import torch
 from torch import Tensor
 
-from zoo.layers.tversky.reference import _set_intersection, combine
+from zoo.layers.tversky.reference import set_intersection, combine
 
 
 def present(positive: Tensor) -> Tensor:
@@ -57,7 +57,7 @@ def composed_similarity(
     elif intersection == "min":
         common = least
     else:
-        common = _set_intersection(of_a, of_q, intersection)
+        common = set_intersection(of_a, of_q, intersection)
     sum_a = a.sum(-1, keepdim=True).to(A.dtype)
     sum_q = q.sum(-1).unsqueeze(-2).to(A.dtype)
     if difference == "ignorematch" and not lean:

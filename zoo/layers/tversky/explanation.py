@@ -9,7 +9,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from zoo.layers.tversky.functional import check_rows, measure
-from zoo.layers.tversky.reference import _set_intersection, positive, presence, reference_similarity
+from zoo.layers.tversky.reference import set_intersection, positive, presence, reference_similarity
 
 _SHOWN = 10
 
@@ -211,7 +211,7 @@ def _parts(layer: Any, A: Tensor, Q: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         theirs = theirs + _shares(lambda x, y: torch.relu(y - x), of_a, of_q)
     if layer.intersection == "product":
         return a * q, ours, theirs
-    return _shares(lambda x, y: _set_intersection(x, y, layer.intersection), of_a, of_q), ours, theirs
+    return _shares(lambda x, y: set_intersection(x, y, layer.intersection), of_a, of_q), ours, theirs
 
 
 def _each_feature(layer: Any, A: Tensor, Q: Tensor, part: int) -> Tensor:

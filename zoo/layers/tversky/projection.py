@@ -178,7 +178,7 @@ class TverskyProjection(TverskyBase):
         if has_lifted_weight(self.similarity, self.intersection, self.difference):
             return lifted_similarity(A, *kept)
         theta, alpha, beta = self.scalars()
-        y = compare_measures(A.reshape(-1, A.shape[-1]), kept[0], theta, alpha, beta, **self.reductions())
+        y = compare_measures(A.reshape(-1, A.shape[-1]), kept[0].to(A.dtype), theta, alpha, beta, **self.reductions())
         return y.view(*x.shape[:-1], prototypes.shape[0])
 
     def _kept(self, prototypes: Tensor, feature_bank: Tensor) -> tuple[Any, ...] | None:

@@ -88,7 +88,7 @@ def reference_similarity(
     elif per_feature:
         common = _feature_intersection(A, Q, in_a, in_q, intersection)
     else:
-        common = _set_intersection(a @ in_qt, in_a @ qt, intersection)
+        common = set_intersection(a @ in_qt, in_a @ qt, intersection)
     if difference == "substractmatch" and not per_feature:
         of_a, of_q = a @ in_qt, in_a @ qt
         ours = ours + torch.relu(of_a - of_q)
@@ -96,7 +96,7 @@ def reference_similarity(
     return combine(similarity, common, ours, theirs, theta, alpha, beta)
 
 
-def _set_intersection(of_a: Tensor, of_q: Tensor, intersection: str) -> Tensor:
+def set_intersection(of_a: Tensor, of_q: Tensor, intersection: str) -> Tensor:
     """From the measures of the inputs and of the prototypes on their common features."""
     # type: (Tensor, Tensor, str) -> Tensor
     if intersection == "min":
