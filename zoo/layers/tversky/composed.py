@@ -14,7 +14,7 @@ intersections as long as sizes are small.
 import torch
 from torch import Tensor
 
-from zoo.layers.tversky.reference import set_intersection, combine
+from zoo.layers.tversky.reference import combine, set_intersection
 
 
 def present(positive: Tensor) -> Tensor:

@@ -9,7 +9,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from zoo.layers.tversky.functional import check_rows, measure
-from zoo.layers.tversky.reference import set_intersection, positive, presence, reference_similarity
+from zoo.layers.tversky.reference import positive, presence, reference_similarity, set_intersection
 
 _SHOWN = 10
 
