@@ -41,7 +41,7 @@ def test_projected_values(name):
     case = golden(name)
     module = case.module()
     inputs = case.inputs()
-    values = next((inputs[key] for key in ("projection", "stored", "x") if key in inputs))
+    values = next(inputs[key] for key in ("projection", "stored", "x") if key in inputs)
     if isinstance(module, HopfieldLayer):
         found = module.projected_values().expand_as(case.tensors["out.projected_patterns"])
     else:
@@ -69,7 +69,8 @@ def test_gradients(name):
         if parameter.requires_grad:
             case.check(parameter.grad, wanted[key], f"gradient of {key}", "grad")
         else:
-            assert parameter.grad is None and not wanted[key].any()
+            assert parameter.grad is None
+            assert not wanted[key].any()
 
 
 @pytest.mark.parametrize("name", _WRONG)

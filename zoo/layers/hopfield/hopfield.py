@@ -292,7 +292,8 @@ class Hopfield(nn.Module):
     ) -> tuple[Tensor, Associated]:
         stored, state, values = self._inputs(stored, state, values)
         check_batches({"stored": stored.shape[0], "state": state.shape[0], "values": values.shape[0]})
-        output, found = self.associate(stored, state, values, padding_mask, association_mask, need_association)
+        batch = stored.shape[0]
+        output, found = self.associate(batch, stored, state, values, padding_mask, association_mask, need_association)
         return (output if self.batch_first else output.transpose(0, 1)), found
 
     def _inputs(self, stored: Tensor, state: Tensor | None, values: Tensor | None) -> tuple[Tensor, Tensor, Tensor]:
@@ -307,6 +308,7 @@ class Hopfield(nn.Module):
 
     def associate(
         self,
+        batch: int,
         stored: Tensor,
         state: Tensor,
         values: Tensor,
@@ -314,13 +316,12 @@ class Hopfield(nn.Module):
         association_mask: Tensor | None = None,
         need_association: bool = False,
     ) -> tuple[Tensor, Associated]:
-        """The whole layer on inputs that are batch first, of which a batch of 1 broadcasts: what wrappers call."""
+        """The whole layer on inputs that are batch first, of which a batch of 1 serves all: what wrappers call."""
         if stored.shape[1] != values.shape[1]:
             raise ValueError(f"there must be a value for each of {stored.shape[1]} patterns, got {values.shape[1]}")
         if not stored.shape[1] + self.extra_patterns:
             raise ValueError("there is no stored pattern; store one, or set zero_pattern or bias_pattern")
         q, k, v = self.project(stored, state, values)
-        batch = stored.shape[0] if stored.shape[0] != 1 else state.shape[0]
         shape = (batch, self.num_heads, state.shape[1], stored.shape[1])
         mask = score_mask(padding_mask, association_mask, shape, self.extra_patterns, q.dtype)
         found = self.associate_heads(q, k, v, mask, need_association)
@@ -332,7 +333,8 @@ class Hopfield(nn.Module):
         k = self._heads(_apply(self.norm_stored, stored), self.proj_stored)
         k = _append(k, self.bias_stored)
         if self.norm_association is not None:
-            q, k = self.norm_association(q), self.norm_association(k)
+            # Heads as they lie in memory: compiled, the backward pass of a norm takes its input to lie so.
+            q, k = (self.norm_association(x.transpose(1, 2).contiguous()).transpose(1, 2) for x in (q, k))
         # Behind the norm, whose shift would give it a score.
         k = F.pad(k, (0, 0, 0, 1)) if self.zero_pattern else k
         return q, k, self._value_heads(values)

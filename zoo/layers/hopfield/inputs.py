@@ -29,7 +29,8 @@ def check_batches(batches: dict[str, int]) -> None:
     Raises:
         ValueError: with the batch of each.
     """
-    if len(set(batches.values())) > 1:
+    first, *others = batches.values()
+    if any(batch != first for batch in others):
         given = ", ".join(f"{name} {batch}" for name, batch in batches.items())
         raise ValueError(f"all inputs must have the same batch, got {given}")
 

@@ -148,7 +148,7 @@ class HopfieldLayer(nn.Module):
         check_inputs({"x": (x, self.hopfield.sizes.state)})
         x = x if self.hopfield.batch_first else x.transpose(0, 1)
         stored, values = self._patterns()
-        return self.hopfield.associate(stored, x, values, padding_mask, association_mask, need_association)
+        return self.hopfield.associate(x.shape[0], stored, x, values, padding_mask, association_mask, need_association)
 
     def extra_repr(self) -> str:
         parts = [f"quantity={self.quantity}"]

@@ -144,7 +144,9 @@ class HopfieldPooling(nn.Module):
             x, values = x.transpose(0, 1), values.transpose(0, 1)
         check_batches({"x": x.shape[0], "values": values.shape[0]})
         states = self.state_patterns.unsqueeze(0)
-        output, found = self.hopfield.associate(x, states, values, padding_mask, association_mask, need_association)
+        output, found = self.hopfield.associate(
+            x.shape[0], x, states, values, padding_mask, association_mask, need_association
+        )
         return (output.flatten(1) if self.reduce == "concat" else output.mean(1)), found
 
     def extra_repr(self) -> str:

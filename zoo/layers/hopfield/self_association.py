@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from zoo.layers.hopfield.hopfield import Hopfield
 from zoo.layers.hopfield.inputs import score_mask
+from zoo.layers.plain import _linear, _packed, _take
 
 
 class HopfieldSelfAssociation(nn.Module):
@@ -111,6 +112,30 @@ class HopfieldSelfAssociation(nn.Module):
         first = tokens - rope.shape[-2]
         turned = apply_rot_embed_cat(heads[:, :, first:tokens], rope, half=self.rotate_half)
         return torch.cat([heads[:, :, :first], turned, heads[:, :, tokens:]], dim=2)
+
+    def imitate(self, reference: nn.Module, inputs: Tensor) -> bool:
+        """Take the projections of an attention of the same sizes: `qkv` (or `q_proj`, `k_proj`, `v_proj`) and `proj`.
+
+        With one update, the default beta and no norms the copy is exact.
+
+        Args:
+            reference: the attention to be replaced.
+            inputs: sequences (batch, tokens, dim), to see what the copy is worth.
+
+        Returns:
+            False, and nothing is changed, where the reference has other parts or sizes, or where the copy is no nearer
+            to it than the layer was.
+        """
+        packed, proj = _packed(reference), getattr(reference, "proj", None)
+        if packed is None or not isinstance(proj, nn.Linear) or getattr(reference, "num_heads", None) != self.num_heads:
+            return False
+        values = {f"hopfield.{name}": value for name, value in _linear(proj, "out_proj.").items()}
+        for end in ("weight", "bias"):
+            whole = packed[f"qkv.{end}"]
+            parts = (None,) * 3 if whole is None else whole.chunk(3)
+            for name, part in zip(("state", "stored", "value"), parts, strict=True):
+                values[f"hopfield.proj_{name}.{end}"] = part
+        return _take(self, values, reference, inputs, exactly=False)
 
     def extra_repr(self) -> str:
         return f"{self.dim}, num_heads={self.num_heads}"
