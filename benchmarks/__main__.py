@@ -1,4 +1,4 @@
-"""Runs benchmarks and writes docs/benchmarks.md: `python -m benchmarks` (all of them, most of an hour on one core), or
+"""Runs benchmarks and writes docs/benchmarks.md: `python -m benchmarks` (all of them, more than two hours on one core), or
 `python -m benchmarks kan loading` (only these sections; the others stay as they are).
 
 Each benchmark module prints its own section as Markdown: `python -m benchmarks.neighborhood_attention`, and so on.
@@ -18,6 +18,10 @@ SECTIONS = {
     "neighborhood_attention": "Neighbourhood attention",
     "kan": "KAN block",
     "medvit2": "MedViTV2",
+    "tversky": "Tversky projection",
+    "tversky_feature_level": "Tversky similarity, feature by feature",
+    "tversky_cross_entropy": "Tversky head with cross-entropy",
+    "tversky_heads": "Linear and Tversky heads on one backbone",
     "loading": "Loading a checkpoint",
     "token_order": "Token order and dilation: a learning check",
 }

@@ -34,10 +34,11 @@ def _base(name: str) -> str:
 
 
 def our_models() -> list[str]:
-    """Names to test: those asked for, or every model of ours once (an alias is the same model again)."""
+    """Names to test: those asked for, or every image model of ours once (an alias is the same model again)."""
     import zoo
 
-    return _listed("ZOO_TIMM_SUITE_MODELS") or sorted({zoo.registry.model_entry(n).name for n in zoo.list_models()})
+    entries = [zoo.registry.model_entry(n) for n in zoo.list_models()]
+    return _listed("ZOO_TIMM_SUITE_MODELS") or sorted({e.name for e in entries if e.input_size})
 
 
 def _narrowed(original: Callable[..., list[str]], ours: set[str], tokens: list[str]) -> Callable[..., list[str]]:
