@@ -302,3 +302,10 @@ def test_one_head_of_two_is_replaced_and_stays_the_one():
     model.reset_classifier(3)
     assert [type(m).__name__ for m in (model.head, model.head_dist)] == ["Linear", "KANHead"]
     assert (model.head.out_features, model.head_dist.out_features) == (3, 3)
+
+
+def test_a_model_of_something_else_than_images():
+    pytest.importorskip("transformers")
+    small = {"n_layer": 1, "n_embd": 8, "n_head": 2, "vocab_size": 11, "n_positions": 6, "num_features": 4}
+    with pytest.raises(UnsupportedSurgery, match=r"TverskyGPT2 is no image model .* forward_features"):
+        zoo.create_model("tversky_gpt2_tied", head="kan", **small)

@@ -10,6 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from zoo.errors import UnsupportedSurgery
 from zoo.layers.modes import evaluating
 from zoo.models.data_config import data_config
 
@@ -62,7 +63,16 @@ def example_input(model: nn.Module, batch: int = BATCH, device: torch.device | N
 
 
 def probe(model: nn.Module) -> Probe:
-    """Run a model once, in evaluation mode, and report what each of its modules was given and gave."""
+    """Run a model once, in evaluation mode, and report what each of its modules was given and gave.
+
+    Raises:
+        UnsupportedSurgery: it is no image model of timm's form.
+    """
+    if not hasattr(model, "forward_features"):
+        raise UnsupportedSurgery(
+            f"{type(model).__name__} is no image model of timm's form (it has no forward_features), so that its parts "
+            "cannot be found"
+        )
     x = example_input(model)
     calls: dict[str, list[Call]] = {}
     with watched(model, calls), evaluating(model), torch.no_grad():

@@ -147,7 +147,7 @@ def tversky_gpt2(
         raise ValueError(f"n_embd must be a multiple of n_head, got {n_embd} and {n_head}")
     if num_classes not in (None, vocab_size):
         raise ValueError(
-            f"the classes of a language model are its vocabulary: num_classes={num_classes} is not "
+            f"this model takes tokens, no images, and its classes are its vocabulary: num_classes={num_classes} is not "
             f"vocab_size={vocab_size}; give vocab_size={num_classes} alone"
         )
     options: dict[str, Any] = {
