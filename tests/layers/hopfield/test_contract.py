@@ -9,7 +9,7 @@ import sys
 import pytest
 import torch
 
-from zoo.layers.hopfield import HopfieldPooling, HopfieldSelfAssociation
+from zoo.layers.hopfield import HopfieldLookupHead, HopfieldPooling, HopfieldSelfAssociation
 from zoo.layers.plain import Attention
 
 _SCRIPT = """
@@ -71,3 +71,26 @@ def test_width_of_a_pool():
     assert HopfieldPooling(6, num_heads=2, head_dim=6, project_out=False).feat_mult == 2
     with pytest.raises(ValueError, match="no multiple of the 6"):
         _ = HopfieldPooling(6, out_dim=4).feat_mult
+
+
+def test_prototypes_of_samples_give_their_labels():
+    torch.manual_seed(0)
+    for classes in (1, 4):
+        head = HopfieldLookupHead(16, classes, quantity=20, beta=5.0)
+        x, labels = torch.randn(20, 16), torch.arange(20) % max(classes, 2)
+        head.set_prototypes(x, labels)
+        logits = head(x)
+        if classes == 1:
+            assert torch.equal(logits[:, 0] > 0, labels == 1)
+        else:
+            torch.testing.assert_close(
+                logits.softmax(-1)[range(20), labels], torch.full((20,), 0.99), rtol=0, atol=1e-4
+            )
+
+
+def test_a_new_lookup_head_has_prototypes_of_every_class():
+    torch.manual_seed(0)
+    head = HopfieldLookupHead(16, 5)
+    assert head.lookup.quantity == 20
+    assert torch.equal(head.lookup.target_patterns.argmax(-1), torch.arange(20) % 5)
+    assert HopfieldLookupHead(16, 2).lookup.quantity == 16

@@ -73,6 +73,7 @@ CALLS = {
     "Hopfield(6)(torch.zeros(4, 6))": ["ValueError", "stored must have three axes", "(4, 6)"],
     "Hopfield(6)(torch.zeros(2, 4, 5))": ["ValueError", "stored must be 6 wide, got (2, 4, 5)"],
     "Hopfield(6)(torch.zeros(2, 4, 6, dtype=torch.int64))": ["TypeError", "stored", "floating", "torch.int64"],
+    "Hopfield(6)([[[0.0] * 6]])": ["TypeError", "stored must be a tensor", "list"],
     "Hopfield(6)(torch.zeros(2, 0, 6), torch.zeros(2, 3, 6))": ["ValueError", "no stored pattern", "zero_pattern"],
     f"{_SET}, torch.zeros(3, 4, 6))": ["ValueError", "same batch", "stored 2, state 3"],
     f"{_SET}, None, torch.zeros(2, 3, 6))": ["ValueError", "a value for each of 4 patterns, got 3"],

@@ -15,6 +15,8 @@ def check_inputs(widths: dict[str, tuple[Tensor, int | None]]) -> None:
         ValueError, TypeError: with what was given.
     """
     for name, (value, width) in widths.items():
+        if not isinstance(value, Tensor):
+            raise TypeError(f"{name} must be a tensor (batch, length, width), got {type(value).__name__}")
         if not value.is_floating_point():
             raise TypeError(f"{name} must be of a floating type, got {value.dtype}")
         if value.ndim != 3:
