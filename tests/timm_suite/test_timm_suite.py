@@ -25,6 +25,8 @@ _MARKS = {
     "medvit2_kan_nano": (),
     "medvit2_kan_tiny": _CI,
     "resnet18_kan_head": (),
+    "tversky_mnist_cnn": (),
+    "resnet18_tversky_head": _CI,
     "vit_tiny_kan_avg": _CI,
     "swin_tiny_kan": _CI,
     "convnext_atto_kan": _CI,

@@ -13,6 +13,7 @@ from timm.models._features_fx import FeatureGraphNet
 from torch import nn
 
 from zoo.composition.composed import Composed
+from zoo.composition.heads import class_row_paths
 from zoo.composition.meta import without_values
 from zoo.composition.native import build_native
 from zoo.composition.pools import TOKEN_POOL
@@ -85,7 +86,7 @@ def composite(
         model = compose_onto(build(), spec, weights=weights)
     if not weights and own is None and not pretrained_cfg:
         cfg = {k: v for k, v in cfg.items() if k in OF_THE_IMAGE}  # nothing here is of the base's checkpoint
-    model.pretrained_cfg = model.default_cfg = {**cfg, "architecture": NAME}  # type: ignore[assignment]
+    _describe(model, cfg)
     if own is not None:
         _load(model, own, num_classes=model.num_classes)  # type: ignore[arg-type]
     return model
@@ -117,8 +118,15 @@ def _record(model: nn.Module, spec: Spec) -> None:
     model.zoo_composition.built = backbone_state(model)  # type: ignore[union-attr]
     model._model_args = spec.to_dict()  # type: ignore[assignment]
     model.zoo_name = NAME  # type: ignore[assignment]
-    cfg: Mapping[str, Any] = model.pretrained_cfg  # type: ignore[assignment]
+    _describe(model, model.pretrained_cfg)  # type: ignore[arg-type]
+
+
+def _describe(model: nn.Module, cfg: Mapping[str, Any]) -> None:
+    """Give a model its configuration; the name of the classes' rows is that of the head which it has now."""
     model.pretrained_cfg = model.default_cfg = {**cfg, "architecture": NAME}  # type: ignore[assignment]
+    rows = class_row_paths(model)
+    if rows:
+        model.pretrained_cfg["classifier"] = rows[0] if len(rows) == 1 else rows
 
 
 def without_memory(spec: Spec) -> nn.Module | None:

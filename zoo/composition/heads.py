@@ -36,6 +36,15 @@ def leaf_paths(model: nn.Module) -> list[str]:
     return [path for path, module in model.named_modules() if module is classifier]
 
 
+def class_row_paths(model: nn.Module) -> tuple[str, ...]:
+    """timm's `classifier` field for the heads that the model has now: the modules whose `weight` has a row a class."""
+    paths = []
+    for path in classifier_names(model):
+        rows = getattr(model.get_submodule(path), "class_rows", "")
+        paths.append(f"{path}.{rows}" if rows else path)
+    return tuple(paths)
+
+
 def find_heads(model: nn.Module, seen: Probe) -> Places:
     """Leaves of the classifier that hold a layer; none when the model was built with `num_classes=0`."""
     places = Places()

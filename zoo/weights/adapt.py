@@ -62,14 +62,18 @@ def first_conv_names(model: nn.Module) -> tuple[str, ...]:
     return as_names(traits.get("first_conv", cfg.get("first_conv")))
 
 
+def class_row_names(model: nn.Module) -> tuple[str, ...]:
+    """timm's `classifier` field: dotted paths of the modules whose `weight` has a row a class."""
+    return as_names((getattr(model, "pretrained_cfg", None) or {}).get("classifier"))
+
+
 def classifier_names(model: nn.Module) -> tuple[str, ...]:
     """Dotted paths of the model's classifier layers.
 
     A name in the model's configuration may lead into a layer, to that part of it whose `weight` timm asks for (the
     prototypes of a Tversky projection); the path is the layer's.
     """
-    names = as_names((getattr(model, "pretrained_cfg", None) or {}).get("classifier"))
-    return tuple(_layer_path(model, name) for name in names)
+    return tuple(_layer_path(model, name) for name in class_row_names(model))
 
 
 def _layer_path(model: nn.Module, path: str) -> str:

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from zoo.errors import ConversionError, UnknownModelError
 from zoo.naming import did_you_mean
 from zoo.registry import load_target
-from zoo.weights.adapt import classifier_names, first_conv_names
+from zoo.weights.adapt import class_row_names, first_conv_names
 from zoo.weights.config import CONFIG_NAME
 from zoo.weights.description import describe, write_config
 from zoo.weights.save import new_folder, save_safetensors
@@ -159,7 +159,7 @@ def _some(what: str, names: list[str], limit: int = 5) -> str:
 
 def _counts(model: nn.Module, tensors: Mapping[str, Tensor]) -> tuple[int | None, int | None]:
     """Classes and image channels of a checkpoint, from the shapes of its first and last layers."""
-    classes = [tensors[f"{p}.weight"].shape[0] for p in classifier_names(model) if f"{p}.weight" in tensors]
+    classes = [tensors[f"{p}.weight"].shape[0] for p in class_row_names(model) if f"{p}.weight" in tensors]
     channels = None
     shapes = model.state_dict()
     for path in first_conv_names(model):

@@ -1,7 +1,7 @@
 """The Tversky projection: a linear layer whose outputs are similarities to prototypes."""
 
 from collections.abc import Collection
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from jaxtyping import Float
@@ -61,6 +61,9 @@ class TverskyProjection(TverskyBase):
     Source: "Tversky Neural Networks: Psychologically Plausible Deep Learning with Differentiable Tversky Similarity"
     (2025, arXiv 2506.11035).
     """
+
+    #: The part whose `weight` has a row a class, for those who look for a classifier's matrix.
+    class_rows: ClassVar[str] = "prototypes"
 
     def __init__(
         self,
