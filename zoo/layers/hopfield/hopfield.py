@@ -319,25 +319,39 @@ class Hopfield(nn.Module):
         """The whole layer on inputs that are batch first, of which a batch of 1 serves all: what wrappers call."""
         if stored.shape[1] != values.shape[1]:
             raise ValueError(f"there must be a value for each of {stored.shape[1]} patterns, got {values.shape[1]}")
-        if not stored.shape[1] + self.extra_patterns:
-            raise ValueError("there is no stored pattern; store one, or set zero_pattern or bias_pattern")
+        self.check_patterns(stored.shape[1])
         q, k, v = self.project(stored, state, values)
         shape = (batch, self.num_heads, state.shape[1], stored.shape[1])
         mask = score_mask(padding_mask, association_mask, shape, self.extra_patterns, q.dtype)
         found = self.associate_heads(q, k, v, mask, need_association)
         return self.read_out(found.result, mask), found
 
+    def check_patterns(self, stored: int) -> None:
+        """Refuse to associate with nothing, where samples have so many stored patterns.
+
+        Raises:
+            ValueError: there is none, nor a bias or zero pattern.
+        """
+        if not stored + self.extra_patterns:
+            raise ValueError("there is no stored pattern; store one, or set zero_pattern or bias_pattern")
+
     def project(self, stored: Tensor, state: Tensor, values: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """q (B, H, L, D), k (B, H, S, D) and v (B, H, S, P), with the bias and zero pattern."""
-        q = self._heads(_apply(self.norm_state, state), self.proj_state)
         k = self._heads(_apply(self.norm_stored, stored), self.proj_stored)
-        k = _append(k, self.bias_stored)
-        if self.norm_association is not None:
-            # Heads as they lie in memory: compiled, the backward pass of a norm takes its input to lie so.
-            q, k = (self.norm_association(x.transpose(1, 2).contiguous()).transpose(1, 2) for x in (q, k))
+        k = self._association_norm(_append(k, self.bias_stored))
         # Behind the norm, whose shift would give it a score.
         k = F.pad(k, (0, 0, 0, 1)) if self.zero_pattern else k
-        return q, k, self._value_heads(values)
+        return self.project_states(state), k, self._value_heads(values)
+
+    def project_states(self, state: Tensor) -> Tensor:
+        """q (B, H, L, D)."""
+        return self._association_norm(self._heads(_apply(self.norm_state, state), self.proj_state))
+
+    def _association_norm(self, heads: Tensor) -> Tensor:
+        if self.norm_association is None:
+            return heads
+        # Heads as they lie in memory: compiled, the backward pass of a norm takes its input to lie so.
+        return self.norm_association(heads.transpose(1, 2).contiguous()).transpose(1, 2)
 
     def _value_heads(self, values: Tensor) -> Tensor:
         values = _apply(self.norm_value, values)
