@@ -1,0 +1,152 @@
+"""How far the patterns of a memory are from being mistaken for each other, and the inverse temperature that needs."""
+
+import math
+
+import torch
+from jaxtyping import Float, Shaped
+from torch import Tensor
+
+from zoo.layers.hopfield.memory.composed import working_dtype
+from zoo.layers.hopfield.memory.similarity import Comparison
+from zoo.layers.hopfield.memory.streaming import chunks
+
+_BLOCK = 1024
+
+
+@torch.no_grad()
+def separations(
+    stored: Shaped[Tensor, "patterns dim"],
+    *,
+    similarity: str = "dot",
+    rows: Shaped[Tensor, " rows"] | None = None,
+) -> Float[Tensor, " rows"]:
+    """Separation of patterns: similarity with itself minus the largest with another,  s(x_i, x_i) - max_j s(x_i, x_j).
+
+    A pattern whose separation is 0 or less is no fixed point: another one answers for it.
+
+    Args:
+        stored: (N, dim), at least two patterns.
+        similarity: as `retrieve`.
+        rows: indices of the patterns to tell about; all if None. The work is rows times N.
+
+    Raises:
+        ValueError: fewer than two patterns, an unknown similarity.
+    """
+    comparison = Comparison(similarity)
+    if len(stored) < 2:
+        raise ValueError(f"separations need at least two stored patterns, got {len(stored)}")
+    rows = torch.arange(len(stored), device=stored.device) if rows is None else rows
+    found = []
+    for block in rows.split(_BLOCK):
+        patterns = comparison.prepare(stored[block].to(working_dtype(stored)))
+        nearest = patterns.new_full((len(block),), -torch.inf)
+        for start, chunk in chunks(stored, patterns):
+            scores = comparison.scores(patterns, comparison.prepare(chunk))
+            here = ((block >= start) & (block < start + len(chunk))).nonzero().squeeze(-1)
+            scores[here, block[here] - start] = -torch.inf
+            nearest = torch.maximum(nearest, scores.amax(-1))
+        found.append(comparison.own(patterns) - nearest)
+    return torch.cat(found)
+
+
+def norm_range(stored: Shaped[Tensor, "patterns dim"], dtype: torch.dtype) -> tuple[Tensor, Tensor]:
+    """Length of the shortest and of the longest pattern, chunk by chunk."""
+    norms = [chunk.norm(dim=-1).aminmax() for _, chunk in chunks(stored, stored.new_empty(0, dtype=dtype))]
+    lows, highs = zip(*norms, strict=True)
+    return torch.stack(lows).amin(), torch.stack(highs).amax()
+
+
+def sure_margins(
+    separation: Float[Tensor, " rows"], stored: Shaped[Tensor, "patterns dim"], eps: float, similarity: str
+) -> Float[Tensor, " rows"]:
+    """Least lead in similarity of each pattern over all others, wherever within eps of it the state is.
+
+        dot         Delta - 2 M eps,      M the length of the longest pattern
+        cosine      Delta - 4 eps / m,    m that of the shortest (a direction moves by at most 2 eps / m)
+        neg_sq_l2   D (D - 2 eps),        D the distance of the nearest other pattern
+        neg_l1      Delta - 2 sqrt(dim) eps
+
+    Args:
+        separation: of patterns, see `separations`.
+        stored: the memory.
+        eps: greatest distance of a state from the pattern.
+        similarity: of the separation.
+    """
+    if similarity == "neg_l1":
+        return separation - 2 * math.sqrt(stored.shape[1]) * eps
+    if similarity == "neg_sq_l2":
+        distance = separation.clamp_min(0.0).sqrt()
+        return distance * (distance - 2 * eps)
+    shortest, longest = map(float, norm_range(stored, working_dtype(stored)))
+    if eps == 0:  # also of a pattern of length 0
+        return separation
+    return separation - (2 * longest * eps if similarity == "dot" else 4 * eps / shortest)
+
+
+def error_bound(margin: Float[Tensor, " rows"], stored: Shaped[Tensor, "patterns dim"], beta: float) -> Tensor:
+    """Bound of the distance to a pattern after one update by softmax:  2 M (N - 1) exp(-beta margin), at most 2 M."""
+    longest = float(norm_range(stored, working_dtype(stored))[1])
+    return (2 * longest * ((len(stored) - 1) * (-beta * margin).exp())).clamp_max(2 * longest)
+
+
+def spread_rows(count: int, sample: int | None) -> Tensor | None:
+    """Indices of `sample` rows evenly spread over `count`; None for all."""
+    if sample is None or sample >= count:
+        return None
+    return torch.arange(sample) * count // sample
+
+
+def beta_for(
+    error: float,
+    stored: Shaped[Tensor, "patterns dim"],
+    *,
+    eps: float = 0.0,
+    similarity: str = "dot",
+    share: float = 1.0,
+    sample: int | None = None,
+) -> float:
+    """Smallest inverse temperature for which one update by softmax surely ends within `error` of the pattern.
+
+        beta = log(2 M (N - 1) / error) / margin,   margin the least lead of a pattern over the others (`sure_margins`)
+
+    Args:
+        error: greatest distance from the pattern after the update.
+        stored: (N, dim) patterns.
+        eps: greatest distance of the state from the pattern before it.
+        similarity: as `retrieve`.
+        share: of the patterns that this must hold for, more than 0, at most 1.
+        sample: look at so many patterns, evenly spread, each against all; all if None: N^2 similarities.
+
+    Returns:
+        beta; 1 for a memory of one pattern, where any will do.
+
+    Raises:
+        ValueError: no beta is enough, as the patterns are too near to each other; or an option out of range.
+
+    Source: Ramsauer et al., "Hopfield Networks is All You Need" (2021, arXiv 2008.02217), theorem 5, for the dot
+    product.
+    """
+    if not error > 0:
+        raise ValueError(f"error must be greater than 0, got {error}")
+    if eps < 0:
+        raise ValueError(f"eps must be at least 0, got {eps}")
+    if not 0 < share <= 1:
+        raise ValueError(f"share must be greater than 0 and at most 1, got {share}")
+    if len(stored) == 1:
+        return 1.0
+    rows = spread_rows(len(stored), sample)
+    separation = separations(stored, similarity=similarity, rows=rows)
+    margins = sure_margins(separation, stored, eps, similarity).sort(descending=True).values
+    margin = float(margins[math.ceil(share * len(margins)) - 1])
+    if margin <= 0:
+        good = int((margins > 0).sum())
+        remedy = "a smaller eps, " if eps and bool((separation > 0).all()) else ""
+        remedy += "" if similarity == "cosine" else "similarity='cosine' after subtracting the mean, "
+        raise ValueError(
+            f"no beta recalls {share:.0%} of the patterns: {len(margins) - good} of {len(margins)} may be taken for "
+            f"another one from within eps={eps:g}, by similarity {similarity!r}. Try {remedy}removing near duplicates, "
+            f"or share={good / len(margins):.2g}" + (" at most" if good else ", which none is left for")
+        )
+    longest = float(norm_range(stored, working_dtype(stored))[1])
+    wanted = math.log(max(2 * longest * (len(stored) - 1) / error, 1.0))
+    return max(wanted / margin, torch.finfo(torch.float32).tiny)
