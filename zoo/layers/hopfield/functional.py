@@ -5,6 +5,7 @@ from collections.abc import Callable, Sequence
 from jaxtyping import Float
 from torch import Tensor
 
+from zoo.layers.hopfield.general import general_association
 from zoo.layers.hopfield.maps import ASSOCIATIONS
 from zoo.layers.hopfield.options import STOPS, check_choice, counts_per_head, positive_per_head
 from zoo.layers.hopfield.reference import Associated, reference_association
@@ -57,14 +58,30 @@ def hopfield_association(
     """
     check_choice("association", association, ASSOCIATIONS)
     check_choice("stop", stop, STOPS)
+    counts = counts_per_head("num_updates", num_updates, q.shape[1])
+    limits = None if tol is None else positive_per_head("tol", tol, q.shape[1])
+    if association == "softmax":
+        return general_association(
+            q,
+            k,
+            v,
+            beta,
+            mask,
+            num_updates=counts,
+            tol=limits,
+            stop=stop,
+            post=post,
+            dropout_p=dropout_p,
+            need_association=need_association,
+        )
     found = reference_association(
         q,
         k,
         v,
         beta,
         mask,
-        num_updates=counts_per_head("num_updates", num_updates, q.shape[1]),
-        tol=None if tol is None else positive_per_head("tol", tol, q.shape[1]),
+        num_updates=counts,
+        tol=limits,
         stop=stop,
         association=association,
         alpha=alpha,

@@ -3,11 +3,11 @@
 from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
-import torch
 import torch.nn.functional as F
 from torch import Tensor
 
 from zoo.layers.hopfield.maps import associate
+from zoo.layers.hopfield.updates import Held, moved, settle
 
 
 class Associated(NamedTuple):
@@ -55,43 +55,19 @@ def reference_association(
         scores = factor * (states @ k.transpose(-1, -2))
         return associate(scores if mask is None else scores + mask, association, alpha=alpha, k=top)
 
-    def updated(A: Tensor) -> Tensor:
-        return A @ k if post is None else post(A @ k)
+    def step(_: Tensor, A: Tensor) -> Held:
+        new = A @ k if post is None else post(A @ k)
+        return new, weights(new)
 
-    A = weights(q)
-    if tol is None:
-        for update in range(1, max(num_updates)):
-            new = weights(updated(A))
-            A = _where_heads([count > update for count in num_updates], new, A)
-        return Associated(F.dropout(A, dropout_p) @ v, A, tuple(num_updates))
-    counts = [1] * len(num_updates)
-    limit = torch.tensor(num_updates, device=q.device).view(-1, 1, 1)
-    smallest = torch.tensor(tol, device=q.device, dtype=torch.promote_types(q.dtype, torch.float32)).view(-1, 1, 1)
-    active = limit > 1  # (H, 1, 1), or with stop="state" (B, H, L, 1)
-    for update in range(1, max(num_updates)):
-        states = updated(A)
-        new = weights(states)
-        going = active.expand(*A.shape[:3], 1).transpose(0, 1).flatten(1).any(1).tolist()
-        counts = [count + on for count, on in zip(counts, going, strict=True)]
-        changed = _change(A, new, q, states, stop)
-        A, q = torch.where(active, new, A), torch.where(active, states, q)
-        active = active & (limit > update + 1) & (changed > smallest)
-        if not bool(active.any()):
-            break
-    return Associated(F.dropout(A, dropout_p) @ v, A, tuple(counts))
+    def change(old: Held, new: Held) -> Tensor:
+        return moved(old[0], new[0]) if stop == "state" else _matrix_change(old[1], new[1])
+
+    (_, A), counts = settle((q, weights(q)), step, change, num_updates, tol)
+    return Associated(F.dropout(A, dropout_p) @ v, A, counts)
 
 
-def _where_heads(going: list[bool], new: Tensor, old: Tensor) -> Tensor:
-    """`new` for the heads that go on, without a tensor that says which."""
-    if all(going):
-        return new
-    return torch.stack([(new if on else old)[:, head] for head, on in enumerate(going)], 1)
-
-
-def _change(old: Tensor, new: Tensor, q: Tensor, states: Tensor, stop: str) -> Tensor:
+def _matrix_change(old: Tensor, new: Tensor) -> Tensor:
+    """Per head, (H, 1, 1), the largest Frobenius norm over the batch of the change."""
     if not old.numel():
         return old.new_zeros(1, 1, 1)
-    if stop == "association":
-        return (new - old).detach().flatten(2).norm(dim=-1).amax(0).view(-1, 1, 1)
-    moved = (states - q).detach().norm(dim=-1, keepdim=True)
-    return moved / states.detach().norm(dim=-1, keepdim=True).clamp_min(torch.finfo(q.dtype).tiny)
+    return (new - old).detach().flatten(2).norm(dim=-1).amax(0).view(-1, 1, 1)
