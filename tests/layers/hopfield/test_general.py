@@ -10,7 +10,7 @@ import torch.nn.functional as F
 
 from zoo.layers.hopfield.general import general_association
 from zoo.layers.hopfield.reference import reference_association
-from zoo.layers.hopfield.stopping import association_change
+from zoo.layers.hopfield.stopping import association_changed
 
 _HEADS, _STATES, _STORED, _WIDTH = 2, 3, 5, 4
 _MASKS = {
@@ -112,13 +112,19 @@ def test_nothing_to_do(batch, states):
     found.result.sum().backward()
 
 
-def test_change_is_the_largest_of_the_batch():
-    """In blocks of one sample as in one block."""
+@pytest.mark.parametrize("stored", [10, 9000])
+def test_changed_is_whether_the_largest_of_the_batch_exceeds(stored):
+    """Several samples at a time, or one."""
     torch.manual_seed(0)
-    old, new, k = (torch.randn(3, 2, n, 16) for n in (40, 40, 9000))
+    old, new, k = (torch.randn(5, 3, n, 16) for n in (40, 40, stored))
     matrices = [torch.softmax(x @ k.transpose(-1, -2), -1) for x in (old, new)]
-    wanted = (matrices[0] - matrices[1]).flatten(2).norm(dim=-1).amax(0).view(-1, 1, 1)
-    torch.testing.assert_close(association_change(old, new, k, None), wanted)
+    largest = (matrices[0] - matrices[1]).flatten(2).norm(dim=-1).amax(0).view(-1, 1, 1)
+    for factor in (0.999, 1.001):
+        for head in range(3):
+            limit = largest * 0.999
+            limit[head] = largest[head] * factor
+            found = association_changed(old, new, k, None, limit).flatten().tolist()
+            assert found == [factor < 1 or other != head for other in range(3)]
 
 
 @pytest.mark.parametrize("training", [False, True])

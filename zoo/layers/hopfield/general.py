@@ -8,7 +8,7 @@ from torch import Tensor
 from zoo.layers.hopfield.attention import attend
 from zoo.layers.hopfield.maps import masked_softmax
 from zoo.layers.hopfield.reference import Associated
-from zoo.layers.hopfield.stopping import association_change
+from zoo.layers.hopfield.stopping import association_changed
 from zoo.layers.hopfield.updates import Held, moved, settle
 
 
@@ -44,12 +44,12 @@ def general_association(
         new = attend(states * factor, k, k, mask)
         return (new if post is None else post(new),)
 
-    def change(old: Held, new: Held) -> Tensor:
+    def changed(old: Held, new: Held, limit: Tensor) -> Tensor:
         if stop == "state":
-            return moved(old[0], new[0])
-        return association_change(old[0] * factor, new[0] * factor, k, mask)
+            return moved(old[0], new[0]) > limit
+        return association_changed(old[0] * factor, new[0] * factor, k, mask, limit)
 
-    (states,), counts = settle((q,), step, change, num_updates, tol)
+    (states,), counts = settle((q,), step, changed, num_updates, tol)
     states = states * factor
     if not need_association:
         return Associated(attend(states, k, v, mask, dropout_p=dropout_p), None, counts)

@@ -59,14 +59,14 @@ def reference_association(
         new = A @ k if post is None else post(A @ k)
         return new, weights(new)
 
-    def change(old: Held, new: Held) -> Tensor:
-        return moved(old[0], new[0]) if stop == "state" else _matrix_change(old[1], new[1])
+    def changed(old: Held, new: Held, limit: Tensor) -> Tensor:
+        return (moved(old[0], new[0]) if stop == "state" else _change(old[1], new[1])) > limit
 
-    (_, A), counts = settle((q, weights(q)), step, change, num_updates, tol)
+    (_, A), counts = settle((q, weights(q)), step, changed, num_updates, tol)
     return Associated(F.dropout(A, dropout_p) @ v, A, counts)
 
 
-def _matrix_change(old: Tensor, new: Tensor) -> Tensor:
+def _change(old: Tensor, new: Tensor) -> Tensor:
     """Per head, (H, 1, 1), the largest Frobenius norm over the batch of the change."""
     if not old.numel():
         return old.new_zeros(1, 1, 1)

@@ -1,4 +1,4 @@
-"""By how much softmax associations change between two updates, a few samples at a time."""
+"""Whether softmax associations changed between two updates, from states alone, a few samples at a time."""
 
 import torch
 from torch import Tensor
@@ -11,30 +11,33 @@ _BLOCK_ELSEWHERE = 2**26
 
 
 @torch.no_grad()
-def association_change(old: Tensor, new: Tensor, k: Tensor, mask: Tensor | None) -> Tensor:
-    """Per head, (H, 1, 1), the largest Frobenius norm over the batch of softmax(new k^T + m) - softmax(old k^T + m).
+def association_changed(old: Tensor, new: Tensor, k: Tensor, mask: Tensor | None, limit: Tensor) -> Tensor:
+    """Per head, whether for some sample the Frobenius norm of softmax(new k^T + m) - softmax(old k^T + m) exceeds it.
 
-    Shapes: old, new (B, H, L, D), k (B or 1, H, S, D), the mask has four axes that broadcast to (B, H, L, S).
+    Samples are looked at until all heads have one, so that the test is cheap as long as everything changes.
+
+    Shapes: old, new (B, H, L, D), k (B or 1, H, S, D), the mask has four axes that broadcast to (B, H, L, S), limit
+    (H, 1, 1) -> (H, 1, 1).
 
     Args:
         old, new: states, scaled already.
         k: stored patterns.
         mask: added to the scores; None for none.
+        limit: of each head.
     """
     batch, heads, states, _ = new.shape
-    stored = k.shape[2]
-    largest = new.new_zeros(heads)
-    if not batch * states * stored:
-        return largest.view(-1, 1, 1)
+    found = limit < 0
     budget = _BLOCK if new.device.type == "cpu" else _BLOCK_ELSEWHERE
-    step = max(budget // (heads * states * stored), 1)
+    step = max(budget // max(heads * states * k.shape[2], 1), 1)
     for start in range(0, batch, step):
+        if bool(found.all()):
+            break
         part = slice(start, start + step)
         keys, added = _part(k, part).transpose(-1, -2), None if mask is None else _part(mask, part)
         before, after = (_association(x[part], keys, added) for x in (old, new))
-        change = after.sub_(before).flatten(2).norm(dim=-1).amax(0)
-        largest = torch.maximum(largest, change.to(largest.dtype))
-    return largest.view(-1, 1, 1)
+        norm = after.sub_(before).flatten(2).norm(dim=-1)
+        found = found | (norm.unsqueeze(-1).unsqueeze(-1) > limit).any(0)
+    return found
 
 
 def _part(x: Tensor, part: slice) -> Tensor:

@@ -11,7 +11,7 @@ Held = tuple[Tensor, ...]
 def settle(
     held: Held,
     step: Callable[..., Held],
-    change: Callable[[Held, Held], Tensor],
+    changed: Callable[[Held, Held, Tensor], Tensor],
     num_updates: Sequence[int],
     tol: Sequence[float] | None,
 ) -> tuple[Held, tuple[int, ...]]:
@@ -20,8 +20,8 @@ def settle(
     Args:
         held: tensors (B, H, L, ...), the states among them.
         step: the next of them.
-        change: from the last and the next, by how much they differ: of each head (H, 1, 1), or of each state
-            (B, H, L, 1).
+        changed: from the last, the next and a limit that broadcasts, whether they differ by more than it: of each
+            head (H, 1, 1), or of each state (B, H, L, 1).
         num_updates: of each head, the first included.
         tol: of each head, the change at which it stops; None for no test.
 
@@ -44,9 +44,11 @@ def settle(
         new = step(*held)
         going = active.expand(*new[0].shape[:3], 1).transpose(0, 1).flatten(1).any(1).tolist()
         counts = [count + on for count, on in zip(counts, going, strict=True)]
-        changed = change(held, new)
+        on = active & (limit > update + 1)
+        if bool(on.any()):  # a limit that all exceed asks nothing of those that stop anyway
+            on = on & changed(held, new, torch.where(on, smallest, -1.0))
         held = tuple(torch.where(active, *pair) for pair in zip(new, held, strict=True))
-        active = active & (limit > update + 1) & (changed > smallest)
+        active = on
         if not bool(active.any()):
             break
     return held, tuple(counts)
