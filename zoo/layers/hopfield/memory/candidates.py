@@ -83,32 +83,23 @@ def _within_margin(
     count = rows.stop - rows.start
     rank = (separation.k or 1) if separation.association == "budget" else 1
     largest = Largest(count, max(rank, least), states)
-    kept: list[tuple[Tensor, Tensor, Tensor]] = []
-    total = 0
+    kept = _Kept(states)
 
-    def inside(row: Tensor, scores: Tensor) -> Tensor:
-        floor = largest.scores[:, rank - 1] - separation.margin
-        floor = torch.minimum(floor, largest.scores[:, -1])  # those to be told as well, though without weight
-        return scores >= floor[row]
+    def floors() -> Tensor:
+        """Least score of each state that may have a weight, or is to be told without one."""
+        return torch.minimum(largest.scores[:, rank - 1] - separation.margin, largest.scores[:, -1])
 
-    def pruned() -> list[tuple[Tensor, Tensor, Tensor]]:
-        row, index, score = (torch.cat(column) for column in zip(*kept, strict=True))
-        stays = inside(row, score)
-        return [(row[stays], index[stays], score[stays])]
-
-    every = torch.arange(count, device=states.device)[:, None]
     for start, _, scores in scored():
         mine = scores[rows]
         largest.add(start, mine)
-        row, column = inside(every, mine).nonzero(as_tuple=True)
-        kept.append((row, column + start, mine[row, column]))
-        total += len(row)
-        if limit is not None and total > limit:
-            kept = pruned()
-            total = len(kept[0][0])
-            if total > limit // 2:
+        row, column = (mine >= floors()[:, None]).nonzero(as_tuple=True)
+        kept.add(row, column + start, mine[row, column])
+        if limit is not None and kept.count > limit:
+            kept.prune(floors())
+            if kept.count > limit // 2:
                 return None
-    [(row, index, score)] = pruned()
+    kept.prune(floors())
+    row, index, score = kept.rows, kept.indices, kept.scores
     sizes = row.bincount(minlength=count)
     width = max(int(sizes.max()), least) if count else least
     if limit is not None and count * width > 4 * limit:
@@ -120,6 +111,46 @@ def _within_margin(
     indices = torch.zeros(count, width, dtype=torch.int64, device=row.device)
     scores[row, place], indices[row, place] = score, index
     return scores, indices
+
+
+class _Kept:
+    """Candidates in three arrays that grow by doubling.
+
+    Many small tensors between the large ones of each chunk would leave the allocator with holes that no large one fits
+    in: gigabytes after a million patterns.
+    """
+
+    def __init__(self, like: Tensor) -> None:
+        self.count = 0
+        whole = torch.zeros(1 << 12, dtype=torch.int64, device=like.device)
+        self._columns = [whole, whole.clone(), like.new_zeros(len(whole))]
+
+    def add(self, *columns: Tensor) -> None:
+        end = self.count + len(columns[0])
+        for place, column in enumerate(columns):
+            room = self._columns[place]
+            if end > len(room):
+                room = self._columns[place] = torch.cat([room, room.new_zeros(max(end, 2 * len(room)) - len(room))])
+            room[self.count : end] = column
+        self.count = end
+
+    def prune(self, floors: Tensor) -> None:
+        stays = self.scores >= floors[self.rows]
+        columns = [column[: self.count][stays] for column in self._columns]
+        self.count = 0
+        self.add(*columns)
+
+    @property
+    def rows(self) -> Tensor:
+        return self._columns[0][: self.count]
+
+    @property
+    def indices(self) -> Tensor:
+        return self._columns[1][: self.count]
+
+    @property
+    def scores(self) -> Tensor:
+        return self._columns[2][: self.count]
 
 
 def _read(weights: Tensor, indices: Tensor, values: Tensor) -> Tensor:
