@@ -26,6 +26,7 @@ from zoo.layers.hopfield.options import (
     post_function,
     share,
 )
+from zoo.layers.hopfield.projections import Projected, project_inputs
 from zoo.layers.hopfield.reference import Associated
 from zoo.layers.hopfield.sizes import resolve_sizes
 from zoo.layers.hopfield.temperature import InverseTemperature
@@ -279,7 +280,8 @@ class Hopfield(nn.Module):
             values: as in the call; the stored patterns where those serve.
         """
         check_inputs({"values": (values, self.sizes.value)})
-        return self._value_heads(values if self.batch_first else values.transpose(0, 1))
+        values = values if self.batch_first else values.transpose(0, 1)
+        return self._value_heads(*project_inputs([self._value_input(values)]))
 
     def _call(
         self,
@@ -321,7 +323,20 @@ class Hopfield(nn.Module):
             raise ValueError(f"there must be a value for each of {stored.shape[1]} patterns, got {values.shape[1]}")
         self.check_patterns(stored.shape[1])
         q, k, v = self.project(stored, state, values)
-        shape = (batch, self.num_heads, state.shape[1], stored.shape[1])
+        return self.associate_projected(batch, q, k, v, padding_mask, association_mask, need_association)
+
+    def associate_projected(
+        self,
+        batch: int,
+        q: Tensor,
+        k: Tensor,
+        v: Tensor,
+        padding_mask: Tensor | None = None,
+        association_mask: Tensor | None = None,
+        need_association: bool = False,
+    ) -> tuple[Tensor, Associated]:
+        """What `associate` does behind the projections."""
+        shape = (batch, self.num_heads, q.shape[2], k.shape[2] - self.extra_patterns)
         mask = score_mask(padding_mask, association_mask, shape, self.extra_patterns, q.dtype)
         found = self.associate_heads(q, k, v, mask, need_association)
         return self.read_out(found.result, mask), found
@@ -337,15 +352,44 @@ class Hopfield(nn.Module):
 
     def project(self, stored: Tensor, state: Tensor, values: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """q (B, H, L, D), k (B, H, S, D) and v (B, H, S, P), with the bias and zero pattern."""
-        k = self._heads(_apply(self.norm_stored, stored), self.proj_stored)
-        k = self._association_norm(_append(k, self.bias_stored))
-        # Behind the norm, whose shift would give it a score.
-        k = F.pad(k, (0, 0, 0, 1)) if self.zero_pattern else k
-        return self.project_states(state), k, self._value_heads(values)
+        parts = (self._state_input(state), self._stored_input(stored), self._value_input(values))
+        q, k, v = project_inputs(parts)
+        return self._state_heads(q), self._stored_heads(k), self._value_heads(v)
 
     def project_states(self, state: Tensor) -> Tensor:
         """q (B, H, L, D)."""
-        return self._association_norm(self._heads(_apply(self.norm_state, state), self.proj_state))
+        return self._state_heads(*project_inputs([self._state_input(state)]))
+
+    def project_patterns(self, stored: Tensor, values: Tensor) -> tuple[Tensor, Tensor]:
+        """k (B, H, S, D) and v (B, H, S, P), with the bias and zero pattern."""
+        k, v = project_inputs([self._stored_input(stored), self._value_input(values)])
+        return self._stored_heads(k), self._value_heads(v)
+
+    def _state_input(self, state: Tensor) -> Projected:
+        return Projected(state, self.norm_state, self.proj_state)
+
+    def _stored_input(self, stored: Tensor) -> Projected:
+        return Projected(stored, self.norm_stored, self.proj_stored)
+
+    def _value_input(self, values: Tensor) -> Projected:
+        return Projected(values, self.norm_value, self.proj_stored if self._connected else self.proj_value)
+
+    @property
+    def _connected(self) -> bool:
+        return self.connect_values and self.proj_stored is not None
+
+    def _state_heads(self, q: Tensor) -> Tensor:
+        return self._association_norm(self._heads(q, self.proj_state))
+
+    def _stored_heads(self, k: Tensor) -> Tensor:
+        k = self._association_norm(_append(self._heads(k, self.proj_stored), self.bias_stored))
+        # Behind the norm, whose shift would give it a score.
+        return F.pad(k, (0, 0, 0, 1)) if self.zero_pattern else k
+
+    def _value_heads(self, v: Tensor) -> Tensor:
+        v = _apply(self.proj_value, v) if self._connected else v
+        v = _append(self._heads(v, self.proj_stored if self._connected else self.proj_value), self.bias_value)
+        return F.pad(v, (0, 0, 0, 1)) if self.zero_pattern else v
 
     def _association_norm(self, heads: Tensor) -> Tensor:
         if self.norm_association is None:
@@ -353,22 +397,10 @@ class Hopfield(nn.Module):
         # Heads as they lie in memory: compiled, the backward pass of a norm takes its input to lie so.
         return self.norm_association(heads.transpose(1, 2).contiguous()).transpose(1, 2)
 
-    def _value_heads(self, values: Tensor) -> Tensor:
-        values = _apply(self.norm_value, values)
-        if self.connect_values and self.proj_stored is not None:
-            values = self.proj_stored(values)
-            v = self._split(values) if self.proj_value is None else self._heads(values, self.proj_value)
-        else:
-            v = self._heads(values, self.proj_value)
-        v = _append(v, self.bias_value)
-        return F.pad(v, (0, 0, 0, 1)) if self.zero_pattern else v
-
     def _heads(self, x: Tensor, projection: nn.Module | None) -> Tensor:
+        """Of what was projected, or, the same for each head, of what was not."""
         if projection is None:
             return x.unsqueeze(1).expand(-1, self.num_heads, -1, -1)
-        return self._split(projection(x))
-
-    def _split(self, x: Tensor) -> Tensor:
         return x.unflatten(-1, (self.num_heads, -1)).transpose(1, 2)
 
     def associate_heads(

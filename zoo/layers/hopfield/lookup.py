@@ -9,7 +9,9 @@ from torch import Tensor, nn
 from zoo.layers.hopfield.hopfield import Hopfield, HopfieldOutput, as_output
 from zoo.layers.hopfield.inputs import check_inputs
 from zoo.layers.hopfield.options import positive_int
+from zoo.layers.hopfield.projections import is_plain
 from zoo.layers.hopfield.reference import Associated
+from zoo.layers.tversky.weight_cache import WeightCache
 
 _STD = 0.02
 
@@ -18,6 +20,8 @@ class HopfieldLayer(nn.Module):
     """The inputs are states; the stored patterns, and what they stand for, are learned.
 
         y = Hopfield(stored=p_1..p_Q, state=x, values=p_1..p_Q, or with `separate_targets` t_1..t_Q)
+
+    The projected patterns are made once a call, and in evaluation without gradients kept until a parameter changes.
 
     Shapes: (B, L, dim) -> (B, L, out_dim).
 
@@ -61,6 +65,7 @@ class HopfieldLayer(nn.Module):
         if separate_targets:
             targets = torch.empty(quantity, value, device=device, dtype=dtype)
             self.target_patterns = nn.Parameter(targets, requires_grad=trainable_targets)
+        self._cache = WeightCache()
         self._reset_patterns()
 
     def _reset_patterns(self) -> None:
@@ -147,8 +152,25 @@ class HopfieldLayer(nn.Module):
     ) -> tuple[Tensor, Associated]:
         check_inputs({"x": (x, self.hopfield.sizes.state)})
         x = x if self.hopfield.batch_first else x.transpose(0, 1)
-        stored, values = self._patterns()
-        return self.hopfield.associate(x.shape[0], stored, x, values, padding_mask, association_mask, need_association)
+        layer = self.hopfield
+        layer.check_patterns(self.quantity)
+        q, (k, v) = layer.project_states(x), self._projected_patterns()
+        return layer.associate_projected(x.shape[0], q, k, v, padding_mask, association_mask, need_association)
+
+    def _projected_patterns(self) -> tuple[Tensor, Tensor]:
+        """k and v, which no sample changes: in evaluation without gradients kept until a parameter does."""
+        layer = self.hopfield
+        parts = (layer.norm_stored, layer.norm_value, layer.proj_stored, layer.proj_value, layer.norm_association)
+        given = [part for part in parts if part is not None]
+        if self.training or not all(is_plain(part) for part in given):
+            self._cache.clear()
+            return layer.project_patterns(*self._patterns())
+        own = (self.stored_patterns, self.target_patterns, layer.bias_stored, layer.bias_value)
+        read = [x for x in own if x is not None] + [x for part in given for x in part.parameters()]
+        k, v = self._cache.get(tuple(read), lambda: layer.project_patterns(*self._patterns()))
+        assert k is not None
+        assert v is not None
+        return k, v
 
     def extra_repr(self) -> str:
         parts = [f"quantity={self.quantity}"]
