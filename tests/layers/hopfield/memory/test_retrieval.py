@@ -118,16 +118,19 @@ def test_a_sparse_memory_is_exact_from_its_margin_on(name, options, margin, exce
 
 
 @pytest.mark.parametrize("similarity", SIMILARITIES)
-def test_the_error_stays_below_its_bound(similarity):
+@pytest.mark.parametrize("mapped", [False, True])
+def test_the_error_stays_below_its_bound(similarity, mapped):
     """1,000 random states within eps of their pattern, with the beta that `beta_for` gives for an error."""
     stored, eps = on_sphere(100, 48), 0.4 if similarity != "neg_l1" else 0.2
+    phi = 2 * torch.eye(48, dtype=torch.float64)[:40] + 0.05 * draw(40, 48, seed=3) if mapped else None
+    how = {"similarity": similarity, "feature_map": phi}
     direction = draw(1000, 48, seed=1)
     which = torch.arange(1000) % 100
     lengths = eps * torch.rand(1000, 1, dtype=torch.float64, generator=torch.Generator().manual_seed(2))
     states = stored[which] + lengths * direction / direction.norm(dim=-1, keepdim=True)
     for error in (1.0, 1e-2, 1e-5):
-        beta = beta_for(error, stored, eps=eps, similarity=similarity)
-        found = retrieve(states, stored, beta=beta, similarity=similarity)
+        beta = beta_for(error, stored, eps=eps, **how)
+        found = retrieve(states, stored, beta=beta, **how)
         assert float((found - stored[which]).norm(dim=-1).amax()) <= error
 
 

@@ -186,3 +186,15 @@ def test_report_and_text_of_a_memory():
     memory, _ = filled(beta=1e-3)
     assert memory.report().averages
     assert "6 patterns, beta=0.001, num_updates=1, dot, softmax" in repr(memory)
+
+
+def test_what_is_compared_through_a_feature_map_is_reported_so():
+    shared = 4 * draw(1, 16, seed=3)
+    memory = HopfieldMemory(16, similarity="cosine", beta="auto", dtype=torch.float64)
+    memory.add(draw(40, 16) + shared)
+    plain = memory.inverse_temperature()
+    before = memory.report()
+    memory.learn_feature_map()
+    assert memory.inverse_temperature() < plain / 2
+    assert float(memory.report().separation.amin()) > 2 * float(before.separation.amin())
+    assert float(memory.report().error.amax()) < 0.01

@@ -45,4 +45,4 @@ def energy(
     found = recall(state, stored, beta=beta, association=association, alpha=alpha, k=k)
     offset = separation.uniform_regulariser(len(stored))
     squared = state.to(dtype).square().sum(-1)
-    return ((squared + norm_range(stored, dtype)[1] ** 2) / 2 - (found.potential + offset) / beta).to(state.dtype)
+    return ((squared + norm_range(stored)[1].to(dtype) ** 2) / 2 - (found.potential + offset) / beta).to(state.dtype)

@@ -18,6 +18,7 @@ def separations(
     stored: Shaped[Tensor, "patterns dim"],
     *,
     similarity: str = "dot",
+    feature_map: Float[Tensor, "features dim"] | None = None,
     rows: Shaped[Tensor, " rows"] | None = None,
 ) -> Float[Tensor, " rows"]:
     """Separation of patterns: similarity with itself minus the largest with another,  s(x_i, x_i) - max_j s(x_i, x_j).
@@ -26,13 +27,13 @@ def separations(
 
     Args:
         stored: (N, dim), at least two patterns.
-        similarity: as `retrieve`.
+        similarity, feature_map: as `retrieve`.
         rows: indices of the patterns to tell about; all if None. The work is rows times N.
 
     Raises:
         ValueError: fewer than two patterns, an unknown similarity.
     """
-    comparison = Comparison(similarity)
+    comparison = Comparison(similarity, feature_map)
     if len(stored) < 2:
         raise ValueError(f"separations need at least two stored patterns, got {len(stored)}")
     rows = torch.arange(len(stored), device=stored.device) if rows is None else rows
@@ -49,15 +50,17 @@ def separations(
     return torch.cat(found)
 
 
-def norm_range(stored: Shaped[Tensor, "patterns dim"], dtype: torch.dtype) -> tuple[Tensor, Tensor]:
-    """Length of the shortest and of the longest pattern, chunk by chunk."""
-    norms = [chunk.norm(dim=-1).aminmax() for _, chunk in chunks(stored, stored.new_empty(0, dtype=dtype))]
+def norm_range(stored: Shaped[Tensor, "patterns dim"], comparison: Comparison | None = None) -> tuple[Tensor, Tensor]:
+    """Length of the shortest and of the longest pattern, chunk by chunk; of what a feature map makes of them."""
+    comparison = Comparison("dot", None if comparison is None else comparison.feature_map)
+    like = stored.new_empty(0, dtype=working_dtype(stored))
+    norms = [comparison.prepare(chunk).norm(dim=-1).aminmax() for _, chunk in chunks(stored, like)]
     lows, highs = zip(*norms, strict=True)
     return torch.stack(lows).amin(), torch.stack(highs).amax()
 
 
 def sure_margins(
-    separation: Float[Tensor, " rows"], stored: Shaped[Tensor, "patterns dim"], eps: float, similarity: str
+    separation: Float[Tensor, " rows"], stored: Shaped[Tensor, "patterns dim"], eps: float, comparison: Comparison
 ) -> Float[Tensor, " rows"]:
     """Least lead in similarity of each pattern over all others, wherever within eps of it the state is.
 
@@ -66,26 +69,32 @@ def sure_margins(
         neg_sq_l2   D (D - 2 eps),        D the distance of the nearest other pattern
         neg_l1      Delta - 2 sqrt(dim) eps
 
+    After a feature map all lengths are those of its outputs, and eps grows by its largest singular value.
+
     Args:
         separation: of patterns, see `separations`.
         stored: the memory.
         eps: greatest distance of a state from the pattern.
-        similarity: of the separation.
+        comparison: of the separation.
     """
-    if similarity == "neg_l1":
-        return separation - 2 * math.sqrt(stored.shape[1]) * eps
-    if similarity == "neg_sq_l2":
-        distance = separation.clamp_min(0.0).sqrt()
-        return distance * (distance - 2 * eps)
-    shortest, longest = map(float, norm_range(stored, working_dtype(stored)))
+    width = stored.shape[1]
+    if comparison.feature_map is not None:
+        width = len(comparison.feature_map)
+        eps = eps * float(torch.linalg.matrix_norm(comparison.feature_map, 2))
     if eps == 0:  # also of a pattern of length 0
         return separation
-    return separation - (2 * longest * eps if similarity == "dot" else 4 * eps / shortest)
+    if comparison.similarity == "neg_l1":
+        return separation - 2 * math.sqrt(width) * eps
+    if comparison.similarity == "neg_sq_l2":
+        distance = separation.clamp_min(0.0).sqrt()
+        return distance * (distance - 2 * eps)
+    shortest, longest = map(float, norm_range(stored, comparison))
+    return separation - (2 * longest * eps if comparison.similarity == "dot" else 4 * eps / shortest)
 
 
 def error_bound(margin: Float[Tensor, " rows"], stored: Shaped[Tensor, "patterns dim"], beta: float) -> Tensor:
     """Bound of the distance to a pattern after one update by softmax:  2 M (N - 1) exp(-beta margin), at most 2 M."""
-    longest = float(norm_range(stored, working_dtype(stored))[1])
+    longest = float(norm_range(stored)[1])
     return (2 * longest * ((len(stored) - 1) * (-beta * margin).exp())).clamp_max(2 * longest)
 
 
@@ -102,6 +111,7 @@ def beta_for(
     *,
     eps: float = 0.0,
     similarity: str = "dot",
+    feature_map: Float[Tensor, "features dim"] | None = None,
     share: float = 1.0,
     sample: int | None = None,
 ) -> float:
@@ -113,7 +123,7 @@ def beta_for(
         error: greatest distance from the pattern after the update.
         stored: (N, dim) patterns.
         eps: greatest distance of the state from the pattern before it.
-        similarity: as `retrieve`.
+        similarity, feature_map: as `retrieve`.
         share: of the patterns that this must hold for, more than 0, at most 1.
         sample: look at so many patterns, evenly spread, each against all; all if None: N^2 similarities.
 
@@ -135,8 +145,8 @@ def beta_for(
     if len(stored) == 1:
         return 1.0
     rows = spread_rows(len(stored), sample)
-    separation = separations(stored, similarity=similarity, rows=rows)
-    margins = sure_margins(separation, stored, eps, similarity).sort(descending=True).values
+    separation = separations(stored, similarity=similarity, feature_map=feature_map, rows=rows)
+    margins = sure_margins(separation, stored, eps, Comparison(similarity, feature_map)).sort(descending=True).values
     margin = float(margins[math.ceil(share * len(margins)) - 1])
     if margin <= 0:
         good = int((margins > 0).sum())
@@ -147,6 +157,6 @@ def beta_for(
             f"another one from within eps={eps:g}, by similarity {similarity!r}. Try {remedy}removing near duplicates, "
             f"or share={good / len(margins):.2g}" + (" at most" if good else ", which none is left for")
         )
-    longest = float(norm_range(stored, working_dtype(stored))[1])
+    longest = float(norm_range(stored)[1])
     wanted = math.log(max(2 * longest * (len(stored) - 1) / error, 1.0))
     return max(wanted / margin, torch.finfo(torch.float32).tiny)

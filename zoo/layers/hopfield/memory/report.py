@@ -18,6 +18,7 @@ from zoo.layers.hopfield.memory.margins import (
 )
 from zoo.layers.hopfield.memory.retrieval import association as association_of
 from zoo.layers.hopfield.memory.retrieval import check_beta, check_store, retrieve
+from zoo.layers.hopfield.memory.similarity import Comparison
 
 KINDS = ("one pattern", "small", "medium", "large", "global average")
 #: Weights that are in memory at once.
@@ -119,6 +120,7 @@ def retrieval_report(
     eps: float = 0.0,
     similarity: str = "dot",
     association: str = "softmax",
+    feature_map: Float[Tensor, "features dim"] | None = None,
     sample: int = 256,
     **options: Any,
 ) -> RetrievalReport:
@@ -127,7 +129,7 @@ def retrieval_report(
     Args:
         stored: (N, dim) patterns.
         states: (n, dim) states to tell the kind of; the patterns that are looked at if None.
-        beta, similarity, association: as `retrieve`.
+        beta, similarity, association, feature_map: as `retrieve`.
         eps: distance of a state from its pattern, for the bound.
         sample: look at so many patterns, evenly spread, each against all.
         options: alpha, k, degree as `retrieve`.
@@ -147,16 +149,18 @@ def retrieval_report(
     patterns = stored[rows.to(stored.device)].to(dtype)
     states = patterns if states is None else states
     check_store(states, stored)
-    how = {"similarity": similarity, "association": association, **options}
+    how = {"similarity": similarity, "association": association, "feature_map": feature_map, **options}
     recalled = retrieve(patterns, stored, beta=beta, **how)
     if len(stored) == 1:
         separation = patterns.new_full((1,), torch.inf)
     else:
-        separation = separations(stored, similarity=similarity, rows=rows)
-    longest = float(norm_range(stored, dtype)[1])
-    margin = sure_margins(separation, stored, eps, similarity)
+        separation = separations(stored, similarity=similarity, feature_map=feature_map, rows=rows)
+    longest = float(norm_range(stored)[1])
+    margin = sure_margins(separation, stored, eps, Comparison(similarity, feature_map))
     try:
-        needed = beta_for(0.01 * longest, stored, eps=eps, similarity=similarity, sample=sample)
+        needed = beta_for(
+            0.01 * longest, stored, eps=eps, similarity=similarity, feature_map=feature_map, sample=sample
+        )
     except ValueError:
         needed = None
     blocks = states.split(max(_ENTRIES // len(stored), 1))

@@ -242,6 +242,7 @@ class HopfieldMemory(nn.Module):
     def learn_feature_map(self, steps: int = 100) -> None:
         """Spread the stored patterns by a linear map and compare through it from now on, see `learn_feature_map`."""
         self.feature_map = learn_feature_map(self.patterns.to(working_dtype(self.patterns)), steps=steps)
+        self.found_beta = None
 
     def _rows(self, indices: int | Sequence[int] | Tensor) -> Tensor:
         rows = torch.as_tensor(indices, device=self.labels.device).reshape(-1)
@@ -317,13 +318,14 @@ class HopfieldMemory(nn.Module):
             return self.beta
         if self.found_beta is None:
             self._check_filled()
-            length = float(norm_range(self.patterns, working_dtype(self.patterns))[1])
+            length = float(norm_range(self.patterns)[1])
             self.found_beta = beta_for(
                 self.auto["error"] * max(length, torch.finfo(torch.float32).tiny),
                 self.patterns,
                 eps=self.auto["eps"],
                 share=self.auto["share"],
                 similarity=self.similarity,
+                feature_map=self.feature_map,
                 sample=_SAMPLE,
             )
         return self.found_beta
@@ -385,7 +387,13 @@ class HopfieldMemory(nn.Module):
     ) -> RetrievalReport:
         """What will be recalled, and what to do if that is not the stored patterns: see `retrieval_report`."""
         return retrieval_report(
-            self.patterns.detach(), states, eps=eps, sample=sample, similarity=self.similarity, **self._how()
+            self.patterns.detach(),
+            states,
+            eps=eps,
+            sample=sample,
+            similarity=self.similarity,
+            feature_map=self.feature_map,
+            **self._how(),
         )
 
     def extra_repr(self) -> str:

@@ -13,15 +13,18 @@ from zoo.layers.hopfield.memory.composed import Recall
 from zoo.layers.hopfield.memory.separation import Separation
 from zoo.layers.hopfield.memory.similarity import Comparison
 
-#: States that pass over the store together, entries of their scores with a chunk, and limits of a chunk's rows.
+#: States that pass over the store together.
 STATES = 2048
-_SCORES = 1 << 18
-_ROWS = (1024, 8192)
+#: Entries of their scores with a chunk, and limits of a chunk's rows: on a CPU, for its caches, and elsewhere, where
+#: starting a kernel costs more.
+_CPU = 1 << 18, 1 << 10, 1 << 13
+_OTHER = 1 << 26, 1 << 14, 1 << 18
 
 
 def chunks(stored: Tensor, states: Tensor) -> Iterator[tuple[int, Tensor]]:
     """Rows of a store with the number of the first, in the dtype and on the device of the states."""
-    rows = min(max(_SCORES // max(len(states), 1), _ROWS[0]), _ROWS[1])
+    scores, least, most = _CPU if states.device.type == "cpu" else _OTHER
+    rows = min(max(scores // max(len(states), 1), least), most)
     for start in range(0, len(stored), rows):
         yield start, stored[start : start + rows].to(device=states.device, dtype=states.dtype)
 
