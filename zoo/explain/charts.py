@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 
 from zoo.explain.figure import check_names, finish
@@ -98,7 +99,8 @@ def asymmetry_matrix(
 ) -> Any:
     """S(i, j) - S(j, i) between the prototypes of a layer, as a matplotlib Figure.
 
-    Red where class i is more like j than j is like i, blue where less. Values are written into the cells up to 20
+    Red where class i is more like j than j is like i, blue where less; all blank, and titled "symmetric", where the
+    difference is rounding. Values are written into the cells up to 20
     classes; above 40, class names are left out.
 
     Args:
@@ -112,11 +114,16 @@ def asymmetry_matrix(
         ValueError: see `zoo.explain.tversky_layer`; or too few names.
         MissingExtraError: matplotlib is not installed.
     """
-    table = asymmetry(tversky_layer(model, name)).float().cpu().numpy()
+    layer = tversky_layer(model, name)
+    table = asymmetry(layer).float().cpu().numpy()
+    with torch.no_grad():
+        largest = float(layer(layer.prototypes.weight).abs().max())
     k = len(table)
     check_names("class_names", class_names, k)
     names = [str(i) for i in range(k)] if class_names is None else class_names
-    widest = max(float(abs(table).max()), 1e-6)  # less than that is rounding
+    if abs(table).max() <= 1e-5 * largest:  # rounding
+        table, title = 0 * table, title or "symmetric"
+    widest = float(abs(table).max()) or 1.0
     cells = [[f"{table[i, j]:.2g}" if i != j else "" for j in range(k)] for i in range(k)]
     how = {"cmap": "RdBu_r", "limits": (-widest, widest), "legend": "S(i, j) − S(j, i)", "title": title}
     figure, axes = matrix(table, cells, names, **how)

@@ -108,7 +108,8 @@ def nearest_examples(
 ) -> Any:
     """The examples that are most similar to each prototype, or have most of each feature, as a matplotlib Figure.
 
-    A row a prototype or feature, the nearest example first, its similarity or activation above it.
+    A row a prototype or feature, the nearest example first, its similarity or activation above it; blank where no
+    further example has the feature.
 
     Args:
         model: a model with a `TverskyProjection`, or the layer itself.
@@ -137,14 +138,19 @@ def nearest_examples(
     total = values.shape[1]
     check_names("names", names, total)
     chosen = list(range(min(total, 10))) if indices is None else [int(i) for i in indices]
+    if count < 1 or not chosen:
+        raise ValueError(f"there must be an example and an index at least, got count={count}, indices={indices}")
     count = min(count, len(images))
     pictures, titles, labels = [], [], []
     for index in chosen:
         if not 0 <= index < total:
             raise ValueError(f"indices must be in 0..{total - 1}, got {index}")
         best = values[:, index].topk(count)
-        pictures += [_to_picture(images[i].detach().float().cpu(), mean, std) for i in best.indices.tolist()]
-        titles += [f"{value:.3g}" for value in best.values.tolist()]
+        for place, value in zip(best.indices.tolist(), best.values.tolist(), strict=True):
+            picture = _to_picture(images[place].detach().float().cpu(), mean, std)
+            absent = of == "features" and value <= 0  # it is in none of the examples that are left
+            pictures.append(torch.ones_like(picture) if absent else picture)
+            titles.append("–" if absent else f"{value:.3g}")
         labels.append(str(index) if names is None else shorten(names[index], 14))
     return finish(_grid(pictures, titles, count, title, signed=False, labels=labels), path)
 

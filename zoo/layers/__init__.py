@@ -24,6 +24,7 @@ _HOME = {
     "Mlp": "plain",
     "TverskyProjection": "tversky",
     "TverskySimilarity": "tversky",
+    "replace_linear": "tversky",
     "tversky_cross_entropy": "tversky",
     "tversky_similarity": "tversky",
 }

@@ -8,6 +8,8 @@ import torch
 from torch import nn
 
 from zoo.layers import TverskyProjection, tversky_similarity
+from zoo.layers.tversky import projection
+from zoo.layers.tversky.inference import lifted_weight
 
 X = torch.linspace(-2, 2, 24).view(3, 8)
 
@@ -73,31 +75,64 @@ def test_what_is_kept_follows_every_change(options, change):
         assert not torch.allclose(layer(X), before)
 
 
-def test_the_second_call_does_not_touch_the_prototypes():
+@pytest.fixture
+def made(monkeypatch):
+    """How often the measures of the prototypes were computed."""
+    calls = []
+
+    def counted(*args):
+        calls.append(args)
+        return lifted_weight(*args)
+
+    monkeypatch.setattr(projection, "lifted_weight", counted)
+    return calls
+
+
+def test_the_second_call_does_not_touch_the_prototypes(made):
     layer = TverskyProjection(8, 4, 5).eval()
     with torch.no_grad():
-        wanted = layer(X)
-        layer.prototypes.weight.data.fill_(torch.nan)  # an edit through .data leaves no trace
-        assert torch.equal(layer(X), wanted)
-        layer.freeze()
-        assert bool(layer(X).isnan().any())
+        layer(X)
+        layer(X)
+        assert len(made) == 1
+        layer.train().eval()
+        layer(X)
+        assert len(made) == 2
 
 
-def test_too_much_is_kept_only_when_asked(monkeypatch):
-    from zoo.layers.tversky import projection
-
+def test_too_much_is_kept_only_when_asked(monkeypatch, made):
     monkeypatch.setattr(projection, "_KEPT", 39)  # two numbers for each of 4 x 5 are 40
     layer = TverskyProjection(8, 4, 5).eval()
     with torch.no_grad():
         layer(X)
-        layer.prototypes.weight.data.neg_()
-        torch.testing.assert_close(layer(X), fresh(layer))
+        assert not made
         layer.freeze()
-        wanted = layer(X)
-        layer.prototypes.weight.data.neg_()
-        assert torch.equal(layer(X), wanted)
+        layer(X)
+        layer(X)
+        assert len(made) == 1
         layer.thaw()
-        torch.testing.assert_close(layer(X), fresh(layer))
+        layer(X)
+        assert len(made) == 1
+
+
+def test_a_moving_average_through_data_is_seen():
+    """Such an edit leaves no trace but the numbers themselves."""
+    torch.manual_seed(0)
+    student, teacher = TverskyProjection(64, 40, 32), TverskyProjection(64, 40, 32).eval()
+    x = torch.randn(3, 64)
+    with torch.no_grad():
+        teacher(x)
+        for ours, theirs in zip(teacher.parameters(), student.parameters(), strict=True):
+            ours.data.mul_(0.9).add_(theirs.data, alpha=0.1)
+        torch.testing.assert_close(teacher(x), fresh(teacher, x))
+
+
+def test_training_forgets_what_was_kept():
+    layer = TverskyProjection(8, 4, 5).eval()
+    with torch.no_grad():
+        layer(X)
+    assert layer._cache._values
+    layer.train()
+    assert not layer._cache._values
 
 
 @pytest.mark.parametrize("difference", ["ignorematch", "substractmatch"])
@@ -169,6 +204,17 @@ def test_theta_alpha_beta_at_the_start():
         layer.raw_alpha.fill_(-3.0)
     assert 0 < layer.scalars()[1].item() < 0.05
     assert {"raw_theta", "raw_alpha", "raw_beta"} < set(layer.state_dict())
+
+
+def test_state_dicts_of_either_kind_load():
+    plain, above = TverskyProjection(4, 3, 2), TverskyProjection(4, 3, 2, nonnegative=True)
+    with torch.no_grad():
+        plain.alpha.fill_(1.7)
+    above.load_state_dict(plain.state_dict())
+    torch.testing.assert_close(torch.stack(above.scalars()), torch.tensor([1.0, 1.7, 0.5]))
+    other = TverskyProjection(4, 3, 2)
+    other.load_state_dict(above.state_dict())
+    torch.testing.assert_close(torch.stack(other.scalars()), torch.tensor([1.0, 1.7, 0.5]))
 
 
 @pytest.mark.parametrize(

@@ -50,7 +50,7 @@ CONSTRUCTORS = {
     "TverskySimilarity(5, similarity='ratios')": ["ValueError", "did you mean 'ratio'"],
 }
 CALLS = {
-    "TverskyProjection(5, 3, 4)(torch.zeros(2, 6))": ["ValueError", "last axis of x must have 5", "(2, 6)"],
+    "TverskyProjection(5, 3, 4)(torch.zeros(2, 6))": ["ValueError", "equally wide", "(2, 6)"],
     "TverskyProjection(5, 3, 4)(torch.zeros(2, 5, dtype=torch.int64))": ["TypeError", "floating", "torch.int64"],
     "TverskyProjection(5, 3, 4)(torch.zeros(2, 5), prototypes=torch.zeros(3, 4))": [
         "ValueError",
@@ -68,11 +68,52 @@ CALLS = {
         "intersection",
     ],
 }
+X, P, F = "torch.zeros(2, 5)", "torch.zeros(3, 5)", "torch.zeros(4, 5)"
+CONSTRUCTORS |= {
+    "TverskyProjection(5, 3, 4, normalize='no')": ["TypeError", "normalize must be True or False, got 'no'"],
+    "TverskyProjection(5, 3, 4, per_feature=1)": ["TypeError", "per_feature", "1"],
+    "TverskyProjection(5, 3, 4, nonnegative='yes')": ["TypeError", "nonnegative", "'yes'"],
+    "TverskyProjection(5, 3, 4, scale=True)": ["TypeError", "scale", "True"],
+    "TverskyProjection(5, 3, 4, learn_scalars=None)": ["TypeError", "learn_scalars", "'alpha'", "None"],
+    "TverskyProjection(5, 3, 4, dtype=torch.int32)": ["TypeError", "dtype must be a floating type, got torch.int32"],
+}
+CALLS |= {
+    f"tversky_similarity({X}, torch.zeros(5), {F})": ["ValueError", "prototypes must be (P, 5)", "(5,)"],
+    f"tversky_similarity({X}, {P}, torch.zeros(5))": ["ValueError", "feature_bank must be (F, d)", "(5,)"],
+    f"tversky_similarity({X}, {P}, torch.zeros(1, 4, 5))": ["ValueError", "feature_bank must be (F, d)"],
+    f"tversky_similarity({X}, {P}, torch.zeros(0, 5))": ["ValueError", "at least one feature, got (0, 5)"],
+    f"tversky_similarity(torch.zeros(2, 3, 5), torch.zeros(3, 4, 5), {F})": [
+        "ValueError",
+        "the same lead",
+        "(2, 3, 5)",
+    ],
+    f"tversky_similarity({X}, {P}, {F}, alpha=torch.zeros(3))": ["ValueError", "alpha must be one number", "(3,)"],
+    f"tversky_cross_entropy({X}, {P}, {F}, torch.zeros(2).long(), beta=torch.zeros(2))": ["ValueError", "beta"],
+    f"tversky_similarity({X}.numpy(), {P}, {F})": ["TypeError", "x must be a tensor, got ndarray"],
+    "TverskyProjection(5, 3, 4)(torch.zeros(2, 5).double())": [
+        "TypeError",
+        "x torch.float64",
+        "prototypes torch.float32",
+    ],
+    "TverskyProjection(5, 3, prototypes=nn.Embedding(3, 5)).double()(torch.zeros(2, 5).double())": [
+        "TypeError",
+        "prototypes torch.float32",
+        "cast what is shared",
+    ],
+    "TverskyProjection(5, 3, 4).freeze(torch.int8)": ["TypeError", "torch.bfloat16", "torch.int8"],
+    "TverskyProjection(5, 3, 4).freeze('bfloat16')": ["TypeError", "'bfloat16'"],
+    "TverskyProjection(5, 3, 4).diagnose(torch.zeros(2, 5) / 0)": ["ValueError", "NaN"],
+    "TverskyProjection(5, 3, 4).set_prototype(1, torch.zeros(5) / 0)": ["ValueError", "finite"],
+    "TverskyProjection(5, 3, 4).set_prototype(1, [0.0] * 5)": ["TypeError", "tensor, got list"],
+    "TverskyProjection(5, 3, 4).set_prototype(slice(0, 2), torch.zeros(5))": ["TypeError", "integer, got slice"],
+    "TverskyProjection(5, 3, 4, nonnegative=True).load_state_dict("
+    "{**TverskyProjection(5, 3, 4).state_dict(), 'alpha': torch.tensor(-1.0)})": ["alpha is -1", "above 0"],
+}
 CASES = {**CONSTRUCTORS, **CALLS}
 _SCRIPT = """
 import json, sys, torch
 from torch import nn
-from zoo.layers import TverskyProjection, TverskySimilarity, tversky_similarity
+from zoo.layers import TverskyProjection, TverskySimilarity, tversky_cross_entropy, tversky_similarity
 
 for case in json.load(sys.stdin):
     try:

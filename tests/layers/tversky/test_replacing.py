@@ -119,3 +119,26 @@ def test_refuses_what_cannot_be():
     with pytest.raises(ValueError, match="did you mean 'min'"):
         replace_linear(model, "*", 5, intersection="minn")
     assert not _kinds(model)
+
+
+def test_torchs_encoder_works_in_inference_too():
+    torch.manual_seed(0)
+    layer = nn.TransformerEncoderLayer(8, 2, 16, batch_first=True, dropout=0.0)
+    encoder = nn.TransformerEncoder(layer, 2)
+    replace_linear(encoder, "*linear?", 4)
+    x, padding = torch.randn(2, 3, 8), torch.tensor([[False, False, True]] * 2)
+    wanted = encoder(x, src_key_padding_mask=padding)
+    encoder.eval()
+    with torch.no_grad():
+        torch.testing.assert_close(encoder(x, src_key_padding_mask=padding), wanted)
+
+
+def test_a_tied_head_is_told_of():
+    model = nn.ModuleDict({"embed": nn.Embedding(7, 4), "head": nn.Linear(4, 7, bias=False)})
+    model["head"].weight = model["embed"].weight
+    with pytest.warns(UserWarning, match=r"head shares its weight with embed.*prototypes=model\.embed"):
+        replace_linear(model, "head", 3)
+    model["head"] = nn.Linear(4, 7, bias=False)
+    model["head"].weight = model["embed"].weight
+    replace_linear(model, "head", 3, prototypes=model["embed"])
+    assert model["head"].prototypes.weight is model["embed"].weight

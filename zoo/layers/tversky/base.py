@@ -18,6 +18,7 @@ from zoo.layers.tversky.options import (
     check_choice,
     check_reductions,
     check_size,
+    scale_factor,
 )
 
 #: theta, alpha and beta at the start.
@@ -57,16 +58,21 @@ class TverskyBase(nn.Module):
         check_choice("membership", membership, MEMBERSHIPS)
         check_choice("backend", backend, BACKENDS)
         check_choice("init", init, INITS)
+        for name, value in (("normalize", normalize), ("per_feature", per_feature), ("nonnegative", nonnegative)):
+            if not isinstance(value, bool):
+                raise TypeError(f"{name} must be True or False, got {value!r}")
+        if dtype is not None and not dtype.is_floating_point:
+            raise TypeError(f"dtype must be a floating type, got {dtype}")
         learned = _learned(learn_scalars, similarity)
         self.in_features = in_features
         self.similarity = similarity
         self.intersection = intersection
-        self.normalize = bool(normalize)
-        self.per_feature = bool(per_feature)
+        self.normalize = normalize
+        self.per_feature = per_feature
         self.membership = membership
         self.backend = backend
         self.init = init
-        self.nonnegative = bool(nonnegative)
+        self.nonnegative = nonnegative
         if feature_bank is None:
             num_features = min(in_features, 256) if num_features is None else num_features
             self.feature_bank: Any = Bank(num_features, in_features, init=init, device=device, dtype=dtype)
@@ -75,7 +81,7 @@ class TverskyBase(nn.Module):
             num_features = int(self.feature_bank.shape[0])
             check_place("feature_bank", self.feature_bank, device, dtype)
         self.num_features: int = num_features
-        self.scale = _scale(scale, self.num_features)
+        self.scale = scale_factor(scale, self.num_features)
         for name in SCALARS:
             value = torch.empty((), device=device, dtype=dtype)
             stored = f"raw_{name}" if self.nonnegative else name
@@ -98,6 +104,20 @@ class TverskyBase(nn.Module):
         if isinstance(self.feature_bank, nn.Module):
             self.feature_bank.reset_parameters()  # pyright: ignore[reportCallIssue]
         self._reset_scalars()
+
+    def _load_from_state_dict(self, state_dict: dict[str, Any], prefix: str, *args: Any) -> None:
+        """Takes theta, alpha and beta as the other kind of layer (`nonnegative` or not) stores them, too."""
+        for name in SCALARS:
+            plain, raw = f"{prefix}{name}", f"{prefix}raw_{name}"
+            if self.nonnegative and plain in state_dict and raw not in state_dict:
+                value = state_dict.pop(plain)
+                if bool(value > 0):
+                    state_dict[raw] = value.double().expm1().log().to(value.dtype)
+                else:
+                    args[-1].append(f"{plain} is {float(value):.3g}; with nonnegative=True it must be above 0")
+            elif not self.nonnegative and raw in state_dict and plain not in state_dict:
+                state_dict[plain] = softplus(state_dict.pop(raw))
+        super()._load_from_state_dict(state_dict, prefix, *args)
 
     def scalars(self):
         # type: () -> Tuple[Tensor, Tensor, Tensor]
@@ -153,6 +173,8 @@ def _learned(learn_scalars: bool | Collection[str], similarity: str) -> tuple[st
     if isinstance(learn_scalars, bool):
         every = SCALARS if similarity == "contrast" else SCALARS[1:]  # theta has no part in the ratio model
         return every if learn_scalars else ()
+    if not isinstance(learn_scalars, Collection):
+        raise TypeError(f"learn_scalars must be True, False or names among {SCALARS}, got {learn_scalars!r}")
     names = (learn_scalars,) if isinstance(learn_scalars, str) else tuple(learn_scalars)
     for name in names:
         check_choice("learn_scalars", name, SCALARS)
@@ -161,17 +183,6 @@ def _learned(learn_scalars: bool | Collection[str], similarity: str) -> tuple[st
             "learn_scalars names 'theta', which has no part in similarity='ratio'; name 'alpha', 'beta', or pass True"
         )
     return names
-
-
-def _scale(scale: float | str | None, num_features: int) -> float:
-    if scale is None:
-        return 1.0
-    if isinstance(scale, str):
-        check_choice("scale", scale, ("rsqrt_features",))
-        return 1 / math.sqrt(num_features)
-    if not math.isfinite(scale) or scale == 0:
-        raise ValueError(f"scale must be a number other than 0, 'rsqrt_features' or None, got {scale}")
-    return float(scale)
 
 
 def check_place(argument: str, bank: Any, device: Any, dtype: torch.dtype | None) -> None:

@@ -25,8 +25,15 @@ from jaxtyping import Float
 from torch import Tensor
 
 from zoo.layers.eager import autocasts, must_compose, no_autocast
-from zoo.layers.tversky.functional import Scalar, check_rows, compare_measures, tversky_similarity
-from zoo.layers.tversky.options import BACKENDS, MEMBERSHIPS, check_choice, check_reductions, check_size
+from zoo.layers.tversky.functional import Scalar, as_scalars, check_rows, compare_measures, tversky_similarity
+from zoo.layers.tversky.options import (
+    BACKENDS,
+    MEMBERSHIPS,
+    check_choice,
+    check_reductions,
+    check_size,
+    scale_factor,
+)
 
 REDUCTIONS = ("mean", "sum", "none")
 _CHUNK_ELEMENTS = 2**23  # similarities at a time on a CPU: 32 MB in float32, and as much again for their softmax
@@ -76,7 +83,7 @@ def tversky_cross_entropy(
     normalize: bool = False,
     per_feature: bool = False,
     membership: str = "hard",
-    scale: float | None = None,
+    scale: float | str | None = None,
     ignore_index: int = -100,
     label_smoothing: float = 0.0,
     reduction: str = "mean",
@@ -96,7 +103,7 @@ def tversky_cross_entropy(
         target: classes, int64.
         theta, alpha, beta, similarity, intersection, difference, normalize, per_feature, membership: see
             `tversky_similarity`.
-        scale: factor of the similarities; None for 1.
+        scale: factor of the similarities, see `TverskyProjection`; None for 1.
         ignore_index: inputs of this target do not count.
         label_smoothing: share of the target that is spread evenly over all classes.
         reduction: "mean" over the inputs that count (nan, with gradients of 0, if there are none, as in torch), "sum"
@@ -122,11 +129,9 @@ def tversky_cross_entropy(
     check_rows(x, prototypes, feature_bank)
     _check_target(target, x, prototypes.shape[0], ignore_index)
     names = (similarity, intersection, difference, per_feature, membership, backend)
-    factor = 1.0 if scale is None else float(scale)
+    factor = scale_factor(scale, feature_bank.shape[0])
     options = _Options(*names, factor, ignore_index, label_smoothing, reduction, chunk_tokens or 0)
-    theta, alpha, beta = (
-        s if isinstance(s, Tensor) else x.new_full((), s, dtype=_working(x.dtype)) for s in (theta, alpha, beta)
-    )
+    theta, alpha, beta = as_scalars(x, _working(x.dtype), theta=theta, alpha=alpha, beta=beta)
     if normalize:
         x, prototypes = F.normalize(x, dim=-1, eps=1e-12), F.normalize(prototypes, dim=-1, eps=1e-12)
     rows, flat = x.reshape(-1, x.shape[-1]), target.reshape(-1)

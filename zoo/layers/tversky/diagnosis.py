@@ -116,7 +116,7 @@ def diagnose(layer: Any, x: Float[Tensor, "*batch width"]) -> Diagnosis:
         x: (*batch, in_features), inputs of the layer; the more, the more certain is what is dead.
 
     Raises:
-        ValueError: no input, or one of another width.
+        ValueError: no input, one of another width, or one that is not finite.
         TypeError: a layer without prototypes.
     """
     rows, bank = prototypes_of(layer).weight, layer.feature_bank.weight
@@ -124,6 +124,8 @@ def diagnose(layer: Any, x: Float[Tensor, "*batch width"]) -> Diagnosis:
     x = x.reshape(-1, x.shape[-1])
     if not len(x):
         raise ValueError("diagnose needs at least one input, got none")
+    if not bool(x.isfinite().all()):
+        raise ValueError("x holds NaN or infinity, which have no features: look for its cause before this layer")
     in_inputs, in_prototypes = (m > 0 for m in measure(x, rows, bank, layer.normalize))
     outputs = layer(x).float()
     theta, alpha, beta = (float(weight) for weight in layer.scalars())

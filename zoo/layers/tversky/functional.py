@@ -5,6 +5,7 @@ import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor
 
+from zoo.layers.eager import autocasts
 from zoo.layers.tversky.feature_level import feature_similarity
 from zoo.layers.tversky.options import BACKENDS, MEMBERSHIPS, check_choice, check_reductions
 from zoo.layers.tversky.reference import reference_similarity
@@ -59,8 +60,8 @@ def tversky_similarity(
             "triton" name a kernel for sums of minima at the feature level.
 
     Raises:
-        ValueError: an unknown name, or shapes that do not fit.
-        TypeError: x is not of a floating type.
+        ValueError: an unknown name, shapes that do not fit, or a weight of several numbers.
+        TypeError: no tensors, or not of one floating type.
 
     Source: "Tversky Neural Networks: Psychologically Plausible Deep Learning with Differentiable Tversky Similarity"
     (2025, arXiv 2506.11035); A. Tversky, "Features of Similarity" (1977).
@@ -70,12 +71,12 @@ def tversky_similarity(
     check_choice("backend", backend, BACKENDS)
     check_rows(x, prototypes, feature_bank)
     measures, their_measures = measure(x, prototypes, feature_bank, normalize)
-    theta, alpha, beta = (v if isinstance(v, Tensor) else x.new_full((), v) for v in (theta, alpha, beta))
+    theta, alpha, beta = as_scalars(x, theta=theta, alpha=alpha, beta=beta)
     how = (similarity, intersection, difference, per_feature, membership, backend)
     if prototypes.ndim == 2:
         rows = measures.reshape(-1, feature_bank.shape[0])
         return compare_measures(rows, their_measures, theta, alpha, beta, *how).view(*x.shape[:-1], prototypes.shape[0])
-    lead = torch.broadcast_shapes(measures.shape[:-2], their_measures.shape[:-2])
+    lead = torch.broadcast_shapes(x.shape[:-2], prototypes.shape[:-2])
     measures = measures.expand(*lead, *measures.shape[-2:])
     their_measures = their_measures.expand(*lead, *their_measures.shape[-2:])
     return compare_measures(measures, their_measures, theta, alpha, beta, *how)
@@ -111,22 +112,57 @@ def compare_measures(
     return set_similarity(A, Q, *weights, similarity, intersection, difference)
 
 
+def as_scalars(x: Tensor, dtype: torch.dtype | None = None, **weights: Scalar) -> tuple[Tensor, ...]:
+    """Weights of the similarity as 0-dimensional tensors, beside x.
+
+    Args:
+        x: whose device and, if `dtype` is None, dtype numbers get.
+        dtype: of numbers.
+        weights: numbers or tensors of one number, by their names.
+
+    Raises:
+        ValueError: a tensor of several numbers.
+    """
+    found = []
+    for name, value in weights.items():
+        if not isinstance(value, Tensor):
+            value = x.new_full((), value, dtype=dtype or x.dtype)
+        if value.numel() != 1:
+            raise ValueError(f"{name} must be one number, got a tensor {tuple(value.shape)}")
+        found.append(value.reshape(()))
+    return tuple(found)
+
+
 def check_rows(x: Tensor, prototypes: Tensor, feature_bank: Tensor) -> None:
     """Refuse inputs, prototypes and banks that do not fit each other.
 
     Raises:
         ValueError: widths or numbers of axes that do not fit.
-        TypeError: x is not of a floating type.
+        TypeError: no tensors, or not of one floating type.
     """
-    if not x.is_floating_point():
-        raise TypeError(f"x must be of a floating type, got {x.dtype}; x.float() makes it one")
-    width = feature_bank.shape[-1]
+    given = {"x": x, "prototypes": prototypes, "feature_bank": feature_bank}
+    for name, value in given.items():
+        if not isinstance(value, Tensor):
+            raise TypeError(f"{name} must be a tensor, got {type(value).__name__}")
+        if not value.is_floating_point():
+            raise TypeError(f"{name} must be of a floating type, got {value.dtype}; {name}.float() makes it one")
+    if feature_bank.ndim != 2 or not feature_bank.shape[0]:
+        raise ValueError(f"feature_bank must be (F, d) with at least one feature, got {tuple(feature_bank.shape)}")
+    width = feature_bank.shape[1]
     if x.ndim == 0 or x.shape[-1] != width:
-        raise ValueError(f"the last axis of x must have {width} numbers, as the features have; got {tuple(x.shape)}")
-    if prototypes.shape[-1] != width:
-        raise ValueError(f"prototypes must be (P, {width}), as wide as the features; got {tuple(prototypes.shape)}")
-    if prototypes.ndim > 2 and x.ndim < 2:
         raise ValueError(
-            f"prototypes with {prototypes.ndim} axes {tuple(prototypes.shape)} need x as (*lead, n, {width}), "
-            f"got {tuple(x.shape)}"
+            f"x and the features must be equally wide, got x {tuple(x.shape)} and features {tuple(feature_bank.shape)}"
         )
+    if prototypes.ndim < 2 or prototypes.shape[-1] != width:
+        raise ValueError(f"prototypes must be (P, {width}), as wide as the features; got {tuple(prototypes.shape)}")
+    if prototypes.ndim > 2:
+        lead, others = x.shape[:-2], prototypes.shape[:-2]
+        fit = all(a == b or 1 in (a, b) for a, b in zip(reversed(lead), reversed(others), strict=False))
+        if x.ndim < 2 or not fit:
+            raise ValueError(
+                f"prototypes with {prototypes.ndim} axes {tuple(prototypes.shape)} need x as (*lead, n, {width}) with "
+                f"the same lead, got {tuple(x.shape)}"
+            )
+    if len({value.dtype for value in given.values()}) > 1 and not autocasts(x):
+        found = ", ".join(f"{name} {value.dtype}" for name, value in given.items())
+        raise TypeError(f"x, prototypes and feature_bank must be of one type, got {found}; cast what is shared, too")

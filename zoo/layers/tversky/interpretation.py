@@ -110,11 +110,15 @@ def set_prototype(layer: Any, index: int, value: Tensor) -> None:
 
     Raises:
         IndexError: no such prototype.
-        ValueError: another shape.
-        TypeError: a layer without prototypes, or prototypes that are computed from something else.
+        ValueError: another shape, or numbers that are not finite.
+        TypeError: no tensor, a layer without prototypes, or prototypes that are computed from something else.
     """
     rows = _stored(prototypes_of(layer))
     _check_index("prototype", index, rows.shape[0])
+    if not isinstance(value, Tensor):
+        raise TypeError(f"the prototype must be a tensor, got {type(value).__name__}")
+    if not bool(value.isfinite().all()):
+        raise ValueError("the prototype must be finite, got NaN or infinity")
     if value.shape != rows.shape[1:]:
         raise ValueError(f"the prototype must be {tuple(rows.shape[1:])}, got {tuple(value.shape)}")
     rows[index] = value.to(rows)
@@ -140,5 +144,7 @@ def _measures(layer: Any, x: Tensor) -> Tensor:
 
 
 def _check_index(what: str, index: int, count: int) -> None:
+    if isinstance(index, bool) or not isinstance(index, int):
+        raise TypeError(f"{what} must be an integer, got {index!r}")
     if not 0 <= index < count:
         raise IndexError(f"{what} must be in 0..{count - 1}, got {index}")

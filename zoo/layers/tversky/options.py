@@ -1,5 +1,6 @@
 """Names of the reductions and models, and what they may be."""
 
+import math
 from collections.abc import Collection
 
 from zoo.naming import did_you_mean
@@ -58,3 +59,22 @@ def check_size(argument: str, value: int) -> None:
         raise TypeError(f"{argument} must be an integer of at least 1, got {value!r}")
     if value < 1:
         raise ValueError(f"{argument} must be an integer of at least 1, got {value}")
+
+
+def scale_factor(scale: float | str | None, num_features: int) -> float:
+    """The constant factor of a similarity: a number, 1 for None, 1 / sqrt(F) for "rsqrt_features".
+
+    Raises:
+        ValueError: another word, 0, or a number that is not finite.
+        TypeError: neither a number nor a word.
+    """
+    if scale is None:
+        return 1.0
+    if isinstance(scale, str):
+        check_choice("scale", scale, ("rsqrt_features",))
+        return 1 / math.sqrt(num_features)
+    if isinstance(scale, bool) or not isinstance(scale, int | float):
+        raise TypeError(f"scale must be a number other than 0, 'rsqrt_features' or None, got {scale!r}")
+    if not math.isfinite(scale) or scale == 0:
+        raise ValueError(f"scale must be a number other than 0, 'rsqrt_features' or None, got {scale}")
+    return float(scale)

@@ -46,7 +46,7 @@ class TverskyProjection(TverskyBase):
         learn_scalars: learn theta, alpha and beta: True, False, or the names of those that are learned. The ratio
             model has no theta to learn.
         nonnegative: keep theta, alpha and beta above 0: stored before a softplus, as `raw_theta`, `raw_alpha`,
-            `raw_beta`.
+            `raw_beta`; `scalars()` gives their values, and state dicts of either kind load.
         scale: a constant factor of the output; "rsqrt_features" for 1 / sqrt(F).
         feature_bank, prototypes: a bank to share instead of an own one: an `nn.Parameter`, an `nn.Embedding` or
             another module with a matrix `weight`, or another layer of the family. It stays its owner's: it is not
@@ -191,6 +191,7 @@ class TverskyProjection(TverskyBase):
         prototypes.
         """
         if self.training or torch.is_grad_enabled() or self.membership != "hard":
+            self._cache.clear()
             return None
         lifted = has_lifted_weight(self.similarity, self.intersection, self.difference)
         numbers = prototypes.shape[0] * feature_bank.shape[0] * (2 if lifted else 1)
@@ -207,11 +208,22 @@ class TverskyProjection(TverskyBase):
 
         return self._cache.get(tensors, build)
 
+    def train(self, mode: bool = True) -> "TverskyProjection":
+        """Training or evaluation mode; what was kept for inference is forgotten either way."""
+        self._cache.clear()
+        return super().train(mode)
+
     def freeze(self, dtype: torch.dtype | None = None) -> "TverskyProjection":
         """Keep what inference makes of the parameters whatever its size and in `dtype`, if given (bfloat16, say).
 
         In evaluation without gradients the layer keeps it by itself up to a gigabyte in float32, until a parameter
         changes. `thaw` undoes this.
+
+        Args:
+            dtype: in which it is kept and multiplied; None for that of the parameters.
+
+        Raises:
+            TypeError: no floating type.
         """
         self._cache.freeze(dtype)
         return self
@@ -224,15 +236,16 @@ class TverskyProjection(TverskyBase):
     def to_linear(self) -> TverskyLinear | TverskySums:
         """The layer with its parameters as constants, in matrix products: for ONNX, TorchScript and `torch.export`.
 
-        Contrast with product or mean and ignorematch is a product, a threshold and a product; other sums at the set
-        level are three products and a minimum.
+        Contrast with product or mean and ignorematch, at either level, is a product, a threshold and a product; other
+        sums at the set level are three products and a minimum.
 
         Raises:
-            ValueError: soft membership, or reductions feature by feature, which are no matter of matrix products.
+            ValueError: soft membership, or other reductions feature by feature, which are no matter of matrix products.
         """
         options = self.similarity_options()
         del options["backend"]
-        return linear_form(self.prototypes.weight, self.feature_bank.weight, scale=self.scale, **options)
+        form = linear_form(self.prototypes.weight, self.feature_bank.weight, scale=self.scale, **options)
+        return form.train(self.training)
 
     prototype_sets = interpretation.prototype_sets
     set_prototype = interpretation.set_prototype

@@ -1,6 +1,7 @@
 """Tversky projections in place of the linear layers of a model."""
 
 import fnmatch
+import warnings
 from collections.abc import Iterable
 from typing import Any
 
@@ -18,7 +19,8 @@ def replace_linear(
     """Put a `TverskyProjection` of the same sizes in place of linear layers, in the model itself.
 
     The new layers start untrained; they keep the device, the dtype and the training mode of the old ones. A layer
-    that the model has under several names stays one layer. Biases have no successor.
+    that the model has under several names stays one layer. Biases have no successor. A weight that another module
+    has, too, such as an embedding, stays with that one, with a warning: `prototypes=` shares it with the new layer.
 
     Args:
         model: changed in place.
@@ -37,6 +39,8 @@ def replace_linear(
     if share_bank and "feature_bank" in options:
         raise ValueError("share_bank=True makes the banks that are shared; give it or feature_bank, not both")
     chosen = _linear_layers(model, [names] if isinstance(names, str) else list(names))
+    if "prototypes" not in options:
+        _warn_of_ties(model, chosen)
     made: dict[int, TverskyProjection] = {}
     owners: dict[tuple[int, torch.dtype, torch.device], TverskyProjection] = {}
     for old in chosen.values():
@@ -54,6 +58,7 @@ def replace_linear(
     for name, old in chosen.items():
         parent, _, last = name.rpartition(".")
         setattr(model.get_submodule(parent), last, made[id(old)])
+    _switch_off_shortcuts(model)
     return list(chosen)
 
 
@@ -73,6 +78,30 @@ def _linear_layers(model: nn.Module, patterns: list[str]) -> dict[str, nn.Module
             raise ValueError(f"{pattern!r} names no linear layer of the model{hint}")
         wanted |= {id(linear[name]) for name in hits}
     return {name: module for name, module in linear.items() if id(module) in wanted}
+
+
+def _warn_of_ties(model: nn.Module, chosen: dict[str, nn.Module]) -> None:
+    for name, old in chosen.items():
+        also = [n for n, m in model.named_modules() if m is not old and getattr(m, "weight", None) is old.weight]
+        also = [n for n in also if n not in chosen]
+        if also:
+            warnings.warn(
+                f"{name} shares its weight with {', '.join(also)}, and its successor does not: it has prototypes of "
+                f"its own; prototypes=model.{also[0]} ties them",
+                stacklevel=3,
+            )
+
+
+def _switch_off_shortcuts(model: nn.Module) -> None:
+    """torch's encoders have shortcuts for inference that read the weights of linear layers by their names."""
+    for module in model.modules():
+        layers = module.layers if isinstance(module, nn.TransformerEncoder) else [module]
+        for layer in layers:
+            parts = (layer.linear1, layer.linear2) if isinstance(layer, nn.TransformerEncoderLayer) else ()
+            if any(isinstance(part, TverskyProjection) for part in parts):
+                layer.activation_relu_or_gelu = 0  # pyright: ignore[reportArgumentType]
+                if isinstance(module, nn.TransformerEncoder):
+                    module.use_nested_tensor = False
 
 
 def _is_linear(module: nn.Module) -> bool:

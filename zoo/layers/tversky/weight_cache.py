@@ -16,8 +16,11 @@ class WeightCache:
     """Keeps the tensors that were last computed from some parameters, until one of those changes.
 
     A change is another tensor, an edit in place, another dtype, device or shape, another autocast, and any step of an
-    optimizer: torch's fused optimizers edit without a trace. Not seen are edits through `tensor.data`; `clear()` after
-    those. Nothing is kept where gradients are recorded, under compilation, export and `torch.func` transforms, and for
+    optimizer: torch's fused optimizers edit without a trace. So do edits through `tensor.data`: they are seen where
+    they change one of 64 numbers spread over a tensor, as a moving average of parameters does; `clear()` after an
+    edit of single numbers. (Frozen, and while a CUDA graph is captured, these numbers are not looked at.)
+
+    Nothing is kept where gradients are recorded, under compilation, export and `torch.func` transforms, and for
     tensors made in inference mode, whose edits leave no trace either, unless the cache is frozen. Copies and pickles
     are empty.
     """
@@ -29,6 +32,7 @@ class WeightCache:
         self.frozen = False
         self.dtype: torch.dtype | None = None
         self._key: tuple[Any, ...] | None = None
+        self._samples: list[Tensor] = []
         self._values: Values = ()
         self._alive: list[Any] = []
 
@@ -47,21 +51,28 @@ class WeightCache:
         if not self.frozen and any(tensor.is_inference() for tensor in tensors):
             return build()
         key = (WeightCache._steps, *(_state(tensor) for tensor in tensors))
-        if key != self._key:
+        if key != self._key or not self._same(tensors):
             self.clear()
             self._watch_optimizers()
             self._values = tuple(None if value is None else value.to(self.dtype or value.dtype) for value in build())
             # Memory that a parameter gave up could become that of its successor: not while it is held here.
             self._alive = [tensor.untyped_storage() for tensor in tensors]
+            self._samples = [_sample(tensor).clone() for tensor in tensors]
             self._key = key
         return self._values
 
     def clear(self) -> None:
         """Forget what was kept."""
-        self._key, self._values, self._alive = None, (), []
+        self._key, self._values, self._alive, self._samples = None, (), [], []
 
     def freeze(self, dtype: torch.dtype | None = None) -> None:
-        """Keep values of tensors made in inference mode too, and all values in `dtype`, if given, until `thaw`."""
+        """Keep values of tensors made in inference mode too, and all values in `dtype`, if given, until `thaw`.
+
+        Raises:
+            TypeError: no floating type.
+        """
+        if dtype is not None and not (isinstance(dtype, torch.dtype) and dtype.is_floating_point):
+            raise TypeError(f"dtype must be a floating type such as torch.bfloat16, got {dtype!r}")
         self.clear()
         self.frozen, self.dtype = True, dtype
 
@@ -69,6 +80,12 @@ class WeightCache:
         """Undo `freeze`."""
         self.clear()
         self.frozen, self.dtype = False, None
+
+    def _same(self, tensors: tuple[Tensor, ...]) -> bool:
+        """Whether a few numbers of each tensor are what they were."""
+        if self.frozen or (tensors[0].is_cuda and torch.cuda.is_current_stream_capturing()):
+            return True
+        return all(torch.equal(_sample(t), kept) for t, kept in zip(tensors, self._samples, strict=True))
 
     @classmethod
     def _watch_optimizers(cls) -> None:
@@ -86,6 +103,14 @@ class WeightCache:
 
 def _count_step(*_: Any) -> None:
     WeightCache._steps += 1
+
+
+def _sample(tensor: Tensor) -> Tensor:
+    """64 numbers or fewer, spread over a tensor."""
+    if not tensor.is_contiguous():
+        return tensor.detach()[..., :1].flatten()[:64]
+    numbers = tensor.detach().view(-1)
+    return numbers[:: max(numbers.numel() // 64, 1)][:64]
 
 
 def _state(tensor: Tensor) -> tuple[Any, ...]:
