@@ -18,6 +18,7 @@ import torch
 from torch import Tensor
 
 from zoo.layers.hopfield.options import check_choice
+from zoo.layers.hopfield.thresholds import by_rows, may_iterate, power_excess
 
 ASSOCIATIONS = ("softmax", "sparsemax", "entmax", "normmax", "budget", "topk")
 #: Options of a map beside the scores, and what they are if not given.
@@ -113,11 +114,24 @@ def _largest(scores: Tensor) -> tuple[Tensor, Tensor]:
     return top.masked_fill(nothing, 0.0), nothing
 
 
+def _shifted(scores: Tensor) -> Tensor:
+    """Scores minus the largest of each row; what is -inf stays so."""
+    return scores - _largest(scores)[0]
+
+
+def _shares(weights: Tensor) -> Tensor:
+    """Divided by their sum, where that is not 0."""
+    total = weights.sum(-1, keepdim=True)
+    return weights / torch.where(total > 0, total, torch.ones_like(total))
+
+
 class _Sparsemax(torch.autograd.Function):
     generate_vmap_rule = True
 
     @staticmethod
     def forward(scores: Tensor) -> Tensor:
+        if may_iterate(scores):
+            return by_rows(scores, lambda rows, _: power_excess(_shifted(rows), 1.0)[0])
         top, nothing = _largest(scores)
         z = scores - top
         ordered = z.sort(-1, descending=True).values.clamp_min(-2.0)  # below -1 nothing is in the support
@@ -148,6 +162,8 @@ class _Entmax(torch.autograd.Function):
 
     @staticmethod
     def forward(scores: Tensor, alpha: Tensor) -> Tensor:
+        if may_iterate(scores) and alpha.shape[-1:] in ((), (1,)) and bool((alpha <= 2).all()):
+            return _entmax_rows(scores, alpha)
         top, nothing = _largest(scores)
         z = (scores - top) * (alpha - 1)
         power = 1 / (alpha - 1)
@@ -158,9 +174,7 @@ class _Entmax(torch.autograd.Function):
         low = torch.full_like(top, -1.0)
         high = torch.zeros_like(top)
         threshold = _bisect(low, high, lambda t: weights(t).sum(-1, keepdim=True) - 1)
-        p = weights(threshold).masked_fill(nothing, 0.0)
-        total = p.sum(-1, keepdim=True)
-        return p / torch.where(total > 0, total, torch.ones_like(total))
+        return _shares(weights(threshold).masked_fill(nothing, 0.0))
 
     @staticmethod
     def setup_context(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
@@ -183,11 +197,24 @@ class _Entmax(torch.autograd.Function):
         return grad_scores, (grads[0] * change).sum_to_size(alpha.shape)
 
 
+def _entmax_rows(scores: Tensor, alpha: Tensor) -> Tensor:
+    def fill(rows: Tensor, exponent: Tensor | float | None) -> Tensor:
+        e = one if exponent is None else exponent
+        u, power = power_excess(_shifted(rows) / e, e)
+        return _shares(u * power)
+
+    one = 1 / (float(alpha) - 1) if alpha.numel() == 1 else 0.0
+    return by_rows(scores, fill, None if one else 1 / (alpha - 1))
+
+
 class _Normmax(torch.autograd.Function):
     generate_vmap_rule = True
 
     @staticmethod
     def forward(scores: Tensor, alpha: float) -> Tensor:
+        if may_iterate(scores):
+            exponent = alpha / (alpha - 1)
+            return by_rows(scores, lambda rows, _: _shares(power_excess(_shifted(rows), exponent)[1]))
         top, nothing = _largest(scores)
         z = scores - top
         power = 1 / (alpha - 1)
@@ -196,9 +223,7 @@ class _Normmax(torch.autograd.Function):
             return ((z - threshold).clamp_min(0.0) ** (alpha * power)).sum(-1, keepdim=True) - 1
 
         threshold = _bisect(torch.full_like(top, -1.0), torch.zeros_like(top), excess)
-        p = ((z - threshold).clamp_min(0.0) ** power).masked_fill(nothing, 0.0)
-        total = p.sum(-1, keepdim=True)
-        return p / torch.where(total > 0, total, torch.ones_like(total))
+        return _shares(((z - threshold).clamp_min(0.0) ** power).masked_fill(nothing, 0.0))
 
     @staticmethod
     def setup_context(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
@@ -226,22 +251,9 @@ class _Budget(torch.autograd.Function):
 
     @staticmethod
     def forward(scores: Tensor, count: int) -> Tensor:
-        top, nothing = _largest(scores)
-        z = scores - top
-        lowest = torch.where(torch.isneginf(z), torch.zeros_like(z), z).amin(-1, keepdim=True)
-
-        def weights(threshold: Tensor) -> Tensor:
-            return (z - threshold).clamp(0.0, 1.0)
-
-        threshold = _bisect(lowest - 1, torch.zeros_like(top), lambda t: weights(t).sum(-1, keepdim=True) - count)
-        p = weights(threshold)
-        # The threshold exactly, from the entries between the bounds.
-        between = (p > 0) & (p < 1)
-        free = between.sum(-1, keepdim=True)
-        full = (p >= 1).sum(-1, keepdim=True)
-        total = torch.where(between, z, torch.zeros_like(z)).sum(-1, keepdim=True)
-        exact = (total - (count - full)) / free.clamp_min(1)
-        return torch.where(free > 0, weights(exact), p).masked_fill(nothing, 0.0)
+        if may_iterate(scores):
+            return by_rows(scores, lambda rows, _: _budget(rows, count))
+        return _budget(scores, count)
 
     @staticmethod
     def setup_context(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
@@ -251,3 +263,22 @@ class _Budget(torch.autograd.Function):
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, None]:
         (p,) = ctx.saved_tensors
         return _spread(grads[0], ((p > 0) & (p < 1)).to(p.dtype)), None
+
+
+def _budget(scores: Tensor, count: int) -> Tensor:
+    top, nothing = _largest(scores)
+    z = scores - top
+    lowest = torch.where(torch.isneginf(z), torch.zeros_like(z), z).amin(-1, keepdim=True)
+
+    def weights(threshold: Tensor) -> Tensor:
+        return (z - threshold).clamp(0.0, 1.0)
+
+    threshold = _bisect(lowest - 1, torch.zeros_like(top), lambda t: weights(t).sum(-1, keepdim=True) - count)
+    p = weights(threshold)
+    # The threshold exactly, from the entries between the bounds.
+    between = (p > 0) & (p < 1)
+    free = between.sum(-1, keepdim=True)
+    full = (p >= 1).sum(-1, keepdim=True)
+    total = torch.where(between, z, torch.zeros_like(z)).sum(-1, keepdim=True)
+    exact = (total - (count - full)) / free.clamp_min(1)
+    return torch.where(free > 0, weights(exact), p).masked_fill(nothing, 0.0)
