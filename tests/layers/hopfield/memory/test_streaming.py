@@ -76,6 +76,18 @@ def test_states_of_half_precision_come_back_as_they_were():
     torch.testing.assert_close(got.double(), retrieve(state.bfloat16().double(), stored), rtol=2e-2, atol=2e-2)
 
 
+@pytest.mark.parametrize(("association", "options"), MAPS)
+def test_autocast_changes_nothing(association, options):
+    """Similarities of many digits decide: half precision would mistake one pattern for another."""
+    state, stored = STATES.float(), STORED.float()
+    how = {"association": association, "beta": 8.0, "top": 3, **options}
+    wanted = recall(state, stored, **how)
+    with torch.autocast("cpu", torch.bfloat16):
+        for got in (recall(state, stored, **how), recall(state.clone().requires_grad_(), stored, **how)):
+            torch.testing.assert_close(got.result, wanted.result, rtol=1e-4, atol=1e-4)
+            assert torch.equal(got.indices, wanted.indices)
+
+
 def test_many_states_pass_in_blocks(monkeypatch):
     from zoo.layers.hopfield.memory import streaming
 

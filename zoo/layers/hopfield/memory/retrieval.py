@@ -5,6 +5,7 @@ from collections.abc import Callable
 from jaxtyping import Float, Shaped
 from torch import Tensor
 
+from zoo.layers.eager import no_autocast
 from zoo.layers.hopfield.memory.composed import Recall, composed_recall, needs_graph, working_dtype
 from zoo.layers.hopfield.memory.separation import Separation
 from zoo.layers.hopfield.memory.similarity import Comparison
@@ -53,10 +54,11 @@ def recall(
         raise ValueError(f"k of {association} must be from 1 to the {count} patterns, got {separation.k}")
     changed = post_function(post)
     states = state.reshape(-1, state.shape[-1]).to(working_dtype(state))
-    for _ in range(num_updates - 1):
-        states = _once(states, stored, None, beta, comparison, separation, None).result
-        states = states if changed is None else changed(states)
-    found = _once(states, stored, values, beta, comparison, separation, top)
+    with no_autocast(state):
+        for _ in range(num_updates - 1):
+            states = _once(states, stored, None, beta, comparison, separation, None).result
+            states = states if changed is None else changed(states)
+        found = _once(states, stored, values, beta, comparison, separation, top)
     result = found.result if changed is None or values is not None else changed(found.result)
     lead = state.shape[:-1]
     return Recall(
@@ -111,7 +113,7 @@ def retrieve(
     are made anew for the backward pass.
 
     Shapes: (*, dim), (N, dim) -> (*, value_dim), or (*, dim) without values; in the dtype of the state. What is
-    computed is float32, float64 if the state is.
+    computed is float32, float64 if the state is, under autocast too.
 
     Args:
         state: what to start from.
@@ -170,8 +172,9 @@ def association(
     check_store(state, stored)
     check_beta(beta)
     dtype = working_dtype(state)
-    states = comparison.prepare(state.reshape(-1, state.shape[-1]).to(dtype))
-    scores = beta * comparison.scores(states, comparison.prepare(stored.to(states)))
+    with no_autocast(state):
+        states = comparison.prepare(state.reshape(-1, state.shape[-1]).to(dtype))
+        scores = beta * comparison.scores(states, comparison.prepare(stored.to(states)))
     return separation.weights(scores).reshape(*state.shape[:-1], len(stored)).to(state.dtype)
 
 
