@@ -75,6 +75,11 @@ def test_what_is_kept_follows_every_change(options, change):
         assert not torch.allclose(layer(X), before)
 
 
+@pytest.fixture(autouse=True)
+def small_sizes_too(monkeypatch):
+    monkeypatch.setattr(projection, "_WORTH", 0)
+
+
 @pytest.fixture
 def made(monkeypatch):
     """How often the measures of the prototypes were computed."""

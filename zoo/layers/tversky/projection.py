@@ -27,6 +27,8 @@ from zoo.layers.tversky.weight_cache import WeightCache
 
 # Numbers that a layer keeps for inference without being asked: a gigabyte in float32.
 _KEPT = 2**28
+# Multiplications that keeping them saves, from which it is worth asking whether they still hold.
+_WORTH = 1_000_000
 
 
 class TverskyProjection(TverskyBase):
@@ -195,7 +197,8 @@ class TverskyProjection(TverskyBase):
             return None
         lifted = has_lifted_weight(self.similarity, self.intersection, self.difference)
         numbers = prototypes.shape[0] * feature_bank.shape[0] * (2 if lifted else 1)
-        if numbers > _KEPT and not self._cache.frozen:
+        work = prototypes.numel() * feature_bank.shape[0]
+        if (work < _WORTH or numbers > _KEPT) and not self._cache.frozen:
             return None
         tensors = (prototypes, feature_bank, *self.stored_scalars())
         if must_compose(*tensors) or not all(isinstance(t, nn.Parameter) for t in tensors[:2]):
