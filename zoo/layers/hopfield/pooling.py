@@ -103,7 +103,7 @@ class HopfieldPooling(nn.Module):
         values: Float[Tensor, "_ _ _"] | None = None,
         association_mask: Bool[Tensor, "..."] | Float[Tensor, "..."] | None = None,
         offsets: Int[Tensor, "..."] | Sequence[int] | None = None,
-    ) -> Float[Tensor, "_ out_features"]:
+    ) -> Float[Tensor, "batch out_features"]:
         """Pool.
 
         Args:
@@ -141,7 +141,7 @@ class HopfieldPooling(nn.Module):
         association_mask: Bool[Tensor, "..."] | Float[Tensor, "..."] | None = None,
         values: Float[Tensor, "_ _ _"] | None = None,
         offsets: Int[Tensor, "..."] | Sequence[int] | None = None,
-    ) -> Float[Tensor, "batch_ heads quantity tokens_"]:
+    ) -> Float[Tensor, "batch heads quantity stored"]:
         """How much every learned state took from every token, (B, H, quantity, N + bias and zero pattern)."""
         masks = {"padding_mask": padding_mask, "association_mask": association_mask}
         return self.recall(x, values=values, offsets=offsets, **masks).association
