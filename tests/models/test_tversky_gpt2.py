@@ -1,12 +1,15 @@
 """Language models with Tversky projections."""
 
+import copy
 import math
+import pickle
 import subprocess
 import sys
 
 import pytest
 import torch
 import torch.nn.functional as F
+from torch import nn
 
 import zoo
 from zoo.errors import MissingExtraError
@@ -81,6 +84,35 @@ def test_masked_tokens_are_not_seen():
     assert not torch.allclose(model(ids)[:, -1], model(ids, mask)[:, -1])
 
 
+def test_padding_at_the_front_changes_nothing():
+    """Positions count from the first token that is seen; a hole behind it keeps its place."""
+    model, ids = small(everywhere=True), some_ids()
+    mask = torch.ones_like(ids)
+    mask[0, :4] = mask[1, :1] = 0
+    mask[2, 5] = 0
+    found = model(ids, mask)
+    torch.testing.assert_close(found[0, 4:], model(ids[:1, 4:])[0])
+    torch.testing.assert_close(found[1, 1:], model(ids[1:2, 1:])[0])
+    torch.testing.assert_close(found[2, :5], model(ids)[2, :5])
+    assert torch.equal(model(ids, mask.bool()), found)
+    assert torch.equal(model(ids, mask.float()), found)
+    labels = ids.masked_fill(mask == 0, -100)
+    gradients = torch.autograd.grad(model(ids, mask, labels).loss, list(model.parameters()))
+    assert all(bool(g.isfinite().all()) for g in gradients)
+
+
+def test_no_texts():
+    model, ids = small(), some_ids()[:0]
+    assert model(ids).shape == (0, 9, 50)
+    assert model(ids, torch.ones(0, 9), labels=ids).loss.isnan()
+
+
+def test_no_label_that_counts():
+    model, ids = small(), some_ids()
+    assert model(ids, labels=torch.full_like(ids, -100)).loss.isnan()
+    assert model(ids[:, :1], labels=ids[:, :1]).loss.isnan()
+
+
 @pytest.mark.parametrize("options", [*KINDS, {"difference": "substractmatch", "nonnegative": True}], ids=str)
 def test_loss_is_the_cross_entropy_of_the_next_token(options):
     model, ids = small(**options), some_ids()
@@ -103,6 +135,38 @@ def test_tied_prototypes_are_the_embedding():
     assert [n for n in names if "feature_bank" in n] == ["head.feature_bank.weight"]
     assert names.keys() == model.state_dict().keys()
     assert not any("prototypes" in n and n.startswith("head") for n in names)
+
+
+def test_another_embedding_is_followed(tmp_path, registered_gpt2):
+    model = zoo.create_model(registered_gpt2, **SMALL, tied=True).eval()
+    with torch.no_grad():
+        model(some_ids())  # the head keeps what follows from the first embedding
+    model.transformer.wte = nn.Embedding(11, 16)
+    assert model.num_classes == 11
+    ids = some_ids() % 11
+    with torch.no_grad():
+        before = model(ids)
+    assert before.shape == (3, 9, 11)
+    with pytest.raises(ValueError, match="tokens from 0 to 10, got 11"):
+        model(torch.tensor([[11]]))
+    model.transformer.resize_token_embeddings(13, mean_resizing=False)
+    with torch.no_grad():
+        after = model(ids)
+    assert model.num_classes == after.shape[-1] == 13
+    torch.testing.assert_close(after[..., :11], before)
+    zoo.save_pretrained(model, tmp_path / "model")
+    again = zoo.create_model(f"local-dir:{tmp_path / 'model'}").eval()
+    assert again.num_classes == 13
+    torch.testing.assert_close(again(ids), after)
+
+
+@pytest.mark.parametrize("copied", [copy.deepcopy, lambda m: pickle.loads(pickle.dumps(m))], ids=["copy", "pickle"])
+def test_copies_share_within_themselves(copied):
+    model = small(tied=True)
+    other = copied(model)
+    assert other.head.prototypes.weight is other.transformer.wte.weight
+    assert other.head.prototypes.weight is not model.transformer.wte.weight
+    assert torch.equal(other(some_ids()), model(some_ids()))
 
 
 @pytest.mark.parametrize("options", KINDS, ids=str)
@@ -201,9 +265,28 @@ def test_refuses_options(options, message):
         tversky_gpt2(**{**SMALL, **options})
 
 
+_SWITCHES = """
+from zoo.models.tversky_gpt2 import tversky_gpt2
+for options in ({"tied": "yes"}, {"everywhere": 1}):
+    try:
+        tversky_gpt2(8, **options)
+    except TypeError as error:
+        print(error)
+"""
+
+
+def test_refuses_other_switches():
+    """In a process of its own: the run-time checks of annotations would refuse them first."""
+    done = subprocess.run([sys.executable, "-c", _SWITCHES], check=True, capture_output=True, text=True, timeout=120)
+    assert done.stdout.splitlines() == [
+        "tied must be True or False, got 'yes'",
+        "everywhere must be True or False, got 1",
+    ]
+
+
 def test_refuses_calls():
     model, ids = small(), some_ids()
-    with pytest.raises(TypeError, match=r"int64 or int32, got torch\.float32"):
+    with pytest.raises(TypeError, match=r"takes tokens, no images: .* int64 or int32, got torch\.float32"):
         model(ids.float())
     with pytest.raises(ValueError, match=r"input_ids must be \(batch, tokens\), got \(9,\); .* input_ids\[None\]"):
         model(ids[0])
@@ -215,6 +298,14 @@ def test_refuses_calls():
         model(torch.tensor([[-1, 50]]))
     with pytest.raises(ValueError, match=r"labels must be \(3, 9\), as input_ids, got \(3, 8\)"):
         model(ids, labels=ids[:, 1:])
+    with pytest.raises(TypeError, match=r"labels must be int64 or int32, got torch\.float32"):
+        model(ids, labels=ids.float())
+    with pytest.raises(ValueError, match=r"must have a token at least, got \(3, 0\)"):
+        model(ids[:, :0])
+    with pytest.raises(ValueError, match=r"attention_mask must be \(3, 9\), as input_ids, got \(3, 5\)"):
+        model(ids, torch.ones(3, 5))
+    with pytest.raises(ValueError, match="attention_mask must be 0 and 1, or False and True, got -100"):
+        model(ids, torch.full((3, 9), -100.0))
 
 
 def test_without_transformers(monkeypatch):
