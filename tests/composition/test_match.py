@@ -178,6 +178,21 @@ def test_a_loader_without_an_end_is_read_for_a_while():
     assert sum(seen) == ROWS
 
 
+class Filled(Linear):
+    def __init__(self, in_features, out_features, *, init=0.0, **options):
+        super().__init__(in_features, out_features, **options)
+        nn.init.constant_(self.weight, init)
+
+
+def test_who_says_how_a_module_draws_its_values_gets_no_copy(tmp_path):
+    options, plain = pretrained(tmp_path, "test_resnet", num_classes=5)
+    copied = zoo.create_model("test_resnet", head=Filled, **options)
+    drawn = zoo.create_model("test_resnet", head={"type": Filled, "init": 0.25}, **options)
+    assert torch.equal(copied.fc.weight, plain.fc.weight)
+    assert (drawn.fc.weight == 0.25).all()
+    assert [c.init for m in (copied, drawn) for c in m.zoo_composition.changes] == ["match", "own"]
+
+
 def test_copies_are_deterministic():
     one, _ = matched("vit_tiny_patch16_224", {"mlp": {"type": "kan", "init": "match"}, "head": "kan"}, **VIT)
     other, _ = matched("vit_tiny_patch16_224", {"mlp": {"type": "kan", "init": "match"}, "head": "kan"}, **VIT)

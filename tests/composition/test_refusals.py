@@ -108,6 +108,23 @@ def three(in_features, out_features):
             ValueError,
             r"hidden_ratio and hidden_features both",
         ),
+        # Values of options, refused by the module itself.
+        (
+            {"head": {"type": "tversky", "intersection": "prodct"}},
+            UnsupportedSurgery,
+            r"^head/tversky refuses its options: intersection must be one of .*got 'prodct'; did you mean 'product'\?; "
+            r"built for 'head' with in_features 48, out_features 5$",
+        ),
+        (
+            {"head": {"type": "tversky", "init": "unifrm"}},
+            UnsupportedSurgery,
+            r"^head/tversky refuses its options: init must be one of .*got 'unifrm'; did you mean 'uniform'",
+        ),
+        (
+            {"head": {"type": "tversky", "num_features": 0}},
+            UnsupportedSurgery,
+            r"^head/tversky refuses its options: num_features must be an integer of at least 1, got 0; ",
+        ),
         # Sizes.
         (
             {"mixer": {"type": "attention", "num_heads": 5}},

@@ -7,6 +7,7 @@ import json
 from functools import partial
 
 import pytest
+import torch
 from timm.layers import Mlp
 from torch import nn
 
@@ -30,6 +31,9 @@ from zoo.layers.kan import KANHead
         ("mlp", {"type": "kan", "where": -1}, {"type": "kan", "where": [-1]}),
         ("mlp", {"type": "kan", "where": "all"}, {"type": "kan"}),
         ("mlp", {"type": "kan", "where": "last:2", "init": "own"}, {"type": "kan", "where": "last:2", "init": "own"}),
+        ("head", {"init": "uniform", "type": "tversky"}, {"type": "tversky", "init": "uniform"}),
+        ("head", {"type": "tversky", "init": "own"}, {"type": "tversky", "init": "own"}),
+        ("act", {"type": "prelu", "init": 0.5}, {"type": "prelu", "init": 0.5}),
         ("mlp", {"type": "mlp", "hidden_ratio": 2}, {"type": "mlp", "hidden_ratio": 2}),
         (
             "mlp",
@@ -87,6 +91,25 @@ def test_equal_specs_are_equal_text_whatever_the_order():
     }
 
 
+@pytest.mark.parametrize("slot", ["head", "act"])
+def test_the_init_of_a_module_goes_to_the_module(slot, tmp_path):
+    part = {"head": {"type": "tversky", "init": "orthogonal"}, "act": {"type": "prelu", "init": 0.5}}[slot]
+    model = build("test_resnet", **{slot: part}, num_classes=5)
+    if slot == "head":
+        rows = model.fc.prototypes.weight
+        gram = rows @ rows.mT
+        assert torch.allclose(gram / gram[0, 0], torch.eye(5), atol=1e-5)
+    else:
+        acts = [m for m in model.modules() if isinstance(m, nn.PReLU)]
+        assert {w for act in acts for w in act.weight.tolist()} == {0.5}
+    assert model.zoo_spec[slot] == part
+    assert zoo.compose(json.loads(json.dumps(model.zoo_spec))).zoo_spec == model.zoo_spec
+    zoo.save_pretrained(model, tmp_path / "saved")
+    again = zoo.create_model(f"local-dir:{tmp_path / 'saved'}")
+    assert again.zoo_spec == model.zoo_spec
+    assert all(torch.equal(v, again.state_dict()[k]) for k, v in model.state_dict().items())
+
+
 def test_values_of_none_are_as_if_they_were_not_there():
     given = {"base": "resnet18", "head": None, "mlp": "mlp", "drop_rate": None}
     assert Spec.of(given).to_dict() == {"base": "resnet18", "mlp": {"type": "mlp"}}
@@ -116,7 +139,27 @@ def test_a_spec_does_not_change_with_what_it_was_read_from():
         ({"base": "resnet18", "head": {}}, ValueError, "has no 'type'"),
         ({"base": "resnet18", "head": {"type": "kan", "num_centres": object()}}, TypeError, "JSON value.*object"),
         ({"base": "resnet18", "head": 3}, TypeError, r"head must be the name of a module.*got 3.*kind='head'"),
-        ({"base": "resnet18", "head": {"type": "kan", "init": "copy"}}, ValueError, "init must be 'match' or 'own'"),
+        (
+            {"base": "resnet18", "head": {"type": "kan", "init": "copy"}},
+            ValueError,
+            "init must be 'match' or 'own', got 'copy'; head/kan has no init of its own",
+        ),
+        # Of tensors the shape, never the numbers.
+        (
+            {"base": "resnet18", "head": {"type": "tversky", "feature_bank": torch.ones(8, 512)}},
+            TypeError,
+            r"head.feature_bank must be a JSON value \(or a class\), got Tensor of shape \(8, 512\)$",
+        ),
+        (
+            {"base": "resnet18", "head": {"typ": "tversky", "feature_bank": [torch.ones(8, 512)]}},
+            ValueError,
+            r"head=\{'typ': 'tversky', 'feature_bank': \[Tensor of shape \(8, 512\)\]\} has no 'type'",
+        ),
+        (
+            {"base": "resnet18", "head": torch.ones(8, 512)},
+            TypeError,
+            r"or a class, got Tensor of shape \(8, 512\); names: ",
+        ),
         (
             {"base": "resnet18", "head": {"type": "kan", "inv_width": float("nan")}},
             ValueError,

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from torch import nn
 
-from zoo.composition.heads import fit_head, leaf_paths, leaf_slot
+from zoo.composition.heads import fit_head, leaf_slots
 from zoo.composition.mixers import MixerPort
 from zoo.composition.pools import TOKEN_POOL, TokenPool
 from zoo.composition.slots import make, placement, replace_module
@@ -232,13 +232,14 @@ def rebuild_heads(model: nn.Module, width: int | None = None) -> None:
     width = width if composition.pool_width is None else composition.pool_width
     if choice is None and width is None:
         return
-    paths = leaf_paths(model)
+    slots = leaf_slots(model)
+    if not slots:
+        return  # without classes
+    paths = [slot.path for slot in slots]
     chosen = paths if choice is None else select(paths, choice.where, f"head of {composition.spec.base}")
-    for path in paths:
+    for slot in slots:
+        path = slot.path
         leaf = model.get_submodule(path)
-        slot = leaf_slot(path, leaf)
-        if slot is None:
-            continue
         if width is not None:
             slot.sizes = {**slot.sizes, "in_features": width}
         if path not in chosen and width is None:

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from zoo.composition.probe import Probe
 from zoo.composition.slots import Places, Slot
 from zoo.composition.specialise import Specialised, specialise
-from zoo.weights.adapt import classifier_names
+from zoo.weights.adapt import class_row_names, classifier_names
 
 
 class ConvHead(Specialised):
@@ -27,7 +27,7 @@ class ConvHead(Specialised):
         return self.zoo_classify(x.movedim(1, -1)).movedim(-1, 1)
 
 
-def leaf_paths(model: nn.Module) -> list[str]:
+def _leaf_paths(model: nn.Module) -> list[str]:
     """Dotted paths of the classifier's leaves, whether or not they hold a layer now."""
     names = classifier_names(model)
     if names:
@@ -37,29 +37,39 @@ def leaf_paths(model: nn.Module) -> list[str]:
 
 
 def class_row_paths(model: nn.Module) -> tuple[str, ...]:
-    """timm's `classifier` field for the heads that the model has now: the modules whose `weight` has a row a class."""
+    """timm's `classifier` field for the heads that the model has now: the modules whose `weight` has a row a class.
+
+    Where there is no layer now, the name stays: `reset_classifier` may put one there.
+    """
     paths = []
-    for path in classifier_names(model):
-        rows = getattr(model.get_submodule(path), "class_rows", "")
-        paths.append(f"{path}.{rows}" if rows else path)
+    for name, path in zip(class_row_names(model), classifier_names(model), strict=True):
+        leaf = _module_at(model, path)
+        rows = getattr(leaf, "class_rows", "")
+        paths.append(name if leaf is None or isinstance(leaf, nn.Identity) else f"{path}.{rows}" if rows else path)
     return tuple(paths)
 
 
 def find_heads(model: nn.Module, seen: Probe) -> Places:
     """Leaves of the classifier that hold a layer; none when the model was built with `num_classes=0`."""
-    places = Places()
-    for path in leaf_paths(model):
-        try:
-            leaf = model.get_submodule(path)
-        except AttributeError:
-            continue
-        slot = leaf_slot(path, leaf)
-        if slot is not None:
-            places.slots.append(slot)
-    return places
+    return Places(leaf_slots(model))
 
 
-def leaf_slot(path: str, leaf: nn.Module) -> Slot | None:
+def leaf_slots(model: nn.Module) -> list[Slot]:
+    """The places of the classifier's leaves that hold a layer now."""
+    leaves = ((path, _module_at(model, path)) for path in _leaf_paths(model))
+    slots = (_leaf_slot(path, leaf) for path, leaf in leaves if leaf is not None)
+    return [slot for slot in slots if slot is not None]
+
+
+def _module_at(model: nn.Module, path: str) -> nn.Module | None:
+    """The module at a path; `None` where a backbone without it has nothing, or no module."""
+    try:
+        return model.get_submodule(path)
+    except AttributeError:
+        return None
+
+
+def _leaf_slot(path: str, leaf: nn.Module) -> Slot | None:
     """The place that a leaf is, `None` for an `Identity`."""
     if isinstance(leaf, nn.Conv2d):
         sizes = {"in_features": leaf.in_channels, "out_features": leaf.out_channels}

@@ -94,7 +94,8 @@ class Matcher:
             able = callable(getattr(choice.target, "imitate", None))
             if choice.init == "match" and not able:
                 raise UnsupportedSurgery(f"{choice.name} cannot imitate what it replaces: leave init='match' out")
-            if not able or choice.init == "own" or (choice.init is None and not pretrained):
+            own = choice.init == "own" or "init" in choice.options  # who says how it draws its values wants them drawn
+            if not able or own or (choice.init is None and not pretrained):
                 continue
             for place in places.slots:
                 if place.path != TOKEN_POOL:

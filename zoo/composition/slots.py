@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+import re
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -63,7 +64,8 @@ def make(choice: Choice, slot: Slot, like: nn.Module) -> nn.Module:
         like: the module whose device, type and training mode the new one takes.
 
     Raises:
-        UnsupportedSurgery: it cannot be built in these sizes; the cause is in the message.
+        UnsupportedSurgery: it cannot be built in these sizes, or refuses the value of an option; the cause is in the
+            message.
         ValueError: an option that the backbone decides.
     """
     clash = sorted(choice.options.keys() & {*slot.sizes, "device", "dtype"})
@@ -88,14 +90,23 @@ def make(choice: Choice, slot: Slot, like: nn.Module) -> nn.Module:
     except ZooError:
         raise
     except (ValueError, RuntimeError, TypeError, AssertionError, ZeroDivisionError) as error:
-        sizes = ", ".join(f"{k} {v}" for k, v in slot.sizes.items())
-        raise UnsupportedSurgery(f"{choice.name} does not fit {slot.path!r} ({sizes}): {error}") from error
+        raise _refusal(choice.name, slot, chosen, error) from error
     if not isinstance(module, nn.Module):
         raise TypeError(f"{choice.name} made a {type(module).__name__}, not a torch.nn.Module")
     if "device" not in accepted or "dtype" not in accepted:
         module.to(device=device, dtype=dtype)
     register_notrace_module(type(module))  # it may choose a path by what its input is: a leaf for torch.fx
     return module.train(like.training)
+
+
+def _refusal(name: str, slot: Slot, options: Iterable[str], error: Exception) -> UnsupportedSurgery:
+    """Why a module could not be built: its options, if its constructor's error speaks of one of them first."""
+    sizes = ", ".join(f"{k} {v}" for k, v in slot.sizes.items())
+    options = set(options)
+    spoken_of = (word for word in re.findall(r"\w+", str(error)) if word in options or word in slot.sizes)
+    if isinstance(error, ValueError | TypeError) and next(spoken_of, None) in options:
+        return UnsupportedSurgery(f"{name} refuses its options: {error}; built for {slot.path!r} with {sizes}")
+    return UnsupportedSurgery(f"{name} does not fit {slot.path!r} ({sizes}): {error}")
 
 
 def placement(module: nn.Module) -> tuple[torch.device, torch.dtype]:

@@ -37,7 +37,8 @@ class Choice:
         module: registered name (`"kind/name"`), or a class or callable of the user's.
         options: keywords of its constructor.
         where: canonical `where`.
-        init: `"match"`, `"own"` or, to leave it to the composer, `None`.
+        init: `"match"`, `"own"` or, to leave it to the composer, `None`. Another value is the module's own `init`, one
+            of its options.
     """
 
     slot: str
@@ -62,14 +63,16 @@ class Choice:
             if "type" not in options:
                 near = near_names("type", [k for k in options if isinstance(k, str)], 1)
                 hint = f"; did you mean 'type' where you wrote {near[0]!r}?" if near else ""
-                raise ValueError(f"{slot}={dict(value)!r} has no 'type', the name of the module{hint}")
+                raise ValueError(f"{slot}={shown(value)} has no 'type', the name of the module{hint}")
             value = options.pop("type")
         where = canonical_where(options.pop("where", "all"))
-        init = options.pop("init", None)
-        if init not in (*INITS, None):
-            raise ValueError(f"init must be 'match' or 'own', got {init!r}")
+        begins = options.get("init")  # the composer's two words, or else the module's own option of that name
+        ours = begins is None or (isinstance(begins, str) and begins in INITS)
+        init = options.pop("init", None) if ours else None
         module = _module(slot, value)
         choice = cls(slot, module, {k: as_json(v, f"{slot}.{k}") for k, v in sorted(options.items())}, where, init)
+        if "init" in choice.options and "init" not in parameters_of(choice.target):
+            raise ValueError(f"init must be 'match' or 'own', got {begins!r}; {choice.name} has no init of its own")
         check_options(choice.target, choice.options, choice.name, ("hidden_ratio",) if slot == "mlp" else ())
         return choice
 
@@ -127,7 +130,7 @@ def _module(slot: str, value: Any) -> str | Callable[..., Any]:
         kinds = (slot, *_ALSO_FITS.get(slot, ()))
         return next((e.name for e in entries_of(value) if e.kind in kinds and not e.args), value)
     raise TypeError(
-        f"{slot} must be the name of a module, {{'type': name, **options}}, or a class, got {value!r}; names: "
+        f"{slot} must be the name of a module, {{'type': name, **options}}, or a class, got {shown(value)}; names: "
         f"zoo.list_modules(kind={slot!r})"
     )
 
@@ -176,8 +179,19 @@ def as_json(value: Any, name: str) -> Any:
     if isinstance(value, float) and not math.isfinite(value):
         raise ValueError(f"{name} must be finite, got {value!r}")
     if not (value is None or isinstance(value, str | int | float) or callable(value)):
-        raise TypeError(f"{name} must be a JSON value (or a class), got {type(value).__name__} {value!r}")
+        raise TypeError(f"{name} must be a JSON value (or a class), got {shown(value)}")
     return value
+
+
+def shown(value: Any) -> str:
+    """A value for messages: of a tensor or an array its type and shape, however deep it lies, of others the `repr`."""
+    if isinstance(value, Mapping):
+        return f"{{{', '.join(f'{key!r}: {shown(v)}' for key, v in value.items())}}}"
+    if isinstance(value, list | tuple):
+        inside = ", ".join(map(shown, value))
+        return f"[{inside}]" if isinstance(value, list) else f"({inside}{',' * (len(value) == 1)})"
+    shape = getattr(value, "shape", ())
+    return f"{type(value).__name__} of shape {tuple(shape)}" if shape and isinstance(shape, tuple) else repr(value)
 
 
 @dataclass(frozen=True)
@@ -203,12 +217,12 @@ class Spec:
             and as `Choice.of`.
         """
         if not isinstance(content, Mapping):
-            raise TypeError(f"a spec is a mapping such as {{'base': 'resnet50', 'head': 'kan'}}, got {content!r}")
+            raise TypeError(f"a spec is a mapping such as {{'base': 'resnet50', 'head': 'kan'}}, got {shown(content)}")
         base = content.get("base")
         if not isinstance(base, str) or not base:
             given = {k: v for k, v in content.items() if v is not None}
             hint = did_you_mean("base", given.keys() - {"base"}, 1)
-            raise ConfigError(f"a spec needs a 'base', the name of a model; got {given!r}{hint}")
+            raise ConfigError(f"a spec needs a 'base', the name of a model; got {shown(given)}{hint}")
         choices = {slot: Choice.of(slot, content[slot]) for slot in SLOTS if content.get(slot) is not None}
         rest = {k: as_json(v, k) for k, v in content.items() if k not in ("base", *SLOTS) and v is not None}
         return cls(base, choices, rest)
