@@ -116,6 +116,37 @@ def test_a_composition_names_and_cites_what_its_modules_rest_on():
     assert "## Citation" not in card()
 
 
+def gpt2(**options):
+    pytest.importorskip("transformers")
+    sizes = {"num_features": 8, "n_embd": 64, "n_layer": 1, "n_head": 2, "vocab_size": 1010, "n_positions": 32}
+    return zoo.create_model("tversky_gpt2_tied", **{**sizes, **options})
+
+
+def test_a_language_model_has_a_vocabulary_and_no_images():
+    content = describe(gpt2())
+    assert content["pretrained_cfg"].keys().isdisjoint({"mean", "std", "interpolation", "crop_pct", "crop_mode"})
+    assert content["pretrained_cfg"]["input_size"] is None
+    read = parse_config(content, "config.json")
+    assert read.remarks == []
+    text = make_card(read, repo_id="me/mine", license="mit")
+    assert "- Architecture: `tversky_gpt2_tied`\n- Built with: vocab_size=1010, n_positions=32, n_embd=64" in text
+    assert "- Input: tokens, numbers from 0 to 1,009, at most 32 a text\n" in text
+    assert "## Vocabulary\n\n1,010 tokens; the tokenizer is not stated." in text
+    data = ModelCard(text).data.to_dict()
+    assert (data["pipeline_tag"], data["tags"][:2]) == ("text-generation", ["zoo", "head/tversky"])
+    for wrong in ("16,384", "GPT-2 small", "224", "channels", "Classes", "Preprocessing", "import timm", "transform ="):
+        assert wrong not in text
+
+
+def test_the_summary_of_a_language_model_is_that_of_its_size():
+    sizes = {"num_features": 16_384, "n_embd": 768, "n_layer": 12, "n_head": 12, "vocab_size": 50_257}
+    text = make_card(
+        parse_config(describe(gpt2(**sizes, n_positions=1_024, device="meta")), "c"), repo_id="me/m", license="mit"
+    )
+    summary = zoo.registry.model_entry("tversky_gpt2_tied").summary
+    assert f"- Architecture: `tversky_gpt2_tied`, {summary}\n" in text
+
+
 def test_shards_are_for_zoo_alone():
     files = {f"model-{i:05d}-of-00002.safetensors": {"sha256": "ab" * 32, "size": 5} for i in (1, 2)}
     text = make_card(config(files=files), repo_id="me/mine", license="mit")

@@ -108,6 +108,18 @@ def test_half_precision_and_label_descriptions_and_licence_are_told():
     assert content["pretrained_cfg"]["license"] == "mit"
 
 
+def test_a_shared_matrix_needs_an_owner_in_the_model():
+    from zoo.layers import TverskyProjection
+
+    model = zoo.create_model("tversky_mnist_cnn")
+    outside = nn.Embedding(10, 36)
+    model.tproj = TverskyProjection(36, 10, 36, prototypes=outside)
+    with pytest.raises(ConfigError, match=r"prototypes of tproj is shared with SharedBank\(Embedding \(10, 36\)\)"):
+        describe(model)
+    model.embedding = outside
+    assert describe(model)["architecture"] == "tversky_mnist_cnn"
+
+
 def test_models_that_nobody_could_rebuild_are_refused():
     with pytest.raises(ConfigError, match=r"Linear was not made by a registered name.*register_model"):
         describe(nn.Linear(2, 2))

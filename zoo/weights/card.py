@@ -206,10 +206,9 @@ def _front_matter(
 ) -> dict[str, Any]:
     from huggingface_hub import EvalResult, ModelCardData
 
-    classes = config.num_classes or 0
-    tags = ["zoo", "timm", *_modules(config)]
+    tags = ["zoo", *(["timm"] if config.takes_images else []), *_modules(config)]
     tags += [f"arxiv:{family.arxiv}" for family in _families(config) if family.arxiv]
-    task = "image-classification" if classes else "image-feature-extraction"
+    task = _task(config)
     # The Hub's model-index knows no result without a data set.
     results = [
         EvalResult(
@@ -226,7 +225,7 @@ def _front_matter(
     card = ModelCardData(
         license=license,
         library_name="timm" if _entry(config.architecture) is None and _timm_reads(config) else "zoo",
-        pipeline_tag=task,
+        pipeline_tag=None if task == "other" else task,
         tags=tags,
         datasets=[data["hub_id"]] if data.get("hub_id") else None,
         metrics=sorted({row["name"] for row in rows}) or None,
@@ -236,6 +235,15 @@ def _front_matter(
         eval_results=results or None,
     )
     return card.to_dict()
+
+
+def _task(config: ModelConfig) -> str:
+    """The Hub's name of what the model is for."""
+    if config.vocabulary:
+        return "text-generation"
+    if config.takes_images:
+        return "image-classification" if config.num_classes else "image-feature-extraction"
+    return "other"
 
 
 def _with_dataset(rows: list[dict[str, Any]], data: Mapping[str, Any]) -> list[dict[str, Any]]:
@@ -290,7 +298,7 @@ def _body(
     parts = [
         f"# {repo_id.rpartition('/')[2]}",
         _model_section(config, entry, base_model),
-        _loading_section(name, own=entry is not None, one_file=_timm_reads(config)),
+        _loading_section(name, config, own=entry is not None),
         _preprocessing_section(config),
         _classes_section(config),
         _metrics_section(rows, data),
@@ -345,15 +353,22 @@ def _composition(config: ModelConfig) -> list[str]:
 
 def _model_section(config: ModelConfig, entry: Any, base_model: str | None) -> str:
     lines = _composition(config)
-    lines = lines or [
-        f"- Architecture: `{config.architecture}`{f', {entry.summary}' if entry and entry.summary else ''}"
-    ]
+    params = config.zoo.get("params")
+    # Of a model without images its summary may name sizes; with others it has another number of parameters.
+    said = entry.summary if entry is not None and (config.takes_images or params == entry.params) else ""
+    lines = lines or [f"- Architecture: `{config.architecture}`{said and f', {said}'}"]
+    if not config.takes_images and config.model_args:
+        given = ", ".join(f"{key}={value}" for key, value in config.model_args.items() if key != "num_classes")
+        lines.append(f"- Built with: {_escape(given)}")
     if entry is not None and entry.uses:
         lines.append(f"- Modules: {', '.join(f'`{u}`' for u in entry.uses)}")
     size = config.pretrained_cfg.get("input_size")
     if size:
         lines.append(f"- Input: {size[0]} channels, {size[1]} x {size[2]} pixels")
-    if params := config.zoo.get("params"):
+    if tokens := config.vocabulary:
+        most = config.model_args.get("n_positions")
+        lines.append(f"- Input: tokens, numbers from 0 to {tokens - 1:,}{f', at most {most:,} a text' if most else ''}")
+    if params:
         lines.append(f"- Parameters: {params:,} ({config.zoo.get('dtype', _NOT_STATED)})")
     if entry is not None and entry.macs and size and tuple(size) == tuple(entry.input_size or ()):
         own = "" if params == entry.params else ", with the classifier that it is registered with"
@@ -362,12 +377,12 @@ def _model_section(config: ModelConfig, entry: Any, base_model: str | None) -> s
     return "## Model\n\n" + "\n".join(lines)
 
 
-def _loading_section(name: str, *, own: bool, one_file: bool) -> str:
-    text = f"## Use\n\n```python\n{_code(name)}\n```\n\n"
-    if one_file:
-        text += f"with timm:\n\n```python\n{_timm_code(name, own)}\n```"
-    else:
-        text += "The weights are in several files, which timm does not read: load them with zoo."
+def _loading_section(name: str, config: ModelConfig, *, own: bool) -> str:
+    text = f"## Use\n\n```python\n{_code(name)}\n```"
+    if config.takes_images and _timm_reads(config):
+        text += f"\n\nwith timm:\n\n```python\n{_timm_code(name, own)}\n```"
+    elif config.takes_images:
+        text += "\n\nThe weights are in several files, which timm does not read: load them with zoo."
     if name.startswith("hf-hub:"):
         pinned = f"{name.partition('@')[0]}@COMMIT"
         text += (
@@ -387,6 +402,8 @@ def _timm_code(name: str, own: bool) -> str:
 
 
 def _preprocessing_section(config: ModelConfig) -> str:
+    if not config.takes_images:
+        return ""
     cfg = config.pretrained_cfg
     keys = ("input_size", "interpolation", "crop_pct", "crop_mode", "mean", "std")
     rows = [f"| {key} | {_plain(cfg[key])} |" for key in keys if cfg.get(key) is not None]
@@ -404,6 +421,8 @@ def _plain(value: Any) -> str:
 
 
 def _classes_section(config: ModelConfig) -> str:
+    if tokens := config.vocabulary:
+        return f"## Vocabulary\n\n{tokens:,} tokens; the tokenizer is {_NOT_STATED}."
     if not config.num_classes:
         return "## Classes\n\nNone: the model gives features."
     labels = config.pretrained_cfg.get("label_names")

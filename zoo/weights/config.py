@@ -64,6 +64,16 @@ class ModelConfig:
         return (self.zoo.get("training") or {}).get("task") == "multi-label"
 
     @property
+    def takes_images(self) -> bool:
+        """Whether the model's inputs are images of a stated size."""
+        return self.pretrained_cfg.get("input_size") is not None
+
+    @property
+    def vocabulary(self) -> int | None:
+        """Tokens that a language model knows; None for other models."""
+        return None if self.takes_images else self.model_args.get("vocab_size")
+
+    @property
     def in_chans(self) -> int | None:
         """Image channels of the weights, where stated."""
         size = self.pretrained_cfg.get("input_size")
@@ -201,6 +211,8 @@ def _order_labels(cfg: dict[str, Any], model_args: Mapping[str, Any], where: str
 
 def _missing(cfg: Mapping[str, Any], where: str) -> list[str]:
     """What the config does not say of how images are prepared, and what is taken for it."""
+    if cfg.get("input_size", ()) is None:  # written so for a model that takes no images
+        return []
     missing = [key for key in _PREPARATION if cfg.get(key) is None]
     if not missing:
         return []

@@ -30,7 +30,8 @@ def describe(
     """The content of config.json for a model as it is now.
 
     Classes, channels, image size and pooling are read from the model, not from what it was made from, so changes
-    by `reset_classifier`, `set_input_size` or `zoo.set_data_config` are in it.
+    by `reset_classifier`, `set_input_size` or `zoo.set_data_config` are in it. Of a model that takes no images (its
+    `pretrained_cfg` has an `input_size` of None) nothing is said of their preparation but what it records itself.
 
     Args:
         model: a model made by `zoo.create_model` or `timm.create_model`.
@@ -40,11 +41,13 @@ def describe(
         license: licence of these weights. Default: the recorded one.
 
     Raises:
-        ConfigError: the model was not made by a registered name, or an argument or fact is not a JSON value.
+        ConfigError: the model was not made by a registered name, an argument or fact is not a JSON value, or a layer
+            reads a shared matrix that no part of the model owns.
     """
     from zoo.models.data_config import data_config
 
     architecture = architecture_of(model)
+    _check_owners(model)
     recorded: dict[str, Any] = getattr(model, "pretrained_cfg")  # noqa: B009 - typed, unlike the attribute
     source = {k: v for k, v in recorded.items() if v is not None and k not in SOURCE_KEYS}
     args = model_args_of(model)
@@ -54,9 +57,12 @@ def describe(
     if labels is not None and len(labels) != num_classes:
         labels = descriptions = None
     changed = _changed_size(model, cfg)
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", UserWarning)  # asking for real statistics is not this function's business
-        cfg.update(data_config(model))
+    if recorded.get("input_size", ()) is None:
+        cfg["input_size"] = None
+    else:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", UserWarning)  # asking for real statistics is not this function's business
+            cfg.update(data_config(model))
     cfg.update(num_classes=num_classes, custom_load=False)
     if license is not None:
         cfg["license"] = license
@@ -76,6 +82,20 @@ def describe(
     content |= {"model_args": args, "pretrained_cfg": _ordered(cfg), "zoo": block}
     _check_json(content, architecture)
     return json.loads(json.dumps(content))
+
+
+def _check_owners(model: nn.Module) -> None:
+    """Refuse what the state dict cannot hold: a matrix that a layer shares with nothing in the model."""
+    from zoo.layers.tversky.banks import SharedBank
+
+    owners = {id(part) for part in (*model.modules(), *model.parameters())}
+    for name, module in model.named_modules():
+        for argument, bank in vars(module).items():
+            if isinstance(bank, SharedBank) and id(bank.owner) not in owners:
+                raise ConfigError(
+                    f"{argument} of {name or type(module).__name__} is shared with {bank!r}, which is no "
+                    f"part of the model, so it would not be saved; make its owner a part of the model"
+                )
 
 
 def architecture_of(model: nn.Module) -> str:
