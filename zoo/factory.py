@@ -97,7 +97,8 @@ def create_model(
         head, mlp, mixer, pool, act: what takes the place of the classifier, the feed-forward parts, the token mixers,
             the global pooling, the activations: the name of a module (see `zoo.list_modules`), `{"type": name,
             **options}` with optional `"where"` ("all", "first:k", "last:k", indices, or a pattern on dotted names) and
-            `"init"` ("match": begin as a copy of what was there; "own": its own), or a class.
+            `"init"` ("match": begin as a copy of what was there; "own": its own; any other value is the module's own
+            option `init`), or a class.
         init_batches: images, or batches of (images, …), on which such copies are made; random images if not given.
         allow_pickle: read pickle checkpoints too, tensors only.
         token, local_files_only: as in `huggingface_hub`.

@@ -45,7 +45,8 @@ def part_in_words(slot: str, part: Mapping[str, Any]) -> str:
     words = [part["module"], *([] if single else [where_in_words(part["where"])])]
     words += [f"{key} {value}" for key, value in part["options"].items()]
     if part["init"] is not None:
-        words.append({"match": "begins as a copy of what was there", "own": "begins anew"}[part["init"]])
+        begins = {"match": "begins as a copy of what was there", "own": "begins anew"}
+        words.append(begins.get(part["init"], f"init {part['init']}"))
     entry = next((e for e in default_registry().modules if e.name == part["module"]), None)
     return ", ".join(words) + (f": {entry.summary}" if entry is not None and entry.summary else "")
 

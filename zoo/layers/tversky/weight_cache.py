@@ -48,6 +48,8 @@ class WeightCache:
         if torch.is_grad_enabled():
             self.clear()
             return build()
+        if any(tensor.is_meta for tensor in tensors):  # there is nothing to look at
+            return build()
         if not self.frozen and any(tensor.is_inference() for tensor in tensors):
             return build()
         key = (WeightCache._steps, *(_state(tensor) for tensor in tensors))
