@@ -233,7 +233,9 @@ def eval_(
 @friendly
 def predict(
     model: o.Model,
-    images: Annotated[list[str], typer.Argument(metavar="IMAGE", help="Image files, folders or glob patterns.")],
+    images: Annotated[
+        list[str], typer.Argument(metavar="IMAGE", help="Image files, folders or glob patterns; or a source of bags.")
+    ],
     top: Annotated[int, typer.Option(help="How many classes to name.")] = 5,
     batch_size: Annotated[int, typer.Option(help="Images at a time.")] = 32,
     multi_label: Annotated[bool, typer.Option("--multi-label", help="Independent probabilities (sigmoid).")] = False,
@@ -241,7 +243,7 @@ def predict(
     device: Annotated[str | None, typer.Option(help="cpu, cuda or mps; default the CPU.")] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print as JSON.")] = False,
 ) -> None:
-    """Name the most probable classes of images."""
+    """Name the most probable classes of images, or of bags; of these, --json has what each instance weighs."""
     from zoo.training import predict as predict_images
 
     answers = predict_images(
@@ -256,12 +258,13 @@ def predict(
     if as_json:
         echo_json(answers)
         return
+    what = "bag" if answers and "bag" in answers[0] else "image"
     rows = [
-        [answer["image"] if place == 0 else "", best["label"], f"{best['probability']:.4f}"]
+        [answer[what] if place == 0 else "", best["label"], f"{best['probability']:.4f}"]
         for answer in answers
         for place, best in enumerate(answer["top"])
     ]
-    print_table(["image", "class", "probability"], rows, right=("probability",))
+    print_table([what, "class", "probability"], rows, right=("probability",))
 
 
 def _print_metrics(metrics: dict[str, Any]) -> None:

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from zoo.errors import NonFiniteLossError, OutOfMemoryError
+from zoo.training.data.bags_batch import Bags, answer
 from zoo.training.data.image_set import ImageSet
 from zoo.training.data.loader import Batch
 from zoo.training.disk import in_words
@@ -45,7 +46,7 @@ def non_finite(model: nn.Module, batch: Batch, data: ImageSet, *, place: str, lr
 
 
 @torch.no_grad()
-def first_bad_module(model: nn.Module, images: Tensor) -> str | None:
+def first_bad_module(model: nn.Module, images: Tensor | Bags) -> str | None:
     """Dotted path of the first module, in order of execution, whose output has NaN or infinity."""
     found: list[str] = []
 
@@ -58,7 +59,7 @@ def first_bad_module(model: nn.Module, images: Tensor) -> str | None:
 
     handles = [m.register_forward_hook(hook(n)) for n, m in model.named_modules() if n]
     try:
-        model(images)
+        answer(model, images)
     finally:
         for handle in handles:
             handle.remove()
@@ -83,7 +84,8 @@ def check_gradients(model: nn.Module, norm: float, place: str, lr: float) -> Non
     )
 
 
-def _finite_rows(images: Tensor) -> list[bool]:
+def _finite_rows(images: Tensor | Bags) -> list[bool]:
+    images = images.instances if isinstance(images, Bags) else images
     return torch.isfinite(images.flatten(1)).all(1).tolist()
 
 

@@ -9,16 +9,14 @@ import torch
 from torch import Tensor
 
 from zoo.errors import DataError, MissingExtraError
-from zoo.models.data_config import data_config
 from zoo.naming import known_keywords
 from zoo.training.data.image_set import ImageSet
-from zoo.training.data.loader import Pipeline
 from zoo.training.data.source import open_split
-from zoo.training.data.transform import eval_transform
 from zoo.training.device import check_device
 from zoo.training.metrics import flat, measure_answers, own_metrics
 from zoo.training.model_source import model_name, ready_model
 from zoo.training.options import check_batch_size
+from zoo.training.preparation import pipeline_for
 from zoo.training.progress import Progress
 
 
@@ -122,8 +120,7 @@ def run_model(
         from zoo.training.forward import all_logits
     except ImportError as error:
         raise MissingExtraError("zoo.evaluate", getattr(error, "name", None) or "accelerate", "train") from error
-    config = data_config(net)
-    pipeline = Pipeline(config["input_size"][0], eval_transform(config) if transform == "auto" else transform, scale)
+    pipeline = pipeline_for(net, images, transform=transform, scale=scale)
     home = next((p.device for p in net.parameters()), torch.device("cpu"))
     training = {m for m in net.modules() if m.training}
     progress.start(0, len(images), 0, "measuring")

@@ -14,13 +14,11 @@ from torch import Tensor, nn
 from zoo.composition import SLOTS
 from zoo.errors import MissingExtraError
 from zoo.files import write_json
-from zoo.models.data_config import data_config
 from zoo.naming import known_keywords
 from zoo.training.checkpoint import checkpoints, prune, read_state, versions
+from zoo.training.data.bags import BagSet
 from zoo.training.data.image_set import ImageSet, Splits
-from zoo.training.data.loader import Pipeline
 from zoo.training.data.source import BUILT_IN, open_splits
-from zoo.training.data.transform import eval_transform, train_transform
 from zoo.training.disk import explained_disk
 from zoo.training.float32 import float32_kept
 from zoo.training.freeze import FreezeSpec
@@ -30,6 +28,7 @@ from zoo.training.model_source import describe_data, model_for, model_name, set_
 from zoo.training.options import Options, check_seed
 from zoo.training.out_folder import check_out, clear_leftovers, clear_run
 from zoo.training.persistence import resume_run
+from zoo.training.preparation import pipeline_for
 from zoo.training.progress import Progress
 from zoo.training.randomness import derive, kept_random_state, seed_all
 from zoo.training.result import Callback, Result, check_callbacks
@@ -112,7 +111,7 @@ def finetune(
     callbacks: Sequence[Callback] = (),
     progress: bool = True,
 ) -> Result:
-    """Fine-tune a model on images.
+    """Fine-tune a model on images, or on bags of instances.
 
     The run is kept in a folder and can be cut off at any time (Ctrl-C, SIGTERM, power): the same call goes on where it
     stopped. On a CPU the resumed run ends in the very same weights as one that was never stopped, because the order of
@@ -126,7 +125,9 @@ def finetune(
         data: a folder `class/image.png` or `train/class/image.png` (with val and test beside it); a table `labels.csv`,
             `.tsv` or `.parquet`; a MedMNIST `.npz`; "digits"; "hf:user/dataset"; WebDataset shards `wds:FOLDER`; a pair
             of arrays (images, labels); a DataFrame; a torch or Hugging Face Dataset; or a dictionary of these with the
-            keys train, val and test.
+            keys train, val and test. Bags, for a model that takes them (`hopfield_mil`): a table with a column `bag`;
+            `.npz`, `.safetensors` or a dictionary of `rows`, `offsets` and `labels`; `bags:FOLDER` of
+            `class/bag/image.png`.
         val: what to compare epochs on. None: the data's own split, else 20 % of training, class by class. A number
             between 0 and 1: that share. False or "no": nothing, the last epoch counts as the best. Else a source.
         out: run folder: new, empty, or an earlier run's, and apart from the data. Default: `runs/MODEL-DATA`, numbered
@@ -222,6 +223,8 @@ def finetune(
     with kept_random_state():
         splits = open_splits(data, val=val, seed=seed, on_bad=on_bad)
         train = splits.present()["train"]
+        if isinstance(train, BagSet):
+            _refuse_for_bags(given)
         name = model_name(model)
         options = resolve(given, splits, name)
         seed_all(derive(seed, "model"))
@@ -230,16 +233,14 @@ def finetune(
         )
         if img_size is not None:
             set_image_size(net, img_size)
-        config = data_config(net)
-        describe_data(net, train, config)
+        describe_data(net, train)
         net.zoo_multi_label = train.multi_label  # type: ignore[assignment] - read by zoo.predict
         for note in [*splits.notes, *notes]:
             show.note(note)
-        channels = config["input_size"][0]
-        ours = transform == "auto"
+        prepared: dict[str, Any] = {"transform": transform, "scale": scale}
         pipelines = (
-            Pipeline(channels, train_transform(config, aug, hflip=options.hflip) if ours else transform, scale),
-            Pipeline(channels, eval_transform(config) if ours else transform, scale),
+            pipeline_for(net, train, aug=aug, hflip=options.hflip, **prepared),
+            pipeline_for(net, train, **prepared),
         )
         seed_all(derive(seed, "lora"))
         with (
@@ -286,7 +287,18 @@ def finetune(
                 loop.freeze.restore()
 
 
-def _first_images(net: nn.Module, train: ImageSet, pipeline: Pipeline) -> Tensor:
+def _refuse_for_bags(given: Mapping[str, Any]) -> None:
+    """Refuse what is for images.
+
+    Raises:
+        ValueError: naming it.
+    """
+    set_for_images = [name for name in ("mixup", "cutmix", "img_size", "lora") if given[name]]
+    if set_for_images:
+        raise ValueError(f"{', '.join(set_for_images)}: for models of images, the data are bags of instances")
+
+
+def _first_images(net: nn.Module, train: ImageSet, pipeline: Callable[[Any, str], Any]) -> Tensor:
     """Two training images as the model takes them, on its device."""
     images = torch.stack([pipeline(train.image(i), train.where(i)) for i in range(min(2, len(train)))])
     return images.to(next(net.parameters()).device)

@@ -10,8 +10,9 @@ from accelerate import Accelerator
 from torch import Tensor, nn
 
 from zoo.errors import TrainingError
+from zoo.training.data.bags_batch import answer
 from zoo.training.data.image_set import ImageSet
-from zoo.training.data.loader import Pipeline, batches, eval_plan
+from zoo.training.data.loader import batches, eval_plan
 from zoo.training.float32 import float32_kept
 from zoo.training.metrics import measure_answers
 
@@ -49,7 +50,7 @@ def check_finite(logits: Tensor, indices: list[int], data: ImageSet) -> None:
 def all_logits(
     model: nn.Module,
     data: ImageSet,
-    pipeline: Pipeline,
+    pipeline: Callable[[Any, str], Any],
     accelerator: Accelerator,
     *,
     batch_size: int,
@@ -79,7 +80,7 @@ def all_logits(
     for batch in batches(data, pipeline, plan, workers=workers, pin=accelerator.device.type == "cuda"):
         moved = batch.to(accelerator.device)
         with float32_kept(reduced), accelerator.autocast():
-            output = model(moved.images)
+            output = answer(model, moved.images)
         if columns is not None:
             output = output[:, columns]
         logits.append(check_logits(output, len(batch), len(data.classes)).float())

@@ -18,7 +18,7 @@ from zoo.training import diagnose
 from zoo.training.batch_fit import fit_batch
 from zoo.training.checkpoint import versions
 from zoo.training.data.image_set import ImageSet, Splits
-from zoo.training.data.loader import Batch, Pipeline, batches, epoch_plan
+from zoo.training.data.loader import Batch, batches, epoch_plan
 from zoo.training.forward import measure
 from zoo.training.freeze import FreezePlan, train_mode
 from zoo.training.lora import Adapters
@@ -56,7 +56,7 @@ class Loop:
         self,
         model: nn.Module,
         splits: Splits,
-        pipelines: tuple[Pipeline, Pipeline],
+        pipelines: tuple[Callable[[Any, str], Any], Callable[[Any, str], Any]],
         options: Options,
         folder: Path,
         accelerator: Accelerator,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import os
 from collections.abc import Mapping
 from pathlib import Path
@@ -16,6 +17,7 @@ from zoo.composition import SLOTS, Composed, is_composition
 from zoo.errors import DataError, TrainingError
 from zoo.models.data_config import data_config, set_data_config
 from zoo.registry import is_model, list_pretrained, model_entry, split_model_name_tag
+from zoo.training.data.bags import BagSet
 from zoo.training.data.image_set import ImageSet
 from zoo.training.data.loader import Pipeline
 from zoo.training.data.transform import eval_transform
@@ -89,7 +91,7 @@ def model_for(
             pretrained = starts_from_weights(name, None)
             if not pretrained and _has_weights(name):
                 notes.append(f"{name} starts from random weights; pretrained=True (--pretrained) takes its checkpoint")
-        arguments = {"pretrained": pretrained, **(model_args or {}), "num_classes": classes}
+        arguments = {"pretrained": pretrained, **_width(name, train), **(model_args or {}), "num_classes": classes}
         if pretrained is not False and _is_composed(name, arguments):
             arguments.setdefault("init_batches", _examples(name, arguments, train, transform, scale))
         model = create_model(name, **arguments)
@@ -112,6 +114,20 @@ def model_for(
             "amp='bf16' (--amp bf16)"
         )
     return model, notes
+
+
+def instance_shape(model: nn.Module) -> tuple[int, ...] | None:
+    """Of an instance, for models that take bags of them; None for the others."""
+    return getattr(model, "instance_shape", None)
+
+
+def _width(name: str, train: ImageSet) -> dict[str, int]:
+    """`dim`, for a registered model of bags of vectors."""
+    if not isinstance(train, BagSet) or not is_model(name) or split_model_name_tag(name)[1]:
+        return {}
+    vectors = train.shape is not None and len(train.shape) == 1
+    known = vectors and "dim" in inspect.signature(model_entry(name).load()).parameters
+    return {"dim": train.shape[0]} if known and train.shape else {}
 
 
 def starts_from_weights(model: Any, pretrained: bool | None) -> bool | None:
@@ -182,9 +198,14 @@ def set_image_size(model: nn.Module, size: int) -> None:
     set_data_config(model, input_size=(data_config(model)["input_size"][0], size, size))
 
 
-def describe_data(model: nn.Module, train: ImageSet, config: Mapping[str, Any]) -> None:
+def describe_data(model: nn.Module, train: ImageSet) -> None:
     """Record the class names and the preparation of images in the model, from where saving and the Hub take them."""
-    if isinstance(getattr(model, "pretrained_cfg", None), dict):
+    if not isinstance(getattr(model, "pretrained_cfg", None), dict):
+        return
+    if instance_shape(model) is not None:
+        set_data_config(model, label_names=train.classes)
+    else:
+        config = data_config(model)
         set_data_config(
             model,
             label_names=train.classes,

@@ -1,4 +1,4 @@
-"""`zoo.predict`: what a model answers to images."""
+"""`zoo.predict`: what a model answers to images, or to bags."""
 
 from __future__ import annotations
 
@@ -18,13 +18,14 @@ from torch import Tensor, nn
 from zoo.errors import DataError
 from zoo.models.data_config import data_config
 from zoo.naming import did_you_mean, known_keywords, natural_key
+from zoo.training.bags_prediction import bag_answers
 from zoo.training.data.decode import EXTENSIONS, read_image
 from zoo.training.data.folder import image_files
 from zoo.training.data.loader import Pipeline
 from zoo.training.data.source import check_on_bad
 from zoo.training.data.transform import eval_transform
 from zoo.training.device import check_device
-from zoo.training.model_source import model_name, ready_model
+from zoo.training.model_source import instance_shape, model_name, ready_model
 from zoo.training.options import check_batch_size
 from zoo.training.progress import Progress
 from zoo.weights.config_checks import ordered_labels
@@ -51,7 +52,9 @@ def predict(
     Args:
         model: a module, a registered name with weights, a run folder, `local-dir:…` or `hf-hub:…`.
         images: a path, a folder (with all folders below), a glob pattern, a PIL image, an array (H, W[, C]) or
-            (N, H, W, C), a tensor (C, H, W) or (N, C, H, W); or a list of any of these.
+            (N, H, W, C), a tensor (C, H, W) or (N, C, H, W); or a list of any of these. For a model of bags: a
+            source of bags as `zoo.finetune` takes it, of which the test split is taken, or all if it has no splits; a
+            file of rows and offsets without labels; or a list of arrays (n, …).
         top: how many classes to name, best first.
         batch_size: images at a time.
         scale: value of white in float images above 1.
@@ -62,7 +65,9 @@ def predict(
 
     Returns:
         One dictionary an image: `image` (its path, or its number), `label` and `probability` of the best class, and
-        `top`, a list of {`label`, `index`, `probability`}. Class names come from the model; ImageNet's are known.
+        `top`, a list of {`label`, `index`, `probability`}. Class names come from the model; ImageNet's are known. Of a
+        bag `bag` instead of `image`, and `instances`, a list of {`instance` (its file, or number), `weight` (its share
+        in what the answer was made of, the mean of `heads`), `heads`}.
 
     Raises:
         DataError: no images, one that cannot be read, or a model without a classifier.
@@ -79,8 +84,6 @@ def predict(
             f"{model_name(net)} has no classifier (num_classes=0), so it names no classes; build it with a classifier, "
             "or call it for its features"
         )
-    config = data_config(net)
-    pipeline = Pipeline(config["input_size"][0], eval_transform(config), scale)
     home = next((p.device for p in net.parameters()), torch.device("cpu"))
     training = {m for m in net.modules() if m.training}
     if multi_label is None:
@@ -88,6 +91,14 @@ def predict(
     found: list[dict[str, Any]] = []
     try:
         net.to(device or home).eval()
+        if instance_shape(net) is not None:
+            for name, row, instances in bag_answers(net, images, batch_size, device or home, scale):
+                row = row.float().sigmoid() if multi_label else row.float().softmax(0)
+                found_one = _answer(name, row, label_names(net, len(row)), top, what="bag")
+                found.append({**found_one, "instances": instances})
+            return found
+        config = data_config(net)
+        pipeline = Pipeline(config["input_size"][0], eval_transform(config), scale)
         for names, batch in _batches(_each(images, on_bad), pipeline, batch_size):
             output = net(batch.to(device or home))
             if not isinstance(output, Tensor) or output.ndim != 2:
@@ -121,13 +132,13 @@ def label_names(net: nn.Module, count: int) -> list[str]:
     return [str(k) for k in range(count)]
 
 
-def _answer(name: str, probabilities: Tensor, labels: list[str], top: int) -> dict[str, Any]:
+def _answer(name: str, probabilities: Tensor, labels: list[str], top: int, *, what: str = "image") -> dict[str, Any]:
     values, indices = probabilities.cpu().topk(min(top, len(labels)))
     best = [
         {"label": labels[k], "index": k, "probability": v}
         for k, v in zip(indices.tolist(), values.tolist(), strict=True)
     ]
-    return {"image": name, "label": best[0]["label"], "probability": best[0]["probability"], "top": best}
+    return {what: name, "label": best[0]["label"], "probability": best[0]["probability"], "top": best}
 
 
 def _batches(images: Iterable[tuple[str, Any]], pipeline: Pipeline, size: int) -> Iterator[tuple[list[str], Tensor]]:

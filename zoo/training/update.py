@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from zoo.errors import NonFiniteLossError
 from zoo.training import diagnose
+from zoo.training.data.bags_batch import Bags, answer
 from zoo.training.data.loader import Batch
 from zoo.training.forward import check_logits
 from zoo.training.randomness import derive, seed_all
@@ -103,9 +104,9 @@ def _leave_out(loop: Loop, error: NonFiniteLossError, buffers: dict[str, Tensor]
 def batch_loss(loop: Loop, batch: Batch, net: nn.Module) -> Tensor:
     """The loss of one batch; the mean over the outputs of models that give several in training."""
     images, targets = batch.images, batch.targets
-    if loop.mixup is not None:
+    if loop.mixup is not None and not isinstance(images, Bags):
         images, targets = loop.mixup(images, targets)
-    output = net(images)
+    output = answer(net, images)
     outputs = output if isinstance(output, (tuple, list)) else [output]
     k = len(loop.train.classes)
     losses = [loop.loss(check_logits(out, len(batch), k), targets) for out in outputs]

@@ -15,6 +15,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
 from zoo.errors import DataError, MissingExtraError
+from zoo.training.data.bags_batch import Bag, Bags, pad
 from zoo.training.data.image import to_channels
 from zoo.training.data.image_set import ImageSet
 from zoo.training.randomness import derive, order, seed_host
@@ -24,9 +25,9 @@ Step = list[list[int]]
 
 @dataclass(frozen=True)
 class Batch:
-    """Images (B, C, H, W), targets ((B,) or (B, K)) and the indices that they came from."""
+    """Images (B, C, H, W), or bags, targets ((B,) or (B, K)) and the indices that they came from."""
 
-    images: Tensor
+    images: Tensor | Bags
     targets: Tensor
     indices: list[int]
 
@@ -67,7 +68,7 @@ class Pipeline:
 class _Items(Dataset):
     """Fetches (transformed image, label) with random numbers that depend on the item alone."""
 
-    def __init__(self, data: ImageSet, pipeline: Pipeline, seed: int, epoch: int):
+    def __init__(self, data: ImageSet, pipeline: Callable[[Any, str], Any], seed: int, epoch: int):
         self.data, self.pipeline, self.seed, self.epoch = data, pipeline, seed, epoch
 
     def __len__(self) -> int:
@@ -89,15 +90,18 @@ def _collate(items: list[Any]) -> Batch | DataError:
         if isinstance(item, DataError):
             return item
     images, labels, indices = zip(*items, strict=True)
+    targets = torch.stack([torch.as_tensor(label) for label in labels])
+    if isinstance(images[0], Bag):
+        return Batch(pad(images), targets, list(indices))
     shapes = {tuple(image.shape) for image in images}
     if len(shapes) > 1:
         return DataError(f"images of one batch have different shapes {sorted(shapes)}; pass a transform that resizes")
-    return Batch(torch.stack(images), torch.stack([torch.as_tensor(label) for label in labels]), list(indices))
+    return Batch(torch.stack(images), targets, list(indices))
 
 
 def batches(
     data: ImageSet,
-    pipeline: Pipeline,
+    pipeline: Callable[[Any, str], Any],
     chosen: list[list[int]],
     *,
     seed: int = 0,

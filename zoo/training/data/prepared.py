@@ -2,31 +2,30 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
-from torch import Tensor, nn
+from torch import nn
 from torch.utils.data import Dataset
 
 from zoo.training.data.image_set import ImageSet
-from zoo.training.data.loader import Pipeline
 from zoo.training.data.source import open_split
-from zoo.training.data.transform import eval_transform
 
 
 class Prepared(Dataset):
-    """Pairs (image (C, H, W), label) of a split, as evaluation feeds them to a model.
+    """Pairs (image (C, H, W) or bag, label) of a split, as evaluation feeds them to a model.
 
     Attributes:
         classes: class names.
     """
 
-    def __init__(self, images: ImageSet, pipeline: Pipeline):
+    def __init__(self, images: ImageSet, pipeline: Callable[[Any, str], Any]):
         self.images, self.pipeline, self.classes = images, pipeline, images.classes
 
     def __len__(self) -> int:
         return len(self.images)
 
-    def __getitem__(self, index: int) -> tuple[Tensor, Any]:
+    def __getitem__(self, index: int) -> tuple[Any, Any]:
         if not -len(self) <= index < len(self):
             raise IndexError(f"index {index} is out of range for {len(self)} images")
         index %= len(self)
@@ -46,7 +45,7 @@ def open_data(data: Any, split: str = "test", *, model: nn.Module) -> Prepared:
     Raises:
         DataError: naming what is wrong and what was found.
     """
-    from zoo.models.data_config import data_config
+    from zoo.training.preparation import pipeline_for
 
-    config = data_config(model)
-    return Prepared(open_split(data, split).images, Pipeline(config["input_size"][0], eval_transform(config)))
+    images = open_split(data, split).images
+    return Prepared(images, pipeline_for(model, images))

@@ -12,6 +12,8 @@ import numpy as np
 from zoo.errors import DataError
 from zoo.naming import did_you_mean
 from zoo.training.data import hugging_face, shards, timm_source
+from zoo.training.data.bags import bags_of_folders, ragged_bags
+from zoo.training.data.bags_files import is_bag_file, open_bag_file
 from zoo.training.data.copies import note_copies
 from zoo.training.data.digits import open_digits
 from zoo.training.data.folder import SYNONYMS, open_folder
@@ -24,6 +26,8 @@ from zoo.training.data.torch_dataset import DatasetImages
 from zoo.training.data.unreadable import drop_unreadable
 
 BUILT_IN = {"digits": open_digits}
+#: Before a folder: `class/bag/image.png`.
+BAGS = "bags:"
 DEFAULT_VAL = 0.2
 # With more classes than this for every label that occurs, numbers are no class numbers.
 _MOST_PER_LABEL = 10
@@ -47,8 +51,9 @@ def open_splits(data: Any, *, val: Any = None, seed: int = 0, on_bad: str = "rai
         data: "digits"; a folder `class/image.png` or `train/class/image.png` (also val and test, under any of timm's
             names); a table `labels.csv`, `.tsv` or `.parquet`; a MedMNIST `.npz`; "hf:user/dataset"; WebDataset shards
             `wds:FOLDER`; a torchvision data set by timm's name; a pair of arrays or lists (images, labels), where
-            labels are class numbers or texts; a DataFrame; a torch
-            or Hugging Face Dataset; a dictionary with the keys train, val and test of any of these.
+            labels are class numbers or texts; a DataFrame; a torch or Hugging Face Dataset; bags: a table with a
+            column `bag`, `.npz` or `.safetensors` of rows, offsets and labels, a dictionary of these three, a folder
+            `bags:FOLDER` of `class/bag/image.png`; a dictionary with the keys train, val and test of any of these.
         val: what to validate on. None takes the source's own split, else holds out 20 % of train, class by class; a
             number between 0 and 1 holds out that share; a source is opened; False or "no" does without.
         seed: of the split that is made here.
@@ -216,6 +221,8 @@ def _note_absent(splits: Splits) -> None:
 def _open_path(data: str) -> Splits:
     if data in BUILT_IN:
         return BUILT_IN[data]()
+    if data.startswith(BAGS) and not Path(data).exists():
+        return _open_bag_folder(data.removeprefix(BAGS))
     for module in (hugging_face, shards, timm_source):
         if data.startswith(module.PREFIXES) and not Path(data).exists():
             return module.open_text(data)
@@ -223,6 +230,8 @@ def _open_path(data: str) -> Splits:
     if path.is_dir():
         return open_folder(path)
     file = path if path.exists() else Path(data.partition("?")[0]).expanduser()
+    if is_bag_file(file):
+        return open_bag_file(file)
     if file.suffix == ".npz":
         return open_npz(data)
     if file.is_file():
@@ -230,7 +239,7 @@ def _open_path(data: str) -> Splits:
             return open_table(data)
         raise DataError(
             f"{path} is not a data set that can be read here; expected a folder, a table ({', '.join(SUFFIXES)}) or an "
-            ".npz file"
+            ".npz file; of bags also .safetensors"
         )
     near = [p.name for p in file.parent.iterdir()] if file.parent.is_dir() else []
     hint = did_you_mean(file.name, [*near, *BUILT_IN]) or "."
@@ -240,7 +249,16 @@ def _open_path(data: str) -> Splits:
     )
 
 
+def _open_bag_folder(text: str) -> Splits:
+    path = Path(text).expanduser()
+    if not path.is_dir():
+        raise DataError(f"no folder {text!r}; bags:FOLDER wants one of FOLDER/CLASS/BAG/image.png")
+    return bags_of_folders(open_folder(path))
+
+
 def _open_dictionary(data: dict[str, Any]) -> Splits:
+    if set(data) == {"rows", "offsets", "labels"}:
+        return Splits(name="bags", train=ragged_bags(data["rows"], data["offsets"], data["labels"], "bags"), whole=True)
     keys = {name: split for split, names in SYNONYMS.items() for name in names}
     unknown = [key for key in data if str(key).lower() not in keys]
     if unknown:

@@ -1,8 +1,9 @@
-"""Tables of images and labels: CSV, TSV, Parquet (also with the images inside), pandas."""
+"""Tables of images, or of instances of bags, and labels: CSV, TSV, Parquet (also with the images inside), pandas."""
 
 from __future__ import annotations
 
 import csv
+import fnmatch
 import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -12,6 +13,7 @@ import numpy as np
 
 from zoo.errors import DataError, MissingExtraError
 from zoo.naming import did_you_mean
+from zoo.training.data.bags import check_apart, group
 from zoo.training.data.decode import EXTENSIONS, decode_image
 from zoo.training.data.folder import SYNONYMS
 from zoo.training.data.image_set import FileImages, ImageSet, Splits
@@ -19,11 +21,12 @@ from zoo.training.data.labels import encode, from_columns, some
 from zoo.training.data.options_text import split_options, yes_or_no
 
 SUFFIXES = (".csv", ".tsv", ".parquet")
-OPTIONS = ("image", "label", "split", "root", "ordinal")
+OPTIONS = ("image", "label", "split", "root", "ordinal", "bag", "features")
 IMAGE = ("image", "img", "path", "image_path", "img_path", "file", "filename", "file_name", "filepath", "file_path",
          "image_file", "image_id")  # fmt: skip
 LABEL = ("label", "labels", "class", "class_name", "target", "targets", "category", "diagnosis", "dx")
 SPLIT = ("split", "subset", "partition")
+BAG = ("bag", "bag_id")
 SPLIT_NAMES = {name: split for split, names in SYNONYMS.items() for name in names} | {"dev": "val"}
 
 
@@ -82,6 +85,9 @@ def open_table(text: str) -> Splits:
     may name several columns of zeros and ones, joined by commas. Paths are relative to `root`, and it to the table's
     folder. Without a split column, all rows are train.
 
+    With a column `bag`, rows are instances, and those of one bag have one label. They are images, or, without a column
+    of images, vectors of all other columns, or of those that `features` names: `slides.csv?bag=slide&features=f*`.
+
     Raises:
         DataError: naming what is wrong and what was found.
         MissingExtraError: Parquet without the extra `data`.
@@ -116,25 +122,28 @@ def splits_of(
         columns: name -> one value a row.
         name: of the data set.
         source: what to name in messages.
-        options: `image`, `label`, `split`, `root`, `ordinal`.
+        options: any of `OPTIONS`.
         folder: where `root` begins.
         classes: names of the classes of columns that number them.
 
     Raises:
         DataError: naming what is wrong and what was found.
     """
-    image = _column(columns, options.get("image"), IMAGE, "image", source)
+    bag = _optional(columns, options.get("bag"), BAG, "bag", source)
+    image = _optional(columns, options.get("image"), () if "features" in options else IMAGE, "image", source)
+    if image is None and bag is None:
+        image = _column(columns, None, IMAGE, "image", source)
     wanted = options.get("label", "")
     several = [part.strip() for part in wanted.split(",")] if "," in wanted and wanted not in columns else []
     label = [_column(columns, c, (), "label", source) for c in several] or [
         _column(columns, wanted or None, LABEL, "label", source)
     ]
-    if not len(columns[image]):
+    if not len(columns[label[0]]):
         raise DataError(f"{source} has no rows")
     splits = Splits(name=name)
     rows = _rows_of_splits(columns, options.get("split"), source)
     splits.whole = rows is None
-    rows = rows or {"train": list(range(len(columns[image])))}
+    rows = rows or {"train": list(range(len(columns[label[0]])))}
     ordinal = yes_or_no(dict(options), "ordinal")
     if several:
         names = list(several)
@@ -152,20 +161,65 @@ def splits_of(
         )
         names, labels = encoded.classes, encoded.labels
     root = (folder / options.get("root", "")).absolute()
-    stored = columns[image]
-    files = None if _embedded(stored) else _files(stored, root, source, image)
+    stored = [] if image is None else columns[image]
+    files = None if image is None or _embedded(stored) else _files(stored, root, source, image)
+    others = (*label, bag, _split_column(columns, options.get("split"), source))
+    vectors = _vectors(columns, options.get("features"), others, source) if image is None else None
     for split, some_rows in rows.items():
         title = f"{split} of {source}"
-        if files is None:
-            made: ImageSet = StoredImages(
-                stored, some_rows, labels[split], names, root=root, name=title, ordinal=ordinal
-            )
+        if vectors is not None:
+            made: ImageSet = ImageSet(labels[split], names, name=title, ordinal=ordinal)
+        elif files is None:
+            made = StoredImages(stored, some_rows, labels[split], names, root=root, name=title, ordinal=ordinal)
         else:
             made = FileImages([files[i] for i in some_rows], labels[split], names, name=title, ordinal=ordinal)
             _check_repeats(made, source)
+        if bag is not None:
+            ids = [_plain(columns[bag][i]) for i in some_rows]
+            made = group(made if vectors is None else vectors[some_rows], ids, made)
         made.partial = True
         setattr(splits, split, made)
+    check_apart(splits)
     return splits
+
+
+def _plain(value: Any) -> Any:
+    return value.as_py() if hasattr(value, "as_py") else value
+
+
+def _optional(
+    columns: Mapping[str, Any], wanted: str | None, usual: Sequence[str], what: str, source: str
+) -> str | None:
+    """A column that need not be there."""
+    if wanted is not None:
+        return _column(columns, wanted, (), what, source)
+    plain = {c.strip().lower(): c for c in reversed(list(columns))}
+    return next((plain[name] for name in usual if name in plain), None)
+
+
+def _split_column(columns: Mapping[str, Any], wanted: str | None, source: str) -> str | None:
+    return _optional(columns, wanted or None, SPLIT, "split", source)
+
+
+def _vectors(columns: Mapping[str, Any], wanted: str | None, others: Sequence[str | None], source: str) -> np.ndarray:
+    """(rows, features) of the columns that match `wanted`, patterns joined by commas; of all but `others` if None."""
+    patterns = ["*"] if wanted is None else [part.strip() for part in wanted.split(",")]
+    names = [c for c in columns if c not in others and any(fnmatch.fnmatchcase(c, pattern) for pattern in patterns)]
+    if not names:
+        raise DataError(f"{source} has no columns of features ({', '.join(patterns)}); there: {some(list(columns))}")
+    made = np.empty((len(columns[names[0]]), len(names)), dtype=np.float32)
+    for k, name in enumerate(names):
+        for i, value in enumerate(columns[name]):
+            try:
+                made[i, k] = float(_plain(value))
+            except (TypeError, ValueError):
+                made[i, k] = np.nan
+            if not np.isfinite(made[i, k]):
+                raise DataError(
+                    f"{source}, row {i + 1}: the feature {name!r} is no finite number but {value!r}; say which columns "
+                    f"are features: '{Path(source).name}?features=PATTERN'"
+                )
+    return made
 
 
 def _column(columns: Mapping[str, Any], wanted: str | None, usual: Sequence[str], what: str, source: str) -> str:
@@ -186,10 +240,7 @@ def _column(columns: Mapping[str, Any], wanted: str | None, usual: Sequence[str]
 
 
 def _rows_of_splits(columns: Mapping[str, Any], wanted: str | None, source: str) -> dict[str, list[int]] | None:
-    plain = {c.strip().lower(): c for c in columns}
-    column = (
-        _column(columns, wanted, (), "split", source) if wanted else next((plain[n] for n in SPLIT if n in plain), None)
-    )
+    column = _split_column(columns, wanted, source)
     if column is None:
         return None
     rows: dict[str, list[int]] = {}

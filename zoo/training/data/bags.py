@@ -1,0 +1,179 @@
+"""Bags: labelled sets of instances, which are vectors, arrays or images."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Hashable, Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from zoo.errors import DataError
+from zoo.training.data.image_set import FileImages, ImageSet, Splits
+from zoo.training.data.labels import number_labels, some
+
+
+class BagSet(ImageSet):
+    """Labelled bags of one split; `image(i)` is the whole bag.
+
+    Args:
+        instances: rows (R, *shape), floating, or images, of all bags.
+        places: for each bag the numbers of its instances.
+        labels, classes, name, ordinal: as of `ImageSet`, one label a bag.
+        ids: what the bags are called; their numbers if None.
+
+    Raises:
+        DataError: a bag without instances; as `ImageSet`.
+    """
+
+    def __init__(
+        self,
+        instances: np.ndarray | ImageSet,
+        places: Sequence[np.ndarray],
+        labels: np.ndarray,
+        classes: Sequence[str],
+        *,
+        name: str,
+        ids: Sequence[Hashable] | None = None,
+        ordinal: bool = False,
+    ):
+        self.instances, self.places = instances, list(places)
+        self.ids = list(range(len(self.places))) if ids is None else list(ids)
+        self.name = name
+        empty = next((k for k, place in enumerate(self.places) if not len(place)), None)
+        if empty is not None:
+            raise DataError(f"{self.where(empty)} has no instances; leave it out")
+        super().__init__(labels, classes, name=name, ordinal=ordinal)
+
+    @property
+    def shape(self) -> tuple[int, ...] | None:
+        """Of an instance; None for images, which are made to fit the model."""
+        return None if isinstance(self.instances, ImageSet) else self.instances.shape[1:]
+
+    def image(self, index: int) -> Tensor | list[Any]:
+        """The bag: (n, *shape) float32, or its images."""
+        place = self.places[index]
+        if isinstance(self.instances, ImageSet):
+            return [self.instances.image(int(i)) for i in place]
+        return torch.from_numpy(np.ascontiguousarray(self.instances[place], dtype=np.float32))
+
+    def instance_names(self, index: int) -> list[str]:
+        """What the instances of a bag are called: files, or numbers within the bag."""
+        place = self.places[index]
+        if isinstance(self.instances, FileImages):
+            return [self.instances.where(int(i)) for i in place]
+        return [str(k) for k in range(len(place))]
+
+    def where(self, index: int) -> str:
+        return f"bag {self.ids[index]} of {self.name}"
+
+    def content(self, index: int) -> bytes | None:
+        if isinstance(self.instances, ImageSet):
+            return None
+        return np.ascontiguousarray(self.instances[self.places[index]]).tobytes()
+
+    def size(self, index: int) -> int | None:
+        if isinstance(self.instances, ImageSet):
+            return None
+        return len(self.places[index]) * self.instances[:1].nbytes
+
+    def subset(self, indices: Sequence[int] | np.ndarray, name: str) -> BagSet:
+        chosen = [int(i) for i in indices]
+        places, ids = [self.places[i] for i in chosen], [self.ids[i] for i in chosen]
+        return BagSet(
+            self.instances, places, self.labels[chosen], self.classes, name=name, ids=ids, ordinal=self.ordinal
+        )
+
+
+def ragged(rows: Any, offsets: Any, name: str) -> tuple[np.ndarray, list[np.ndarray]]:
+    """Rows of bags that lie one behind the other, and for each bag the numbers of its own.
+
+    Args:
+        rows: (R, *shape) numbers.
+        offsets: (bags + 1,) where each bag starts and the last one ends.
+        name: for messages.
+
+    Raises:
+        DataError: rows that are not finite numbers with a shape, offsets that do not go from 0 up to R.
+    """
+    rows, ends = np.asarray(rows), np.asarray(offsets)
+    if rows.ndim < 2 or rows.dtype.kind not in "biuf":
+        raise DataError(f"{name}: rows must be numbers (instances, …), got {rows.dtype} {rows.shape}")
+    if rows.dtype.kind == "f" and not np.isfinite(rows).all():
+        bad = int((~np.isfinite(rows).reshape(len(rows), -1).all(1)).argmax())
+        raise DataError(f"{name}: row {bad} is not finite")
+    if ends.ndim != 1 or ends.dtype.kind not in "iu" or len(ends) < 2:
+        raise DataError(f"{name}: offsets must be whole numbers (bags + 1,), got {ends.dtype} {ends.shape}")
+    ends = ends.astype(np.int64)
+    if ends[0] != 0 or ends[-1] != len(rows) or (np.diff(ends) < 0).any():
+        raise DataError(f"{name}: offsets must rise from 0 to the {len(rows)} rows, got {some(ends.tolist())}")
+    return rows, [np.arange(start, stop) for start, stop in itertools.pairwise(ends)]
+
+
+def ragged_bags(rows: Any, offsets: Any, labels: Any, name: str) -> BagSet:
+    """Labelled bags that lie one behind the other; see `ragged`, and `number_labels` for the labels."""
+    rows, places = ragged(rows, offsets, name)
+    if len(labels) != len(places):
+        raise DataError(f"{name} has {len(places)} bags but {len(labels)} labels")
+    numbered = number_labels(labels, name)
+    made = BagSet(rows, places, numbered.labels, numbered.classes, name=name)
+    numbered.mark(made)
+    return made
+
+
+def group(instances: np.ndarray | ImageSet, ids: Sequence[Hashable], labelled: ImageSet) -> BagSet:
+    """Bags of the instances that have one id, in the order in which the ids first occur.
+
+    Args:
+        instances: all.
+        ids: of the bag of each.
+        labelled: whose labels, one for each instance, classes and name the bags get.
+
+    Raises:
+        DataError: two labels in one bag.
+    """
+    places: dict[Hashable, list[int]] = {}
+    for k, one in enumerate(ids):
+        places.setdefault(one, []).append(k)
+    for one, place in places.items():
+        if (labelled.labels[place] != labelled.labels[place[0]]).any():
+            raise DataError(f"{labelled.name}: the instances of bag {one} have different labels; a bag has one")
+    first = [place[0] for place in places.values()]
+    return BagSet(
+        instances,
+        [np.asarray(place) for place in places.values()],
+        labelled.labels[first],
+        labelled.classes,
+        name=labelled.name,
+        ids=list(places),
+        ordinal=labelled.ordinal,
+    )
+
+
+def check_apart(splits: Splits) -> None:
+    """Refuse bags that lie in several splits.
+
+    Raises:
+        DataError: naming one.
+    """
+    seen: dict[Hashable, str] = {}
+    for split, bags in splits.present().items():
+        for one in bags.ids if isinstance(bags, BagSet) else ():
+            if seen.setdefault(one, split) != split:
+                raise DataError(f"bag {one} of {splits.name} has instances in {seen[one]} and in {split}")
+
+
+def bags_of_folders(splits: Splits) -> Splits:
+    """Of an image folder, `class/bag/image.png`, the bags; an image beside them is a bag of its own.
+
+    Raises:
+        DataError: as `group`.
+    """
+    for split, images in splits.present().items():
+        if not isinstance(images, FileImages):
+            raise DataError(f"{images.name} has no folders of image files")
+        ids = [str(file if file.parent.name in images.classes else file.parent) for file in images.files]
+        setattr(splits, split, group(images, ids, images))
+    return splits

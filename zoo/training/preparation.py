@@ -1,0 +1,78 @@
+"""How the images or bags of a set are prepared for a model."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from zoo.errors import DataError
+from zoo.models.data_config import data_config
+from zoo.training.data.bags import BagSet
+from zoo.training.data.bags_batch import Bag
+from zoo.training.data.image_set import ImageSet
+from zoo.training.data.loader import Pipeline
+from zoo.training.data.transform import eval_transform, train_transform
+from zoo.training.model_source import instance_shape, model_name
+
+
+@dataclass(frozen=True)
+class BagPipeline:
+    """How a stored bag becomes the model's input.
+
+    Attributes:
+        shape: of an instance, as the model takes it.
+        images: how an image becomes an instance; None where instances are vectors.
+    """
+
+    shape: tuple[int, ...]
+    images: Pipeline | None
+
+    def __call__(self, bag: Tensor | list[Any], where: str) -> Bag:
+        if not isinstance(bag, Tensor):
+            if self.images is None:
+                raise DataError(f"{where} has images as instances, the model takes vectors of {self.shape[0]}")
+            bag = torch.stack([self.images(image, f"image {k} of {where}") for k, image in enumerate(bag)])
+        if tuple(bag.shape[1:]) != self.shape:
+            raise DataError(f"{where} has instances of {tuple(bag.shape[1:])}, the model takes {self.shape}")
+        return Bag(bag)
+
+
+def pipeline_for(
+    net: nn.Module,
+    images: ImageSet,
+    *,
+    transform: Any = "auto",
+    scale: float | None = None,
+    aug: str | None = None,
+    hflip: float = 0.0,
+) -> Pipeline | BagPipeline:
+    """What prepares the images, or bags, of a set for a model.
+
+    Args:
+        net: the model.
+        images: the set.
+        transform: "auto", or what is applied instead.
+        scale: value of white in float images.
+        aug: augmentation in training; None for evaluation.
+        hflip: probability of mirroring.
+
+    Raises:
+        DataError: bags for a model of images, or images for one of bags.
+    """
+    shape = instance_shape(net)
+    if isinstance(images, BagSet) != (shape is not None):
+        takes, are = ("images", "bags") if shape is None else ("bags of instances", "images")
+        other = "; hopfield_mil and its like take bags" if shape is None else ""
+        raise DataError(f"{model_name(net)} takes {takes}, {images.name} has {are}{other}")
+    if shape is not None and len(shape) != 3:
+        return BagPipeline(shape, None)
+    config = data_config(net) if shape is None else {**data_config(net), "input_size": shape}
+    made: Callable[[Any], Any] | None = transform
+    if transform == "auto":
+        made = eval_transform(config) if aug is None else train_transform(config, aug, hflip=hflip)
+    pipeline = Pipeline(config["input_size"][0], made, scale)
+    return pipeline if shape is None else BagPipeline(shape, pipeline)
