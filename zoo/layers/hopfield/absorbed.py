@@ -110,8 +110,14 @@ class _Absorbed:
             directions = self.stored.scores(self.beta * q)[0]
             both.append((directions.flatten(1, 2), divisor.flatten(1)))
             extras.append(extra)
-        rows = squared_change(self.rows, both[0], both[1], self.bags, self.eps)
-        change = rows.unflatten(1, extras[0].shape[1:3]) + (extras[1] - extras[0]).square().sum(-1)
-        heads = change.sum(-1).sqrt()  # (B, H)
-        largest = heads.amax(0) if len(heads) else heads.new_zeros(heads.shape[1])
-        return largest.view(-1, 1, 1) > limit
+        others = (extras[1] - extras[0]).square().sum(-1)
+
+        def beyond(rows: Tensor) -> Tensor:
+            heads = (rows.unflatten(1, others.shape[1:]) + others).sum(-1).sqrt()  # (B, H)
+            largest = heads.amax(0) if len(heads) else heads.new_zeros(heads.shape[1])
+            return largest.view(-1, 1, 1) > limit
+
+        # Changes only grow from block to block: once all heads are beyond their limit, no more rows are needed.
+        return beyond(
+            squared_change(self.rows, both[0], both[1], self.bags, self.eps, lambda rows: bool(beyond(rows).all()))
+        )

@@ -9,6 +9,7 @@ through the blocks again, from the rows, lse and mean alone: with g the gradient
     ds_i = p_i (g . x^_i - g . mean + h),   du = sum_i ds_i x^_i,   dx^_i = sum (ds_i u + p_i g)   over the directions.
 """
 
+from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -46,13 +47,19 @@ def associated_means(rows: Tensor, directions: Tensor, bags: Bags, eps: float | 
 
 @torch.no_grad()
 def squared_change(
-    rows: Tensor, old: tuple[Tensor, Tensor], new: tuple[Tensor, Tensor], bags: Bags, eps: float | None
+    rows: Tensor,
+    old: tuple[Tensor, Tensor],
+    new: tuple[Tensor, Tensor],
+    bags: Bags,
+    eps: float | None,
+    enough: Callable[[Tensor], bool],
 ) -> Tensor:
     """The squared change of all associations exp(u . x^_i + mask_i - z) of a bag and direction, (bags, M).
 
     Args:
         rows, bags, eps: as `associated_means`.
         old, new: directions u (bags or 1, M, d) and z (bags, M), before and after.
+        enough: whether the change of some of the rows will do; asked after every block.
     """
     with no_autocast(rows):
         both = [(u.to(working_dtype(rows)), _finite(z).unsqueeze(-1)) for u, z in (old, new)]
@@ -61,6 +68,8 @@ def squared_change(
             normed = _normed(rows, block, eps)[0].transpose(1, 2)
             before, after = (_masked(_of(u, block) @ normed, block).sub_(z[block.bags]).exp_() for u, z in both)
             total[block.bags] += after.sub_(before).square_().sum(-1)
+            if enough(total):
+                break
         return total
 
 
