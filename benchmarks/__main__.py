@@ -22,6 +22,9 @@ SECTIONS = {
     "tversky_feature_level": "Tversky similarity, feature by feature",
     "tversky_cross_entropy": "Tversky head with cross-entropy",
     "tversky_heads": "Linear and Tversky heads on one backbone",
+    "hopfield": "Hopfield associations, lookups and sparse maps",
+    "hopfield_pooling": "Hopfield pooling",
+    "hopfield_memory": "Retrieval from a large memory",
     "loading": "Loading a checkpoint",
     "token_order": "Token order and dilation: a learning check",
 }
@@ -37,6 +40,8 @@ with memory kept for reuse (`MALLOC_MMAP_MAX_=0 MALLOC_TRIM_THRESHOLD_=171798691
 *default* with malloc as it is. Peak is the growth of the process's high-water mark over its state before the first
 call; *saved* counts the bytes kept for the backward pass. Compare ratios, not milliseconds: another machine has
 others.
+
+The sections below are of separate runs, at different states of the code, while other work shared the machine.
 """
 
 

@@ -14,7 +14,7 @@ import zoo
 from zoo.models.deeprc import deeprc_cnn
 from zoo.models.hopfield_bags import hopfield_bit_pattern, hopfield_mil, hopfield_mnist_bags
 
-GOLDEN = Path(__file__).parents[1] / "golden/hopfield/deeprc_forward.safetensors"
+GOLDEN = Path(__file__).parents[1] / "golden/hopfield/models/deeprc_forward.safetensors"
 MODELS = {
     "hopfield_mil": lambda **options: hopfield_mil(3, dim=6, embed_dim=8, num_heads=2, head_dim=4, **options),
     "hopfield_mnist_bags": hopfield_mnist_bags,
