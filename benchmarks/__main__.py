@@ -1,4 +1,4 @@
-"""Runs benchmarks and writes docs/benchmarks.md: `python -m benchmarks` (all of them, more than two hours on one core), or
+"""Runs benchmarks and writes docs/benchmarks.md: `python -m benchmarks` (all of them, hours on one core), or
 `python -m benchmarks kan loading` (only these sections; the others stay as they are).
 
 Each benchmark module prints its own section as Markdown: `python -m benchmarks.neighborhood_attention`, and so on.
