@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import json
-import subprocess
-import sys
 from typing import Any
 
 import pytest
 import torch
 from torch import Tensor
 
+from tests.layers.answers import answers
 from tests.layers.hopfield.pooling_options import OPTIONS, pooling_with
 from zoo.layers.hopfield import HopfieldPooling
 from zoo.layers.hopfield.bags import RaggedBags, rows_of_block
@@ -177,28 +175,16 @@ _REFUSED = {
     "HopfieldPooling(4)(torch.nested.nested_tensor(BAGS))": ["TypeError", "torch.jagged", "torch.strided"],
     "HopfieldPooling(4)(torch.zeros(6, 4))": ["ValueError", "three axes", "(6, 4)"],
 }
-_SCRIPT = """
-import json, sys, warnings, torch
+_PREPARATION = """
 from zoo.layers.hopfield import HopfieldPooling
-warnings.simplefilter("ignore")
 BAGS = [torch.zeros(2, 4), torch.zeros(3, 4)]
 JAGGED = torch.nested.nested_tensor(BAGS, layout=torch.jagged)
-for case in json.load(sys.stdin):
-    try:
-        eval(case)
-        print(json.dumps([case, "no error"]))
-    except Exception as error:
-        print(json.dumps([case, f"{type(error).__name__}: {error}"]))
 """
 
 
 @pytest.fixture(scope="module")
 def messages():
-    """From a process without the session's checks of annotations, which would speak first."""
-    done = subprocess.run(
-        [sys.executable, "-c", _SCRIPT], input=json.dumps(list(_REFUSED)), capture_output=True, text=True, check=True
-    )
-    return dict(json.loads(line) for line in done.stdout.splitlines())
+    return answers(_REFUSED, _PREPARATION)
 
 
 @pytest.mark.parametrize("case", _REFUSED)

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import json
-import subprocess
-import sys
-
 import pytest
+
+from tests.layers.answers import answers
 
 #: expression -> parts of the message.
 CONSTRUCTORS = {
@@ -94,27 +92,12 @@ CALLS = {
     "hopfield_association(*[torch.zeros(1, 1, 2, 3)] * 3, torch.ones(1), stop='stat')": ["ValueError", "'state'"],
 }
 CASES = {**CONSTRUCTORS, **CALLS}
-_SCRIPT = """
-import json, sys, torch
-from torch import nn
-from zoo.layers.hopfield import *
-
-for case in json.load(sys.stdin):
-    try:
-        eval(case)
-        print(json.dumps([case, "no error"]))
-    except Exception as error:
-        print(json.dumps([case, f"{type(error).__name__}: {error}"]))
-"""
+_IMPORTS = "from zoo.layers.hopfield import *"
 
 
 @pytest.fixture(scope="module")
 def messages():
-    """From a process without the session's checks of annotations, which would speak first."""
-    done = subprocess.run(
-        [sys.executable, "-c", _SCRIPT], input=json.dumps(list(CASES)), capture_output=True, text=True, check=True
-    )
-    return dict(json.loads(line) for line in done.stdout.splitlines())
+    return answers(CASES, _IMPORTS)
 
 
 @pytest.mark.parametrize("case", CASES)

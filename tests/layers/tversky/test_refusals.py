@@ -1,10 +1,8 @@
 """Every bad input is refused, in the constructor where it can be seen there, with what is allowed."""
 
-import json
-import subprocess
-import sys
-
 import pytest
+
+from tests.layers.answers import answers
 
 #: expression -> parts of the message.
 CONSTRUCTORS = {
@@ -110,27 +108,12 @@ CALLS |= {
     "{**TverskyProjection(5, 3, 4).state_dict(), 'alpha': torch.tensor(-1.0)})": ["alpha is -1", "above 0"],
 }
 CASES = {**CONSTRUCTORS, **CALLS}
-_SCRIPT = """
-import json, sys, torch
-from torch import nn
-from zoo.layers import TverskyProjection, TverskySimilarity, tversky_cross_entropy, tversky_similarity
-
-for case in json.load(sys.stdin):
-    try:
-        eval(case)
-        print(json.dumps([case, "no error"]))
-    except Exception as error:
-        print(json.dumps([case, f"{type(error).__name__}: {error}"]))
-"""
+_IMPORTS = "from zoo.layers import TverskyProjection, TverskySimilarity, tversky_cross_entropy, tversky_similarity"
 
 
 @pytest.fixture(scope="module")
 def messages():
-    """From a process without the session's checks of annotations, which would speak first."""
-    done = subprocess.run(
-        [sys.executable, "-c", _SCRIPT], input=json.dumps(list(CASES)), capture_output=True, text=True, check=True
-    )
-    return dict(json.loads(line) for line in done.stdout.splitlines())
+    return answers(CASES, _IMPORTS)
 
 
 @pytest.mark.parametrize("case", CASES)
