@@ -154,7 +154,9 @@ def _kept(pooling: HopfieldPooling, x: Tensor) -> int:
 
 def test_nothing_as_large_as_the_rows_is_kept():
     pooling, x = _large(num_updates=2, tol=None)
-    assert _kept(pooling, x.requires_grad_()) < x.nbytes / 4
+    longer = torch.cat([x, x], 1)
+    growth = _kept(pooling, longer.requires_grad_()) - _kept(pooling, x.requires_grad_())
+    assert growth < x.nbytes / 100
     with torch.no_grad():
         wanted, _ = projected(pooling, x)
     torch.testing.assert_close(pooling(x), wanted.mean(1), rtol=1e-5, atol=1e-5)

@@ -493,5 +493,5 @@ def _append(heads: Tensor, pattern: Tensor | None) -> Tensor:
     return torch.cat([heads, pattern.to(heads.dtype)[:, None].expand(heads.shape[0], -1, -1, -1)], 2)
 
 
-def _short(values: tuple[float | int, ...]) -> float | tuple[float, ...]:
+def _short(values: tuple[Any, ...]) -> Any:
     return values[0] if len(set(values)) == 1 else values
