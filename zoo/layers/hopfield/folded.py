@@ -17,11 +17,11 @@ class Folded(NamedTuple):
     def scores(self, q: Tensor) -> tuple[Tensor, Tensor]:
         """What heads of states (B, H, L, D) are to be compared with in place of heads of rows: q . head =
         direction . x^ + constant, (B, H, L, d) and (B, H, L, 1)."""
-        return q @ self.weight, (q * self.shift.unsqueeze(1)).sum(-1, keepdim=True)
+        return _of_heads(q, self.weight), (q * self.shift.unsqueeze(1)).sum(-1, keepdim=True)
 
     def heads(self, means: Tensor) -> Tensor:
         """The heads of mean normed rows, (B, H, L, d) -> (B, H, L, D)."""
-        return means @ self.weight.transpose(1, 2) + self.shift.unsqueeze(1)
+        return _of_heads(means, self.weight.transpose(1, 2)) + self.shift.unsqueeze(1)
 
 
 def can_fold(layer: Hopfield) -> bool:
@@ -69,6 +69,13 @@ def _fold(norm: nn.LayerNorm | None, projection: nn.Linear | None, layer: Hopfie
     if shift is None:
         shift = weight.new_zeros(weight.shape[0])
     return _by_head(weight if scale is None else weight * scale, shift, layer)
+
+
+def _of_heads(x: Tensor, maps: Tensor) -> Tensor:
+    """x (B, H, Q, n) by each head's map, (H or 1, n, m) -> (B, H, Q, m), without a copy of the maps for each bag."""
+    if maps.shape[0] == 1:
+        return x @ maps[0]
+    return (x.transpose(0, 1).flatten(1, 2) @ maps).unflatten(1, (x.shape[0], x.shape[2])).transpose(0, 1)
 
 
 def _by_head(weight: Tensor, shift: Tensor, layer: Hopfield) -> Folded:
