@@ -6,6 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from zoo.layers.hopfield.hopfield import Hopfield
+from zoo.layers.hopfield.projections import is_plain
 
 
 class Folded(NamedTuple):
@@ -28,7 +29,7 @@ def can_fold(layer: Hopfield) -> bool:
     """Stored patterns and values, of the same rows, are linear maps of the same normed rows, and nobody listens in."""
     norms = (layer.norm_stored, layer.norm_value)
     parts = (*norms, layer.proj_stored, layer.proj_value)
-    plain = all(part is None or _plain(part) for part in parts)
+    plain = all(part is None or is_plain(part) for part in parts)
     return plain and layer.norm_association is None and len({None if norm is None else norm.eps for norm in norms}) == 1
 
 
@@ -47,11 +48,6 @@ def fold_values(layer: Hopfield) -> Folded:
     shift = second.weight @ first.shift.flatten()
     shift = shift if second.bias is None else shift + second.bias
     return _by_head(second.weight @ first.weight.flatten(0, 1), shift, layer)
-
-
-def _plain(part: nn.Module) -> bool:
-    """A linear layer or layer norm as torch has it, not one that somebody put in its place or reads from."""
-    return type(part) in (nn.Linear, nn.LayerNorm) and not (part._forward_hooks or part._forward_pre_hooks)
 
 
 def _fold(norm: nn.LayerNorm | None, projection: nn.Linear | None, layer: Hopfield) -> Folded:
