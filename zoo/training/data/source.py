@@ -20,12 +20,17 @@ from zoo.training.data.folder import SYNONYMS, open_folder
 from zoo.training.data.image_set import ArrayImages, ImageSet, Splits
 from zoo.training.data.labels import number_labels, some
 from zoo.training.data.medmnist import open_npz
+from zoo.training.data.mnist_bags import FASHION, open_digits_bags, open_fashion_mnist_bags
 from zoo.training.data.split import check_classes, hold_out
 from zoo.training.data.table import SUFFIXES, open_frame, open_table
 from zoo.training.data.torch_dataset import DatasetImages
 from zoo.training.data.unreadable import drop_unreadable
 
-BUILT_IN = {"digits": open_digits}
+BUILT_IN = {
+    "digits": open_digits,
+    "digits_bags": open_digits_bags,
+    "fashion_mnist_bags": open_fashion_mnist_bags,
+}
 #: Before a folder: `class/bag/image.png`.
 BAGS = "bags:"
 DEFAULT_VAL = 0.2
@@ -48,12 +53,13 @@ def open_splits(data: Any, *, val: Any = None, seed: int = 0, on_bad: str = "rai
     """Open a data set for training.
 
     Args:
-        data: "digits"; a folder `class/image.png` or `train/class/image.png` (also val and test, under any of timm's
-            names); a table `labels.csv`, `.tsv` or `.parquet`; a MedMNIST `.npz`; "hf:user/dataset"; WebDataset shards
-            `wds:FOLDER`; a torchvision data set by timm's name; a pair of arrays or lists (images, labels), where
-            labels are class numbers or texts; a DataFrame; a torch or Hugging Face Dataset; bags: a table with a
-            column `bag`, `.npz` or `.safetensors` of rows, offsets and labels, a dictionary of these three, a folder
-            `bags:FOLDER` of `class/bag/image.png`; a dictionary with the keys train, val and test of any of these.
+        data: "digits", or bags of small images, "digits_bags", "fashion_mnist_bags" and "fashion_mnist_bags:FOLDER"; a
+            folder `class/image.png` or `train/class/image.png` (also val and test, under any of timm's names); a table
+            `labels.csv`, `.tsv` or `.parquet`; a MedMNIST `.npz`; "hf:user/dataset"; WebDataset shards `wds:FOLDER`; a
+            torchvision data set by timm's name; a pair of arrays or lists (images, labels), where labels are class
+            numbers or texts; a DataFrame; a torch or Hugging Face Dataset; bags: a table with a column `bag`, `.npz` or
+            `.safetensors` of rows, offsets and labels, a dictionary of these three, a folder `bags:FOLDER` of
+            `class/bag/image.png`; a dictionary with the keys train, val and test of any of these.
         val: what to validate on. None takes the source's own split, else holds out 20 % of train, class by class; a
             number between 0 and 1 holds out that share; a source is opened; False or "no" does without.
         seed: of the split that is made here.
@@ -80,8 +86,8 @@ def open_splits(data: Any, *, val: Any = None, seed: int = 0, on_bad: str = "rai
     elif splits.val is None:
         splits.train, splits.val = _held_out(splits.train, splits.name, DEFAULT_VAL, seed)
         splits.notes.append(
-            f"no validation split: {len(splits.val)} of {len(splits.train) + len(splits.val)} training images are held "
-            f"out, class by class, by seed {seed}"
+            f"no validation split: {len(splits.val)} of {len(splits.train) + len(splits.val)} training "
+            f"{splits.train.noun}s are held out, class by class, by seed {seed}"
         )
     check_classes(splits)
     note_copies(splits)
@@ -118,7 +124,7 @@ def open_split(data: Any, split: str = "test", *, on_bad: str = "raise") -> Open
     if splits.whole and list(present) == ["train"]:
         if split not in ("train", "val", "test", "all"):
             raise DataError(f"no split {split!r}; {splits.name} has no splits, and all of it is taken as 'all'")
-        note = f"{splits.name} has no splits: all {len(present['train'])} images are taken, learned from or not"
+        note = f"{splits.name} has no splits: all {len(present['train'])} {present['train'].noun}s are taken, learned from or not"
         return Opened(splits.name, "all", present["train"], [*splits.notes, note], splits.facts)
     if split in present:
         return Opened(splits.name, split, present[split], splits.notes, splits.facts)
@@ -215,12 +221,14 @@ def _note_absent(splits: Splits) -> None:
             "labels that occur are the classes; zoo.training.data.ArrayImages takes the names of all"
         )
     absent = [train.classes[k] for k in np.setdiff1d(np.arange(count), seen)]
-    splits.notes.append(f"{train.name} has no image of {len(absent)} of its {count} classes: {some(absent)}")
+    splits.notes.append(f"{train.name} has no {train.noun} of {len(absent)} of its {count} classes: {some(absent)}")
 
 
 def _open_path(data: str) -> Splits:
     if data in BUILT_IN:
         return BUILT_IN[data]()
+    if data.startswith(FASHION) and not Path(data).exists():
+        return open_fashion_mnist_bags(data.removeprefix(FASHION))
     if data.startswith(BAGS) and not Path(data).exists():
         return _open_bag_folder(data.removeprefix(BAGS))
     for module in (hugging_face, shards, timm_source):
