@@ -8,9 +8,9 @@ from collections.abc import Callable, Sequence
 import torch
 from torch import Tensor, nn
 
+from benchmarks._hopfield_matrices import by_matrices
 from benchmarks._measure import Job, Measurement, Workload, compare, table
 from zoo.layers.hopfield import Hopfield, HopfieldLayer, associate
-from zoo.layers.hopfield.reference import reference_association
 
 #: Small enough that all updates are made, though every one is tested; None for no test.
 _TOL = 1e-30
@@ -22,29 +22,22 @@ MAPS = {"sparsemax": {}, "entmax": {"alpha": 1.5}}
 
 
 def layer_call(side: str, layer: str, updates: int, training: bool) -> Workload:
-    """32 samples of 64 states; `side` is "ours", or "matrices": projections of each input, associations in memory."""
+    """32 samples of 64 states; `side` is "ours", or "matrices", the authors' algorithm."""
     torch.manual_seed(0)
     if layer == "association":
         module = Hopfield(256, num_heads=8, num_updates=updates, tol=_TOL)
         stored, state = torch.randn(32, 1024, 256), torch.randn(32, 64, 256)
         ours = side == "ours"
-        forward = (lambda: module(stored, state)) if ours else (lambda: _matrices(module, stored, state, stored))
+        forward = (lambda: module(stored, state)) if ours else (lambda: by_matrices(module, stored, state, stored))
         return _workload(forward, module, [stored, state], training)
     lookup = HopfieldLayer(128, quantity=1024, num_heads=4, num_updates=updates, tol=_TOL).eval()
     x = torch.randn(32, 64, 128)
 
     def repeated() -> Tensor:
         patterns = lookup.stored_patterns.repeat(32, 1, 1)
-        return _matrices(lookup.hopfield, patterns, x, patterns)
+        return by_matrices(lookup.hopfield, patterns, x, patterns)
 
     return _workload((lambda: lookup(x)) if side == "ours" else repeated, lookup, [x], training)
-
-
-def _matrices(layer: Hopfield, stored: Tensor, state: Tensor, values: Tensor) -> Tensor:
-    # A view is another tensor: normed and projected by itself.
-    q, k, v = layer.project(stored, state, values.view_as(values))
-    found = reference_association(q, k, v, layer.beta, num_updates=layer.num_updates, tol=layer.tol)
-    return layer.read_out(found.result, None)
 
 
 def _workload(forward: Callable[[], Tensor], module: nn.Module, inputs: Sequence[Tensor], training: bool) -> Workload:

@@ -9,9 +9,9 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from benchmarks._hopfield_matrices import by_matrices
 from benchmarks._measure import Job, Measurement, Workload, compare, table
 from zoo.layers.hopfield import HopfieldPooling
-from zoo.layers.hopfield.reference import reference_association
 
 
 class Case(NamedTuple):
@@ -62,7 +62,12 @@ def pooling_call(side: str, case: str, updates: int, training: bool) -> Workload
             parameter.add_(torch.randn_like(parameter), alpha=0.05)
     if side == "matrices":
         x, mask = _padded(x, sizes)
-        return _workload(lambda: _matrices(pooling, x, mask), x, pooling, training)
+
+        def padded() -> Tensor:
+            states = pooling.state_patterns.expand(len(x), -1, -1)
+            return by_matrices(pooling.hopfield, x, states, x, mask).mean(1)
+
+        return _workload(padded, x, pooling, training)
     if len(sizes) == 1:
         x = x.unsqueeze(0)
         return _workload(lambda: pooling(x), x, pooling, training)
@@ -75,14 +80,6 @@ def _padded(rows: Tensor, sizes: list[int]) -> tuple[Tensor, Tensor | None]:
         return rows.unsqueeze(0), None
     x = torch.nn.utils.rnn.pad_sequence(list(rows.split(sizes)), batch_first=True)
     return x, torch.arange(x.shape[1]) >= torch.tensor(sizes).unsqueeze(1)
-
-
-def _matrices(pooling: HopfieldPooling, x: Tensor, mask: Tensor | None) -> Tensor:
-    layer = pooling.hopfield
-    q, k, v = layer.project(x, pooling.state_patterns.unsqueeze(0), x)
-    added = None if mask is None else torch.zeros(mask.shape).masked_fill(mask, -torch.inf)[:, None, None]
-    found = reference_association(q, k, v, layer.beta, added, num_updates=layer.num_updates, tol=layer.tol)
-    return layer.read_out(found.result, None).mean(1)
 
 
 def _workload(forward: Callable[[], Tensor], x: Tensor, pooling: HopfieldPooling, training: bool) -> Workload:

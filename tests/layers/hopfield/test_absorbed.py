@@ -16,6 +16,7 @@ from zoo.layers.hopfield.absorbed import absorbed_association, absorbing_saves, 
 from zoo.layers.hopfield.bags import EqualBags, rows_of_block
 from zoo.layers.hopfield.inputs import score_mask
 from zoo.layers.hopfield.means import associated_means
+from zoo.layers.hopfield.normed import NormedRows
 
 _PADDING = torch.tensor([[0, 0, 0, 0, 0], [0, 0, 0, 1, 1], [1, 1, 1, 1, 1]]).bool()
 _MASKS = {
@@ -102,7 +103,7 @@ def test_second_derivatives():
     mask[0, 0, 0, :] = mask[1, 1, 1, 2] = -torch.inf
 
     def finite(x: Tensor, u: Tensor) -> tuple[Tensor, Tensor]:
-        means, lse = associated_means(x, u, EqualBags(2, 4, mask, 2, 2), 1e-5)
+        means, lse = associated_means(NormedRows(x, 1e-5), u, EqualBags(2, 4, mask, 2, 2))
         return means, lse.masked_fill(torch.isneginf(lse), 0)
 
     assert torch.autograd.gradcheck(finite, (x, u))
@@ -114,7 +115,7 @@ def test_transforms_take_composed_operations():
     x, u = torch.randn(6, 3, dtype=torch.float64), torch.randn(1, 2, 3, dtype=torch.float64)
 
     def loss(x: Tensor) -> Tensor:
-        means, lse = associated_means(x, u, EqualBags(2, 3, None, 1, 2), 1e-5)
+        means, lse = associated_means(NormedRows(x, 1e-5), u, EqualBags(2, 3, None, 1, 2))
         return means.square().sum() + lse.sum()
 
     leaf = x.clone().requires_grad_()

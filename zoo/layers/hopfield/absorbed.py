@@ -11,6 +11,7 @@ from torch import Tensor
 from zoo.layers.hopfield.folded import Folded, can_fold, fold_stored, fold_values
 from zoo.layers.hopfield.hopfield import Hopfield
 from zoo.layers.hopfield.means import Bags, associated_means, squared_change
+from zoo.layers.hopfield.normed import NormedRows
 from zoo.layers.hopfield.reference import Associated
 from zoo.layers.hopfield.updates import Held, moved, settle
 
@@ -52,8 +53,8 @@ class _Absorbed:
     """One call."""
 
     def __init__(self, layer: Hopfield, rows: Tensor, bags: Bags) -> None:
-        self.layer, self.rows, self.bags = layer, rows, bags
-        self.eps = None if layer.norm_stored is None else layer.norm_stored.eps
+        self.layer, self.bags = layer, bags
+        self.normed = NormedRows(rows, None if layer.norm_stored is None else layer.norm_stored.eps)
         self.stored = fold_stored(layer)
         self.beta = layer.beta.view(-1, 1, 1)
 
@@ -68,7 +69,7 @@ class _Absorbed:
     def _recall(self, q: Tensor) -> Held:
         """The mean normed row of each state, (B, H, L, d), and its lse, (B, H, L, 1)."""
         directions = self.stored.scores(self.beta * q)[0].flatten(1, 2)
-        means, lse = associated_means(self.rows, directions, self.bags, self.eps)
+        means, lse = associated_means(self.normed, directions, self.bags)
         by_head = (self.layer.num_heads, q.shape[2])
         return means.unflatten(1, by_head), lse.unsqueeze(-1).unflatten(1, by_head)
 
@@ -118,6 +119,5 @@ class _Absorbed:
             return largest.view(-1, 1, 1) > limit
 
         # Changes only grow from block to block: once all heads are beyond their limit, no more rows are needed.
-        return beyond(
-            squared_change(self.rows, both[0], both[1], self.bags, self.eps, lambda rows: bool(beyond(rows).all()))
-        )
+        before, after = both
+        return beyond(squared_change(self.normed, before, after, self.bags, lambda rows: bool(beyond(rows).all())))

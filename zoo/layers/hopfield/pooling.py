@@ -12,7 +12,7 @@ from zoo.layers.hopfield.absorbed import absorbed_association, absorbing_saves, 
 from zoo.layers.hopfield.bags import EqualBags, RaggedBags
 from zoo.layers.hopfield.hopfield import Hopfield, HopfieldOutput, as_output
 from zoo.layers.hopfield.inputs import check_batches, check_inputs, score_mask
-from zoo.layers.hopfield.means import working_dtype
+from zoo.layers.hopfield.normed import working_dtype
 from zoo.layers.hopfield.options import check_choice, positive_int
 from zoo.layers.hopfield.ragged import is_ragged, ragged_bags
 from zoo.layers.hopfield.reference import Associated
