@@ -196,7 +196,7 @@ class Hopfield(nn.Module):
         self.bias_stored = _pattern(bias_pattern, heads, sizes.head, place)
         self.bias_value = _pattern(bias_pattern, heads, sizes.read, place)
         parts = (self.proj_state, self.proj_stored, self.proj_value, self.out_proj, self.norm_association)
-        bare = all(part is None for part in parts)
+        bare = not connect_values and all(part is None for part in parts)
         default = 1.0 if bare or sizes.head is None else 1 / math.sqrt(sizes.head)
         start = positive_per_head("beta", default if beta is None else beta, heads)
         self.inverse_temperature = InverseTemperature(start, learn=learn_beta, **place)

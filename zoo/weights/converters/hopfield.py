@@ -217,13 +217,17 @@ def _static(
     return static | bare
 
 
-def export_official(state: Mapping[str, Tensor], *, packed: bool | None = None) -> dict[str, Tensor]:
+def export_official(
+    state: Mapping[str, Tensor], *, packed: bool | None = None, read: int | None = None
+) -> dict[str, Tensor]:
     """A state dict of ours in the released code's layout; what that never reads is 0.
 
     Args:
         state: of a `Hopfield`, `HopfieldPooling`, `HopfieldLayer`, encoder or decoder layer.
         packed: the projections in one matrix, which the released code has unless values are connected or a size of
             the stored patterns or values was given; None: wherever they fit into one.
+        read: what all heads read out, num_heads * value_dim, where that is not num_heads * head_dim and neither a
+            projection of the values nor one of the output tells.
 
     Raises:
         ConversionError: names that have no place there, such as a learned beta or a bias pattern.
@@ -246,11 +250,11 @@ def export_official(state: Mapping[str, Tensor], *, packed: bool | None = None) 
         else:
             raise ConversionError(f"the released code has no place for {key}")
     for prefix, tensors in associations.items():
-        official |= {f"{ours_of[prefix]}{name}": value for name, value in _exported(tensors, packed).items()}
+        official |= {f"{ours_of[prefix]}{name}": value for name, value in _exported(tensors, packed, read).items()}
     return official
 
 
-def _exported(tensors: Mapping[str, Tensor], packed: bool | None) -> dict[str, Tensor]:
+def _exported(tensors: Mapping[str, Tensor], packed: bool | None, read: int | None) -> dict[str, Tensor]:
     theirs = {ours: name for name, ours in _RENAMED.items()}
     new = {theirs[name]: value for name, value in tensors.items() if name in theirs}
     letters = {ours: letter for ours, _, letter in _INPUTS}
@@ -269,7 +273,8 @@ def _exported(tensors: Mapping[str, Tensor], packed: bool | None) -> dict[str, T
     if biases:
         if "value" not in weights:
             out = tensors.get("out_proj.weight")
-            biases.append(biases[0].new_zeros(biases[0].shape[0] if out is None else out.shape[1]))
+            unread = (read or biases[0].shape[0]) if out is None else out.shape[1]
+            biases.append(biases[0].new_zeros(unread))
         new[_BIAS] = torch.cat(biases)
     return new
 
