@@ -1,4 +1,4 @@
-"""What the pictures share: their file, and the names in them."""
+"""What the pictures share: their file, the names in them, and which of many are shown."""
 
 from __future__ import annotations
 
@@ -30,3 +30,18 @@ def check_names(argument: str, names: Sequence[str] | None, count: int) -> None:
     """
     if names is not None and len(names) != count:
         raise ValueError(f"{argument} must be {count} names, got {len(names)}")
+
+
+def picked(argument: str, indices: Sequence[int] | None, count: int, most: int) -> list[int]:
+    """The indices, or the first `most` of `count` if None.
+
+    Raises:
+        ValueError: an index out of range, or none.
+    """
+    chosen = list(range(min(count, most))) if indices is None else [int(i) for i in indices]
+    for index in chosen:
+        if not 0 <= index < count:
+            raise ValueError(f"{argument} must be in 0..{count - 1}, got {index}")
+    if not chosen:
+        raise ValueError(f"{argument} must name one at least of 0..{count - 1}")
+    return chosen

@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+import inspect
 from collections import Counter
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor, nn
 
+from zoo.layers.hopfield import Hopfield, HopfieldLayer, HopfieldPooling
 from zoo.layers.modes import evaluating
 from zoo.layers.tversky import TverskyProjection
 from zoo.naming import did_you_mean
+
+Layer = TypeVar("Layer", bound=nn.Module)
 
 
 def tversky_layer(model: nn.Module, name: str | None = None) -> TverskyProjection:
@@ -22,18 +27,40 @@ def tversky_layer(model: nn.Module, name: str | None = None) -> TverskyProjectio
     Raises:
         ValueError: there is none, or there are several and no name is given, or the name is of none of them.
     """
-    found = {n: module for n, module in model.named_modules() if isinstance(module, TverskyProjection)}
+    return _find(model, name, "TverskyProjection", TverskyProjection)
+
+
+def hopfield_layer(model: nn.Module, name: str | None = None) -> Hopfield | HopfieldPooling | HopfieldLayer:
+    """The layer of a model that associates: a `HopfieldPooling` or `HopfieldLayer`, or a `Hopfield` by itself.
+
+    Args:
+        model: a model, or the layer itself.
+        name: dotted name of the layer, needed where there are several.
+
+    Raises:
+        ValueError: there is none, or there are several and no name is given, or the name is of none of them.
+    """
+    return _find(model, name, "Hopfield layer", Hopfield, HopfieldPooling, HopfieldLayer)  # pyright: ignore
+
+
+def _find(model: nn.Module, name: str | None, what: str, *kinds: type[Layer]) -> Layer:
+    """The one layer of some kinds, or that of a name; what lies inside another of them is a part of it."""
+    found: dict[str, Layer] = {}
+    for path, module in model.named_modules():
+        inside = any(path.startswith(f"{other}." if other else "") for other in found)
+        if isinstance(module, kinds) and not inside:
+            found[path] = module
     if not found:
-        kinds = Counter(type(module).__name__ for module in model.modules() if not list(module.children()))
-        held = ", ".join(f"{kind} ({count})" for kind, count in kinds.most_common(5))
-        raise ValueError(f"{type(model).__name__} has no TverskyProjection; its layers are {held}")
+        leaves = Counter(type(module).__name__ for module in model.modules() if not list(module.children()))
+        held = ", ".join(f"{kind} ({count})" for kind, count in leaves.most_common(5))
+        raise ValueError(f"{type(model).__name__} has no {what}; its layers are {held}")
     if name is not None:
         if name not in found:
             listed = did_you_mean(name, found) or f"; there is {_some(list(found))}"
-            raise ValueError(f"{name!r} is no TverskyProjection of the model{listed}")
+            raise ValueError(f"{name!r} is no {what} of the model{listed}")
         return found[name]
     if len(found) > 1:
-        raise ValueError(f"the model has {len(found)} TverskyProjections; name one of {_some(list(found))}")
+        raise ValueError(f"the model has {len(found)} {what}s; name one of {_some(list(found))}")
     return next(iter(found.values()))
 
 
@@ -52,17 +79,48 @@ def layer_inputs(model: nn.Module, x: Tensor, name: str | None = None) -> Tensor
     Raises:
         ValueError: see `tversky_layer`; or the model does not call the layer.
     """
-    layer = tversky_layer(model, name)
-    seen: list[Tensor] = []
-    handle = layer.register_forward_pre_hook(lambda _, given: seen.append(given[0]))
+    given, _ = _call_of(model, tversky_layer(model, name), "TverskyProjection", (x,), {})
+    return given[0].detach()
+
+
+@torch.no_grad()
+def layer_association(model: nn.Module, *inputs: Any, name: str | None = None, **keywords: Any) -> Tensor:
+    """How much every state took from every stored pattern when the model sees its inputs, in evaluation mode.
+
+    Args:
+        model: a Hopfield layer, a `HopfieldMemory`, a model of bags, or any model with a Hopfield layer.
+        inputs, keywords: as the model is called.
+        name: of the layer, as for `hopfield_layer`.
+
+    Returns:
+        (batch, heads, states, stored); of a memory (*states, patterns).
+
+    Raises:
+        ValueError: see `hopfield_layer`; or the model does not call the layer.
+    """
+    own = getattr(model, "association", None)
+    with evaluating(model):
+        if name is None and inspect.ismethod(own):  # an encoder layer's is a part of it
+            return own(*inputs, **keywords).detach()
+        layer = hopfield_layer(model, name)
+        given, named = _call_of(model, layer, "Hopfield layer", inputs, keywords)
+        return layer.association(*given, **named).detach()
+
+
+def _call_of(
+    model: nn.Module, layer: nn.Module, what: str, inputs: tuple[Any, ...], keywords: dict[str, Any]
+) -> tuple[tuple[Any, ...], dict[str, Any]]:
+    """With what the model, in evaluation mode, last calls the layer."""
+    seen: list[tuple[tuple[Any, ...], dict[str, Any]]] = []
+    hook = layer.register_forward_pre_hook(lambda _, given, named: seen.append((given, named)), with_kwargs=True)
     try:
         with evaluating(model):
-            model(x)
+            model(*inputs, **keywords)
     finally:
-        handle.remove()
+        hook.remove()
     if not seen:
-        raise ValueError("the model does not call its TverskyProjection on this input")
-    return seen[-1].detach()
+        raise ValueError(f"the model does not call its {what} on this input")
+    return seen[-1]
 
 
 def _some(names: list[str]) -> str:

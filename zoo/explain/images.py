@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from zoo.explain.figure import check_names, finish
+from zoo.explain.figure import check_names, finish, picked
 from zoo.explain.finding import tversky_layer
 from zoo.layers.tversky.banks import SharedBank
 from zoo.layers.tversky.data_bank import DataDomainBank
@@ -82,13 +82,10 @@ def _bank_images(
     if not made:
         rows = _reshape(rows, image_shape, what)
     check_names("names", names, len(rows))
-    chosen = list(range(min(len(rows), 64))) if indices is None else [int(i) for i in indices]
-    for index in chosen:
-        if not 0 <= index < len(rows):
-            raise ValueError(f"indices must be in 0..{len(rows) - 1}, got {index}")
+    chosen = picked("indices", indices, len(rows), 64)
     titles = [str(i) if names is None else shorten(names[i], 14) for i in chosen]
-    images = [_to_picture(rows[i], mean, std) for i in chosen]
-    return finish(_grid(images, titles, min(_COLUMNS, len(images)), title, signed=not made), path)
+    images = [to_picture(rows[i], mean, std) for i in chosen]
+    return finish(grid(images, titles, min(_COLUMNS, len(images)), title, signed=not made), path)
 
 
 def nearest_examples(
@@ -137,22 +134,20 @@ def nearest_examples(
         values = (found(inputs) if of == "prototypes" else feature_activations(found, inputs)).float().cpu()
     total = values.shape[1]
     check_names("names", names, total)
-    chosen = list(range(min(total, 10))) if indices is None else [int(i) for i in indices]
-    if count < 1 or not chosen:
-        raise ValueError(f"there must be an example and an index at least, got count={count}, indices={indices}")
+    chosen = picked("indices", indices, total, 10)
+    if count < 1:
+        raise ValueError(f"there must be an example at least, got count={count}")
     count = min(count, len(images))
     pictures, titles, labels = [], [], []
     for index in chosen:
-        if not 0 <= index < total:
-            raise ValueError(f"indices must be in 0..{total - 1}, got {index}")
         best = values[:, index].topk(count)
         for place, value in zip(best.indices.tolist(), best.values.tolist(), strict=True):
-            picture = _to_picture(images[place].detach().float().cpu(), mean, std)
+            picture = to_picture(images[place].detach().float().cpu(), mean, std)
             absent = of == "features" and value <= 0  # it is in none of the examples that are left
             pictures.append(torch.ones_like(picture) if absent else picture)
             titles.append("–" if absent else f"{value:.3g}")
         labels.append(str(index) if names is None else shorten(names[index], 14))
-    return finish(_grid(pictures, titles, count, title, signed=False, labels=labels), path)
+    return finish(grid(pictures, titles, count, title, signed=False, labels=labels), path)
 
 
 def _reshape(rows: Tensor, image_shape: Sequence[int] | None, what: str) -> Tensor:
@@ -167,7 +162,7 @@ def _reshape(rows: Tensor, image_shape: Sequence[int] | None, what: str) -> Tens
     return rows.reshape(-1, *image_shape)
 
 
-def _to_picture(image: Tensor, mean: Sequence[float] | None, std: Sequence[float] | None) -> Tensor:
+def to_picture(image: Tensor, mean: Sequence[float] | None, std: Sequence[float] | None) -> Tensor:
     """(height, width) or (height, width, 3), as matplotlib takes it; with `mean` and `std` in 0..1."""
     if image.ndim == 2:
         image = image.unsqueeze(0)
@@ -182,7 +177,7 @@ def _to_picture(image: Tensor, mean: Sequence[float] | None, std: Sequence[float
     return image[0] if image.shape[0] == 1 else image.permute(1, 2, 0)
 
 
-def _grid(
+def grid(
     images: Sequence[Tensor],
     titles: Sequence[str],
     columns: int,
