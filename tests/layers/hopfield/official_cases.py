@@ -236,8 +236,8 @@ def inputs_of(case: Case, draw: torch.Generator) -> dict[str, Tensor]:
     o = Options(**options)
     width = {part: size or 5 for part, size in o.width.items()}
     quantity = options.get("quantity", 1)
-    length = quantity if cls == "HopfieldPooling" else 4
     count = quantity if cls == "HopfieldLayer" else 5
+    length = {"HopfieldPooling": quantity, "HopfieldLayer": 4}.get(cls, 4 if "state" in given else count)
 
     def normal(*shape: int) -> Tensor:
         return torch.randn(*shape, generator=draw, dtype=torch.float64)

@@ -193,7 +193,7 @@ def _associate(
         last = [matrix(b, heads["q"][b][h]) for b in range(batch)]
         done = 0
         while updates[h] is None or done < updates[h]:
-            new = [matrix(b, last[b] @ heads["k"][b][h]) for b in range(batch)]
+            new = [matrix(b, _post(last[b] @ heads["k"][b][h], o.given.get("post"))) for b in range(batch)]
             change = max(float((new[b] - last[b]).detach().norm()) for b in range(batch))
             last, done = new, done + 1
             if change <= eps[h]:
@@ -211,6 +211,13 @@ def _associate(
     nothing = (association.sum((1, 3)) == 0).unsqueeze(-1)
     projected = torch.stack([torch.stack(heads["v"][b]) for b in range(batch)])
     return Found(output.masked_fill(nothing, 0.0), association, projected, counts)
+
+
+def _post(states: Tensor, name: str | None) -> Tensor:
+    """What is done to every new state, which the authors do not have."""
+    if name == "l2":
+        return states / states.square().sum(-1, keepdim=True).sqrt()
+    return _norm((False, 1e-5), {}, "", states) if name == "layer_norm" else states
 
 
 def _projections(o: Options, own: dict[str, Tensor]) -> tuple[dict[str, Any], dict[str, Tensor]]:

@@ -81,7 +81,7 @@ class Hopfield(nn.Module):
             each state stops alone, when it moved by less than tol times its length.
         post: done to every new state before it is compared again: "l2" (unit length), "layer_norm", or a function.
         association: map from scores to associations, see `zoo.layers.hopfield.maps.associate`.
-        alpha, k: its options; alpha of "entmax" may be one a head.
+        alpha, k: its options; alpha of "entmax" may be one a head, and of fewer than k stored patterns all are taken.
         learn_alpha: learn alpha of "entmax", one a head, between 1 and 2.
         norm_stored, norm_state, norm_value: layer norm of each input: True, False, or {"affine": ..., "eps": ...} to
             say whether it has scale and shift (it has) and its epsilon (1e-5).
@@ -418,7 +418,7 @@ class Hopfield(nn.Module):
             stop=self.stop,
             association=self.map.association,
             alpha=self.map(),
-            top=self.map.k,
+            top=None if self.map.k is None else min(self.map.k, k.shape[2]),
             post=self.post,
             dropout_p=self.dropout if self.training else 0.0,
             need_association=need_association,
