@@ -105,7 +105,7 @@ def _bars(weights: Tensor, dots: Tensor | None, best: list[int], labels: list[st
         places = torch.arange(len(best)).repeat_interleave(dots.shape[1])
         axes.plot(dots[best].flatten(), places, "o", color="#222222", ms=3, alpha=0.6, label="of one head")
     axes.axvline(1 / len(weights), color=GREY, lw=1.2, ls="--", label="an even share")
-    axes.legend(framealpha=0.9, edgecolor="none", loc="best", fontsize=8)
+    axes.legend(framealpha=0.9, edgecolor="none", loc="lower right", fontsize=8)
     axes.set_yticks(range(len(labels)), labels)
     axes.set_ylim(len(labels) - 0.4, -0.6)  # the first on top
     axes.grid(False, axis="y")
