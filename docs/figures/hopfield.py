@@ -1,4 +1,4 @@
-"""Draws docs/assets/hopfield.png: energies in the plane at three betas, and digits recalled from their upper halves."""
+"""Draws docs/assets/hopfield*.png: energies in the plane, and digits recalled from their upper halves."""
 
 from pathlib import Path
 from typing import Any
@@ -13,10 +13,12 @@ from matplotlib.axes import Axes
 from sklearn.datasets import load_digits
 from torch import Tensor
 
+from zoo.explain import beta_sweep, energy_curves
 from zoo.layers.hopfield.memory import beta_for, energy, retrieve
 
 TEAL, ORANGE, GREY = "#00796b", "#ef6c00", "#9a9a9a"
 PLANE = torch.tensor([8.0, 36.0, 64.0, 150.0, 185.0, 280.0]).deg2rad()
+ASSETS = Path(__file__).parents[1] / "assets"
 #: The upper half of an image of 8x8 pixels: what is compared.
 UPPER = torch.eye(64)[:32]
 
@@ -88,21 +90,40 @@ def draw_shares(axes: Axes, stored: Tensor, marks: dict[str, float]) -> None:
     axes.spines[["top", "right"]].set_visible(False)
 
 
-def main() -> None:
-    stored = torch.tensor(load_digits(return_X_y=True)[0][:1000], dtype=torch.float32) / 16
+def draw_family(stored: Tensor) -> None:
     enough = beta_for(0.01 * float(stored.norm(dim=1).max()), stored, similarity="neg_sq_l2", feature_map=UPPER)
     figure = plt.figure(figsize=(14.5, 3.4), layout="constrained")
     panels: Any = figure.subfigures(1, 3, width_ratios=[2.25, 1.65, 1.1])
     landscapes = panels[0].subplots(1, 3)
-    for axes, beta, what in zip(landscapes, (1.0, 6.0, 120.0), ("one average", "cluster averages", "patterns"),
-                                strict=True):  # fmt: skip
+    betas = {1.0: "one average", 6.0: "cluster averages", 120.0: "patterns"}
+    for axes, (beta, what) in zip(landscapes, betas.items(), strict=True):
         draw_energy(axes, beta, f"β = {beta:g}: {what}")
     landscapes[0].legend(fontsize=7, loc="lower left", framealpha=0.7)
-    draw_digits(
-        panels[1].subplots(), stored, {"β = 1/8": 1 / 8, "β = 2": 2.0, "β = 20": 20.0, f"β = {enough:.0f}": enough}
-    )
+    shown = {"β = 1/8": 1 / 8, "β = 2": 2.0, "β = 20": 20.0, f"β = {enough:.0f}": enough}
+    draw_digits(panels[1].subplots(), stored, shown)
     draw_shares(panels[2].subplots(), stored, {"1/√64": 1 / 8, "beta_for": enough})
-    figure.savefig(Path(__file__).parents[1] / "assets/hopfield.png", dpi=110)
+    figure.savefig(ASSETS / "hopfield.png", dpi=110)
+
+
+def draw_explained(stored: Tensor) -> None:
+    """What docs/guides/recall.md draws with zoo.explain."""
+    how = {"similarity": "neg_sq_l2", "feature_map": UPPER}
+    small(beta_sweep(stored, stored * UPPER.sum(0), torch.arange(len(stored)), **how), "hopfield_beta_sweep.png")
+    unit = stored - stored.mean(0)
+    unit = unit / unit.norm(dim=1, keepdim=True)
+    torch.manual_seed(0)
+    start = unit + 0.1 * torch.randn_like(unit)
+    small(energy_curves(unit, start, beta=20, association=["softmax", "entmax", "sparsemax"]), "hopfield_energy.png")
+
+
+def small(figure: Any, name: str) -> None:
+    figure.savefig(ASSETS / name, dpi=90)
+
+
+def main() -> None:
+    stored = torch.tensor(load_digits(return_X_y=True)[0][:1000], dtype=torch.float32) / 16
+    draw_family(stored)
+    draw_explained(stored)
 
 
 if __name__ == "__main__":
