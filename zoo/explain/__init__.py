@@ -1,13 +1,13 @@
 """Pictures of what a model has learned, and of why it decides as it does."""
 
 from zoo.explain.association import association_map
-from zoo.explain.beta_sweep import beta_sweep
 from zoo.explain.charts import asymmetry_matrix, decision_chart
 from zoo.explain.energies import energy_curves
 from zoo.explain.finding import hopfield_layer, layer_association, layer_inputs, tversky_layer
 from zoo.explain.images import feature_images, nearest_examples, prototype_images
 from zoo.explain.instances import top_instances
 from zoo.explain.mixing import mixing_histogram
+from zoo.explain.sweep import beta_sweep
 
 __all__ = [
     "association_map",
