@@ -115,6 +115,7 @@ def test_image_files(tmp_path: Path) -> None:
     (axes,) = explain.top_instances(model, one).axes
     answer = zoo.predict(model, one)[0]["instances"]
     best = max(answer, key=lambda instance: instance["weight"])
+    assert axes.texts[0].get_text() == f"{Path(best['instance']).name}: {best['weight']:.3g}"
     with Image.open(best["instance"]) as image:
         np.testing.assert_array_equal(axes.images[0].get_array(), np.array(image))
 

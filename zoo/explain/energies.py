@@ -18,6 +18,7 @@ from zoo.training.plots import BLUE, GREEN, GREY, ORANGE, new_figure, shorten
 #: So many states have a line of their own; of more, the median and two bands are drawn.
 _LINES = 12
 _COLORS = (BLUE, ORANGE, GREEN, "#7b5ea7", "#b5475a", GREY)
+_OPTIONS = ("association", "alpha", "k")
 _QUANTILES = (0.05, 0.25, 0.5, 0.75, 0.95)
 
 
@@ -88,9 +89,6 @@ def energy_curves(
     what = f"{len(falls)} maps" if len(falls) > 1 else next(iter(falls))
     axes.set_title(title or f"{what}, β = {beta:.4g}", fontsize=11, loc="left", weight="bold")
     return finish(figure, path)
-
-
-_OPTIONS = ("association", "alpha", "k")
 
 
 def _check_energy(source: Tensor | HopfieldMemory) -> None:

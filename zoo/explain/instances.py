@@ -70,7 +70,7 @@ def top_instances(
     if looks is not None and len(looks) != len(found):
         raise ValueError(f"images must be one for each of {len(found)} instances, got {len(looks)}")
     best = weights.topk(min(top, len(weights))).indices.tolist()
-    called = [str(one["instance"]) for one in found] if names is None else list(names)
+    called = [Path(str(one["instance"])).name for one in found] if names is None else list(names)
     shown = [shorten(called[i]) for i in best]
     if title is None:
         title = f"{answer['label']}: {answer['probability']:.3g}" + ("" if head is None else f", head {head}")

@@ -33,7 +33,8 @@ def mixing_histogram(source: RetrievalReport | Tensor, *, title: str = "", path:
     N/8 (large) of the N stored patterns; averages of more than half of them. Dashed lines are the borders.
 
     Args:
-        source: what `retrieval_report` or `report` of a memory gives, or an association, (*, states, stored).
+        source: what `retrieval_report` or `report` of a memory gives, or an association, (*, states, stored). In bags
+            that are padded N counts the padding: give them one by one.
         title: of the figure.
         path: a PNG file to write.
 
