@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -18,7 +19,7 @@ from zoo.cli import app
 from zoo.errors import DataError, NonFiniteLossError
 from zoo.training.data import open_splits
 from zoo.training.data.bags import BagSet, ragged_bags
-from zoo.training.data.bags_batch import Bag, pad
+from zoo.training.data.bags_batch import Bag, Bags, answer, join
 from zoo.training.data.loader import batches
 from zoo.training.preparation import pipeline_for
 
@@ -85,21 +86,21 @@ def test_answers_say_which_instances_they_took(trained: Path) -> None:
     rows, offsets, labels = some_bags(20, seed=7)
     bags = np.split(rows, offsets[1:-1])
     answers = zoo.predict(trained / "run", bags)
-    assert [answer["bag"] for answer in answers] == [str(k) for k in range(20)]
-    assert (
-        np.mean([answer["label"] == ("ill" if y else "well") for answer, y in zip(answers, labels, strict=True)]) > 0.9
-    )
+    assert [row["bag"] for row in answers] == [str(k) for k in range(20)]
+    assert np.mean([said["label"] == ("ill" if y else "well") for said, y in zip(answers, labels, strict=True)]) > 0.9
     model = zoo.create_model(f"local-dir:{trained / 'run' / 'best'}").eval()
-    for answer, bag in zip(answers, bags, strict=True):
-        assert [row["instance"] for row in answer["instances"]] == [str(k) for k in range(len(bag))]
-        found = torch.tensor([row["heads"] for row in answer["instances"]]).T
+    config = zoo.data_config(model)
+    for said, bag in zip(answers, bags, strict=True):
+        x = ((torch.from_numpy(bag) - torch.tensor(config["mean"])) / torch.tensor(config["std"]))[None]
+        assert [row["instance"] for row in said["instances"]] == [str(k) for k in range(len(bag))]
+        found = torch.tensor([row["heads"] for row in said["instances"]]).T
         with torch.no_grad():
-            wanted = model.association(torch.from_numpy(bag)[None])[0, :, 0]
-            chances = model(torch.from_numpy(bag)[None]).softmax(1)[0]
+            wanted = model.association(x)[0, :, 0]
+            chances = model(x).softmax(1)[0]
         torch.testing.assert_close(found, wanted, rtol=1e-4, atol=1e-6)
-        weights = torch.tensor([row["weight"] for row in answer["instances"]])
+        weights = torch.tensor([row["weight"] for row in said["instances"]])
         torch.testing.assert_close(weights, wanted.mean(0), rtol=1e-4, atol=1e-6)
-        assert answer["probability"] == pytest.approx(float(chances.max()), abs=1e-5)
+        assert said["probability"] == pytest.approx(float(chances.max()), abs=1e-5)
 
 
 def test_commands(trained: Path, tmp_path: Path) -> None:
@@ -165,16 +166,41 @@ def test_split_by_bag(tmp_path: Path) -> None:
     assert [len(part) for part in open_splits(tmp_path / "parts.npz", val=False).present().values()] == [12, 8]
 
 
-def test_padded_with_a_mask() -> None:
-    batch = pad([Bag(torch.ones(2, 3)), Bag(torch.ones(4, 3))])
-    assert batch.padding_mask.tolist() == [[False, False, True, True], [False] * 4]
-    assert torch.equal(batch.instances.sum(-1), 3.0 * ~batch.padding_mask)
+class _Padded(nn.Module):
+    """A model that takes bags with a mask alone."""
+
+    def __init__(self, net: nn.Module) -> None:
+        super().__init__()
+        self.net = net
+
+    def forward(self, x: torch.Tensor, padding_mask: torch.Tensor) -> torch.Tensor:
+        return self.net(x, padding_mask)
+
+
+@pytest.mark.parametrize("options", [{}, {"pooling": {"association": "sparsemax"}}, {"quantity": 3, "num_updates": 3}])
+def test_ragged_and_padded_are_one(options: dict[str, Any]) -> None:
+    """Loss and gradients of bags from one instance to forty, as they are and padded for a model that wants them so."""
+    torch.manual_seed(0)
+    net = zoo.create_model("hopfield_mil", dim=4, **SMALL, **options)
+    bags = join([Bag(torch.randn(n, 4)) for n in (3, 40, 1, 7)])
+    assert bags.offsets == [0, 3, 43, 44, 51]
+    targets, found = torch.tensor([0, 1, 1, 0]), []
+    for model in (net, _Padded(net)):
+        net.zero_grad()
+        loss = nn.functional.cross_entropy(answer(model, bags), targets)
+        loss.backward()
+        found.append([loss.detach(), *(p.grad for p in net.parameters())])
+    torch.testing.assert_close(found[0], found[1], rtol=1e-5, atol=1e-5)
+
+
+def test_batches_are_those_that_are_asked_for() -> None:
     rows, offsets, labels = some_bags(8)
     bags = ragged_bags(rows, offsets, labels, "mine")
     model = zoo.create_model("hopfield_mil", dim=4)
     (found,) = batches(bags, pipeline_for(model, bags), [[5, 2]])
     assert found.targets.tolist() == [labels[5], labels[2]]
-    assert torch.equal(found.images.instances[1, : np.diff(offsets)[2]], bags.image(2))
+    assert isinstance(found.images, Bags)
+    assert torch.equal(found.images.by_bag(found.images.instances)[1], bags.image(2))
 
 
 def image_bags(root: Path, size: int = 28) -> Path:

@@ -12,7 +12,9 @@ import typer
 
 MODEL_HELP = "Registered name (see `zoo list`), run folder, local-dir:FOLDER or hf-hub:USER/REPO."
 DATA_HELP = (
-    "Folder CLASS/image.png or train/CLASS/image.png (with val/ and test/ beside it), MedMNIST .npz file, or 'digits'."
+    "Folder CLASS/image.png or train/CLASS/image.png (with val/ and test/ beside it), table, MedMNIST .npz file, or "
+    "'digits'. Bags: table with a column 'bag', .npz or .safetensors of rows, offsets and labels, bags:FOLDER, "
+    "repertoires:TABLE."
 )
 #: Parts of a model that can be replaced; as `zoo.composition.SLOTS`, which would import torch.
 SLOTS = ("mlp", "mixer", "act", "pool", "head")
@@ -56,10 +58,12 @@ Pretrained = Annotated[
 Config = Annotated[
     Path | None, typer.Option(help="TOML or JSON file of options by their Python names; options given here win.")
 ]
-Epochs = Annotated[int, typer.Option(help="Passes over the training images.")]
+Epochs = Annotated[int, typer.Option(help="Passes over the training images or bags.")]
 BatchSize = Annotated[
     str,
-    typer.Option(help="Images a batch (and process); 'auto' or 'auto:256' halves it until a step fits into memory."),
+    typer.Option(
+        help="Images or bags a batch (and process); 'auto' or 'auto:256' halves it until a step fits into memory."
+    ),
 ]
 Accum = Annotated[int, typer.Option(help="Batches an update.")]
 Lr = Annotated[str, typer.Option(help="Peak learning rate, or 'auto'.")]
@@ -73,6 +77,16 @@ WarmupEpochs = Annotated[
 MinLr = Annotated[float, typer.Option(help="Learning rate at the end.")]
 Aug = Annotated[str, typer.Option(help="Augmentation: none, light or timm (strong).")]
 Hflip = Annotated[str, typer.Option(help="Probability of mirroring, or 'auto' (a half; 0 for digits).")]
+Standardise = Annotated[
+    bool | None,
+    typer.Option(
+        "--standardise/--no-standardise",
+        help="Of bags of vectors: bring features to mean 0 and deviation 1 by the training split; default: new models.",
+    ),
+]
+MaxInstances = Annotated[
+    int | None, typer.Option(help="Of larger bags, draw so many instances anew each epoch of training.")
+]
 ImgSize = Annotated[int | None, typer.Option(help="Height and width of the images; default the model's.")]
 Mixup = Annotated[float, typer.Option(help="Alpha of mixup.")]
 Cutmix = Annotated[float, typer.Option(help="Alpha of CutMix.")]
@@ -199,8 +213,8 @@ def recipe(context: typer.Context) -> dict[str, Any]:
 _RECIPE = (
     "pretrained", "epochs", "batch_size", "accum", "lr", "opt", "weight_decay", "layer_decay", "sched", "warmup_epochs",
     "min_lr", "aug", "hflip", "img_size", "mixup", "cutmix", "label_smoothing", "class_weights", "ema", "amp",
-    "clip_grad", "on_nan", "freeze", "unfreeze", "lora", "early_stop", "monitor", "val", "on_bad", "seed", "workers",
-    "device", "tracker",
+    "standardise", "max_instances", "clip_grad", "on_nan", "freeze", "unfreeze", "lora", "early_stop", "monitor", "val",
+    "on_bad", "seed", "workers", "device", "tracker",
 )  # fmt: skip
 
 
@@ -297,6 +311,7 @@ _READERS: dict[str, Callable[[Any], Any]] = {
     "class_weights": read_class_weights,
     "freeze": one_or_many,
     "unfreeze": read_unfreeze,
+    "standardise": lambda given: "auto" if given is None else given,
     "val": read_val,
     "workers": read_workers,
 }

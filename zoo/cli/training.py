@@ -56,6 +56,8 @@ def train(
     aug: o.Aug = "light",
     hflip: o.Hflip = "auto",
     img_size: o.ImgSize = None,
+    standardise: o.Standardise = None,
+    max_instances: o.MaxInstances = None,
     mixup: o.Mixup = 0.0,
     cutmix: o.Cutmix = 0.0,
     label_smoothing: o.LabelSmoothing = 0.0,
@@ -142,6 +144,8 @@ def compare(
     aug: o.Aug = "light",
     hflip: o.Hflip = "auto",
     img_size: o.ImgSize = None,
+    standardise: o.Standardise = None,
+    max_instances: o.MaxInstances = None,
     mixup: o.Mixup = 0.0,
     cutmix: o.Cutmix = 0.0,
     label_smoothing: o.LabelSmoothing = 0.0,
@@ -202,7 +206,7 @@ def eval_(
     split: Annotated[
         str, typer.Option(help="train, val or test; a folder without splits is measured whole, as 'all'.")
     ] = "test",
-    batch_size: Annotated[int, typer.Option(help="Images at a time.")] = 64,
+    batch_size: Annotated[int, typer.Option(help="Images or bags at a time.")] = 64,
     workers: Annotated[int, typer.Option(help="Processes that read images.")] = 0,
     device: o.Device = None,
     amp: Annotated[str, typer.Option(help="Precision: no, auto, bf16 or fp16.")] = "no",
@@ -234,10 +238,15 @@ def eval_(
 def predict(
     model: o.Model,
     images: Annotated[
-        list[str], typer.Argument(metavar="IMAGE", help="Image files, folders or glob patterns; or a source of bags.")
+        list[str],
+        typer.Argument(
+            metavar="IMAGE",
+            help="Image files, folders or glob patterns. For a model of bags: a source of bags as zoo train takes it, "
+            ".npz or .safetensors of rows and offsets, or files of sequences.",
+        ),
     ],
     top: Annotated[int, typer.Option(help="How many classes to name.")] = 5,
-    batch_size: Annotated[int, typer.Option(help="Images at a time.")] = 32,
+    batch_size: Annotated[int, typer.Option(help="Images or bags at a time.")] = 32,
     multi_label: Annotated[bool, typer.Option("--multi-label", help="Independent probabilities (sigmoid).")] = False,
     on_bad: o.OnBad = "raise",
     device: Annotated[str | None, typer.Option(help="cpu, cuda or mps; default the CPU.")] = None,

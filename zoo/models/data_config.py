@@ -48,11 +48,19 @@ def data_config(model: nn.Module) -> dict[str, Any]:
 
     Returns:
         `input_size` (channels, height, width), `interpolation`, `mean`, `std` (one value a channel, in units of
-        images scaled to [0, 1]), `crop_pct` and `crop_mode`.
+        images scaled to [0, 1]), `crop_pct` and `crop_mode`. Of a model of bags of images, those of an instance. Of one
+        of bags of vectors or sequences `input_size`, the shape of an instance, `mean` and `std` alone: by these its
+        features are standardised, one value a feature, or they are None.
     """
     recorded_fields = getattr(model, "pretrained_cfg", None) or {}
+    instance = getattr(model, "instance_shape", None)
+    if instance is not None and len(instance) != 3:
+        found = [recorded_fields.get(key) for key in ("mean", "std")]
+        known = [tuple(value) for value in found if isinstance(value, Sequence) and len(value) == instance[0]]
+        mean, std = known if len(known) == 2 else (None, None)
+        return {"input_size": instance, "mean": mean, "std": std}
     cfg = {k: default if recorded_fields.get(k) is None else recorded_fields[k] for k, default in DEFAULTS.items()}
-    recorded = tuple(cfg["input_size"])
+    recorded = tuple(instance or cfg["input_size"])
     channels = getattr(model, "in_chans", None) or recorded[0]
     size = (getattr(model, "_traits", None) or {}).get("img_size") or recorded[1:]
     return {
@@ -88,7 +96,8 @@ def set_data_config(model: nn.Module, **fields: Any) -> dict[str, Any]:
 
     Args:
         model: a model of the zoo or of timm; changed in place.
-        **fields: any of `input_size` (channels, height, width), `mean` and `std` (a number, or one a channel),
+        **fields: any of `input_size` (channels, height, width), `mean` and `std` (a number, or one a channel; of bags
+            of vectors, a feature),
             `interpolation`, `crop_pct`, `crop_mode`, `label_names` (one a class), `label_descriptions` (name -> text),
             `license`, `description`.
 
@@ -124,12 +133,13 @@ def _input_size(model: nn.Module, key: str, value: Any) -> tuple[int, int, int]:
 
 
 def _statistics(model: nn.Module, key: str, value: Any) -> tuple[float, ...]:
-    channels = getattr(model, "in_chans", 3)
+    instance = getattr(model, "instance_shape", None)
+    channels, unit = (instance[0], "features") if instance else (getattr(model, "in_chans", 3), "channels")
     values = (value,) * channels if isinstance(value, int | float) else tuple(value)
     if len(values) == 1:
         values *= channels
     if len(values) != channels:
-        raise ValueError(f"{key} has {len(values)} values, the model takes {channels} channels")
+        raise ValueError(f"{key} has {len(values)} values, the model takes {channels} {unit}")
     if not all(isinstance(v, int | float) and abs(v) <= MAX_STATISTIC for v in values):
         raise ValueError(f"{key} must be finite numbers of at most {MAX_STATISTIC:,.0f}, got {values!r}")
     if key == "std" and min(values) < MIN_STD:

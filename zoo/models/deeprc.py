@@ -6,7 +6,7 @@ arXiv 2007.13505).
 
 import itertools
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 import torch.nn.functional as F
@@ -17,9 +17,11 @@ from zoo.layers.hopfield.maps import masked_softmax
 from zoo.layers.hopfield.options import positive_int
 from zoo.models.hopfield_bags import NO_IMAGE, described
 
+#: The letters of amino acids, in the order of their numbers.
+AMINO_ACIDS = "ACDEFGHIKLMNPQRSTVWY"
 _POSITION = 3
-#: Sequences that are embedded at a time where no gradient is wanted.
-_BLOCK = 50_000
+#: Sequences that are embedded at a time where no gradient is wanted: on a CPU what stays in its cache.
+_BLOCK_CPU, _BLOCK_DEVICE = 4_096, 50_000
 
 
 class DeepRC(nn.Module):
@@ -30,7 +32,8 @@ class DeepRC(nn.Module):
     say how near the start, the end and the middle it is; all divided by their standard deviation over the bag. The
     pooling is a Hopfield association with one learned state.
 
-    Shapes: (B, N, L) integers, -1 behind a sequence's end -> (B, num_classes).
+    Shapes: (B, N, L) integers, -1 behind a sequence's end -> (B, num_classes); ragged (rows, L) with offsets -> the
+    same.
 
     Args:
         num_classes: outputs.
@@ -42,8 +45,11 @@ class DeepRC(nn.Module):
             was seen once is erased by its logarithm of 0, where ours has 1 + log(count).
 
     Raises:
-        ValueError: a size or share out of range; in the call, another rank.
+        ValueError: a size or share out of range; in the call, another rank, offsets that do not end with the rows.
     """
+
+    #: Of an instance: a sequence of any length.
+    instance_shape: ClassVar[tuple[None]] = (None,)
 
     def __init__(
         self,
@@ -87,76 +93,91 @@ class DeepRC(nn.Module):
 
     def forward(
         self,
-        sequences: Int[Tensor, "bags instances positions"],
+        sequences: Int[Tensor, "..."],
         padding_mask: Bool[Tensor, "bags instances"] | None = None,
-        counts: Int[Tensor, "bags instances"] | None = None,
+        counts: Int[Tensor, "..."] | None = None,
+        *,
+        offsets: Int[Tensor, "..."] | Sequence[int] | None = None,
     ) -> Float[Tensor, "bags classes"]:
         """Logits.
 
         Args:
-            sequences: amino acids as numbers from 0, and -1 behind the end.
+            sequences: amino acids as numbers from 0, and -1 behind the end; (B, N, L), or with offsets (rows, L).
             padding_mask: (B, N), True = no sequence.
-            counts: how often each sequence was seen; 1 if None.
+            counts: how often each sequence was seen, (B, N) or (rows,); 1 if None.
+            offsets: where each ragged bag starts and the last one ends, (B + 1,).
         """
-        weights, z, _ = self._attend(sequences, padding_mask, counts)
+        weights, z, _, _ = self._attend(sequences, padding_mask, counts, offsets)
         return self.head((weights.unsqueeze(-1) * z).sum(1))
 
     def association(
         self,
-        sequences: Int[Tensor, "bags instances positions"],
+        sequences: Int[Tensor, "..."],
         padding_mask: Bool[Tensor, "bags instances"] | None = None,
-        counts: Int[Tensor, "bags instances"] | None = None,
+        counts: Int[Tensor, "..."] | None = None,
+        *,
+        offsets: Int[Tensor, "..."] | Sequence[int] | None = None,
     ) -> Float[Tensor, "bags 1 1 instances"]:
         """How much the answer took from every sequence, (B, 1, 1, N): 0 for those left out."""
-        weights, _, kept = self._attend(sequences, padding_mask, counts)
-        whole = weights.new_zeros(sequences.shape[:2]).scatter(1, kept, weights)
+        weights, _, kept, most = self._attend(sequences, padding_mask, counts, offsets)
+        whole = weights.new_zeros(weights.shape[0], most).scatter(1, kept, weights)
         return whole[:, None, None]
 
     def _attend(
-        self, sequences: Tensor, padding_mask: Tensor | None, counts: Tensor | None
-    ) -> tuple[Tensor, Tensor, Tensor]:
-        """Attention (B, K) of the sequences kept, falling, their embeddings (B, K, num_kernels) and numbers (B, K)."""
-        sequences = F.pad(sequences, (0, max(self.conv.kernel_size[0] - sequences.shape[2], 0)), value=-1)
-        real = torch.ones_like(sequences[..., 0], dtype=torch.bool) if padding_mask is None else ~padding_mask
-        scales = self._scales(sequences, counts, real)
-        bags, instances = real.shape
+        self,
+        sequences: Tensor,
+        padding_mask: Tensor | None,
+        counts: Tensor | None,
+        offsets: Tensor | Sequence[int] | None,
+    ) -> tuple[Tensor, Tensor, Tensor, int]:
+        """Attention (B, K) of the sequences kept, falling, their embeddings, their numbers in the bag (B, K), and N."""
+        rows, place, real = _laid_out(sequences, padding_mask, offsets)
+        rows = F.pad(rows, (0, max(self.conv.kernel_size[0] - rows.shape[1], 0)), value=-1)
+        code, deviation = self._scales(rows, None if counts is None else counts.flatten(), place, real)
+        instances, block = place.shape[1], _BLOCK_CPU if rows.device.type == "cpu" else _BLOCK_DEVICE
         with torch.no_grad():
-            rows, scaled = sequences.flatten(0, 1), (scales[0].flatten(), scales[1].expand_as(scales[0]).flatten())
             scores = [
-                self.attention(self._embed(rows[i : i + _BLOCK], *(s[i : i + _BLOCK] for s in scaled)))
-                for i in range(0, bags * instances, _BLOCK)
+                self.attention(self._embed(*(part[i : i + block] for part in (rows, code, deviation))))
+                for i in range(0, rows.shape[0], block)
             ]
-            ranks = torch.cat(scores).view(bags, instances).masked_fill(~real, -torch.inf)
+            ranks = torch.cat(scores)[:, 0][place].masked_fill(~real, -torch.inf)
             most = max(int(instances * self.keep), 1)
             kept = ranks.topk(most, 1).indices
             wanted = (real.sum(1, keepdim=True) * self.keep).floor().clamp_min(1)
             left_out = (torch.arange(most, device=kept.device) >= wanted) | ~real.gather(1, kept)
-        chosen = sequences.gather(1, kept.unsqueeze(-1).expand(-1, -1, sequences.shape[2]))
-        scale = scales[0].gather(1, kept)
-        z = self._embed(chosen.flatten(0, 1), scale.flatten(), scales[1].expand_as(scale).flatten())
-        scores = self.attention(z).view(bags, most).masked_fill(left_out, -torch.inf)
-        return masked_softmax(scores), z.view(bags, most, -1), kept
+        chosen = place.gather(1, kept).flatten()
+        z = self._embed(rows[chosen], code[chosen], deviation[chosen])
+        scores = self.attention(z).view(kept.shape).masked_fill(left_out, -torch.inf)
+        return masked_softmax(scores), z.unflatten(0, kept.shape), kept, instances
 
-    def _scales(self, sequences: Tensor, counts: Tensor | None, real: Tensor) -> tuple[Tensor, Tensor]:
-        """What the one-hot code of every sequence is, (B, N), and what all of a bag is divided by, (B, 1).
+    def _scales(self, rows: Tensor, counts: Tensor | None, place: Tensor, real: Tensor) -> tuple[Tensor, Tensor]:
+        """What the one-hot code of every row is, and what all of it is divided by, its bag's deviation, (rows,) both.
 
         The deviation is computed from sums over sequences, so that no bag is ever held as one-hot codes.
         """
-        wide = torch.float64 if sequences.device.type != "mps" else torch.float32
-        length = (sequences >= 0).sum(-1) * real
-        code = torch.ones(real.shape, dtype=wide, device=real.device)
+        wide = torch.float64 if rows.device.type != "mps" else torch.float32
+        length = (rows >= 0).sum(-1)
+        code = torch.ones(length.shape, dtype=wide, device=rows.device)
         if counts is not None:
             logarithm = counts.clamp_min(1).to(wide).log()
             code = logarithm if self.official else 1 + logarithm
-        table = _positions(sequences.shape[2], sequences.device).to(wide)
-        total = (length * code + table.sum((1, 2))[length]).sum(1, keepdim=True)
-        squares = (length * code.square() + table.square().sum((1, 2))[length]).sum(1, keepdim=True)
-        places = real.sum(1, keepdim=True) * sequences.shape[2] if self.official else length.sum(1, keepdim=True)
+        table = _positions(rows.shape[1], rows.device).to(wide)
+
+        def over_bag(of_rows: Tensor) -> Tensor:
+            return (of_rows[place] * real).sum(1)
+
+        total = over_bag(length * code + table.sum((1, 2))[length])
+        squares = over_bag(length * code.square() + table.square().sum((1, 2))[length])
+        places = real.sum(1) * rows.shape[1] if self.official else over_bag(length)
         numbers = places * (self.num_tokens + _POSITION)
         variance = (squares - total.square() / numbers.clamp_min(1)) / (numbers - 1).clamp_min(1)
         deviation = torch.where(variance > 0, variance, 1.0).sqrt()
+        # Every row takes its bag's; what is in no bag is written behind the last row.
+        behind = place.where(real, rows.shape[0])
+        by_row = torch.ones(rows.shape[0] + 1, dtype=wide, device=rows.device)
+        by_row = by_row.scatter(0, behind.flatten(), deviation.repeat_interleave(place.shape[1]))[:-1]
         like = self.conv.weight.dtype
-        return (code / deviation).to(like), deviation.to(like)
+        return (code / by_row).to(like), by_row.to(like)
 
     def _embed(self, sequences: Tensor, code: Tensor, deviation: Tensor) -> Tensor:
         """(R, L) sequences -> (R, num_kernels)."""
@@ -172,6 +193,34 @@ class DeepRC(nn.Module):
             beyond = torch.arange(found.shape[2], device=found.device) > last.unsqueeze(1)
             found = found.masked_fill(beyond.unsqueeze(1), -torch.inf)
         return found.amax(2)
+
+
+def _laid_out(
+    sequences: Tensor, padding_mask: Tensor | None, offsets: Tensor | Sequence[int] | None
+) -> tuple[Tensor, Tensor, Tensor]:
+    """The sequences as rows (R, L), for every bag and place the number of the row there (B, N), and whether it is one.
+
+    Raises:
+        ValueError: another rank, a mask beside offsets, offsets that do not rise from 0 to the number of rows.
+    """
+    device = sequences.device
+    if sequences.ndim != (3 if offsets is None else 2):
+        wanted = "(bags, sequences, positions)" if offsets is None else "(rows, positions) with offsets"
+        raise ValueError(f"expected sequences {wanted}, got {tuple(sequences.shape)}")
+    if offsets is None:
+        bags, instances = sequences.shape[:2]
+        place = torch.arange(bags * instances, device=device).view(bags, instances)
+        real = torch.ones_like(place, dtype=torch.bool) if padding_mask is None else ~padding_mask
+        return sequences.flatten(0, 1), place, real
+    if padding_mask is not None:
+        raise ValueError("ragged bags come without a padding mask")
+    ends = torch.as_tensor(offsets, device=device)
+    sizes = ends.diff()
+    if ends.ndim != 1 or ends[0] != 0 or ends[-1] != sequences.shape[0] or (sizes < 0).any():
+        raise ValueError(f"offsets must rise from 0 to the {sequences.shape[0]} rows, got {ends.tolist()}")
+    inside = torch.arange(max(int(sizes.max()), 1), device=device)
+    real = inside < sizes.unsqueeze(1)
+    return sequences, torch.where(real, ends[:-1].unsqueeze(1) + inside, 0), real
 
 
 def _positions(longest: int, device: torch.device) -> Tensor:

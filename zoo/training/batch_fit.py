@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 import torch
 
 from zoo.errors import OutOfMemoryError
+from zoo.training.data.bags import BagSet
 from zoo.training.data.loader import Batch, batches
 from zoo.training.diagnose import is_out_of_memory
 from zoo.training.freeze import train_mode
@@ -26,8 +27,9 @@ def fit_batch(loop: Loop) -> Options:
     """The settings of a run with a batch that fits.
 
     Starting with the batch size that was asked for, a whole step (forward, backward, optimiser) is tried on the first
-    images; when the device runs out of memory the batch is halved and `accum` doubled, so that an update sees as many
-    images as before. Model, optimiser and random numbers are afterwards what they were.
+    images, or on the largest bags, which may once meet in a batch; when the device runs out of memory the batch is
+    halved and `accum` doubled, so that an update sees as many images as before. Model, optimiser and random numbers are
+    afterwards what they were.
 
     Raises:
         OutOfMemoryError: not even the smallest batch fits.
@@ -65,6 +67,8 @@ def _fits_everywhere(loop: Loop) -> bool:
     model, accelerator = loop.model, loop.accelerator
     # With accumulation, the second batch meets the gradients of the first.
     step = loop.plan(0)[0][:2]
+    if isinstance(loop.train, BagSet):
+        step = [loop.train.largest[: len(batch)] for batch in step]
     images = list(batches(loop.train, loop.train_pipeline, step, seed=loop.options.seed))
     tensors = {**dict(model.named_parameters()), **dict(model.named_buffers())}
     before = {name: tensor.detach().to("cpu", copy=True) for name, tensor in tensors.items()}

@@ -41,7 +41,7 @@ def non_finite(model: nn.Module, batch: Batch, data: ImageSet, *, place: str, lr
         lines.append(
             "lower lr (--lr), set clip_grad (--clip-grad), or pass amp='no' (--amp no) if a reduced precision is on"
         )
-    lines.append(f"images of the batch: {', '.join(data.where(i) for i in batch.indices[:3])}, …")
+    lines.append(f"{data.noun}s of the batch: {', '.join(data.where(i) for i in batch.indices[:3])}, …")
     return "; ".join(lines)
 
 
@@ -85,7 +85,8 @@ def check_gradients(model: nn.Module, norm: float, place: str, lr: float) -> Non
 
 
 def _finite_rows(images: Tensor | Bags) -> list[bool]:
-    images = images.instances if isinstance(images, Bags) else images
+    if isinstance(images, Bags):
+        return [bool(torch.isfinite(bag).all()) for bag in images.by_bag(images.instances)]
     return torch.isfinite(images.flatten(1)).all(1).tolist()
 
 

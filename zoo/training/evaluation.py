@@ -37,7 +37,7 @@ def evaluate(
     detail: bool = False,
     progress: bool = True,
 ) -> dict[str, Any]:
-    """Measure a model on a split.
+    """Measure a model on a split of images, or of bags.
 
     Images are prepared by `zoo.data_config(model)`. When the model knows its label names, the data's classes are
     matched to them by name, so that another order or a part of the classes is measured rightly.
@@ -46,7 +46,7 @@ def evaluate(
         model: a module, a registered name with weights, a run folder, `local-dir:…` or `hf-hub:…`.
         data: anything that `zoo.finetune` takes.
         split: "train", "val" or "test"; a source without splits is measured whole, as "all".
-        batch_size: images at a time.
+        batch_size: images or bags at a time.
         scale: value of white in float images above 1.
         transform: "auto", or None for tensors that are ready for the model.
         on_bad: "raise" or "skip" for image files that cannot be read.
@@ -90,7 +90,7 @@ def evaluate(
     measured = measure_answers(logits, targets, multi_label=images.multi_label, ordinal=images.ordinal)
     absent = [images.classes[k] for k in measured.get("auroc_absent", [])]
     if absent:
-        show.note(f"no auroc: {_some(absent)} has no image (or no other) in this split")
+        show.note(f"no auroc: {_some(absent)} has no {images.noun} (or no other) in this split")
     context = {"split": opened.split, "dataset": opened.name}
     if "hub_id" in opened.facts:
         context["dataset_type"] = opened.facts["hub_id"]
@@ -123,6 +123,7 @@ def run_model(
     pipeline = pipeline_for(net, images, transform=transform, scale=scale)
     home = next((p.device for p in net.parameters()), torch.device("cpu"))
     training = {m for m in net.modules() if m.training}
+    progress.unit = "bags" if images.noun == "bag" else progress.unit
     progress.start(0, len(images), 0, "measuring")
     try:
         with engine(resolve_amp(amp, device), device) as accelerator:

@@ -35,6 +35,8 @@ from zoo.training.result import Callback, Result, check_callbacks
 from zoo.training.run_folder import choose_folder, load_best, write_history
 from zoo.training.settings import resolve
 from zoo.training.signals import StopRequest
+from zoo.training.standardise import check_standardise
+from zoo.training.standardise import standardise as standardise_features
 from zoo.training.tracking import Tracking, check_trackers
 
 #: Bytes that a file of settings or metrics takes at most.
@@ -98,6 +100,8 @@ def finetune(
     img_size: int | None = None,
     transform: Any = "auto",
     scale: float | None = None,
+    standardise: bool | str = "auto",
+    max_instances: int | None = None,
     on_bad: str = "raise",
     pretrained: bool | None = None,
     model_args: Mapping[str, Any] | None = None,
@@ -127,7 +131,7 @@ def finetune(
             of arrays (images, labels); a DataFrame; a torch or Hugging Face Dataset; or a dictionary of these with the
             keys train, val and test. Bags, for a model that takes them (`hopfield_mil`): a table with a column `bag`;
             `.npz`, `.safetensors` or a dictionary of `rows`, `offsets` and `labels`; `bags:FOLDER` of
-            `class/bag/image.png`.
+            `class/bag/image.png`; `repertoires:TABLE` of files of sequences, for `deeprc_cnn`.
         val: what to compare epochs on. None: the data's own split, else 20 % of training, class by class. A number
             between 0 and 1: that share. False or "no": nothing, the last epoch counts as the best. Else a source.
         out: run folder: new, empty, or an earlier run's, and apart from the data. Default: `runs/MODEL-DATA`, numbered
@@ -170,6 +174,10 @@ def finetune(
         img_size: height and width that images are resized to, instead of the model's own.
         transform: "auto", or None for tensors that are ready for the model.
         scale: value of white in float images above 1.
+        standardise: bring every feature of bags of vectors to mean 0 and deviation 1 by the statistics of the training
+            instances, which the model keeps, so that it takes raw features afterwards. "auto": of a new model; a
+            trained one is used as it was trained.
+        max_instances: of larger bags, so many instances are drawn anew each epoch in training; all are used to measure.
         on_bad: "raise" or "skip" for image files that cannot be read.
         pretrained: for a model given by name: start from its weights. Default: yes for a name with a tag, a run folder,
             `local-dir:` and `hf-hub:`; no for a plain name.
@@ -218,13 +226,17 @@ def finetune(
     trackers = check_trackers(tracker)
     check_callbacks(callbacks)
     check_seed(seed)
+    check_standardise(standardise)
     check_out(out, data, val)
     show = Progress(progress and int(os.environ.get("RANK", "0")) == 0, epochs)
     with kept_random_state():
         splits = open_splits(data, val=val, seed=seed, on_bad=on_bad)
         train = splits.present()["train"]
         if isinstance(train, BagSet):
+            show.unit = "bags"
             _refuse_for_bags(given)
+        elif max_instances is not None:
+            raise ValueError("max_instances is for bags of instances, the data are images")
         name = model_name(model)
         options = resolve(given, splits, name)
         seed_all(derive(seed, "model"))
@@ -233,7 +245,10 @@ def finetune(
         )
         if img_size is not None:
             set_image_size(net, img_size)
+        notes += standardise_features(net, train, standardise, trained=bool(starts_from_weights(model, pretrained)))
         describe_data(net, train)
+        if isinstance(train, BagSet):
+            splits.train = train.at_most(max_instances)
         net.zoo_multi_label = train.multi_label  # type: ignore[assignment] - read by zoo.predict
         for note in [*splits.notes, *notes]:
             show.note(note)
@@ -313,8 +328,9 @@ def _headline(name: str, loop: Any) -> str:
     sizes = ", ".join(f"{len(split):,} {split_name}" for split_name, split in loop.splits.present().items())
     o, data = loop.options, loop.splits.name
     return (
-        f"{name}, {everything:,} parameters{part}; {data}: {sizes} images, {len(loop.train.classes)} classes; "
-        f"{o.opt}, lr {o.lr:.3g}, {loop.accelerator.device}{'' if o.amp == 'no' else f', {o.amp}'}"
+        f"{name}, {everything:,} parameters{part}; {data}: {sizes} {loop.train.noun}s, "
+        f"{len(loop.train.classes)} classes; {o.opt}, lr {o.lr:.3g}, {loop.accelerator.device}"
+        f"{'' if o.amp == 'no' else f', {o.amp}'}"
     )
 
 
@@ -386,7 +402,9 @@ def _conclude(loop: Any, show: Progress) -> Result:
         if final is not None:
             value = metrics.get(loop.options.monitor)
             shown = "" if value is None else f"{loop.options.monitor} {value:.4f} on "
-            show.note(f"best epoch {result.best_epoch}: {shown}{metrics['samples']} {final} images; {folder}")
+            show.note(
+                f"best epoch {result.best_epoch}: {shown}{metrics['samples']} {final} {loop.train.noun}s; {folder}"
+            )
             show.note(f"zoo report {folder} shows the run as a page")
     return result
 
@@ -396,7 +414,7 @@ def _told(value: Any) -> Any:
     if not isinstance(value, str | os.PathLike):
         return value if isinstance(value, bool | int | float) else None
     text = os.fspath(value)
-    kind = next((kind for kind in ("local-dir:", "wds:") if text.startswith(kind)), "")
+    kind = next((kind for kind in ("local-dir:", "wds:", "bags:", "repertoires:") if text.startswith(kind)), "")
     path = os.path.expanduser(text.removeprefix(kind))
     named = text in BUILT_IN or text in ("no", "none")
     return f"{kind}{os.path.abspath(path)}" if not named and os.path.exists(path) else text
@@ -435,6 +453,7 @@ def _arguments(
             **splits.facts,
             "name": splits.name,
             "classes": splits.present()["train"].classes,
+            "noun": splits.present()["train"].noun,
             "images": {name: len(split) for name, split in splits.present().items()},
             "fingerprint": splits.fingerprint(),
         },

@@ -17,7 +17,7 @@ from zoo.training.float32 import float32_kept
 from zoo.training.metrics import measure_answers
 
 
-def check_logits(output: Any, images: int, classes: int) -> Tensor:
+def check_logits(output: Any, images: int, classes: int, noun: str = "image") -> Tensor:
     """The logits (B, K) of a model's output.
 
     Raises:
@@ -27,7 +27,7 @@ def check_logits(output: Any, images: int, classes: int) -> Tensor:
         return output
     got = tuple(output.shape) if isinstance(output, Tensor) else type(output).__name__
     raise TrainingError(
-        f"the model answered {got} to {images} images of {classes} classes; expected logits ({images}, {classes})"
+        f"the model answered {got} to {images} {noun}s of {classes} classes; expected logits ({images}, {classes})"
     )
 
 
@@ -42,7 +42,7 @@ def check_finite(logits: Tensor, indices: list[int], data: ImageSet) -> None:
         where = data.where(indices[int((~good).nonzero()[0])])
         raise TrainingError(
             f"the model's answer to {where} is not finite: it has diverged (lower lr, --lr; set clip_grad, "
-            "--clip-grad; lengthen warmup_epochs, --warmup-epochs), or the image is not finite"
+            "--clip-grad; lengthen warmup_epochs, --warmup-epochs), or the {data.noun} is not finite"
         )
 
 
@@ -83,7 +83,7 @@ def all_logits(
             output = answer(model, moved.images)
         if columns is not None:
             output = output[:, columns]
-        logits.append(check_logits(output, len(batch), len(data.classes)).float())
+        logits.append(check_logits(output, len(batch), len(data.classes), data.noun).float())
         check_finite(logits[-1], batch.indices, data)
         targets.append(moved.targets)
         places.append(torch.tensor(batch.indices, device=accelerator.device))

@@ -265,7 +265,7 @@ class Loop:
             absent = [self.train.classes[k] for k in metrics.get("auroc_absent", [])]
             raise TrainingError(
                 f"monitor={self.options.monitor!r} has no value on the validation split"
-                + (f": no image of {', '.join(absent[:5])}" if absent else "")
+                + (f": no {self.train.noun} of {', '.join(absent[:5])}" if absent else "")
                 + f"; monitor (--monitor) one of {', '.join(k for k, v in metrics.items() if isinstance(v, float))}"
             )
         return [value if higher_is_better(self.options.monitor) else -value, -metrics["loss"]]

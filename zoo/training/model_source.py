@@ -116,8 +116,8 @@ def model_for(
     return model, notes
 
 
-def instance_shape(model: nn.Module) -> tuple[int, ...] | None:
-    """Of an instance, for models that take bags of them; None for the others."""
+def instance_shape(model: nn.Module) -> tuple[int | None, ...] | None:
+    """Of an instance, for models that take bags of them, (None,) of a sequence; None for the other models."""
     return getattr(model, "instance_shape", None)
 
 
@@ -125,9 +125,8 @@ def _width(name: str, train: ImageSet) -> dict[str, int]:
     """`dim`, for a registered model of bags of vectors."""
     if not isinstance(train, BagSet) or not is_model(name) or split_model_name_tag(name)[1]:
         return {}
-    vectors = train.shape is not None and len(train.shape) == 1
-    known = vectors and "dim" in inspect.signature(model_entry(name).load()).parameters
-    return {"dim": train.shape[0]} if known and train.shape else {}
+    known = "dim" in inspect.signature(model_entry(name).load()).parameters
+    return {"dim": train.features} if known and train.features is not None else {}
 
 
 def starts_from_weights(model: Any, pretrained: bool | None) -> bool | None:
@@ -202,14 +201,7 @@ def describe_data(model: nn.Module, train: ImageSet) -> None:
     """Record the class names and the preparation of images in the model, from where saving and the Hub take them."""
     if not isinstance(getattr(model, "pretrained_cfg", None), dict):
         return
-    if instance_shape(model) is not None:
-        set_data_config(model, label_names=train.classes)
-    else:
-        config = data_config(model)
-        set_data_config(
-            model,
-            label_names=train.classes,
-            input_size=tuple(config["input_size"]),
-            mean=tuple(config["mean"]),
-            std=tuple(config["std"]),
-        )
+    config, bags = data_config(model), instance_shape(model) is not None
+    # A model of bags has no input_size of its own, and of vectors perhaps no statistics.
+    given = {key: config[key] for key in ("mean", "std", *(() if bags else ("input_size",)))}
+    set_data_config(model, label_names=train.classes, **given)

@@ -51,6 +51,8 @@ class Options:
     img_size: int | None
     transform: str | None
     scale: float | None
+    standardise: bool | str
+    max_instances: int | None
     model: str
     model_args: dict[str, Any] | None
     workers: int
@@ -63,7 +65,7 @@ class Options:
         whole = ("epochs", "batch_size", "accum", "keep_last")
         for name in whole:
             _require(_is_whole(getattr(self, name)) and getattr(self, name) >= 1, name, self, "a whole number from 1")
-        for name in ("early_stop", "save_every"):
+        for name in ("early_stop", "save_every", "max_instances"):
             value = getattr(self, name)
             _require(value is None or (_is_whole(value) and value >= 1), name, self, "None or a whole number from 1")
         _require(_is_whole(self.workers) and self.workers >= 0, "workers", self, "a whole number from 0, or 'auto'")
@@ -109,7 +111,7 @@ class Options:
 
     def recipe(self) -> dict[str, Any]:
         """The settings that shaped the weights, without those that were off."""
-        left_out = {*_FREE, "monitor", "model", "img_size", "scale"}
+        left_out = {*_FREE, "monitor", "model", "img_size", "scale", "standardise"}
         settings = {name: value for name, value in self.as_json().items() if name not in left_out}
         return {name: value for name, value in settings.items() if value or name == "seed"}
 

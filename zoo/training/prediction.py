@@ -47,7 +47,7 @@ def predict(
     on_bad: str = "raise",
     device: str | torch.device | None = None,
 ) -> list[dict[str, Any]]:
-    """The most probable classes of images.
+    """The most probable classes of images, or of bags.
 
     Args:
         model: a module, a registered name with weights, a run folder, `local-dir:…` or `hf-hub:…`.
@@ -56,7 +56,7 @@ def predict(
             source of bags as `zoo.finetune` takes it, of which the test split is taken, or all if it has no splits; a
             file of rows and offsets without labels; or a list of arrays (n, …).
         top: how many classes to name, best first.
-        batch_size: images at a time.
+        batch_size: images or bags at a time.
         scale: value of white in float images above 1.
         multi_label: independent probabilities (sigmoid) instead of ones that add up to 1 (softmax). None: as the model
             was fine-tuned in this process, else softmax.

@@ -18,27 +18,43 @@ from zoo.training.data.loader import Pipeline
 from zoo.training.data.transform import eval_transform, train_transform
 from zoo.training.model_source import instance_shape, model_name
 
+#: The `instance_shape` of a model that takes sequences of any length.
+SEQUENCES = (None,)
+
 
 @dataclass(frozen=True)
 class BagPipeline:
     """How a stored bag becomes the model's input.
 
     Attributes:
-        shape: of an instance, as the model takes it.
-        images: how an image becomes an instance; None where instances are vectors.
+        shape: of an instance, as the model takes it; (None,) for sequences of any length.
+        images: how an image becomes an instance; None where instances are none.
+        scaling: mean and standard deviation by which features are standardised; None where they are taken as they are.
     """
 
-    shape: tuple[int, ...]
-    images: Pipeline | None
+    shape: tuple[int | None, ...]
+    images: Pipeline | None = None
+    scaling: tuple[Tensor, Tensor] | None = None
 
-    def __call__(self, bag: Tensor | list[Any], where: str) -> Bag:
+    def __call__(self, bag: Any, where: str) -> Bag:
+        if isinstance(bag, Bag):  # of sequences, which are ready
+            if self.shape != SEQUENCES:
+                raise DataError(f"{where} has sequences as instances, the model takes {self._wanted}")
+            return bag
         if not isinstance(bag, Tensor):
             if self.images is None:
-                raise DataError(f"{where} has images as instances, the model takes vectors of {self.shape[0]}")
+                raise DataError(f"{where} has images as instances, the model takes {self._wanted}")
             bag = torch.stack([self.images(image, f"image {k} of {where}") for k, image in enumerate(bag)])
         if tuple(bag.shape[1:]) != self.shape:
-            raise DataError(f"{where} has instances of {tuple(bag.shape[1:])}, the model takes {self.shape}")
-        return Bag(bag)
+            raise DataError(f"{where} has instances of {tuple(bag.shape[1:])}, the model takes {self._wanted}")
+        if self.scaling is None:
+            return Bag(bag)
+        mean, std = self.scaling
+        return Bag((bag - mean) / std)
+
+    @property
+    def _wanted(self) -> str:
+        return "sequences of amino acids" if self.shape == SEQUENCES else str(self.shape)
 
 
 def pipeline_for(
@@ -68,9 +84,12 @@ def pipeline_for(
         takes, are = ("images", "bags") if shape is None else ("bags of instances", "images")
         other = "; hopfield_mil and its like take bags" if shape is None else ""
         raise DataError(f"{model_name(net)} takes {takes}, {images.name} has {are}{other}")
+    config = data_config(net)
     if shape is not None and len(shape) != 3:
-        return BagPipeline(shape, None)
-    config = data_config(net) if shape is None else {**data_config(net), "input_size": shape}
+        known = config["mean"] is not None
+        return BagPipeline(
+            shape, scaling=(torch.tensor(config["mean"]), torch.tensor(config["std"])) if known else None
+        )
     made: Callable[[Any], Any] | None = transform
     if transform == "auto":
         made = eval_transform(config) if aug is None else train_transform(config, aug, hflip=hflip)

@@ -17,6 +17,9 @@ class Progress:
         epochs: of the run, for the headings.
     """
 
+    #: What is counted, as a bar has it.
+    unit = "img"
+
     def __init__(self, enabled: bool, epochs: int):
         self.enabled, self.epochs = enabled, epochs
         self.terminal = enabled and sys.stderr.isatty()
@@ -29,13 +32,13 @@ class Progress:
             tqdm.write(f"zoo: {text}", file=sys.stderr)
 
     def start(self, epoch: int, images: int, done: int, what: str = "epoch") -> None:
-        """Open the bar of an epoch (counted from 0), with `done` of its images behind it."""
+        """Open the bar of an epoch (counted from 0), with `done` of its images, or bags, behind it."""
         if self.terminal:
             self._bar = tqdm(
                 total=images,
                 initial=done,
                 desc=f"{what} {epoch + 1}/{self.epochs}" if what == "epoch" else what,
-                unit="img",
+                unit=self.unit,
                 file=sys.stderr,
                 dynamic_ncols=True,
                 leave=False,
@@ -65,7 +68,7 @@ class Progress:
                 + (f", val loss {row['val_loss']:.4f}" if "val_loss" in row else "")
                 + shown
                 + (f", ema {row[f'ema_{monitor}']:.4f}" if f"ema_{monitor}" in row else "")
-                + f", lr {row['lr']:.2g}, {row['images_per_second']:.0f} img/s, {_duration(left)} left"
+                + f", lr {row['lr']:.2g}, {row['images_per_second']:.0f} {self.unit}/s, {_duration(left)} left"
                 + (f", {row['skipped']} updates left out" if row.get("skipped") else "")
                 + (" (best)" if best else "")
             )

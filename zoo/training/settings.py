@@ -39,7 +39,8 @@ def resolve(given: Mapping[str, Any], splits: Splits, name: str) -> Options:
     on_gpu = torch.cuda.is_available() and device in (None, "cuda")
     as_given = (
         "weight_decay", "layer_decay", "sched", "min_lr", "mixup", "cutmix", "label_smoothing", "ema", "early_stop",
-        "seed", "aug", "img_size", "transform", "scale", "save_every", "keep_last", "on_nan",
+        "seed", "aug", "img_size", "transform", "scale", "standardise", "max_instances", "save_every", "keep_last",
+        "on_nan",
     )  # fmt: skip
     return Options(
         **{key: given[key] for key in as_given},

@@ -109,5 +109,5 @@ def batch_loss(loop: Loop, batch: Batch, net: nn.Module) -> Tensor:
     output = answer(net, images)
     outputs = output if isinstance(output, (tuple, list)) else [output]
     k = len(loop.train.classes)
-    losses = [loop.loss(check_logits(out, len(batch), k), targets) for out in outputs]
+    losses = [loop.loss(check_logits(out, len(batch), k, loop.train.noun), targets) for out in outputs]
     return sum(losses[1:], losses[0]) / len(losses)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import itertools
 from collections.abc import Hashable, Sequence
 from typing import Any
@@ -19,7 +20,7 @@ class BagSet(ImageSet):
     """Labelled bags of one split; `image(i)` is the whole bag.
 
     Args:
-        instances: rows (R, *shape), floating, or images, of all bags.
+        instances: rows (R, *shape), or images, of all bags.
         places: for each bag the numbers of its instances.
         labels, classes, name, ordinal: as of `ImageSet`, one label a bag.
         ids: what the bags are called; their numbers if None.
@@ -27,6 +28,10 @@ class BagSet(ImageSet):
     Raises:
         DataError: a bag without instances; as `ImageSet`.
     """
+
+    noun = "bag"
+    #: Of a larger bag, `image` draws so many instances; None takes all.
+    most: int | None = None
 
     def __init__(
         self,
@@ -48,13 +53,32 @@ class BagSet(ImageSet):
         super().__init__(labels, classes, name=name, ordinal=ordinal)
 
     @property
-    def shape(self) -> tuple[int, ...] | None:
-        """Of an instance; None for images, which are made to fit the model."""
+    def shape(self) -> tuple[int | None, ...] | None:
+        """Of an instance, (None,) of a sequence; None for images, which are made to fit the model."""
         return None if isinstance(self.instances, ImageSet) else self.instances.shape[1:]
 
-    def image(self, index: int) -> Tensor | list[Any]:
+    @property
+    def features(self) -> int | None:
+        """How many an instance has; None where instances are no vectors."""
+        return self.shape[0] if self.shape is not None and len(self.shape) == 1 else None
+
+    @property
+    def largest(self) -> list[int]:
+        """The numbers of the bags, those with most instances first."""
+        return sorted(range(len(self)), key=lambda index: -len(self.places[index]))
+
+    def image(self, index: int) -> Any:
         """The bag: (n, *shape) float32, or its images."""
+        return self._read(self._drawn(index))
+
+    def _drawn(self, index: int) -> np.ndarray:
+        """The numbers of a bag's instances, or of some of them, by NumPy's generator as the loader seeds it."""
         place = self.places[index]
+        if self.most is None or len(place) <= self.most:
+            return place
+        return place[np.sort(np.random.permutation(len(place))[: self.most])]
+
+    def _read(self, place: np.ndarray) -> Tensor | list[Any]:
         if isinstance(self.instances, ImageSet):
             return [self.instances.image(int(i)) for i in place]
         return torch.from_numpy(np.ascontiguousarray(self.instances[place], dtype=np.float32))
@@ -81,10 +105,17 @@ class BagSet(ImageSet):
 
     def subset(self, indices: Sequence[int] | np.ndarray, name: str) -> BagSet:
         chosen = [int(i) for i in indices]
-        places, ids = [self.places[i] for i in chosen], [self.ids[i] for i in chosen]
-        return BagSet(
-            self.instances, places, self.labels[chosen], self.classes, name=name, ids=ids, ordinal=self.ordinal
-        )
+        made = copy.copy(self)
+        made.places, made.ids = [self.places[i] for i in chosen], [self.ids[i] for i in chosen]
+        made.labels, made.name = self.labels[chosen], name
+        made._check_labels()
+        return made
+
+    def at_most(self, most: int | None) -> BagSet:
+        """The same bags, of which `image(i)` draws so many instances at most."""
+        made = copy.copy(self)
+        made.most = most
+        return made
 
 
 def ragged(rows: Any, offsets: Any, name: str) -> tuple[np.ndarray, list[np.ndarray]]:

@@ -37,8 +37,9 @@ def note_copies(splits: Splits) -> None:
     repeated = Counter(int(size) for name in compared for size in sizes[name])  # type: ignore[union-attr]
     to_read = sum(size * count for size, count in repeated.items() if count > 1)
     if not pixels and to_read > STORED_BYTES:
+        what = next(iter(compared.values())).a_noun
         splits.notes.append(
-            f"the splits were not searched for copies of an image: {to_read / 2**30:.1f} GiB would have to be read"
+            f"the splits were not searched for copies of {what}: {to_read / 2**30:.1f} GiB would have to be read"
         )
         return
     prints: dict[str, list[bytes | None]] = {}
@@ -89,8 +90,8 @@ def _shared(sets: Mapping[str, ImageSet], prints: Mapping[str, list[bytes | None
             if both:
                 pairs = [f"{sets[b].where(k)} = {sets[a].where(first[a][prints[b][k]])}" for k in both[:_SHOWN]]
                 notes.append(
-                    f"{len(both)} image(s) of {b} are also in {a} ({'; '.join(pairs)}{_more(both)}): the {b} metric is "
-                    "flattered"
+                    f"{len(both)} {sets[b].noun}(s) of {b} are also in {a} ({'; '.join(pairs)}{_more(both)}): the {b} "
+                    "metric is flattered"
                 )
     return notes
 
@@ -107,7 +108,7 @@ def _contradictions(sets: Mapping[str, ImageSet], prints: Mapping[str, list[byte
     if not pairs:
         return []
     shown = [f"{data.where(i)}: {_label(data, i)}, {data.where(k)}: {_label(data, k)}" for i, k in pairs[:_SHOWN]]
-    return [f"{len(pairs)} image(s) of train occur again with another label ({'; '.join(shown)}{_more(pairs)})"]
+    return [f"{len(pairs)} {data.noun}(s) of train occur again with another label ({'; '.join(shown)}{_more(pairs)})"]
 
 
 def _first(found: list[bytes | None]) -> dict[bytes | None, int]:

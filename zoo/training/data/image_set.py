@@ -25,6 +25,8 @@ class ImageSet:
         ordinal: whether the classes are grades, in order, so that the distance between two of them counts.
     """
 
+    #: What one of them is called in messages.
+    noun = "image"
     #: Whether `image` decodes something that may be damaged.
     decodes = False
     #: Whether the classes are the labels that occur here, so that a split of the same data may have more.
@@ -44,6 +46,11 @@ class ImageSet:
 
     def __len__(self) -> int:
         return len(self.labels)
+
+    @property
+    def a_noun(self) -> str:
+        """`noun` with its article."""
+        return f"{'an' if self.noun[0] in 'aeiou' else 'a'} {self.noun}"
 
     @property
     def multi_label(self) -> bool:
@@ -72,11 +79,11 @@ class ImageSet:
 
     def _check_labels(self) -> None:
         if len(self.labels) == 0:
-            raise DataError(f"{self.name} holds no images")
+            raise DataError(f"{self.name} holds no {self.noun}s")
         k = len(self.classes)
         if self.multi_label:
             if self.labels.shape[1] != k:
-                raise DataError(f"{self.name} has {self.labels.shape[1]} labels an image but {k} class names")
+                raise DataError(f"{self.name} has {self.labels.shape[1]} labels {self.a_noun} but {k} class names")
             bad = ~np.isin(self.labels, (0, 1)).all(axis=1)
             if bad.any():
                 raise DataError(
@@ -86,7 +93,8 @@ class ImageSet:
             return
         if self.labels.ndim != 1 or not np.issubdtype(self.labels.dtype, np.integer):
             raise DataError(
-                f"{self.name}: labels must be one whole number an image, got {self.labels.dtype} {self.labels.shape}"
+                f"{self.name}: labels must be one whole number {self.a_noun}, got {self.labels.dtype} "
+                f"{self.labels.shape}"
             )
         self.labels = self.labels.astype(np.int64)
         bad = (self.labels < 0) | (self.labels >= k)
@@ -94,7 +102,7 @@ class ImageSet:
             index = int(bad.argmax())
             raise DataError(
                 f"{self.where(index)} has label {self.labels[index]}; "
-                f"with {k} classes labels go from 0 to {k - 1} ({bad.sum()} such images)"
+                f"with {k} classes labels go from 0 to {k - 1} ({bad.sum()} such {self.noun}s)"
             )
 
 

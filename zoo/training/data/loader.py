@@ -15,7 +15,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
 from zoo.errors import DataError, MissingExtraError
-from zoo.training.data.bags_batch import Bag, Bags, pad
+from zoo.training.data.bags_batch import Bag, Bags, join
 from zoo.training.data.image import to_channels
 from zoo.training.data.image_set import ImageSet
 from zoo.training.randomness import derive, order, seed_host
@@ -92,7 +92,7 @@ def _collate(items: list[Any]) -> Batch | DataError:
     images, labels, indices = zip(*items, strict=True)
     targets = torch.stack([torch.as_tensor(label) for label in labels])
     if isinstance(images[0], Bag):
-        return Batch(pad(images), targets, list(indices))
+        return Batch(join(images), targets, list(indices))
     shapes = {tuple(image.shape) for image in images}
     if len(shapes) > 1:
         return DataError(f"images of one batch have different shapes {sorted(shapes)}; pass a transform that resizes")

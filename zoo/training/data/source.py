@@ -21,6 +21,7 @@ from zoo.training.data.image_set import ArrayImages, ImageSet, Splits
 from zoo.training.data.labels import number_labels, some
 from zoo.training.data.medmnist import open_npz
 from zoo.training.data.mnist_bags import FASHION, open_digits_bags, open_fashion_mnist_bags
+from zoo.training.data.repertoires import REPERTOIRES, open_repertoires
 from zoo.training.data.split import check_classes, hold_out
 from zoo.training.data.table import SUFFIXES, open_frame, open_table
 from zoo.training.data.torch_dataset import DatasetImages
@@ -59,7 +60,8 @@ def open_splits(data: Any, *, val: Any = None, seed: int = 0, on_bad: str = "rai
             torchvision data set by timm's name; a pair of arrays or lists (images, labels), where labels are class
             numbers or texts; a DataFrame; a torch or Hugging Face Dataset; bags: a table with a column `bag`, `.npz` or
             `.safetensors` of rows, offsets and labels, a dictionary of these three, a folder `bags:FOLDER` of
-            `class/bag/image.png`; a dictionary with the keys train, val and test of any of these.
+            `class/bag/image.png`, `repertoires:TABLE` of files of sequences; a dictionary with the keys train, val and
+            test of any of these.
         val: what to validate on. None takes the source's own split, else holds out 20 % of train, class by class; a
             number between 0 and 1 holds out that share; a source is opened; False or "no" does without.
         seed: of the split that is made here.
@@ -124,8 +126,9 @@ def open_split(data: Any, split: str = "test", *, on_bad: str = "raise") -> Open
     if splits.whole and list(present) == ["train"]:
         if split not in ("train", "val", "test", "all"):
             raise DataError(f"no split {split!r}; {splits.name} has no splits, and all of it is taken as 'all'")
-        note = f"{splits.name} has no splits: all {len(present['train'])} {present['train'].noun}s are taken, learned from or not"
-        return Opened(splits.name, "all", present["train"], [*splits.notes, note], splits.facts)
+        everything = present["train"]
+        note = f"{splits.name} has no splits: all {len(everything)} {everything.noun}s are taken, learned from or not"
+        return Opened(splits.name, "all", everything, [*splits.notes, note], splits.facts)
     if split in present:
         return Opened(splits.name, split, present[split], splits.notes, splits.facts)
     raise DataError(
@@ -231,6 +234,8 @@ def _open_path(data: str) -> Splits:
         return open_fashion_mnist_bags(data.removeprefix(FASHION))
     if data.startswith(BAGS) and not Path(data).exists():
         return _open_bag_folder(data.removeprefix(BAGS))
+    if data.startswith(REPERTOIRES) and not Path(data).exists():
+        return open_repertoires(data.removeprefix(REPERTOIRES))
     for module in (hugging_face, shards, timm_source):
         if data.startswith(module.PREFIXES) and not Path(data).exists():
             return module.open_text(data)

@@ -51,7 +51,7 @@ def hold_out(data: ImageSet, fraction: float, seed: int, names: tuple[str, str])
     kept, out = stratified_split(data.labels, count, seed)
     if len(out) == 0:
         raise DataError(
-            f"{data.name} has {len(data)} images: too few to hold some out; give val= (--val) a source, or pass "
+            f"{data.name} has {len(data)} {data.noun}s: too few to hold some out; give val= (--val) a source, or pass "
             "val=False (--val no)"
         )
     return data.subset(kept, names[0]), data.subset(out, names[1])
@@ -70,7 +70,7 @@ def check_classes(splits: Splits) -> None:
     if len(train.classes) < 2 and not train.multi_label:
         raise DataError(
             f"{train.name} has a single class ({train.classes[0]!r}): there is nothing to tell apart; give the folder "
-            "above the class folders, or images of a second class"
+            f"above the class folders, or {train.noun}s of a second class"
         )
     for name, other in sets.items():
         if other.classes != train.classes:
@@ -83,4 +83,4 @@ def check_classes(splits: Splits) -> None:
                 + ". Make them equal, or pass another val (--val; a number holds out that share of train)"
             )
         if other.multi_label != train.multi_label:
-            raise DataError(f"train and {name} differ: one has several labels an image, the other one")
+            raise DataError(f"train and {name} differ: one has several labels {train.a_noun}, the other one")

@@ -97,7 +97,7 @@ def open_table(text: str) -> Splits:
     if path.suffix.lower() == ".parquet":
         columns, classes = _read_parquet(path)
     else:
-        columns, classes = _read_text(path), None
+        columns, classes = read_text(path), None
     return splits_of(columns, path.stem, str(path), options, folder=path.parent, classes=classes)
 
 
@@ -132,11 +132,11 @@ def splits_of(
     bag = _optional(columns, options.get("bag"), BAG, "bag", source)
     image = _optional(columns, options.get("image"), () if "features" in options else IMAGE, "image", source)
     if image is None and bag is None:
-        image = _column(columns, None, IMAGE, "image", source)
+        image = find_column(columns, None, IMAGE, "image", source)
     wanted = options.get("label", "")
     several = [part.strip() for part in wanted.split(",")] if "," in wanted and wanted not in columns else []
-    label = [_column(columns, c, (), "label", source) for c in several] or [
-        _column(columns, wanted or None, LABEL, "label", source)
+    label = [find_column(columns, c, (), "label", source) for c in several] or [
+        find_column(columns, wanted or None, LABEL, "label", source)
     ]
     if not len(columns[label[0]]):
         raise DataError(f"{source} has no rows")
@@ -192,7 +192,7 @@ def _optional(
 ) -> str | None:
     """A column that need not be there."""
     if wanted is not None:
-        return _column(columns, wanted, (), what, source)
+        return find_column(columns, wanted, (), what, source)
     plain = {c.strip().lower(): c for c in reversed(list(columns))}
     return next((plain[name] for name in usual if name in plain), None)
 
@@ -222,7 +222,12 @@ def _vectors(columns: Mapping[str, Any], wanted: str | None, others: Sequence[st
     return made
 
 
-def _column(columns: Mapping[str, Any], wanted: str | None, usual: Sequence[str], what: str, source: str) -> str:
+def find_column(columns: Mapping[str, Any], wanted: str | None, usual: Sequence[str], what: str, source: str) -> str:
+    """The column that is wanted, or the first by a usual name.
+
+    Raises:
+        DataError: there is none; with the columns that there are.
+    """
     there = ", ".join(repr(c) for c in columns) or "none"
     if wanted is not None:
         if wanted not in columns:
@@ -298,7 +303,12 @@ def _label_text(made: ImageSet, index: int) -> str:
     return repr(made.classes[label]) if label.ndim == 0 else some([made.classes[k] for k in np.flatnonzero(label)])
 
 
-def _read_text(path: Path) -> dict[str, list[str]]:
+def read_text(path: Path) -> dict[str, list[str]]:
+    """The columns of a text file, separated by commas, semicolons or tabs.
+
+    Raises:
+        DataError: it cannot be read, is empty, has two columns of one name, or rows of another length.
+    """
     try:
         with path.open(encoding="utf-8-sig", newline="") as stream:
             head = stream.readline()

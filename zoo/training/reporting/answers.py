@@ -14,6 +14,7 @@ import torch.nn.functional as F
 from torch import nn
 
 from zoo.errors import DataError
+from zoo.training.data.bags import BagSet
 from zoo.training.data.image_set import ImageSet, Splits
 from zoo.training.data.source import open_splits
 from zoo.training.progress import Progress
@@ -104,8 +105,8 @@ def open_run_data(run: RunFacts, data: Any, val: Any) -> Splits:
         sizes = ", ".join(f"{len(split):,} {name}" for name, split in splits.present().items())
         then = ", ".join(f"{n:,} {name}" for name, n in run.args["data"]["images"].items())
         raise DataError(
-            f"{splits.name} is not the data of this run, or has changed since: images, labels or the split differ "
-            f"(then {then} images; now {sizes})"
+            f"{splits.name} is not the data of this run, or has changed since: {run.noun}s, labels or the split differ "
+            f"(then {then} {run.noun}s; now {sizes})"
         )
     return splits
 
@@ -176,9 +177,10 @@ def show(answers: Answers, index: int) -> Shown:
     else:
         true, answered = [int(target)], [int(scores.argmax())]
     try:
-        picture, width, height = data_uri(images.image(index))
+        drawn = None if isinstance(images, BagSet) else data_uri(images.image(index))
     except (DataError, OSError, ValueError, TypeError):  # an image of a kind that cannot be drawn
-        picture, width, height = "", 0, 0
+        drawn = None
+    picture, width, height = drawn or ("", 0, 0)
     return Shown(
         picture=picture,
         width=width,

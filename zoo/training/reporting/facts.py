@@ -55,6 +55,11 @@ class RunFacts:
         return self.args["data"]["classes"]
 
     @property
+    def noun(self) -> str:
+        """What is classified: an image, or a bag."""
+        return self.args["data"].get("noun", "image")
+
+    @property
     def monitor(self) -> str:
         """The metric that chose the best epoch."""
         return self.options["monitor"]

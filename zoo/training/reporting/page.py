@@ -66,6 +66,7 @@ def run_page(run: RunFacts, answers: Answers | None, note: str | None, worst: in
         "mistakes": None if answers is None else _mistakes(answers, worst),
         "note": note,
         "multi_label": run.multi_label,
+        "noun": run.noun,
         "split": run.split,
         "samples": run.measured.get("samples"),
         "settings": _settings(run),
@@ -102,7 +103,7 @@ def _headline(run: RunFacts) -> list[tuple[str, str, str]]:
     cards = []
     if run.split:
         cards.append((metric_name(run.monitor), number(run.measured.get(run.monitor)),
-                      f"{run.split} split, {run.measured['samples']:,} images"))  # fmt: skip
+                      f"{run.split} split, {run.measured['samples']:,} {run.noun}s"))  # fmt: skip
     of = f"of {len(run.history)}" + ("" if len(run.history) == run.options["epochs"] else ", ended early")
     cards.append(("best epoch", str(run.best_epoch or "–"), of))
     if run.params is not None:
@@ -148,8 +149,14 @@ def _data(run: RunFacts) -> list[tuple[str, str]]:
     rows = [("name", data["name"])]
     if run.source and run.source != data["name"]:
         rows.append(("source", run.source))
-    rows += [("images", ", ".join(f"{n:,} {split}" for split, n in data["images"].items()))]
-    rows += [("classes", f"{len(run.classes):,}" + (", several labels an image" if run.multi_label else ""))]
+    rows += [(f"{run.noun}s", ", ".join(f"{n:,} {split}" for split, n in data["images"].items()))]
+    rows += [
+        (
+            "classes",
+            f"{len(run.classes):,}"
+            + (f", several labels {'a' if run.noun == 'bag' else 'an'} {run.noun}" if run.multi_label else ""),
+        )
+    ]
     return rows
 
 
@@ -167,7 +174,9 @@ def _notes(run: RunFacts) -> list[str]:
     absent = run.measured.get("auroc_absent")
     if absent:
         names = ", ".join(repr(run.classes[k]) for k in absent[:5])
-        notes.append(f"No AUROC: {names}{' and others' if len(absent) > 5 else ''} has no image (or no other) here.")
+        notes.append(
+            f"No AUROC: {names}{' and others' if len(absent) > 5 else ''} has no {run.noun} (or no other) here."
+        )
     return notes
 
 
