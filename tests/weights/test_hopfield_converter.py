@@ -139,5 +139,7 @@ def test_options_that_do_not_exist_or_contradict():
         from_official_options(scalling=1.0)
     with pytest.raises(ValueError, match="did you mean 'HopfieldPooling'"):
         from_official_options("HopfieldPool")
+    with pytest.raises(ValueError, match="num_heads must divide input_size unless hidden_size is given, got 6 and 4"):
+        from_official_options(input_size=6, num_heads=4)
     with pytest.raises(ValueError, match="normalize_state_pattern_affine=True needs normalize_state_pattern=True"):
         from_official_options(normalize_state_pattern=False, normalize_state_pattern_affine=True)

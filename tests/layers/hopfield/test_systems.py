@@ -169,3 +169,14 @@ def test_stored_samples_answer():
     layer.store(x, labels)
     torch.testing.assert_close(layer(x[None])[0], labels, rtol=0, atol=1e-3)
     torch.testing.assert_close(layer.association(x[None])[0, 0], torch.eye(12), rtol=0, atol=1e-3)
+
+
+def test_repr():
+    """Everything that is not as usual is told."""
+    plain = repr(Hopfield(8, num_heads=2)).splitlines()[1].strip()
+    assert plain == "8, num_heads=2, head_dim=4, out_dim=8, num_updates=1"
+    layer = Hopfield(8, num_updates=2, post="l2", activation="relu", dropout=0.1, bias_pattern=True, batch_first=False)
+    assert repr(layer).splitlines()[1].strip() == (
+        "8, num_heads=1, head_dim=8, out_dim=8, num_updates=2, tol=0.0001, stop='association', post=l2, "
+        "activation=relu, dropout=0.1, bias_pattern=True, batch_first=False"
+    )

@@ -20,12 +20,12 @@ from zoo.layers.hopfield.options import (
     activation_function,
     check_choice,
     counts_per_head,
-    norm_options,
     positive_int,
     positive_per_head,
     post_function,
     share,
 )
+from zoo.layers.hopfield.parts import append_pattern, apply, optional_linear, optional_norm, optional_pattern
 from zoo.layers.hopfield.projections import Projected, project_inputs
 from zoo.layers.hopfield.reference import Associated
 from zoo.layers.hopfield.sizes import resolve_sizes
@@ -183,18 +183,18 @@ class Hopfield(nn.Module):
         self.batch_first = bool(batch_first)
 
         sizes, heads = self.sizes, num_heads
-        self.norm_stored = _norm("norm_stored", norm_stored, sizes.stored, place)
-        self.norm_state = _norm("norm_state", norm_state, sizes.state, place)
-        self.norm_value = _norm("norm_value", norm_value, sizes.value, place)
-        self.norm_association = _norm("norm_association", norm_association, sizes.head, place, affine=False)
+        self.norm_stored = optional_norm("norm_stored", norm_stored, sizes.stored, place)
+        self.norm_state = optional_norm("norm_state", norm_state, sizes.state, place)
+        self.norm_value = optional_norm("norm_value", norm_value, sizes.value, place)
+        self.norm_association = optional_norm("norm_association", norm_association, sizes.head, place, affine=False)
         inner, read = heads * (sizes.head or 0), heads * (sizes.read or 0)
         value_in = inner if connect_values and project_stored else sizes.value
-        self.proj_state = _linear(project_state, sizes.state, inner, bias, place)
-        self.proj_stored = _linear(project_stored, sizes.stored, inner, bias, place)
-        self.proj_value = _linear(project_value, value_in, read, bias, place)
-        self.out_proj = _linear(project_out, read, sizes.out, bias, place)
-        self.bias_stored = _pattern(bias_pattern, heads, sizes.head, place)
-        self.bias_value = _pattern(bias_pattern, heads, sizes.read, place)
+        self.proj_state = optional_linear(project_state, sizes.state, inner, bias, place)
+        self.proj_stored = optional_linear(project_stored, sizes.stored, inner, bias, place)
+        self.proj_value = optional_linear(project_value, value_in, read, bias, place)
+        self.out_proj = optional_linear(project_out, read, sizes.out, bias, place)
+        self.bias_stored = optional_pattern(bias_pattern, heads, sizes.head, place)
+        self.bias_value = optional_pattern(bias_pattern, heads, sizes.read, place)
         parts = (self.proj_state, self.proj_stored, self.proj_value, self.out_proj, self.norm_association)
         bare = not connect_values and all(part is None for part in parts)
         default = 1.0 if bare or sizes.head is None else 1 / math.sqrt(sizes.head)
@@ -382,13 +382,13 @@ class Hopfield(nn.Module):
         return self._association_norm(self._heads(q, self.proj_state))
 
     def _stored_heads(self, k: Tensor) -> Tensor:
-        k = self._association_norm(_append(self._heads(k, self.proj_stored), self.bias_stored))
+        k = self._association_norm(append_pattern(self._heads(k, self.proj_stored), self.bias_stored))
         # Behind the norm, whose shift would give it a score.
         return F.pad(k, (0, 0, 0, 1)) if self.zero_pattern else k
 
     def _value_heads(self, v: Tensor) -> Tensor:
-        v = _apply(self.proj_value, v) if self._connected else v
-        v = _append(self._heads(v, self.proj_stored if self._connected else self.proj_value), self.bias_value)
+        v = apply(self.proj_value, v) if self._connected else v
+        v = append_pattern(self._heads(v, self.proj_stored if self._connected else self.proj_value), self.bias_value)
         return F.pad(v, (0, 0, 0, 1)) if self.zero_pattern else v
 
     def _association_norm(self, heads: Tensor) -> Tensor:
@@ -433,7 +433,7 @@ class Hopfield(nn.Module):
 
     def read_out(self, result: Tensor, mask: Tensor | None) -> Tensor:
         """The output from what the heads read, (B, H, L, P) -> (B, L, out_dim); 0 where the mask leaves no pattern."""
-        output = _apply(self.out_proj, result.transpose(1, 2).flatten(2))
+        output = apply(self.out_proj, result.transpose(1, 2).flatten(2))
         if self.activation is not None:
             output = self.activation(output)
         if mask is None or self.extra_patterns:
@@ -450,7 +450,11 @@ class Hopfield(nn.Module):
         parts.append(f"num_updates={None if self.until_convergence else _short(self.num_updates)}")
         if self.until_convergence or max(self.num_updates) > 1:
             parts.append(f"tol={None if self.tol is None else _short(self.tol)}, stop={self.stop!r}")
+        functions = {"post": self.post, "activation": self.activation}
+        parts += [f"{name}={getattr(do, '__name__', do)}" for name, do in functions.items() if do is not None]
+        parts += [f"dropout={self.dropout:g}"] * (self.dropout > 0)
         flags = {"connect_values": self.connect_values, "zero_pattern": self.zero_pattern}
+        flags["bias_pattern"] = self.bias_stored is not None
         parts += [f"{name}=True" for name, on in flags.items() if on]
         return ", ".join(parts if self.batch_first else [*parts, "batch_first=False"])
 
@@ -459,38 +463,6 @@ def as_output(output: Tensor, found: Associated) -> HopfieldOutput:
     """Both in one, of an association that was asked for."""
     assert found.association is not None
     return HopfieldOutput(output, found.association, found.counts)
-
-
-def _norm(
-    name: str, option: bool | Mapping[str, Any], width: int | None, place: dict[str, Any], *, affine: bool = True
-) -> nn.LayerNorm | None:
-    options = norm_options(name, option, affine=affine)
-    if options is None:
-        return None
-    if width is None:
-        raise ValueError(f"{name} needs a width: give dim or head_dim, or {name}=False")
-    return nn.LayerNorm(width, **options, **place)
-
-
-def _linear(
-    wanted: bool, in_features: int | None, out_features: int | None, bias: bool, place: dict[str, Any]
-) -> nn.Linear | None:
-    return nn.Linear(in_features or 0, out_features or 0, bias, **place) if wanted else None
-
-
-def _pattern(wanted: bool, num_heads: int, width: int | None, place: dict[str, Any]) -> nn.Parameter | None:
-    return nn.Parameter(torch.empty(num_heads, width or 0, **place)) if wanted else None
-
-
-def _apply(part: nn.Module | None, x: Tensor) -> Tensor:
-    return x if part is None else part(x)
-
-
-def _append(heads: Tensor, pattern: Tensor | None) -> Tensor:
-    """One more stored pattern, (heads, width), behind those of every sample."""
-    if pattern is None:
-        return heads
-    return torch.cat([heads, pattern.to(heads.dtype)[:, None].expand(heads.shape[0], -1, -1, -1)], 2)
 
 
 def _short(values: tuple[Any, ...]) -> Any:

@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 from zoo.layers.hopfield.hopfield import Hopfield, HopfieldOutput, as_output
 from zoo.layers.hopfield.inputs import check_inputs
-from zoo.layers.hopfield.options import positive_int
+from zoo.layers.hopfield.options import check_keywords, positive_int
 from zoo.layers.hopfield.projections import is_plain
 from zoo.layers.hopfield.reference import Associated
 from zoo.layers.weight_cache import WeightCache
@@ -52,6 +52,7 @@ class HopfieldLayer(nn.Module):
         **options: Any,
     ) -> None:
         super().__init__()
+        check_keywords(HopfieldLayer, options, Hopfield)
         self.quantity = positive_int("quantity", quantity)
         self.hopfield = Hopfield(dim, **options, device=device, dtype=dtype)
         stored, value = self.hopfield.sizes.stored, self.hopfield.sizes.value

@@ -8,8 +8,9 @@ import torch.nn.functional as F
 from jaxtyping import Float, Shaped
 from torch import Tensor, nn
 
+from zoo.layers.hopfield.hopfield import Hopfield
 from zoo.layers.hopfield.lookup import HopfieldLayer
-from zoo.layers.hopfield.options import positive_int
+from zoo.layers.hopfield.options import check_keywords, positive_int
 
 #: Probability of a class when the association is with its prototypes alone.
 _SURE = 0.99
@@ -60,6 +61,7 @@ class HopfieldLookupHead(nn.Module):
         **options: Any,
     ) -> None:
         super().__init__()
+        check_keywords(HopfieldLookupHead, options, Hopfield)
         if fixed := [name for name in _FIXED if name in options]:
             raise TypeError(f"the head itself sets {', '.join(fixed)}; use HopfieldLayer for other values")
         self.in_features = positive_int("in_features", in_features)

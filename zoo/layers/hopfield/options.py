@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Callable, Mapping, Sequence
+from inspect import signature
 from typing import Any
 
 import torch
@@ -11,7 +12,6 @@ from torch import Tensor
 from zoo.naming import did_you_mean
 
 STOPS = ("association", "state")
-POSTS = ("l2", "layer_norm")
 #: What a sample without any pattern to associate with gives.
 EMPTY = ("zero", "raise")
 _NORM_KEYS = ("affine", "eps")
@@ -84,8 +84,10 @@ def share(argument: str, value: float) -> float:
     """A share from 0 to less than 1.
 
     Raises:
-        ValueError: it is not.
+        TypeError, ValueError: it is not.
     """
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        raise TypeError(f"{argument} must be a number from 0 to less than 1, got {value!r}")
     if not 0 <= value < 1:
         raise ValueError(f"{argument} must be at least 0 and less than 1, got {value}")
     return float(value)
@@ -134,20 +136,42 @@ def activation_function(activation: str | Callable[[Tensor], Tensor] | None) -> 
 
 
 def post_function(post: str | Callable[[Tensor], Tensor] | None) -> Callable[[Tensor], Tensor] | None:
-    """What is done to every new state: a function from a callable or from a name in `POSTS`.
+    """What is done to every new state: a function from a callable or from its name, "l2" or "layer_norm".
 
     Raises:
         ValueError: an unknown name, with the nearest one.
     """
     if post is None or callable(post):
         return post
-    check_choice("post", post, POSTS)
-    return _unit_length if post == "l2" else _normed
+    check_choice("post", post, tuple(_POSTS))
+    return _POSTS[post]
 
 
-def _unit_length(states: Tensor) -> Tensor:
+def l2(states: Tensor) -> Tensor:
+    """States of unit length."""
     return F.normalize(states, dim=-1)
 
 
-def _normed(states: Tensor) -> Tensor:
+def layer_norm(states: Tensor) -> Tensor:
+    """States of mean 0 and variance 1."""
     return F.layer_norm(states, states.shape[-1:])
+
+
+_POSTS = {"l2": l2, "layer_norm": layer_norm}
+
+
+def check_keywords(owner: type, options: Mapping[str, Any], of: type) -> None:
+    """Refuse options that a class which passes them on to another does not know, with the nearest name.
+
+    Args:
+        owner: the class.
+        options: what it passes on.
+        of: the class that takes them.
+
+    Raises:
+        TypeError: an unknown option.
+    """
+    known = {name for cls in (owner, of) for name in signature(cls).parameters} - {"options"}
+    for name in options:
+        if name not in known:
+            raise TypeError(f"{owner.__name__} has no option {name!r}{did_you_mean(name, sorted(known))}")

@@ -13,7 +13,7 @@ from zoo.layers.hopfield.bags import EqualBags, RaggedBags
 from zoo.layers.hopfield.hopfield import Hopfield, HopfieldOutput, as_output
 from zoo.layers.hopfield.inputs import check_batches, check_inputs, score_mask
 from zoo.layers.hopfield.normed import working_dtype
-from zoo.layers.hopfield.options import check_choice, positive_int
+from zoo.layers.hopfield.options import check_choice, check_keywords, positive_int
 from zoo.layers.hopfield.ragged import is_ragged, ragged_bags
 from zoo.layers.hopfield.reference import Associated
 
@@ -58,6 +58,7 @@ class HopfieldPooling(nn.Module):
         **options: Any,
     ) -> None:
         super().__init__()
+        check_keywords(HopfieldPooling, options, Hopfield)
         self.quantity = positive_int("quantity", quantity)
         check_choice("reduce", reduce, REDUCTIONS)
         self.reduce = reduce

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from zoo.layers.hopfield.hopfield import Hopfield
 from zoo.layers.hopfield.inputs import score_mask
+from zoo.layers.hopfield.options import check_keywords
 from zoo.layers.plain import _linear, _packed, _take
 
 
@@ -56,6 +57,7 @@ class HopfieldSelfAssociation(nn.Module):
         **options: Any,
     ) -> None:
         super().__init__()
+        check_keywords(HopfieldSelfAssociation, options, Hopfield)
         self.dim = dim
         self.rotate_half = rotate_half
         norms = dict.fromkeys(("norm_stored", "norm_state", "norm_value"), norm_inputs)

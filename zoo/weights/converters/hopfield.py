@@ -287,7 +287,8 @@ def from_official_options(cls: str = "Hopfield", /, **options: Any) -> dict[str,
         options: theirs; also `association` and `alpha` as we have them, for the sparse relatives of their code.
 
     Raises:
-        ValueError: an unknown class or option, with the nearest name; a norm that is off and has scale and shift.
+        ValueError: an unknown class or option, with the nearest name; a norm that is off and has scale and shift; an
+            input_size that does not give hidden_size.
     """
     for given, known in ((cls, _CLASSES), *((name, {*_OPTIONS, *_OTHERS}) for name in options)):
         if given not in known:
@@ -305,7 +306,10 @@ def from_official_options(cls: str = "Hopfield", /, **options: Any) -> dict[str,
     if "update_steps_eps" in options:
         new["tol"] = _plain(options["update_steps_eps"])
     if new.get("dim") is not None and new.get("head_dim") is None:
-        new["head_dim"] = new["dim"] // new.get("num_heads", 1)
+        new["head_dim"], left = divmod(new["dim"], new.get("num_heads", 1))
+        if left:
+            sizes = f"{new['dim']} and {new['num_heads']}"
+            raise ValueError(f"num_heads must divide input_size unless hidden_size is given, got {sizes}")
     if cls == "HopfieldPooling":
         new["reduce"] = "concat"
     return new
