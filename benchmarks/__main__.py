@@ -25,6 +25,7 @@ SECTIONS = {
     "hopfield": "Hopfield associations, lookups and sparse maps",
     "hopfield_pooling": "Hopfield pooling",
     "hopfield_memory": "Retrieval from a large memory",
+    "hopfield_learning": "Hopfield layers: a learning check",
     "loading": "Loading a checkpoint",
     "token_order": "Token order and dilation: a learning check",
 }
