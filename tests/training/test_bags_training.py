@@ -1,0 +1,200 @@
+"""Training on bags: standardised features, huge bags, runs that are cut off, two processes, memory, and its words."""
+
+from __future__ import annotations
+
+import itertools
+import json
+import os
+import re
+import signal
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from safetensors.torch import load_file
+from torch import Tensor, nn
+
+import zoo
+from tests.training.test_bags import CALM, SMALL, image_bags, some_bags
+from tests.training.test_processes import launch
+from zoo.errors import DataError
+from zoo.training.checkpoint import checkpoints
+from zoo.training.data.bags import BagSet, ragged_bags
+from zoo.training.data.bags_batch import Bags
+from zoo.training.data.loader import batches
+from zoo.training.preparation import pipeline_for
+from zoo.training.standardise import statistics
+
+RUN: dict[str, Any] = {"epochs": 2, "batch_size": 8, "lr": 5e-3, "model_args": SMALL, **CALM}
+
+
+def in_other_units(count: int = 60, seed: int = 0) -> dict[str, np.ndarray]:
+    """`some_bags` as an instrument may give them: far from 0, one feature in thousands, one that never changes."""
+    rows, offsets, labels = some_bags(count, seed)
+    rows = rows * np.array([1000, 1, 0.01, 1]) + np.array([5e4, -3, 7, 0])
+    return {"rows": np.c_[rows, np.full(len(rows), 0.1)].astype(np.float32), "offsets": offsets, "labels": labels}
+
+
+def test_features_are_standardised_by_the_training_instances(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    data = in_other_units()
+    result = zoo.finetune("hopfield_mil", data, out=tmp_path / "run", **{**RUN, "epochs": 12, "progress": True})
+    assert result.metrics["accuracy"] >= 0.9
+    chosen = ragged_bags(data["rows"], data["offsets"], data["labels"], "mine")
+    learned = zoo.training.data.open_splits(data).train
+    assert isinstance(learned, BagSet)
+    assert len(learned) < len(chosen)
+    rows = np.concatenate([data["rows"][place] for place in learned.places]).astype(np.float64)
+    config = zoo.data_config(result.model)
+    np.testing.assert_allclose(config["mean"], rows.mean(0), rtol=1e-6)
+    np.testing.assert_allclose(config["std"], [*rows.std(0)[:4], 1], rtol=1e-6)
+    assert f"by the {len(rows)} training instances" in capsys.readouterr().err
+    # The published model does the same to raw features.
+    again = zoo.create_model(f"local-dir:{tmp_path / 'run' / 'best'}")
+    assert zoo.data_config(again) == config
+    bags = in_other_units(30, seed=3)
+    pipeline = pipeline_for(again, ragged_bags(*bags.values(), "new"))
+    first = pipeline(torch.from_numpy(bags["rows"]), "new").instances
+    wanted = (bags["rows"].astype(np.float64) - config["mean"]) / config["std"]
+    np.testing.assert_allclose(first, wanted, rtol=1e-2, atol=1e-3)
+    assert zoo.evaluate(again, bags, progress=False)["accuracy"] >= 0.9
+
+
+def test_standardised_or_not_as_it_is_said(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """A trained model goes on as it was trained, unless it is said otherwise."""
+    data, other = in_other_units(), in_other_units(seed=4)
+    first = {out: zoo.finetune("hopfield_mil", data, out=tmp_path / out, standardise=how, **RUN)
+             for out, how in (("on", "auto"), ("off", False))}  # fmt: skip
+    assert zoo.data_config(first["off"].model)["mean"] is None
+    options = {**RUN, "model_args": None, "progress": True}
+    for out, words in (("on", "as the model was trained"), ("off", "as they are, for the model was trained so")):
+        again = zoo.finetune(tmp_path / out, other, out=tmp_path / f"{out}2", **options)
+        assert zoo.data_config(again.model) == zoo.data_config(first[out].model)
+        assert words in capsys.readouterr().err
+    fitted = zoo.finetune(tmp_path / "on", other, out=tmp_path / "on3", standardise=True, **options)
+    assert zoo.data_config(fitted.model)["mean"] != zoo.data_config(first["on"].model)["mean"]
+    with pytest.raises(ValueError, match="standardise must be 'auto', True or False, got 'yes'"):
+        zoo.finetune("hopfield_mil", data, standardise="yes", **RUN)
+    with pytest.raises(ValueError, match="standardise is for bags of vectors"):
+        zoo.finetune("hopfield_mnist_bags", f"bags:{image_bags(tmp_path / 'data')}", standardise=True, **CALM)
+    with pytest.raises(ValueError, match="max_instances is for bags of instances, the data are images"):
+        zoo.finetune("resnet10t", "digits", max_instances=3, **CALM)
+
+
+def test_statistics_of_features_that_cannot_be_standardised() -> None:
+    rows = np.random.default_rng(0).normal(size=(40, 3)).astype(np.float32)
+    large = ragged_bags(rows * 1e9, [0, 20, 40], [0, 1], "large")
+    with pytest.raises(DataError, match=r"feature 0 of large has mean .* cannot be standardised.*another unit"):
+        statistics(large)
+    with pytest.raises(DataError, match="feature 0 of small has mean"):
+        statistics(ragged_bags(rows * 1e-9, [0, 20, 40], [0, 1], "small"))
+
+
+def test_huge_bags_are_drawn_from() -> None:
+    """So many of a bag's instances, others each epoch, the same ones each time; a small bag is whole."""
+    rows, offsets, labels = some_bags(8)
+    rows[:, 0] = np.arange(len(rows))
+    bags = ragged_bags(rows, offsets, labels, "mine").at_most(3)
+    model = zoo.create_model("hopfield_mil", dim=4)
+
+    def drawn(epoch: int) -> list[Tensor]:
+        (batch,) = batches(bags, pipeline_for(model, bags), [list(range(8))], seed=1, epoch=epoch)
+        assert isinstance(batch.images, Bags)
+        return [bag[:, 0] for bag in batch.images.by_bag(batch.images.instances)]
+
+    sizes = np.diff(offsets).tolist()
+    assert [len(bag) for bag in drawn(0)] == [min(3, size) for size in sizes]
+    assert all(map(torch.equal, drawn(0), drawn(0)))
+    assert not all(map(torch.equal, drawn(0), drawn(1)))
+    seen = [torch.cat(both).unique() for both in zip(*(drawn(epoch) for epoch in range(40)), strict=True)]
+    assert [one.tolist() for one in seen] == [list(range(a, b)) for a, b in itertools.pairwise(offsets)]
+
+
+class Interrupting(BagSet):
+    """Interrupts its own process when its n-th bag is fetched."""
+
+    at: int | None = None
+
+    def image(self, index: int) -> Any:
+        if self.at is not None:
+            self.at -= 1
+            if self.at == 0:
+                os.kill(os.getpid(), signal.SIGINT)
+        return super().image(index)
+
+
+def test_resumed_in_the_same_weights(tmp_path: Path) -> None:
+    rows, offsets, labels = some_bags(32)
+    plain = ragged_bags(rows, offsets, labels, "mine")
+    options = {**RUN, "epochs": 3, "max_instances": 4, "val": False, "model_args": {**SMALL, "attn_drop": 0.3}}
+    made = Interrupting(rows, plain.places, plain.labels, plain.classes, name="mine")
+    zoo.finetune("hopfield_mil", made, out=tmp_path / "whole", **options)
+    made.at = 32 + 12
+    with pytest.raises(KeyboardInterrupt, match="stopped after update"):
+        zoo.finetune("hopfield_mil", made, out=tmp_path / "cut", **options)
+    made.at = None
+    zoo.finetune("hopfield_mil", made, out=tmp_path / "cut", **options)
+    newest = (checkpoints(tmp_path / run / "checkpoints")[-1] for run in ("whole", "cut"))
+    one, two = (load_file(folder / "model.safetensors") for folder in newest)
+    assert all(torch.equal(one[name], two[name]) for name in one)
+
+
+SCRIPT = """
+import json, sys
+from tests.training.test_bags_training import in_other_units
+import zoo
+data = in_other_units(40)
+result = zoo.finetune("hopfield_mil", data, out=sys.argv[1], **json.loads(sys.argv[2]))
+print(json.dumps(result.metrics))
+"""
+
+
+def test_two_processes_equal_one(tmp_path: Path) -> None:
+    options = {**RUN, "opt": "sgd", "lr": 0.05, "max_instances": 4}
+    alone = zoo.finetune("hopfield_mil", in_other_units(40), out=tmp_path / "one", **options)
+    answers = launch(tmp_path / "two", script=SCRIPT, **{**options, "batch_size": 4})
+    assert answers[0] == answers[1]
+    assert answers[0]["loss"] == pytest.approx(alone.metrics["loss"], rel=1e-4)
+    one, two = (load_file(tmp_path / run / "best" / "model.safetensors") for run in ("one", "two"))
+    for name in one:
+        torch.testing.assert_close(one[name], two[name], rtol=1e-4, atol=1e-5)
+
+
+class Cramped(nn.Module):
+    """Passes instances on, if there are not too many."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        if self.training and len(x) > 30:
+            raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 20.00 GiB")
+        return x
+
+
+def test_a_batch_that_fits_has_room_for_the_largest_bags(tmp_path: Path) -> None:
+    """Two bags of 15 may meet, so four of which these are two do not fit, though they would in the first epoch."""
+    sizes = [15, *[2] * 14, 15]
+    rows = np.random.default_rng(0).normal(size=(sum(sizes), 4)).astype(np.float32)
+    data = {"rows": rows, "offsets": np.cumsum([0, *sizes]), "labels": np.arange(16) % 2}
+    model = zoo.create_model("hopfield_mil", dim=4, **SMALL)
+    model.embed = nn.Sequential(Cramped(), *model.embed)
+    zoo.finetune(model, data, out=tmp_path, val=False, **{**RUN, "model_args": None, "batch_size": "auto:4"})
+    assert json.loads((tmp_path / "args.json").read_text())["options"]["batch_size"] == 2
+
+
+def test_bags_are_called_bags(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    run = tmp_path / "run"
+    zoo.finetune("hopfield_mil", in_other_units(), out=run, **{**RUN, "progress": True})
+    zoo.evaluate(run, in_other_units(seed=1))
+    said = capsys.readouterr().err
+    assert "12 of 60 training bags are held out" in said
+    assert "48 train, 12 val bags" in said
+    assert "60 bags are taken" in said
+    assert " bags/s" in said
+    assert "image" not in said
+    assert "img" not in said
+    zoo.report(run, data=in_other_units())
+    page = re.sub(r"<(style|script|svg).*?</\1>", "", (run / "report.html").read_text(), flags=re.DOTALL)
+    assert "val split, 12 bags" in page
+    assert '<th scope="col">val bags</th>' in page
