@@ -6,6 +6,7 @@ import pytest
 import torch
 from torch import nn
 
+import zoo
 from zoo import explain
 from zoo.layers.hopfield import (
     Hopfield,
@@ -13,6 +14,7 @@ from zoo.layers.hopfield import (
     HopfieldLayer,
     HopfieldLookupHead,
     HopfieldPooling,
+    HopfieldSelfAssociation,
 )
 from zoo.layers.hopfield.memory import HopfieldMemory
 from zoo.layers.tversky import TverskyProjection
@@ -119,8 +121,8 @@ def test_association_of_a_layer_within_a_model() -> None:
     assert bool((got[1, ..., 4:] == 0).all())
     own = explain.layer_association(model, x, padding_mask=mask, name="mix")
     torch.testing.assert_close(own, model.mix.association(model.embed(x), padding_mask=mask).detach())
-    assert not model.pool._forward_pre_hooks
-    assert not model.mix._forward_pre_hooks
+    assert "associate_heads" not in vars(model.pool.hopfield)
+    assert not any(module._forward_hooks for module in model.modules())
 
 
 def test_association_of_what_tells_it_itself() -> None:
@@ -134,6 +136,32 @@ def test_association_of_what_tells_it_itself() -> None:
     torch.testing.assert_close(explain.layer_association(encoder, x), encoder.association.association(x).detach())
 
 
+def test_association_in_backbones() -> None:
+    torch.manual_seed(0)
+    model = zoo.create_model("vit_tiny_patch16_224", mixer="hopfield", img_size=32, depth=2, num_classes=2).eval()
+    x = torch.randn(2, 3, 32, 32)
+    with pytest.raises(ValueError, match=r"has 2 Hopfield layers; name one of 'blocks\.0\.attn', 'blocks\.1\.attn'"):
+        explain.layer_association(model, x)
+    layer = explain.hopfield_layer(model, "blocks.1.attn")
+    assert isinstance(layer, HopfieldSelfAssociation)
+    given: list[torch.Tensor] = []
+    hook = layer.register_forward_pre_hook(lambda _, inputs: given.append(inputs[0]))
+    weights = explain.layer_association(model, x, name="blocks.1.attn")
+    hook.remove()
+    q, k, _ = layer.hopfield.project(given[0], given[0], given[0])
+    torch.testing.assert_close(weights, (q @ k.transpose(-1, -2) / 64**0.5).softmax(-1).detach())
+
+    model = zoo.create_model("resnet18", pool="hopfield", num_classes=2).eval()
+    weights = explain.layer_association(model, torch.randn(1, 3, 96, 64))
+    assert weights.shape == (1, 1, 1, 6)  # 3 x 2 places of the last map
+    torch.testing.assert_close(weights.sum(-1), torch.ones(1, 1, 1))
+
+
 def test_an_association_that_is_not_made() -> None:
     with pytest.raises(ValueError, match="does not call its Hopfield layer"):
         explain.layer_association(_Idle(HopfieldPooling(4)), torch.zeros(1))
+    names = ("norm_stored", "norm_value", "project_stored", "project_value")
+    bare, x = HopfieldPooling(4, **dict.fromkeys(names, False)), torch.randn(1, 300_000, 4)
+    with pytest.raises(ValueError, match="only its own `association` tells"):
+        explain.layer_association(nn.Sequential(bare), x)
+    torch.testing.assert_close(explain.layer_association(bare, x), bare.association(x).detach())

@@ -4,17 +4,21 @@ from __future__ import annotations
 
 import inspect
 from collections import Counter
-from typing import Any, TypeVar
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any, TypeVar, get_args
 
 import torch
 from torch import Tensor, nn
 
-from zoo.layers.hopfield import Hopfield, HopfieldLayer, HopfieldPooling
+from zoo.layers.hopfield import Hopfield, HopfieldLayer, HopfieldPooling, HopfieldSelfAssociation
+from zoo.layers.hopfield.reference import Associated
 from zoo.layers.modes import evaluating
 from zoo.layers.tversky import TverskyProjection
 from zoo.naming import did_you_mean
 
 Layer = TypeVar("Layer", bound=nn.Module)
+HopfieldKind = Hopfield | HopfieldPooling | HopfieldLayer | HopfieldSelfAssociation
 
 
 def tversky_layer(model: nn.Module, name: str | None = None) -> TverskyProjection:
@@ -30,8 +34,8 @@ def tversky_layer(model: nn.Module, name: str | None = None) -> TverskyProjectio
     return _find(model, name, "TverskyProjection", TverskyProjection)
 
 
-def hopfield_layer(model: nn.Module, name: str | None = None) -> Hopfield | HopfieldPooling | HopfieldLayer:
-    """The layer of a model that associates: a `HopfieldPooling` or `HopfieldLayer`, or a `Hopfield` by itself.
+def hopfield_layer(model: nn.Module, name: str | None = None) -> HopfieldKind:
+    """The layer of a model that associates: a `Hopfield`, or what has one in it: pooling, lookup, self-association.
 
     Args:
         model: a model, or the layer itself.
@@ -40,7 +44,7 @@ def hopfield_layer(model: nn.Module, name: str | None = None) -> Hopfield | Hopf
     Raises:
         ValueError: there is none, or there are several and no name is given, or the name is of none of them.
     """
-    return _find(model, name, "Hopfield layer", Hopfield, HopfieldPooling, HopfieldLayer)  # pyright: ignore
+    return _find(model, name, "Hopfield layer", *get_args(HopfieldKind))
 
 
 def _find(model: nn.Module, name: str | None, what: str, *kinds: type[Layer]) -> Layer:
@@ -79,8 +83,17 @@ def layer_inputs(model: nn.Module, x: Tensor, name: str | None = None) -> Tensor
     Raises:
         ValueError: see `tversky_layer`; or the model does not call the layer.
     """
-    given, _ = _call_of(model, tversky_layer(model, name), "TverskyProjection", (x,), {})
-    return given[0].detach()
+    layer = tversky_layer(model, name)
+    seen: list[Tensor] = []
+    handle = layer.register_forward_pre_hook(lambda _, given: seen.append(given[0]))
+    try:
+        with evaluating(model):
+            model(x)
+    finally:
+        handle.remove()
+    if not seen:
+        raise ValueError("the model does not call its TverskyProjection on this input")
+    return seen[-1].detach()
 
 
 @torch.no_grad()
@@ -103,24 +116,38 @@ def layer_association(model: nn.Module, *inputs: Any, name: str | None = None, *
         if name is None and inspect.ismethod(own):  # an encoder layer's is a part of it
             return own(*inputs, **keywords).detach()
         layer = hopfield_layer(model, name)
-        given, named = _call_of(model, layer, "Hopfield layer", inputs, keywords)
-        return layer.association(*given, **named).detach()
-
-
-def _call_of(
-    model: nn.Module, layer: nn.Module, what: str, inputs: tuple[Any, ...], keywords: dict[str, Any]
-) -> tuple[tuple[Any, ...], dict[str, Any]]:
-    """With what the model, in evaluation mode, last calls the layer."""
-    seen: list[tuple[tuple[Any, ...], dict[str, Any]]] = []
-    hook = layer.register_forward_pre_hook(lambda _, given, named: seen.append((given, named)), with_kwargs=True)
-    try:
-        with evaluating(model):
+        with _listening(layer if isinstance(layer, Hopfield) else layer.hopfield) as heard:
             model(*inputs, **keywords)
+    if not heard:
+        raise ValueError(
+            "the model does not call its Hopfield layer on this input, or that pools without norms and projections, "
+            "where only its own `association` tells"
+        )
+    return heard[-1].detach()
+
+
+@contextmanager
+def _listening(layer: Hopfield) -> Iterator[list[Tensor]]:
+    """Collects the associations that a layer makes."""
+    heard: list[Tensor] = []
+    associate = layer.associate_heads
+
+    def tell(q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None, need_association: bool = False) -> Associated:
+        found = associate(q, k, v, mask, True)
+        assert found.association is not None
+        heard.append(found.association)
+        return found
+
+    # Pooling makes no association unless somebody listens to these.
+    parts = (layer.norm_stored, layer.norm_value, layer.proj_stored, layer.proj_value)
+    hooks = [part.register_forward_hook(lambda *_: None) for part in parts if part is not None]
+    setattr(layer, "associate_heads", tell)  # noqa: B010
+    try:
+        yield heard
     finally:
-        hook.remove()
-    if not seen:
-        raise ValueError(f"the model does not call its {what} on this input")
-    return seen[-1]
+        delattr(layer, "associate_heads")
+        for hook in hooks:
+            hook.remove()
 
 
 def _some(names: list[str]) -> str:
