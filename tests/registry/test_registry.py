@@ -135,7 +135,7 @@ def test_catalogue_is_complete_and_loads():
         assert entry.summary, f"{entry.name} has no summary"
         assert callable(entry.load())
         if entry.kind == "model" and not entry.hidden:
-            assert entry.params, f"{entry.name} lacks its parameters"
+            assert entry.params is not None, f"{entry.name} lacks its parameters"
             # A model of something else than images has no input size, nor operations of one image.
             assert bool(entry.macs) == bool(entry.input_size), f"{entry.name} lacks one of its sizes"
     for row in weights:

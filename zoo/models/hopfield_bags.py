@@ -9,6 +9,7 @@ from typing import Any, TypeVar
 
 import torch
 from jaxtyping import Bool, Float, Int
+from timm.models import resolve_pretrained_cfg
 from torch import Tensor, nn
 
 from zoo.layers.hopfield import HopfieldPooling
@@ -17,6 +18,8 @@ from zoo.layers.hopfield.options import positive_int
 #: Bags are no images: what saving compares on an image, and timm's default sizes, have no place in a configuration.
 NO_IMAGE: dict[str, Any] = {"input_size": None, "classifier": "head"}
 _WORDS = ("label_names", "label_descriptions", "license", "description")
+#: How images that are instances are prepared.
+_PREPARATION = ("mean", "std", "interpolation", "crop_pct", "crop_mode")
 Model = TypeVar("Model", bound=nn.Module)
 
 
@@ -136,11 +139,21 @@ class HopfieldBagClassifier(nn.Module):
         return self.embed(x.flatten(0, lead - 1)).unflatten(0, x.shape[:lead])
 
 
-def described(model: Model, given: Any) -> Model:
-    """The model, with what a saved configuration, of timm's form, calls its classes."""
+def described(model: Model, given: Any, name: str = "") -> Model:
+    """The model, with what a configuration says of its classes and of images.
+
+    Args:
+        model: whose `pretrained_cfg` is completed.
+        given: a saved configuration, of timm's form.
+        name: under which the model is registered, if `given` may be a tag or left to the registry.
+    """
+    if name:
+        given = resolve_pretrained_cfg(name, pretrained_cfg=given)
     cfg = given.to_dict() if hasattr(given, "to_dict") else given if isinstance(given, Mapping) else {}
-    words = {key: cfg[key] for key in _WORDS if cfg.get(key)}
-    model.pretrained_cfg = {**model.pretrained_cfg, **words}  # pyright: ignore
+    known = {key: cfg[key] for key in (*_WORDS, *_PREPARATION) if cfg.get(key)}
+    if len(known.get("label_names", ())) != model.num_classes:
+        known.pop("label_names", None)
+    model.pretrained_cfg = {**model.pretrained_cfg, **known}  # pyright: ignore
     return model
 
 
@@ -190,7 +203,7 @@ def hopfield_mil(
 
 
 def hopfield_mnist_bags(
-    num_classes: int = 1,
+    num_classes: int = 2,
     in_chans: int = 1,
     *,
     attn_drop: float = 0.1,
@@ -202,7 +215,7 @@ def hopfield_mnist_bags(
     """Bags of 28x28 images: two convolutions and a linear layer embed each, Hopfield pooling, a linear classifier.
 
     Args:
-        num_classes: outputs; the authors' one is positive for a bag that contains what is looked for.
+        num_classes: outputs; the authors have one, positive for a bag that contains what is looked for.
         in_chans: channels of an image.
         attn_drop: dropout on the association.
         num_updates: of the pooling.
@@ -225,7 +238,7 @@ def hopfield_mnist_bags(
     pool = HopfieldPooling(500, head_dim=32, dropout=attn_drop, num_updates=num_updates, **place)
     shape = (in_chans, 28, 28)
     model = HopfieldBagClassifier(embed, pool, num_classes, instance_shape=shape, act=nn.Identity())
-    return described(model, pretrained_cfg)
+    return described(model, pretrained_cfg, "hopfield_mnist_bags")
 
 
 def hopfield_bit_pattern(
