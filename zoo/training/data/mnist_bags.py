@@ -12,6 +12,7 @@ from __future__ import annotations
 import gzip
 import zlib
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -49,7 +50,7 @@ def open_digits_bags() -> Splits:
     """
     digits = open_digits()
     counts = {"train": 200, "val": 100, "test": 200}
-    drawn = {
+    drawn: dict[str, Any] = {
         split: draw_bags(images, counts[split], seed, ("no nine", "nine"), f"{split} of digits_bags")
         for seed, (split, images) in enumerate(digits.present().items())
     }
@@ -84,7 +85,7 @@ def open_fashion_mnist_bags(folder: str | Path = _INSTALLED) -> Splits:
         "test": (test, 500),
     }
     classes = ("no ankle boot", "ankle boot")
-    drawn = {
+    drawn: dict[str, Any] = {
         split: draw_bags(images, count, seed, classes, f"{split} of fashion_mnist_bags")
         for seed, (split, (images, count)) in enumerate(parts.items())
     }
