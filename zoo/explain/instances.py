@@ -69,9 +69,8 @@ def top_instances(
     looks = _looks(bag, found) if images is None else list(images)
     if looks is not None and len(looks) != len(found):
         raise ValueError(f"images must be one for each of {len(found)} instances, got {len(looks)}")
-    best = weights.topk(min(top, len(weights))).indices.tolist()
-    called = [Path(str(one["instance"])).name for one in found] if names is None else list(names)
-    shown = [shorten(called[i]) for i in best]
+    best: list[int] = weights.topk(min(top, len(weights))).indices.tolist()
+    shown = [shorten(Path(str(found[i]["instance"])).name if names is None else names[i]) for i in best]
     if title is None:
         title = f"{answer['label']}: {answer['probability']:.3g}" + ("" if head is None else f", head {head}")
     if looks is not None:
@@ -86,8 +85,8 @@ def _looks(bag: Any, found: list[dict[str, Any]]) -> list[Any] | None:
     """How the instances look: arrays, or the files of images; None where they are no images."""
     if isinstance(bag, Tensor):
         return list(bag) if bag.ndim in (3, 4) else None
-    files = [Path(str(one["instance"])) for one in found]
-    return list(files) if all(file.is_file() for file in files) else None
+    names = [str(one["instance"]) for one in found]
+    return list(map(Path, names)) if all(Path(name).is_file() for name in names) else None
 
 
 def _tensor(image: Tensor | Path) -> Tensor:
