@@ -7,7 +7,12 @@ import zoo
 
 assert "torch" not in sys.modules, "import zoo brought torch"
 assert "site-packages" in zoo.__file__, zoo.__file__
-EMBEDDED = ["hopfield_memory.digits", "medvit2_kan_nano.digits", "tversky_mnist_cnn.digits"]
+EMBEDDED = [
+    "hopfield_memory.digits",
+    "hopfield_mnist_bags.fashion",
+    "medvit2_kan_nano.digits",
+    "tversky_mnist_cnn.digits",
+]
 assert zoo.list_pretrained() == EMBEDDED, zoo.list_pretrained()
 
 import torch  # noqa: E402
