@@ -88,7 +88,8 @@ def test_read_as_written(tmp_path: Path) -> None:
     assert splits.notes[0].startswith("left out 5 of 10 sequences, which are empty or have other letters")
     assert "1 bag(s) of test are also in train (repertoire " in splits.notes[1]
     (root / "c.tsv").write_text("mine\tn\tjunction_aa\nAAA\t4\tCCC\n")
-    (tmp_path / "u.csv").write_text("f,label\nc,p\nc,p\n")
+    (root / "d.tsv").write_text("mine\tn\nDDD\t5\n")
+    (tmp_path / "u.csv").write_text("f,label\nc,p\nd,q\n")
     given = open_splits(f"repertoires:{tmp_path / 'u.csv'}?file=f&root=files&sequence=mine&count=n", val=False)
     assert isinstance(given.train, Repertoires)
     assert given.train.instance_names(0) == ["AAA"]
