@@ -1,4 +1,4 @@
-"""Draws docs/assets/hopfield*.png: energies in the plane, and digits recalled from their upper halves."""
+"""Draws docs/assets/hopfield*.png: energies in the plane, digits recalled from their halves, instances of a bag."""
 
 from pathlib import Path
 from typing import Any
@@ -13,8 +13,10 @@ from matplotlib.axes import Axes
 from sklearn.datasets import load_digits
 from torch import Tensor
 
-from zoo.explain import beta_sweep, energy_curves
+import zoo
+from zoo.explain import beta_sweep, energy_curves, top_instances
 from zoo.layers.hopfield.memory import beta_for, energy, retrieve
+from zoo.training.data.source import open_split
 
 TEAL, ORANGE, GREY = "#00796b", "#ef6c00", "#9a9a9a"
 PLANE = torch.tensor([8.0, 36.0, 64.0, 150.0, 185.0, 280.0]).deg2rad()
@@ -116,6 +118,14 @@ def draw_explained(stored: Tensor) -> None:
     small(energy_curves(unit, start, beta=20, association=["softmax", "entmax", "sparsemax"]), "hopfield_energy.png")
 
 
+def draw_instances() -> None:
+    """A bag of clothes that holds an ankle boot: which images the answer was made of."""
+    model = zoo.create_model("hopfield_mnist_bags.fashion", pretrained=True)
+    bags = open_split("fashion_mnist_bags", "test").images
+    positive = next(i for i in range(len(bags)) if bags.labels[i] == 1)
+    small(top_instances(model, bags.subset([positive], "one"), top=8), "hopfield_instances.png")
+
+
 def small(figure: Any, name: str) -> None:
     figure.savefig(ASSETS / name, dpi=90)
 
@@ -124,6 +134,7 @@ def main() -> None:
     stored = torch.tensor(load_digits(return_X_y=True)[0][:1000], dtype=torch.float32) / 16
     draw_family(stored)
     draw_explained(stored)
+    draw_instances()
 
 
 if __name__ == "__main__":

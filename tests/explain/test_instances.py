@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -112,12 +113,22 @@ def test_image_files(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="the picture is of one bag, got 2"):
         explain.top_instances(model, bags)
     one = bags.subset([1], "one")
-    (axes,) = explain.top_instances(model, one).axes
-    answer = zoo.predict(model, one)[0]["instances"]
-    best = max(answer, key=lambda instance: instance["weight"])
-    assert axes.texts[0].get_text() == f"{Path(best['instance']).name}: {best['weight']:.3g}"
-    with Image.open(best["instance"]) as image:
-        np.testing.assert_array_equal(axes.images[0].get_array(), np.array(image))
+    best = max(zoo.predict(model, one)[0]["instances"], key=lambda instance: instance["weight"])
+    shutil.rmtree(tmp_path / "no")
+    for source in (one, f"bags:{tmp_path}"):  # of a set, and by the names of the files
+        (axes,) = explain.top_instances(model, source).axes
+        assert axes.texts[0].get_text() == f"{Path(best['instance']).name}: {best['weight']:.3g}"
+        with Image.open(best["instance"]) as image:
+            np.testing.assert_array_equal(axes.images[0].get_array(), np.array(image))
+
+
+def test_a_bag_of_a_built_in_set() -> None:
+    model, _ = _pictures()
+    bag = open_split("digits_bags").images.subset([7], "bag 7")
+    (axes,) = explain.top_instances(model, bag, top=1).axes
+    answer = zoo.predict(model, bag, 1)[0]["instances"]
+    best = max(range(len(answer)), key=lambda k: answer[k]["weight"])
+    np.testing.assert_array_equal(axes.images[0].get_array(), np.array(bag.image(0)[best]))
 
 
 def test_what_does_not_fit_is_refused() -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -12,9 +12,12 @@ from torch import Tensor, nn
 
 from zoo.explain.figure import check_names, finish
 from zoo.explain.images import grid, to_picture
+from zoo.training.data.bags import BagSet
 from zoo.training.data.decode import read_image
+from zoo.training.data.image_set import ImageSet
 from zoo.training.plots import BLUE, GREY, new_figure, shorten
 from zoo.training.prediction import predict
+from zoo.training.reporting.thumbnail import _picture
 
 _COLUMNS = 8
 
@@ -43,7 +46,7 @@ def top_instances(
         top: instances to show.
         head: weights of this head; the mean over heads if None.
         images: (instances, height, width) or (instances, channels, height, width), how the instances look; if None,
-            the instances of a tensor of one of these shapes, or their image files.
+            the instances of a tensor of one of these shapes, of a set of images, or their image files.
         names: one for every instance; file names or numbers if None.
         mean, std: of the channels, where images were normalised: they are shown as they were before, 0 to 1.
         title: of the figure; the answer and its probability if None.
@@ -66,35 +69,36 @@ def top_instances(
         raise ValueError(f"head must be in 0..{heads.shape[1] - 1}, got {head}")
     weights = torch.tensor([one["weight"] for one in found]) if head is None else heads[:, head]
     check_names("names", names, len(found))
-    looks = _looks(bag, found) if images is None else list(images)
-    if looks is not None and len(looks) != len(found):
-        raise ValueError(f"images must be one for each of {len(found)} instances, got {len(looks)}")
+    if images is not None and len(images) != len(found):
+        raise ValueError(f"images must be one for each of {len(found)} instances, got {len(images)}")
+    look = _looks(bag, found) if images is None else images.__getitem__
     best: list[int] = weights.topk(min(top, len(weights))).indices.tolist()
     shown = [shorten(Path(str(found[i]["instance"])).name if names is None else names[i]) for i in best]
     if title is None:
         title = f"{answer['label']}: {answer['probability']:.3g}" + ("" if head is None else f", head {head}")
-    if looks is not None:
-        pictures = [to_picture(_tensor(looks[i]).detach().float().cpu(), mean, std) for i in best]
+    if look is not None:
+        pictures = [to_picture(look(i).detach().float().cpu(), mean, std) for i in best]
         above = [f"{name}: {float(weights[i]):.3g}" for name, i in zip(shown, best, strict=True)]
         return finish(grid(pictures, above, min(_COLUMNS, len(best)), title, signed=False), path)
     dots = heads if head is None and heads.shape[1] > 1 else None
     return finish(_bars(weights, dots, best, shown, title), path)
 
 
-def _looks(bag: Any, found: list[dict[str, Any]]) -> list[Any] | None:
-    """How the instances look: arrays, or the files of images; None where they are no images."""
+def _looks(bag: Any, found: list[dict[str, Any]]) -> Callable[[int], Tensor] | None:
+    """What gives the image of an instance; None where instances are no images."""
     if isinstance(bag, Tensor):
-        return list(bag) if bag.ndim in (3, 4) else None
-    names = [str(one["instance"]) for one in found]
-    return list(map(Path, names)) if all(Path(name).is_file() for name in names) else None
+        return bag.__getitem__ if bag.ndim in (3, 4) else None
+    if isinstance(bag, BagSet) and isinstance(bag.instances, ImageSet):
+        stored, places = bag.instances, bag.places[0]
+        return lambda i: _pixels(stored.image(int(places[i])))
+    files = [str(one["instance"]) for one in found]
+    return (lambda i: _pixels(read_image(Path(files[i])))) if all(Path(name).is_file() for name in files) else None
 
 
-def _tensor(image: Tensor | Path) -> Tensor:
-    """(channels, height, width) of an image file, or the image that is a tensor already."""
-    if isinstance(image, Tensor):
-        return image
-    pixels = torch.from_numpy(np.array(read_image(image))).float()
-    return pixels[None] if pixels.ndim == 2 else pixels[..., :3].permute(2, 0, 1)
+def _pixels(image: Any) -> Tensor:
+    """(channels, height, width) of an image as it is stored."""
+    pixels = torch.from_numpy(np.array(_picture(image)))
+    return pixels[None] if pixels.ndim == 2 else pixels.permute(2, 0, 1)
 
 
 def _bars(weights: Tensor, dots: Tensor | None, best: list[int], labels: list[str], title: str) -> Any:
