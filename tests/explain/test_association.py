@@ -54,6 +54,7 @@ def test_one_state_has_a_row_for_each_head() -> None:
     (panel,) = _panels(figure)
     np.testing.assert_array_equal(panel, weights[1, :, 0])
     assert _labels(figure.axes[0]) == ([f"head {h}" for h in range(4)], [str(k) for k in range(5)])
+    assert figure.axes[0].get_title() == "state 0"
     texts = {(t.get_position()[1], t.get_position()[0]): t.get_text() for t in figure.axes[0].texts}
     assert texts[2, 3] == f"{panel[2, 3]:.2f}"
 
@@ -80,6 +81,20 @@ def test_of_a_memory_with_names() -> None:
     np.testing.assert_array_equal(_panels(figure)[0], memory.association(states))
     assert _labels(figure.axes[0]) == (["half", "noisy"], ["a", "b", "c"])
     assert figure.get_suptitle() == "who"
+
+
+def test_weights_below_zero_have_a_colour_of_their_own() -> None:
+    torch.manual_seed(0)
+    memory = HopfieldMemory(4, association="identity")
+    memory.add(torch.randn(6, 4))
+    weights = memory.association(torch.randn(3, 4))
+    assert weights.min() < 0
+    (image,) = explain.association_map(weights, top=2).axes[0].images
+    strongest = weights.abs().amax(0).topk(2).indices.sort().values
+    np.testing.assert_array_equal(image.get_array()[:, :2], weights[:, strongest])
+    np.testing.assert_allclose(image.get_array().sum(1), weights.sum(1), rtol=1e-5)
+    low, high = image.get_clim()
+    assert low == -high == -abs(image.get_array()).max()
 
 
 def test_many_columns_do_not_write_over_each_other() -> None:

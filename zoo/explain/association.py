@@ -34,7 +34,8 @@ def association_map(
     """How much states took from stored patterns, as a matplotlib Figure: a map a head, or, of one state, a row a head.
 
     Of more than `top` stored patterns those with the largest weight of any state and head are shown, in their order,
-    and a last column has the sum of all others. All heads have the same columns and colours.
+    and a last column has the sum of all others. All heads have the same columns and colours, which turn red for weights
+    above 0 and blue below where a memory has negative weights.
 
     Args:
         association: (states, stored), (heads, states, stored) or (batch, heads, states, stored), as
@@ -61,17 +62,17 @@ def association_map(
         raise ValueError(f"there must be a column to show, got top={top} of an association {tuple(weights.shape)}")
     chosen_heads, chosen = picked("heads", heads, num_heads, _HEADS), picked("states", states, num_states, _STATES)
     weights = weights[chosen_heads][:, chosen]
-    shown = weights.amax((0, 1)).topk(min(top, num_stored)).indices.sort().values
+    shown = weights.abs().amax((0, 1)).topk(min(top, num_stored)).indices.sort().values
     table = weights[..., shown]
     columns = _names(stored_names, shown.tolist(), "")
     if num_stored > len(shown):
-        others = weights.sum(-1, keepdim=True) - table.sum(-1, keepdim=True)
-        table = torch.cat([table, others.clamp_min(0)], -1)
+        others = weights.index_fill(-1, shown, 0.0).sum(-1, keepdim=True)
+        table = torch.cat([table, others], -1)
         columns.append(f"{num_stored - len(shown)} others")
     head_names = [f"head {h}" for h in chosen_heads]
-    rows = _names(state_names, chosen, "state " if num_states == 1 else "")
-    if len(chosen) == 1:  # heads one above the other
-        panels, rows, titles = [table[:, 0]], head_names if num_heads > 1 else rows, [""]
+    rows = _names(state_names, chosen, "state " if len(chosen) == 1 else "")
+    if len(chosen) == 1 and num_heads > 1:  # heads one above the other
+        panels, rows, titles = [table[:, 0]], head_names, rows
     else:
         panels, titles = list(table), head_names if num_heads > 1 else [""]
     return finish(_draw(panels, titles, rows, columns, title), path)
@@ -100,10 +101,13 @@ def _draw(panels: list[Tensor], titles: list[str], rows: list[str], columns: lis
     ticks = [tick for tick in range(0, last, every) if last - tick >= every] + [last]
     size = (width * len(panels) + 1.6 + 0.08 * max(map(len, rows)), 1.0 + 0.3 * len(rows) + 0.07 * longest)
     figure, axes = new_figure(len(panels), size)
-    highest = max(float(panel.max()) for panel in panels) or 1.0
+    lowest, highest = min(float(panel.min()) for panel in panels), max(float(panel.abs().max()) for panel in panels)
+    highest = highest or 1.0
+    signed = lowest < 0  # of a linear or polynomial memory
+    shades: dict[str, Any] = {"cmap": "RdBu_r" if signed else "Blues", "vmin": -highest if signed else 0}
     image = None
     for place, (each, panel, above) in enumerate(zip(axes, panels, titles, strict=True)):
-        image = each.imshow(panel.numpy(), cmap="Blues", vmin=0, vmax=highest, aspect="auto", interpolation="nearest")
+        image = each.imshow(panel.numpy(), **shades, vmax=highest, aspect="auto", interpolation="nearest")
         each.grid(False)
         each.spines[:].set_visible(False)
         each.set_title(above)
@@ -115,7 +119,7 @@ def _draw(panels: list[Tensor], titles: list[str], rows: list[str], columns: lis
         if len(columns) <= _WRITTEN and len(panels) == 1:
             for row, column in torch.cartesian_prod(torch.arange(len(rows)), torch.arange(len(columns))).tolist():
                 value = float(panel[row, column])
-                color = "white" if value > 0.55 * highest else "#222222"
+                color = "white" if abs(value) > 0.55 * highest else "#222222"
                 each.text(column, row, f"{value:.2f}", ha="center", va="center", fontsize=7, color=color)
     bar = figure.colorbar(image, ax=axes, fraction=0.046, pad=0.02)
     bar.set_label("weight")
