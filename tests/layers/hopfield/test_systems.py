@@ -25,9 +25,13 @@ OPTIONS = [
     {"num_updates": [1, 3], "beta": [0.5, 2.0], "post": "l2", "zero_pattern": True},
     {"num_updates": 2, "association": "entmax", "alpha": [1.0, 1.5], "learn_beta": True},
     {"num_updates": 2, "association": "sparsemax", "norm_association": True, "connect_values": True},
+    {"num_updates": 2, "association": "normmax", "bias_pattern": True},
+    {"num_updates": 2, "association": "budget", "k": 2},
+    {"num_updates": 2, "association": "topk", "k": 2},
 ]
 LAYERS = [Hopfield(8, num_heads=2, tol=None, **options).eval() for options in OPTIONS]
 LAYERS += [HopfieldPooling(8, num_updates=3, tol=None).eval()]
+LAYERS += [HopfieldEncoderLayer(LAYERS[0], dim_feedforward=6).eval()]
 
 
 def same(got, wanted):
@@ -47,7 +51,7 @@ def exported():
     batch, count = torch.export.Dim("batch", min=2), torch.export.Dim("count", min=2)
     for layer in LAYERS:
         shapes = {"padding_mask": {0: batch, 1: count}}
-        shapes["x" if isinstance(layer, HopfieldPooling) else "stored"] = {0: batch, 1: count}
+        shapes["stored" if isinstance(layer, Hopfield) else "x"] = {0: batch, 1: count}
         program = torch.export.export(layer, (x,), {"padding_mask": mask}, dynamic_shapes=shapes).module()
         for rows, length in ((3, 5), (2, 4)):
             same(
@@ -102,11 +106,14 @@ def test_state_dict_and_meta(name):
             assert torch.equal(other(*args, **masks), wanted)
 
 
-@pytest.mark.parametrize("association", ["softmax", "sparsemax", "entmax"])
+@pytest.mark.parametrize("association", ["softmax", "sparsemax", "entmax", "normmax", "budget"])
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
-def test_half_precision(dtype, association):
+@pytest.mark.parametrize("kind", [Hopfield, HopfieldPooling, HopfieldLayer])
+def test_half_precision(kind, dtype, association):
+    """But for top-k, which jumps where rounding changes the order."""
     torch.manual_seed(0)
-    layer = Hopfield(32, num_heads=4, num_updates=2, tol=None, association=association).eval()
+    options = {"quantity": 12} if kind is HopfieldLayer else {}
+    layer = kind(32, num_heads=4, num_updates=2, tol=None, association=association, **options).eval()
     with torch.no_grad():
         for parameter in layer.parameters():
             parameter.mul_(2)

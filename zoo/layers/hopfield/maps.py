@@ -1,12 +1,13 @@
 """Maps from scores to associations: softmax and its sparse relatives, along the last axis.
 
-Each is the maximiser of <p, z> minus a regulariser; scores of -inf are never associated, and where all of them are -inf
-the result is 0. Every map has a closed or root-finding forward pass, and a backward pass that looks at its result only.
+Each is the maximiser of <p, z> minus a regulariser R; scores of -inf are never associated, and where all of them are
+-inf the result is 0. Every map has a closed or root-finding forward pass, and a backward pass that looks at its result
+only.
 
     softmax      exp(z) / sum exp(z)
-    sparsemax    the nearest point of the simplex                        support within z_max - 1
-    entmax       sum (p - p^alpha) / (alpha (alpha - 1)); alpha = 1 softmax, 2 sparsemax  within z_max - 1 / (alpha - 1)
-    normmax      minus the alpha-norm of p                               within z_max - 1
+    sparsemax    the nearest point of the simplex, R = sum p^2 / 2                        support within z_max - 1
+    entmax       R = sum (p^alpha - p) / (alpha (alpha - 1)); alpha = 1 softmax, 2 sparsemax  z_max - 1 / (alpha - 1)
+    normmax      R = the alpha-norm of p                                                      within z_max - 1
     budget       entries in [0, 1] that sum to k: retrieves k patterns
     topk         softmax over the k largest scores
 """
