@@ -8,9 +8,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from huggingface_hub import ModelCard
 from safetensors.torch import load_file
 
 import zoo
+from zoo.publish import push_source
 from zoo.registry import weights_entry
 from zoo.training.data.bags import BagSet
 from zoo.training.data.mnist_bags import _INSTALLED
@@ -50,6 +52,19 @@ def test_bags_of_garments_on_a_few_that_are_here():
     torch.testing.assert_close(logits, sample["out.logits"], rtol=1e-3, atol=1e-3)
     assert int((logits.argmax(1) == sample["in.labels"]).sum()) == 7
     assert model.pretrained_cfg["label_names"] == ["no ankle boot", "ankle boot"]
+
+
+@pytest.mark.parametrize(
+    ("name", "shape"), [("hopfield_memory.digits", (2, 1, 8, 8)), ("hopfield_mnist_bags.fashion", (2, 3, 1, 28, 28))]
+)
+def test_pushed_and_loaded_back(hub, name, shape):
+    repo = hub.repo_id()
+    push_source(name, repo)
+    again, mine = zoo.create_model(f"hf-hub:{repo}", cache_dir=hub.cache), zoo.create_model(name, pretrained=True)
+    x = torch.rand(shape)
+    assert torch.equal(again.eval()(x), mine.eval()(x))
+    assert list(again.pretrained_cfg["label_names"]) == list(weights_entry(name).label_names)
+    assert ModelCard.load(repo).data.license == weights_entry(name).licence
 
 
 @pytest.mark.skipif(not _INSTALLED.is_dir(), reason="the Debian package dataset-fashion-mnist is missing")
