@@ -123,6 +123,18 @@ def test_saved_and_loaded(name, tmp_path):
     zoo.save_pretrained(again, tmp_path / "again")
 
 
+def test_images_in_bags_are_prepared_as_the_configuration_says(tmp_path):
+    """By the catalogue, or as it was recorded before saving; names of other classes are left out."""
+    model = zoo.create_model("hopfield_mnist_bags", num_classes=3).eval()
+    kept = {key: zoo.data_config(model)[key] for key in ("mean", "std", "crop_pct", "interpolation")}
+    assert kept == {"mean": (0.5,), "std": (0.5,), "crop_pct": 1.0, "interpolation": "bilinear"}
+    assert "label_names" not in model.pretrained_cfg  # of the checkpoint, which has two
+    zoo.set_data_config(model, mean=0.25, interpolation="nearest")
+    zoo.save_pretrained(model, tmp_path / "model")
+    again = zoo.data_config(zoo.create_model(f"local-dir:{tmp_path / 'model'}"))
+    assert (again["mean"], again["std"], again["interpolation"]) == ((0.25,), (0.5,), "nearest")
+
+
 _SCRIPT = """
 import torch
 from zoo.models.deeprc import deeprc_cnn
