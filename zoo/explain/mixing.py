@@ -12,17 +12,12 @@ from torch import Tensor
 
 from zoo.explain.figure import finish
 from zoo.layers.hopfield.memory import RetrievalReport
-from zoo.layers.hopfield.memory.report import KINDS, _kinds, _needed_weights
+from zoo.layers.hopfield.memory.report import KINDS, kind_limits, kinds_of, needed_weights
 from zoo.training.plots import new_figure
 
 #: From a single pattern to an average of all.
 COLORS: dict[str, str] = dict(zip(KINDS, ("#3a8f5d", "#8abf6a", "#e5c04b", "#e07b39", "#b5475a"), strict=True))
 _BINS = 6
-
-
-def borders(count: int) -> dict[str, float]:
-    """Largest number of patterns of each kind of state in a memory of `count`."""
-    return dict(zip(KINDS, (1, max(count / 32, 1), max(count / 8, 1), max(count / 2, 1), count), strict=True))
 
 
 @torch.no_grad()
@@ -52,13 +47,13 @@ def mixing_histogram(source: RetrievalReport | Tensor, *, title: str = "", path:
                 f"an association is (*, states, stored), with one state at least; got {tuple(source.shape)}"
             )
         count = source.shape[-1]
-        numbers = _needed_weights(source.detach().float().reshape(-1, count))
-        kinds = _kinds(numbers, count)
+        numbers = needed_weights(source.detach().float().reshape(-1, count))
+        kinds = kinds_of(numbers, count)
     if not len(numbers):
         raise ValueError("the report is of no states")
     figure, (axes,) = new_figure(1, (6.8, 3.8))
     start = 0.5
-    for kind, most in borders(count).items():
+    for kind, most in kind_limits(count).items():
         edges = _edges(start, math.floor(most) + 0.5)
         for place, (left, right) in enumerate(itertools.pairwise(edges)):
             held = int(((numbers > left) & (numbers < right)).sum())

@@ -12,10 +12,11 @@ import torch
 from torch import Tensor
 
 from zoo.explain.figure import finish
-from zoo.explain.mixing import COLORS, borders
+from zoo.explain.mixing import COLORS
 from zoo.explain.stores import store_of
 from zoo.layers.hopfield.memory import HopfieldMemory, beta_for, retrieval_report, retrieve
 from zoo.layers.hopfield.memory.margins import norm_range, spread_rows
+from zoo.layers.hopfield.memory.report import kind_limits
 from zoo.training.plots import BLUE, GREEN, ORANGE, new_figure
 
 #: Patterns that are looked at: as states, and for the least separation.
@@ -151,7 +152,7 @@ def _rising(betas: Sequence[float]) -> list[float]:
 def _kinds(axes: Any, count: int) -> None:
     """The kinds of states, as coloured bands with their names beside them."""
     low = 0.8
-    for kind, most in borders(count).items():
+    for kind, most in kind_limits(count).items():
         high = 1.25 * count if most == count else most * (1.15 if most == 1 else 1)
         if high > low:
             axes.axhspan(low, high, color=COLORS[kind], alpha=0.22, lw=0)

@@ -164,7 +164,7 @@ def retrieval_report(
     except ValueError:
         needed = None
     blocks = states.split(max(_ENTRIES // len(stored), 1))
-    counts = [_needed_weights(association_of(block, stored, beta=beta, **how)) for block in blocks]
+    counts = [needed_weights(association_of(block, stored, beta=beta, **how)) for block in blocks]
     num_weights = torch.cat(counts)
     return RetrievalReport(
         num_patterns=len(stored),
@@ -179,19 +179,26 @@ def retrieval_report(
         eps=eps,
         error=((recalled - patterns).norm(dim=-1) / patterns.norm(dim=-1).clamp_min(1e-12)).cpu(),
         num_weights=num_weights,
-        kinds=_kinds(num_weights, len(stored)),
+        kinds=kinds_of(num_weights, len(stored)),
         needed_beta=needed,
     )
 
 
-def _needed_weights(weights: Tensor) -> Tensor:
+def needed_weights(weights: Tensor) -> Tensor:
     """How many of the largest weights of each row sum to 0.9 of them all."""
     ordered = weights.abs().sort(-1, descending=True).values.cumsum(-1)
     return ((ordered < 0.9 * ordered[:, -1:]).sum(-1) + 1).clamp_max(weights.shape[-1]).cpu()
 
 
-def _kinds(num_weights: Tensor, count: int) -> dict[str, int]:
-    limits = [1, max(count / 32, 1), max(count / 8, 1), max(count / 2, 1)]
+def kind_limits(count: int) -> dict[str, float]:
+    """Largest number of patterns that a state of each kind mixes, in a memory of `count`."""
+    shares = (1 / 32, 1 / 8, 1 / 2, 1)
+    return dict(zip(KINDS, (1.0, *(max(count * share, 1.0) for share in shares)), strict=True))
+
+
+def kinds_of(num_weights: Tensor, count: int) -> dict[str, int]:
+    """How many states are of each kind, by their numbers of weights."""
+    limits = list(kind_limits(count).values())[:-1]
     places = torch.bucketize(num_weights.double(), torch.tensor(limits, dtype=torch.float64))
     found = places.bincount(minlength=len(KINDS)).tolist()
     return dict(zip(KINDS, found, strict=True))
