@@ -170,8 +170,8 @@ def main() -> None:
     print(table(["task", "epochs", *(f"accuracy, seed {seed}" for seed in SEEDS)], rows))
     print(
         f"\nHeld out: a quarter of {BAGS:,} bags of {INSTANCES} instances, of {SAMPLES:,} sequences of {LENGTH}. The "
-        "seed also draws the data: some signals are harder to learn than others. Prototypes start as training instances "
-        "with the label of their bag.\n"
+        "seed also draws the data: some signals are harder to learn than others. Prototypes start as instances of the "
+        "training bags, with the label of their bag.\n"
     )
     rows = []
     for path in files:
