@@ -80,6 +80,8 @@ def test_standardised_or_not_as_it_is_said(tmp_path: Path, capsys: pytest.Captur
         zoo.finetune("hopfield_mil", data, standardise="yes", **RUN)
     with pytest.raises(ValueError, match="standardise is for bags of vectors"):
         zoo.finetune("hopfield_mnist_bags", f"bags:{image_bags(tmp_path / 'data')}", standardise=True, **CALM)
+    with pytest.raises(ValueError, match="exchanges parts of models of images, the data are bags"):
+        zoo.compare("hopfield_mil", data, head=["none", "kan"], progress=False)
     with pytest.raises(ValueError, match="max_instances is for bags of instances, the data are images"):
         zoo.finetune("resnet10t", "digits", max_instances=3, **CALM)
 
@@ -140,6 +142,16 @@ def test_resumed_in_the_same_weights(tmp_path: Path) -> None:
     newest = (checkpoints(tmp_path / run / "checkpoints")[-1] for run in ("whole", "cut"))
     one, two = (load_file(folder / "model.safetensors") for folder in newest)
     assert all(torch.equal(one[name], two[name]) for name in one)
+
+
+def test_published_with_its_statistics(tmp_path: Path, hub: Any) -> None:
+    """Whoever loads a model from the Hub gives it raw features."""
+    data = in_other_units()
+    result = zoo.finetune("hopfield_mil", data, out=tmp_path / "run", **{**RUN, "epochs": 8})
+    zoo.push_to_hub(result.model, "alice/slides", license="mit")
+    one, two = (zoo.evaluate(model, data, progress=False) for model in (tmp_path / "run", "hf-hub:alice/slides"))
+    assert one == two
+    assert one["accuracy"] >= 0.8
 
 
 SCRIPT = """

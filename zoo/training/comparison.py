@@ -15,6 +15,7 @@ from zoo.composition import SLOTS
 from zoo.errors import MissingExtraError, TrainingError
 from zoo.naming import check_keywords
 from zoo.training.comparison_result import FILES, FORMAT, Comparison, Row, Run
+from zoo.training.data.bags import BagSet
 from zoo.training.data.source import open_splits
 from zoo.training.device import check_device
 from zoo.training.finetuning import finetune
@@ -88,7 +89,7 @@ def compare(
         The `Comparison`; printed, a table. A variant whose runs failed has `error` in its row.
 
     Raises:
-        ValueError: nothing to compare, data without a split to compare on, a setting out of range, or `out` holds
+        ValueError: nothing to compare, bags, data without a split to compare on, a setting out of range, or `out` holds
             other files.
         UnknownModelError, UnknownModuleError: no such model or module, with near names.
         UnsupportedSurgery: a variant that cannot be built, named before the reason.
@@ -105,6 +106,11 @@ def compare(
     show = Progress(settings["progress"], settings["epochs"])
     with kept_random_state():
         splits = open_splits(data, val=settings["val"], seed=settings["seed"], on_bad=settings["on_bad"])
+        if isinstance(splits.train, BagSet):
+            raise ValueError(
+                "zoo.compare exchanges parts of models of images, the data are bags of instances; train models of bags "
+                "one by one, with other model_args (zoo train --model-arg KEY=VALUE)"
+            )
         split = next((name for name in ("test", "val") if name in splits.present()), None)
         if split is None:
             raise ValueError(
