@@ -12,6 +12,7 @@ import torch
 from tests.layers.hopfield.official_cases import CASES, drawn_case
 from tests.layers.hopfield.official_layers import built, check, drawn
 from tests.layers.hopfield.slow import Options, slow
+from zoo.errors import ConversionError
 from zoo.layers.hopfield import absorbed
 from zoo.weights.converters.hopfield import convert_official, export_official
 
@@ -58,3 +59,16 @@ def test_there_and_back(name):
         if not (unread and key.endswith("in_proj_bias")):
             assert torch.equal(back[key], value), key
         assert back[key].shape == value.shape
+
+
+@pytest.mark.parametrize("name", ALL)
+def test_a_state_dict_alone_tells_all_or_says_that_it_does_not(name):
+    state, _ = drawn(ALL[name])
+    wanted, _ = convert_official(state, ALL[name].options)
+    try:
+        found, notes = convert_official(state)
+    except ConversionError:
+        return
+    if not any("nothing says" in note for note in notes):
+        assert found.keys() == wanted.keys()
+        assert all(torch.equal(found[key], value) for key, value in wanted.items())

@@ -193,14 +193,16 @@ def _static(
     rows, columns = tensors[_PACKED].shape
     out, bias = tensors.get(f"{_CORE}out_proj.weight"), tensors.get(_BIAS)
     static = {ours for ours, width in learned.items() if width not in (None, columns)}
+    norms = {ours: tensors.get(f"norm_{theirs}.weight") for ours, theirs, _ in _INPUTS}
+    static |= {ours for ours, norm in norms.items() if norm is not None and norm.shape[0] != columns}
     if bias is not None and bias.shape[0] != rows:
         static.add("value")
     known = out.shape[1] if out is not None else None  # heads times width: every projection has as many rows
     if known is None and bias is not None and bias.shape[0] != rows:
         known = bias.shape[0] - rows
     if known is None:
-        if not static and rows % 3 == 0:
-            notes.append(f"{prefix}{_PACKED} was split in three: nothing says that an input is not projected")
+        if (parts := 3 - len(static)) > 1:
+            notes.append(f"{prefix}{_PACKED} was split in {parts}: nothing says whether all these inputs are projected")
         return static
     count, left = divmod(rows, known)
     if left or not 1 <= count <= 3:
@@ -208,7 +210,7 @@ def _static(
     if 3 - count == len(static):
         return static
     fixed = {"value"} if bias is not None and "value" not in static else set()  # its bias is used
-    bare = {ours for ours, theirs, _ in _INPUTS if f"norm_{theirs}.weight" not in tensors} - fixed
+    bare = {ours for ours, norm in norms.items() if norm is None} - fixed
     if len(static | bare) != 3 - count:
         raise ConversionError(
             f"{prefix}{_PACKED} holds {count} projections, and neither shapes nor norms say of which inputs; pass the "
