@@ -126,12 +126,12 @@ def activation_function(activation: str | Callable[[Tensor], Tensor] | None) -> 
         return activation
     known = ("relu", "gelu", "tanh", "sigmoid", "elu", "selu", "silu", "softplus", "leaky_relu", "mish")
     for home in (torch, F):
-        found = getattr(home, activation, None)
+        found = getattr(home, str(activation), None)
         if callable(found) and not isinstance(found, type):
             return found  # pyright: ignore[reportReturnType]
     raise ValueError(
         f"activation must be a callable or the name of a function of torch, got {activation!r}"
-        f"{did_you_mean(activation, known)}"
+        f"{did_you_mean(str(activation), known)}"
     )
 
 

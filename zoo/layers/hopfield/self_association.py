@@ -9,7 +9,7 @@ from timm.layers import apply_rot_embed_cat
 from torch import Tensor, nn
 
 from zoo.layers.hopfield.hopfield import Hopfield
-from zoo.layers.hopfield.inputs import score_mask
+from zoo.layers.hopfield.inputs import check_inputs, score_mask
 from zoo.layers.hopfield.options import check_keywords
 from zoo.layers.plain import _linear, _packed, _take
 
@@ -32,7 +32,7 @@ class HopfieldSelfAssociation(nn.Module):
         options: of `Hopfield`.
 
     Raises:
-        ValueError, TypeError: as `Hopfield`.
+        ValueError, TypeError: as `Hopfield`; in the call, a mask that does not broadcast.
 
     Source: Ramsauer et al., "Hopfield Networks is All You Need" (2021, arXiv 2008.02217).
     """
@@ -97,6 +97,7 @@ class HopfieldSelfAssociation(nn.Module):
             rope: timm's rotary embedding (…, positions, 2 d) of the last `positions` tokens; class and register
                 tokens before them are not turned. States and stored patterns are turned once, before the first update.
         """
+        check_inputs({"x": (x, self.dim)})
         batch, tokens, _ = x.shape
         q, k, v = self.hopfield.project(x, x, x)
         if rope is not None:
@@ -104,7 +105,10 @@ class HopfieldSelfAssociation(nn.Module):
         shape = (batch, self.num_heads, tokens, tokens)
         if attn_mask is not None:
             forbidden = ~attn_mask if attn_mask.dtype == torch.bool else attn_mask
-            attn_mask = forbidden[(None,) * (4 - attn_mask.ndim)].expand(shape)
+            attn_mask = forbidden[(None,) * (4 - attn_mask.ndim)]
+            sizes = zip(attn_mask.shape, shape, strict=False)
+            if attn_mask.ndim != 4 or any(size not in (1, full) for size, full in sizes):
+                raise ValueError(f"attn_mask must broadcast to {shape}, got {tuple(forbidden.shape)}")
         mask = score_mask(None, attn_mask, shape, self.hopfield.extra_patterns, q.dtype)
         found = self.hopfield.associate_heads(q, k, v, mask)
         return self.proj_drop(self.hopfield.read_out(found.result, mask))
