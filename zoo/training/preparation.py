@@ -28,7 +28,7 @@ class BagPipeline:
 
     Attributes:
         shape: of an instance, as the model takes it; (None,) for sequences of any length.
-        images: how an image becomes an instance; None where instances are none.
+        images: how an image becomes an instance; None where instances are no images.
         scaling: mean and standard deviation by which features are standardised; None where they are taken as they are.
     """
 

@@ -23,7 +23,7 @@ def check_standardise(wanted: Any) -> None:
     Raises:
         ValueError: with the value.
     """
-    if wanted not in ("auto", True, False):
+    if wanted != "auto" and not isinstance(wanted, bool):
         raise ValueError(f"standardise must be 'auto', True or False, got {wanted!r}")
 
 
