@@ -95,6 +95,7 @@ def test_saved_with_what_is_stored(options, tmp_path):
     assert again.memory.learnable == model.memory.learnable
     assert torch.equal(copy.deepcopy(again)(x), model(x))
     again.store(torch.rand(2, 2, 4, 6))
+    again.memory.learn_feature_map(steps=2)
     again.memory.remove([0])
     zoo.save_pretrained(again, tmp_path / "once_more")
     assert torch.equal(zoo.create_model(f"local-dir:{tmp_path / 'once_more'}").eval()(x), again(x))
@@ -119,6 +120,11 @@ def test_an_empty_memory_takes_any_number():
     other.load_state_dict(state)
     assert (other.memory.labels == -1).all()
     assert torch.equal(other.recall(x), model.recall(x))
+    learned = HopfieldImageMemory(2, 2, img_size=(4, 6), learnable=True)
+    learned.load_state_dict(state)
+    assert learned.memory.labels.tolist() == [0, 1] * 6
+    learned.reset_classifier(4)
+    assert learned.memory.labels.tolist() == [0, 1, 2, 3] * 3
 
 
 def test_checkpoint():

@@ -76,7 +76,7 @@ class HopfieldImageMemory(nn.Module):
             dtype=dtype,
         )
         self.num_classes = _checked(num_classes)
-        self._deal_labels()
+        self.memory.labels = self._dealt(self.memory.labels)
         self._traits = {"img_size": self.image_shape[1:]}
         self.register_state_dict_post_hook(_hide_empty)
         self.register_load_state_dict_pre_hook(_take_any_number)
@@ -84,12 +84,15 @@ class HopfieldImageMemory(nn.Module):
     def init_weights(self) -> None:
         """Forget everything but the random images that the model begins with, which are drawn anew."""
         self.memory.reset_parameters()
-        self._deal_labels()
+        self.memory.labels = self._dealt(self.memory.labels)
 
-    def _deal_labels(self) -> None:
-        if self.num_classes:
-            labels = self.memory.labels
-            self.memory.labels = torch.arange(len(labels), device=labels.device) % self.num_classes
+    def _dealt(self, labels: Tensor) -> Tensor:
+        """One class after the other, as many labels as there are."""
+        return torch.arange(len(labels), device=labels.device) % self.num_classes if self.num_classes else labels
+
+    def other_labels(self, labels: Tensor) -> Tensor:
+        """In place of labels of other classes: none, or, where images are learned, one class after the other."""
+        return self._dealt(labels) if self.memory.learnable else torch.full_like(labels, -1)
 
     @property
     def _model_args(self) -> dict[str, Any]:
@@ -101,7 +104,7 @@ class HopfieldImageMemory(nn.Module):
         self._options = options
 
     def reset_classifier(self, num_classes: int, global_pool: str | None = None) -> None:
-        """Other classes: the stored images stay, and lose their labels.
+        """Other classes: the stored images stay, and lose their labels; learned ones stand for one class after another.
 
         Args:
             num_classes: 0 for none.
@@ -111,7 +114,7 @@ class HopfieldImageMemory(nn.Module):
             ValueError: fewer classes than 0.
         """
         self.num_classes = _checked(num_classes)
-        self.memory.labels = torch.full_like(self.memory.labels, -1)
+        self.memory.labels = self.other_labels(self.memory.labels)
 
     def store(
         self,
@@ -236,7 +239,7 @@ def _hide_empty(model: HopfieldImageMemory, state: dict[str, Any], prefix: str, 
 
 
 def _take_any_number(model: HopfieldImageMemory, state: dict[str, Any], prefix: str, *rest: Any) -> None:
-    """Fill in what an empty memory left out, refuse images of another size, and drop labels that are not the model's.
+    """Fill in what an empty memory left out, refuse images of another size, and replace labels of other classes.
 
     Raises:
         MismatchError: images of another size.
@@ -250,4 +253,4 @@ def _take_any_number(model: HopfieldImageMemory, state: dict[str, Any], prefix: 
         axes = "×".join(map(str, model.image_shape))
         raise MismatchError(f"images of {patterns.shape[1]} values are stored, the model takes {axes}")
     if labels is not None and not labels.is_meta and bool((labels >= model.num_classes).any()):
-        state[names[1]] = torch.full_like(labels, -1)
+        state[names[1]] = model.other_labels(labels)
