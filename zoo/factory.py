@@ -242,7 +242,9 @@ def _create(
     if not from_name:
         return build()
     given = {**(loading.cfg if isinstance(loading.cfg, Mapping) else {}), **loading.overlay}
-    weights, sha256 = registered_weights(source, given, loading.cfg)
+    weights, sha256, num_classes = registered_weights(source, given, loading.cfg)
+    if num_classes is not None:  # as many as the weights have, unless the caller says otherwise
+        kwargs = {"num_classes": num_classes, **kwargs}
     if weights is None:
         # timm alone knows the files of its own models and how to read them.
         if not timm.models.is_model_pretrained(f"{source.architecture}.{source.tag}".rstrip(".")):

@@ -6,7 +6,7 @@ import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import timm
 
@@ -175,17 +175,31 @@ def _check_composition(config: ModelConfig) -> None:
         raise ConfigError(f"{config.origin} holds no composition: {error}") from error
 
 
+class Registered(NamedTuple):
+    """Where weights are.
+
+    Attributes:
+        weights: a path, a repository or tensors; None for weights that timm knows.
+        sha256: of the file, if known.
+        num_classes: what its classifier predicts, if known.
+    """
+
+    weights: Any
+    sha256: str | None = None
+    num_classes: int | None = None
+
+
 def registered_weights(
     source: Source, given: Mapping[str, Any], pretrained_cfg: str | Mapping[str, Any] | None
-) -> tuple[Any, str | None]:
-    """Weights and their sha256: from the caller's configuration, else from our manifest; `None` for timm's own."""
+) -> Registered:
+    """Weights from the caller's configuration, else from our manifest; none for timm's own."""
     for key in ("state_dict", "file"):
         if given.get(key) is not None:
-            return given[key], None
+            return Registered(given[key])
     if given.get("hf_hub_id"):
-        return f"hf-hub:{given['hf_hub_id']}", None
+        return Registered(f"hf-hub:{given['hf_hub_id']}")
     if not is_model(source.architecture):
-        return None, None
+        return Registered(None)
     tag = source.tag or (pretrained_cfg if isinstance(pretrained_cfg, str) else "")
     row = weights_entry(f"{source.architecture}.{tag}" if tag else source.architecture)
     if row is None:
@@ -193,9 +207,8 @@ def registered_weights(
             f"there are no pretrained weights for {source.architecture!r}{_with_weights(source.architecture)} "
             f"Pass pretrained=False, or checkpoint_path= with weights of your own"
         )
-    if row.path is not None:
-        return os.fspath(row.path), row.sha256 or None
-    return f"hf-hub:{row.repo}@{row.revision}", row.sha256 or None
+    where = f"hf-hub:{row.repo}@{row.revision}" if row.path is None else os.fspath(row.path)
+    return Registered(where, row.sha256 or None, row.num_classes)
 
 
 def _with_weights(name: str) -> str:

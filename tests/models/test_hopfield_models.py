@@ -7,6 +7,7 @@ import sys
 from pathlib import Path
 
 import pytest
+import timm
 import torch
 from safetensors.torch import load_file
 
@@ -219,3 +220,15 @@ def test_deeprc_learns_through_those_it_keeps():
     assert model.conv.weight.grad.any()
     one, two = deeprc_cnn(), deeprc_cnn()
     assert not set(map(id, one.parameters())) & set(map(id, two.parameters()))
+
+
+def test_a_checkpoint_decides_how_many_classes_there_are():
+    assert zoo.create_model("hopfield_mnist_bags").num_classes == 1
+    ours = zoo.create_model("hopfield_mnist_bags", pretrained=True)
+    theirs = timm.create_model("hopfield_mnist_bags", pretrained=True)
+    assert ours.num_classes == theirs.num_classes == 2
+    wanted = theirs.state_dict()
+    assert all(torch.equal(value, wanted[name]) for name, value in ours.state_dict().items())
+    fewer = timm.create_model("hopfield_mnist_bags", pretrained=True, num_classes=5)
+    assert fewer.get_classifier().out_features == 5
+    assert torch.equal(fewer.state_dict()["embed.0.weight"], wanted["embed.0.weight"])

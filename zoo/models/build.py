@@ -6,7 +6,7 @@ import inspect
 from collections.abc import Callable
 from typing import Any, cast
 
-from timm.models import build_model_with_cfg, get_pretrained_cfg
+from timm.models import build_model_with_cfg, get_pretrained_cfg, load_pretrained, resolve_pretrained_cfg
 from torch import nn
 
 from zoo.registry import Entry
@@ -21,7 +21,8 @@ def build_model(entry: Entry, pretrained: bool = False, **kwargs: Any) -> nn.Mod
     """Build the model of `entry`.
 
     A class is built by timm's `build_model_with_cfg`, which knows `features_only`, `out_indices`, `pretrained_cfg` and
-    `pretrained_cfg_overlay`; a function is called as timm calls its entry points.
+    `pretrained_cfg_overlay`; a function is called as timm calls its entry points, and if it does not take `pretrained`
+    its model is given the weights here, with as many classes as they have unless `num_classes` says otherwise.
 
     Args:
         entry: row of the catalogue; its `args` are defaults, `kwargs` win.
@@ -33,7 +34,7 @@ def build_model(entry: Entry, pretrained: bool = False, **kwargs: Any) -> nn.Mod
     """
     target = entry.load()
     if not inspect.isclass(target):
-        model = _call(target, pretrained, {**entry.args, **kwargs})
+        model = _call(target, entry.name, pretrained, {**entry.args, **kwargs})
         _complete(model, entry, kwargs)
     else:
         model = build_model_with_cfg(
@@ -50,14 +51,25 @@ def build_model(entry: Entry, pretrained: bool = False, **kwargs: Any) -> nn.Mod
     return model
 
 
-def _call(function: Callable[..., nn.Module], pretrained: bool, kwargs: dict[str, Any]) -> nn.Module:
+def _call(function: Callable[..., nn.Module], name: str, pretrained: bool, kwargs: dict[str, Any]) -> nn.Module:
     """Call a timm-style function; one that does not take timm's configuration arguments is spared them."""
     parameters = inspect.signature(function).parameters
-    if not any(p.kind is p.VAR_KEYWORD for p in parameters.values()):
+    takes_all = any(p.kind is p.VAR_KEYWORD for p in parameters.values())
+    chosen = {key: kwargs.get(key) for key in ("pretrained_cfg", "pretrained_cfg_overlay")}
+    if not takes_all:
         kwargs = {k: v for k, v in kwargs.items() if k in parameters or k not in _TIMM_KEYWORDS}
-    if "pretrained" in parameters or any(p.kind is p.VAR_KEYWORD for p in parameters.values()):
-        kwargs["pretrained"] = pretrained
-    return function(**kwargs)
+    if takes_all or "pretrained" in parameters:
+        return function(**kwargs, pretrained=pretrained)
+    if not pretrained:
+        return function(**kwargs)
+    cfg = resolve_pretrained_cfg(name, **chosen)
+    if "num_classes" in parameters and cfg.num_classes is not None:
+        kwargs = {"num_classes": cfg.num_classes, **kwargs}
+    model = function(**kwargs)
+    own = getattr(model, "pretrained_cfg", None) or {}
+    described = {**cfg.to_dict(), **({"classifier": own["classifier"]} if "classifier" in own else {})}
+    load_pretrained(model, described, num_classes=getattr(model, "num_classes", cfg.num_classes))
+    return model
 
 
 def _complete(model: nn.Module, entry: Entry, kwargs: dict[str, Any]) -> None:

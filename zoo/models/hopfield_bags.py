@@ -203,7 +203,7 @@ def hopfield_mil(
 
 
 def hopfield_mnist_bags(
-    num_classes: int = 2,
+    num_classes: int = 1,
     in_chans: int = 1,
     *,
     attn_drop: float = 0.1,
@@ -215,7 +215,7 @@ def hopfield_mnist_bags(
     """Bags of 28x28 images: two convolutions and a linear layer embed each, Hopfield pooling, a linear classifier.
 
     Args:
-        num_classes: outputs; the authors have one, positive for a bag that contains what is looked for.
+        num_classes: outputs; the authors' one is positive for a bag that contains what is looked for.
         in_chans: channels of an image.
         attn_drop: dropout on the association.
         num_updates: of the pooling.
