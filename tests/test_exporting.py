@@ -88,6 +88,59 @@ except zoo.errors.ExportError as error:
 """
 
 
+BAGS = """
+import json, sys, warnings
+warnings.simplefilter("ignore")
+import numpy as np, onnxruntime, torch
+import zoo
+
+folder = sys.argv[1]
+model = zoo.create_model("hopfield_mil", dim=6, embed_dim=16, num_heads=2, head_dim=8, num_classes=3).eval()
+zoo.set_data_config(model, mean=[1.0] * 6, std=[2.0] * 6)
+done = zoo.export(model, f"{folder}/bags.onnx")
+assert done.inputs == ("instances", "padding_mask") and done.input_size == (6,) and done.error < 1e-4
+session = onnxruntime.InferenceSession(f"{folder}/bags.onnx", providers=["CPUExecutionProvider"])
+facts = json.loads(session.get_modelmeta().custom_metadata_map["zoo"])
+assert facts["input_size"] == [6] and facts["mean"] == [1.0] * 6 and facts["std"] == [2.0] * 6
+torch.manual_seed(0)
+for bags, instances in ((1, 1), (4, 9), (2, 1)):
+    x = torch.randn(bags, instances, 6)
+    mask = torch.rand(bags, instances) > 0.5
+    mask[:, 0] = False
+    (got,) = session.run(["logits"], {"instances": x.numpy(), "padding_mask": mask.numpy()})
+    for k in range(bags):  # what is padded has no part in the answer
+        alone = model(x[k][~mask[k]][None]).detach().numpy()
+        np.testing.assert_allclose(got[k : k + 1], alone, atol=1e-5, rtol=1e-4)
+
+images = zoo.create_model("hopfield_mnist_bags.fashion", pretrained=True)
+done = zoo.export(images, f"{folder}/images.pt2", batch=2)
+assert done.input_size == (1, 28, 28) and done.batch == 2 and done.error < 1e-5
+
+# Its updates stop where nothing changes; the file makes all of them, and the model is left as it was.
+bits = zoo.create_model("hopfield_bit_pattern")
+assert zoo.export(bits, f"{folder}/bits.pt2").error < 1e-3
+assert bits.pool.hopfield.tol is not None
+
+for refused in (
+    zoo.create_model("deeprc_cnn"),
+    zoo.create_model("hopfield_mil", dim=6, pooling={"num_updates": None}),
+):
+    try:
+        zoo.export(refused, f"{folder}/refused.pt2")
+    except zoo.errors.ExportError as error:
+        print(error)
+"""
+
+
+def test_bags_are_padded_and_masked(tmp_path):
+    done = subprocess.run([sys.executable, "-c", BAGS, str(tmp_path)], capture_output=True, text=True, timeout=400)
+    assert done.returncode == 0, done.stderr[-3000:]
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["bags.onnx", "bits.pt2", "images.pt2"]
+    sequences, endless = done.stdout.splitlines()
+    assert sequences.startswith("DeepRC cannot be exported: of each bag it keeps the share of sequences")
+    assert endless.endswith("cannot be exported: pool.hopfield goes on until nothing changes; give it num_updates")
+
+
 def test_what_cannot_be_exported_leaves_nothing_behind(tmp_path):
     path = tmp_path / "model.pt2"
     path.write_text("older")
@@ -148,3 +201,11 @@ def test_from_the_shell(tmp_path):
     assert wrong.returncode == 1
     assert "to must be one of 'onnx', 'torch-export', got 'tflite'" in wrong.stderr
     assert torch.is_grad_enabled()
+
+
+def test_the_shell_says_that_bags_are_padded(tmp_path):
+    run = [sys.executable, "-m", "zoo", "export", "hopfield_mnist_bags.fashion", "--out", "bags.pt2"]
+    done = subprocess.run(run, cwd=tmp_path, capture_output=True, text=True, timeout=200)
+    assert done.returncode == 0, done.stderr
+    said = "any number of bags, padded to the longest and with a padding_mask (True: no instance), of 1×28×28"
+    assert said in done.stdout

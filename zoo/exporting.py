@@ -17,6 +17,7 @@ from torch import Tensor, nn
 from zoo._version import __version__
 from zoo.errors import ExportError, MissingExtraError
 from zoo.files import atomic_path
+from zoo.layers.hopfield import Hopfield
 from zoo.layers.modes import evaluating
 from zoo.models.data_config import data_config
 from zoo.naming import did_you_mean, known_keywords
@@ -26,6 +27,8 @@ FORMATS = {"onnx": ".onnx", "torch-export": ".pt2"}
 #: The ONNX operators that torch's exporter writes; older ones it cannot.
 _FIRST_OPSET = 18
 INPUT, OUTPUT = "image", "logits"
+#: What a model of bags takes.
+BAG_INPUTS = ("instances", "padding_mask")
 
 
 @dataclass(frozen=True)
@@ -35,8 +38,9 @@ class Exported:
     Attributes:
         path: the file.
         format: "onnx" or "torch-export".
-        input_size: (channels, height, width) that it takes.
-        batch: number of images at a time, `None` for any.
+        inputs: names of what it takes: the image; of a model of bags, instances and padding mask.
+        input_size: (channels, height, width) of an image, or the shape of an instance.
+        batch: number of images or bags at a time, `None` for any.
         opset: version of the ONNX operators, `None` for `torch.export`.
         size: bytes.
         error: the largest difference of an output to the model's, relative to the largest output; `None` if the file
@@ -45,7 +49,8 @@ class Exported:
 
     path: Path
     format: str
-    input_size: tuple[int, int, int]
+    inputs: tuple[str, ...]
+    input_size: tuple[int, ...]
     batch: int | None
     opset: int | None
     size: int
@@ -69,11 +74,17 @@ def export(
     the name `image`, and gives `logits`. How images are prepared, and the label names, are in it as JSON: in ONNX under
     the metadata key `zoo`, in a `.pt2` file as the extra file `zoo.json`.
 
+    That of a model of bags takes `instances`, bags padded to the longest, (bags, instances, *shape of an instance), and
+    `padding_mask`, (bags, instances), True where there is no instance. Features come standardised, by `mean` and `std`.
+
+    Where a Hopfield layer stops as soon as nothing changes (`tol`), the file makes every update, which the comparison
+    with the model covers.
+
     Args:
         model: made by `zoo.create_model`; it is not changed.
         path: the file; it appears whole or not at all.
         to: "onnx" or "torch-export". Default: by the ending, `.onnx` or `.pt2`.
-        batch: images at a time, if only so many; any number by default.
+        batch: images, or bags, at a time, if only so many; any number by default.
         opset: version of the ONNX operators, from 18; the exporter's default if not given.
         tolerance: the largest difference allowed, relative to the largest output; a number from 0.
         verify: run the written file, for one image and for several, and compare.
@@ -95,21 +106,86 @@ def export(
     check_options(target, form, batch=batch, opset=opset, tolerance=tolerance)
     if not (hasattr(model, "pretrained_cfg") and isinstance(getattr(model, "num_classes", None), int)):
         raise ExportError(f"{type(model).__name__} is no image model made by zoo.create_model: its input is not known")
+    check_model(model)
     plain = copy.deepcopy(model).to(device="cpu", dtype=torch.float32).requires_grad_(False)
     facts = _facts(plain)
-    size = facts["input_size"]
-    example = torch.randn(batch or 2, *size, generator=torch.Generator().manual_seed(0))
+    inputs = _BagInputs(facts["input_size"]) if hasattr(plain, "instance_shape") else _ImageInputs(facts["input_size"])
+    example = inputs.draw(batch or 2, torch.Generator().manual_seed(0))
     with evaluating(plain), torch.no_grad(), atomic_path(target) as temporary:
-        shapes = None if batch else ({0: torch.export.Dim("batch", min=1)},)
         try:
-            program = torch.export.export(plain, (example,), dynamic_shapes=shapes)
-            run, opset = _write(program, form, temporary, facts, opset, any_batch=batch is None)
+            program = torch.export.export(
+                _without_tests(plain), example, dynamic_shapes=inputs.any_number(of_batch=batch is None)
+            )
+            run, opset = _write(program, form, temporary, facts, opset, inputs.names)
         except Exception as error:
             first = str(error).strip().partition("\n")[0]
             raise ExportError(f"{type(model).__name__} cannot be exported to {form}: {first}") from error
-        error = _difference(plain, run, size, batch, tolerance, form) if verify else None
+        error = _difference(plain, run, inputs, batch, tolerance, form) if verify else None
         length = temporary.stat().st_size
-    return Exported(target, form, size, batch, opset, length, error)
+    return Exported(target, form, inputs.names, inputs.size, batch, opset, length, error)
+
+
+def check_model(model: nn.Module) -> None:
+    """Refuse a model that no exporter can follow.
+
+    Raises:
+        ExportError: a model of sequences, or a Hopfield layer without a number of updates.
+    """
+    name = type(model).__name__
+    if None in (getattr(model, "instance_shape", None) or ()):
+        raise ExportError(
+            f"{name} cannot be exported: of each bag it keeps the share of sequences that it ranks highest, and how "
+            "many these are a file cannot work out"
+        )
+    for path, module in model.named_modules():
+        if isinstance(module, Hopfield) and module.until_convergence:
+            raise ExportError(f"{name} cannot be exported: {path} goes on until nothing changes; give it num_updates")
+
+
+@dataclass(frozen=True)
+class _ImageInputs:
+    """Images (B, C, H, W)."""
+
+    size: tuple[int, ...]
+    names: tuple[str, ...] = (INPUT,)
+    noun: str = "image"
+
+    def draw(self, count: int, generator: torch.Generator) -> tuple[Tensor, ...]:
+        return (torch.randn(count, *self.size, generator=generator),)
+
+    def any_number(self, *, of_batch: bool) -> Any:
+        """The axes whose length is free, as `torch.export.export` wants them."""
+        return ({0: torch.export.Dim("batch", min=1)},) if of_batch else None
+
+
+@dataclass(frozen=True)
+class _BagInputs:
+    """Bags (B, N, *size), and their padding (B, N)."""
+
+    size: tuple[int, ...]
+    names: tuple[str, ...] = BAG_INPUTS
+    noun: str = "bag"
+
+    def draw(self, count: int, generator: torch.Generator) -> tuple[Tensor, ...]:
+        """The first bag has all of count + 2 instances, each further one fewer, and one at least."""
+        sizes = torch.arange(count + 2, 2, -1)
+        padding = torch.arange(count + 2) >= sizes.unsqueeze(1)
+        return torch.randn(count, count + 2, *self.size, generator=generator), padding
+
+    def any_number(self, *, of_batch: bool) -> Any:
+        """The axes whose length is free, as `torch.export.export` wants them."""
+        free = {0: torch.export.Dim("bags", min=1)} if of_batch else {}
+        free[1] = torch.export.Dim("instances", min=1)
+        return (free, free)
+
+
+def _without_tests(model: nn.Module) -> nn.Module:
+    """A copy that makes every update, for an exporter cannot follow one that stops where nothing changes."""
+    made = copy.deepcopy(model)
+    for module in made.modules():
+        if isinstance(module, Hopfield):
+            module.tol = None
+    return made
 
 
 def check_options(target: Path, form: str, *, batch: Any, opset: Any, tolerance: Any) -> None:
@@ -176,8 +252,8 @@ def _facts(model: nn.Module) -> dict[str, Any]:
 
 
 def _write(
-    program: Any, form: str, path: Path, facts: dict[str, Any], opset: int | None, *, any_batch: bool
-) -> tuple[Callable[[Tensor], Tensor], int | None]:
+    program: Any, form: str, path: Path, facts: dict[str, Any], opset: int | None, names: tuple[str, ...]
+) -> tuple[Callable[..., Tensor], int | None]:
     """Write the file; returns what runs it, and the opset."""
     text = json.dumps(facts, sort_keys=True)
     if form == "torch-export":
@@ -190,7 +266,7 @@ def _write(
 
     converted = torch.onnx.export(
         program,
-        input_names=[INPUT],
+        input_names=list(names),
         output_names=[OUTPUT],
         opset_version=opset,
         dynamo=True,
@@ -203,17 +279,25 @@ def _write(
     options = onnxruntime.SessionOptions()
     options.log_severity_level = 3
     session = onnxruntime.InferenceSession(os.fspath(path), options, providers=["CPUExecutionProvider"])
-    name = session.get_inputs()[0].name
     version = next(entry.version for entry in proto.opset_import if entry.domain in ("", "ai.onnx"))
     if opset not in (None, version):
         raise ValueError(f"torch's exporter cannot write it in opset {opset}, only in {version}")
-    return lambda x: torch.from_numpy(session.run(None, {name: x.numpy()})[0]), version
+
+    def run(*given: Tensor) -> Tensor:
+        return torch.from_numpy(session.run(None, {n: x.numpy() for n, x in zip(names, given, strict=True)})[0])
+
+    return run, version
 
 
 def _difference(
-    model: nn.Module, run: Callable[[Tensor], Tensor], size: tuple[int, ...], batch: int | None, most: float, form: str
+    model: nn.Module,
+    run: Callable[..., Tensor],
+    inputs: _ImageInputs | _BagInputs,
+    batch: int | None,
+    most: float,
+    form: str,
 ) -> float:
-    """The largest relative difference over images and batches that the exporter has not seen.
+    """The largest relative difference over inputs and batches that the exporter has not seen.
 
     Raises:
         ExportError: larger than `most`, or another shape.
@@ -221,12 +305,12 @@ def _difference(
     generator = torch.Generator().manual_seed(1)
     worst = 0.0
     for count in (1, 3) if batch is None else (batch,):
-        x = torch.randn(count, *size, generator=generator)
-        wanted = model(x)
+        given = inputs.draw(count, generator)
+        wanted = model(*given)
         try:
-            got = run(x)
+            got = run(*given)
         except Exception as error:
-            raise ExportError(f"the {form} file does not run on {count} images: {error}") from error
+            raise ExportError(f"the {form} file does not run on {count} {inputs.noun}s: {error}") from error
         if got.shape != wanted.shape:
             raise ExportError(f"the {form} file gives {tuple(got.shape)}, the model {tuple(wanted.shape)}")
         worst = max(worst, float((got - wanted).abs().max() / wanted.abs().max().clamp_min(1e-12)))

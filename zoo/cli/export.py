@@ -19,7 +19,7 @@ def export(
         str | None, typer.Option(help="onnx or torch-export; default by the ending of --out, else onnx.")
     ] = None,
     out: Annotated[Path | None, typer.Option("--out", "-o", help="The file; default MODEL.onnx or MODEL.pt2.")] = None,
-    batch: Annotated[int | None, typer.Option(help="Images at a time; any number by default.")] = None,
+    batch: Annotated[int | None, typer.Option(help="Images, or bags, at a time; any number by default.")] = None,
     opset: Annotated[
         int | None, typer.Option(help="Version of the ONNX operators, from 18; default the exporter's.")
     ] = None,
@@ -52,10 +52,12 @@ def export(
     if json:
         echo_json({**vars(done), "path": str(done.path)})
         return
-    images = "any number of" if done.batch is None else str(done.batch)
+    number = "any number of" if done.batch is None else str(done.batch)
+    bags = len(done.inputs) > 1
+    noun = f"bags, padded to the longest and with a {done.inputs[1]} (True: no instance), of" if bags else "images of"
     checked = (
         "not checked" if done.error is None else f"differs from the model by {done.error:.1e} of its largest output"
     )
     version = "" if done.opset is None else f"opset {done.opset}, "
     size = "×".join(map(str, done.input_size))
-    typer.echo(f"{done.path}\t{done.size:,} bytes, {version}{images} images of {size}; {checked}")
+    typer.echo(f"{done.path}\t{done.size:,} bytes, {version}{number} {noun} {size}; {checked}")
