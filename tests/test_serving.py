@@ -281,6 +281,15 @@ def test_what_cannot_be_shown_is_refused(digits_model: torch.nn.Module, tmp_path
         zoo.app(digits_model)
 
 
+def test_bags_are_refused() -> None:
+    for name in ("hopfield_mnist_bags.fashion", "deeprc_cnn"):
+        model = zoo.create_model(name, pretrained="." in name)
+        with pytest.raises(
+            DataError, match=r"takes bags of instances, and the page shows one image at a time; zoo\.predict"
+        ):
+            zoo.app(model)
+
+
 def test_without_gradio(digits_model: torch.nn.Module, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "gradio", None)
     with pytest.raises(MissingExtraError, match=r"zoo-layers\[app\]"):

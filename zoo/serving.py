@@ -16,7 +16,7 @@ from zoo.models.data_config import data_config
 from zoo.naming import known_keywords
 from zoo.training.data.folder import image_files
 from zoo.training.device import check_device
-from zoo.training.model_source import model_name, ready_model
+from zoo.training.model_source import instance_shape, model_name, ready_model
 from zoo.training.prediction import predict
 
 _EXAMPLES = 12
@@ -55,7 +55,7 @@ def app(
 
     Raises:
         ValueError: `top` below 1, or a device that is not there.
-        DataError: an example that is no file, or a model without a classifier.
+        DataError: an example that is no file, a model of bags, or one without a classifier.
         MissingExtraError: without the extra `app`.
     """
     if isinstance(top, bool) or not isinstance(top, int) or top < 1:
@@ -69,6 +69,7 @@ def app(
     except ImportError as error:
         raise MissingExtraError("zoo.app", "gradio", "app") from error
     net = ready_model(model)
+    _refuse_bags(net)
     net.eval()
     if getattr(net, "num_classes", None) == 0:
         raise DataError(f"{model_name(net)} has no classifier (num_classes=0): there is nothing to show")
@@ -122,20 +123,32 @@ def save_space(model: Any, folder: str | os.PathLike[str], *, title: str | None 
 
     Raises:
         ValueError: a model that is not on the Hub.
+        DataError: a model of bags.
     """
     from zoo.weights.space import space_files
 
-    source = getattr(ready_model(model), "zoo_source", None) if str(model).startswith("hf-hub:") else None
-    if not source:
+    net = ready_model(model) if str(model).startswith("hf-hub:") else None
+    source = getattr(net, "zoo_source", None)
+    if net is None or not source:
         raise ValueError(
             f"a Space shows a model that is on the Hub, hf-hub:USER/REPO; got {str(model)!r}. Publish it first: "
             "zoo.push_to_hub(…, space=True), zoo push … --space"
         )
+    _refuse_bags(net)
     written = []
     for name, text in space_files(source["repo"], source["commit"], name=title).items():
         write_text(Path(folder).expanduser() / name, text)
         written.append(Path(folder).expanduser() / name)
     return written
+
+
+def _refuse_bags(net: nn.Module) -> None:
+    """Refuse a model that one image is no input of."""
+    if instance_shape(net) is not None:
+        raise DataError(
+            f"{model_name(net)} takes bags of instances, and the page shows one image at a time; zoo.predict (zoo "
+            "predict MODEL BAGS) answers bags and says which instances decided, zoo.explain.top_instances draws them"
+        )
 
 
 def _files(examples: Any) -> list[Path]:

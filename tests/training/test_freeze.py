@@ -96,6 +96,13 @@ def test_models_that_cannot_be_probed() -> None:
     model = tiny_net().requires_grad_(False)
     with pytest.raises(ValueError, match="every parameter of the model has requires_grad=False"):
         FreezePlan(model)
+    with pytest.raises(ValueError, match="Identity has no parameters: nothing would be learned"):
+        FreezePlan(nn.Identity())
+    with pytest.raises(
+        ValueError, match=r"a memory learns by storing, model\.store\(images, labels\); with learnable=True"
+    ):
+        FreezePlan(zoo.create_model("hopfield_memory"))
+    FreezePlan(zoo.create_model("hopfield_memory", learnable=True, num_patterns=4))
     with pytest.raises(ValueError, match="epochs are whole numbers from 1, got 0"):
         FreezePlan(tiny_net(), "backbone", {0: None})
 

@@ -104,6 +104,14 @@ class FreezePlan:
     def __init__(self, model: nn.Module, freeze: FreezeSpec = None, unfreeze: Mapping[int, FreezeSpec] | None = None):
         self.model = model
         self.original = {n: p.requires_grad for n, p in model.named_parameters()}
+        if not self.original and hasattr(model, "store"):
+            raise ValueError(
+                f"{type(model).__name__} has no parameters: a memory learns by storing, model.store(images, labels); "
+                "with learnable=True (model_args={'learnable': True}, --model-arg learnable=true) what it has stored "
+                "is trained as well"
+            )
+        if not self.original:
+            raise ValueError(f"{type(model).__name__} has no parameters: nothing would be learned")
         if not any(self.original.values()):
             raise ValueError("every parameter of the model has requires_grad=False: nothing would be learned")
         self.phases = {0: frozen_names(model, freeze)}
