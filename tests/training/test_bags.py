@@ -21,6 +21,7 @@ from zoo.training.data import open_splits
 from zoo.training.data.bags import BagSet, ragged_bags
 from zoo.training.data.bags_batch import Bag, Bags, answer, join
 from zoo.training.data.loader import batches
+from zoo.training.data.prepared import open_data
 from zoo.training.preparation import pipeline_for
 
 CALM = {"progress": False, "device": "cpu", "amp": "no"}
@@ -232,6 +233,46 @@ def test_bags_of_image_files(tmp_path: Path) -> None:
     one = zoo.evaluate(tmp_path / "run", f"bags:{root}", progress=False)
     other = zoo.evaluate(tmp_path / "run", root / "labels.csv", progress=False)
     assert one["loss"] == pytest.approx(other["loss"], rel=1e-5)
+
+
+@pytest.mark.parametrize("form", ["HW", "CHW", "HW3"])
+def test_rows_of_pixels_are_images(form: str, tmp_path: Path) -> None:
+    """Whatever holds the pixels, the model's answers are the same, with its own size, mean and std."""
+    root = image_bags(tmp_path / "data", size=20)
+    files = [sorted(bag.iterdir()) for bag in sorted(root.glob("*/*"))]
+    rows = np.stack([np.asarray(Image.open(file)) for bag in files for file in bag])
+    rows = {"HW": rows, "CHW": rows[:, None], "HW3": rows[..., None].repeat(3, -1)}[form]
+    offsets, labels = np.arange(0, 37, 3), np.array(["dark", "white"])[np.arange(12) // 6]
+    save_file({"rows": rows, "offsets": offsets}, tmp_path / "new.safetensors")
+    np.savez(tmp_path / "bags.npz", rows=rows, offsets=offsets, labels=labels)
+    model = zoo.create_model("hopfield_mnist_bags", num_classes=2).eval()
+    zoo.set_data_config(model, label_names=["dark", "white"], mean=0.25, std=0.125)
+    wanted = zoo.predict(model, f"bags:{root}")
+    for source in (
+        tmp_path / "new.safetensors",
+        {"rows": rows, "offsets": offsets},
+        [*rows.reshape(12, 3, *rows.shape[1:])],
+    ):
+        found = zoo.predict(model, source)
+        for one, other in zip(found, wanted, strict=True):
+            assert one["probability"] == pytest.approx(other["probability"], abs=1e-6)
+            got = [row["weight"] for row in one["instances"]]
+            assert got == pytest.approx([row["weight"] for row in other["instances"]], abs=1e-6)
+    measured = zoo.evaluate(model, tmp_path / "bags.npz", progress=False)
+    assert measured["loss"] == pytest.approx(zoo.evaluate(model, f"bags:{root}", progress=False)["loss"], rel=1e-5)
+    prepared = open_data(tmp_path / "bags.npz", model=model)[0][0].instances
+    assert prepared.shape == (3, 1, 28, 28)
+    assert -2 <= float(prepared.min()) <= float(prepared.max()) <= 6
+    zoo.finetune(model, tmp_path / "bags.npz", out=tmp_path / "run", epochs=1, batch_size=6, **CALM)
+
+
+def test_pixels_that_are_no_images_are_not_taken_for_normalised_ones() -> None:
+    model = zoo.create_model("hopfield_mnist_bags", num_classes=2)
+    bag = np.full((2, 1, 28, 28), 200)
+    for kind in ("int64", "float32"):
+        with pytest.raises(DataError, match=r"bag 0 of bags has images with values up to 200.*give pixels as uint8"):
+            zoo.predict(model, [bag.astype(kind)])
+    assert len(zoo.predict(model, [bag.astype("uint8")])[0]["instances"]) == 2
 
 
 def test_refused(tmp_path: Path) -> None:

@@ -20,6 +20,8 @@ from zoo.training.model_source import instance_shape, model_name
 
 #: The `instance_shape` of a model that takes sequences of any length.
 SEQUENCES = (None,)
+#: Normalised pixels lie far within it.
+_MOST = 100
 
 
 @dataclass(frozen=True)
@@ -45,6 +47,12 @@ class BagPipeline:
             if self.images is None:
                 raise DataError(f"{where} has images as instances, the model takes {self._wanted}")
             bag = torch.stack([self.images(image, f"image {k} of {where}") for k, image in enumerate(bag)])
+        elif self.images is not None and bag.numel() and float(bag.abs().max()) > _MOST:
+            raise DataError(
+                f"{where} has images with values up to {float(bag.abs().max()):g}, and numbers that are no unsigned "
+                "integers are taken as normalised already; give pixels as uint8 or uint16, which are prepared by the "
+                "model's mean and std"
+            )
         if tuple(bag.shape[1:]) != self.shape:
             raise DataError(f"{where} has instances of {tuple(bag.shape[1:])}, the model takes {self._wanted}")
         if self.scaling is None:

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from zoo.errors import DataError
-from zoo.training.data.image_set import FileImages, ImageSet, Splits
+from zoo.training.data.image_set import ArrayImages, FileImages, ImageSet, Splits, channels_last
 from zoo.training.data.labels import number_labels, some
 
 
@@ -20,7 +20,8 @@ class BagSet(ImageSet):
     """Labelled bags of one split; `image(i)` is the whole bag.
 
     Args:
-        instances: rows (R, *shape), or images, of all bags.
+        instances: rows (R, *shape), or images, of all bags. Rows of unsigned integers (R, H, W), with or without
+            channels, are images.
         places: for each bag the numbers of its instances.
         labels, classes, name, ordinal: as of `ImageSet`, one label a bag.
         ids: what the bags are called; their numbers if None.
@@ -44,7 +45,7 @@ class BagSet(ImageSet):
         ids: Sequence[Hashable] | None = None,
         ordinal: bool = False,
     ):
-        self.instances, self.places = instances, list(places)
+        self.instances, self.places = _images_or_rows(instances), list(places)
         self.ids = list(range(len(self.places))) if ids is None else list(ids)
         self.name = name
         empty = next((k for k, place in enumerate(self.places) if not len(place)), None)
@@ -116,6 +117,13 @@ class BagSet(ImageSet):
         made = copy.copy(self)
         made.most = most
         return made
+
+
+def _images_or_rows(instances: np.ndarray | ImageSet) -> np.ndarray | ImageSet:
+    """Pixels as images, which are prepared as the model wants them; all else as it is."""
+    if isinstance(instances, ImageSet) or instances.dtype.kind != "u" or instances.ndim not in (3, 4):
+        return instances
+    return ArrayImages(channels_last(instances), np.zeros(len(instances), dtype=np.int64), ["?"], name="rows")
 
 
 def ragged(rows: Any, offsets: Any, name: str) -> tuple[np.ndarray, list[np.ndarray]]:

@@ -151,6 +151,13 @@ class FileImages(ImageSet):
         return self.files[index].stat().st_size
 
 
+def channels_last(images: np.ndarray) -> np.ndarray:
+    """Images (N, C, H, W) of one or three channels as (N, H, W, C); others as they are."""
+    if images.ndim == 4 and images.shape[1] in (1, 3) and images.shape[3] not in (1, 3):
+        return images.transpose(0, 2, 3, 1)
+    return images
+
+
 class ArrayImages(ImageSet):
     """Images held in one array.
 

@@ -17,7 +17,7 @@ from zoo.training.data.bags_files import is_bag_file, open_bag_file
 from zoo.training.data.copies import note_copies
 from zoo.training.data.digits import open_digits
 from zoo.training.data.folder import SYNONYMS, open_folder
-from zoo.training.data.image_set import ArrayImages, ImageSet, Splits
+from zoo.training.data.image_set import ArrayImages, ImageSet, Splits, channels_last
 from zoo.training.data.labels import number_labels, some
 from zoo.training.data.medmnist import open_npz
 from zoo.training.data.mnist_bags import FASHION, open_digits_bags, open_fashion_mnist_bags
@@ -196,9 +196,7 @@ def _from_arrays(images: Any, labels: Any) -> ImageSet:
         if len(forms) > 1 or not hasattr(images[0], "shape"):
             return DatasetImages(list(zip(images, labels, strict=True)), name="arrays")
         images = np.stack([np.asarray(image) for image in images])
-    images = np.asarray(images)
-    if images.ndim == 4 and images.shape[1] in (1, 3) and images.shape[3] not in (1, 3):
-        images = images.transpose(0, 2, 3, 1)
+    images = channels_last(np.asarray(images))
     numbered = number_labels(labels, "arrays")
     made = ArrayImages(images, numbered.labels, numbered.classes, name="arrays")
     numbered.mark(made)
