@@ -54,6 +54,7 @@ def composed_recall(
 
     Arguments as `zoo.layers.hopfield.memory.streaming.streamed_recall`; states, stored and values in one dtype.
     """
+    comparison = comparison.around(stored, states)
     patterns = comparison.prepare(stored)
 
     def associate_block(block: Tensor) -> Recall:

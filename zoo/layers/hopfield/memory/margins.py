@@ -36,6 +36,7 @@ def separations(
     comparison = Comparison(similarity, feature_map)
     if len(stored) < 2:
         raise ValueError(f"separations need at least two stored patterns, got {len(stored)}")
+    comparison = comparison.around(stored, stored.new_empty(0, dtype=working_dtype(stored)))
     rows = torch.arange(len(stored), device=stored.device) if rows is None else rows
     found = []
     for block in rows.split(_BLOCK):

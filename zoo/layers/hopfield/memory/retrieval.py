@@ -173,8 +173,10 @@ def association(
     check_beta(beta)
     dtype = working_dtype(state)
     with no_autocast(state):
-        states = comparison.prepare(state.reshape(-1, state.shape[-1]).to(dtype))
-        scores = beta * comparison.scores(states, comparison.prepare(stored.to(states)))
+        states = state.reshape(-1, state.shape[-1]).to(dtype)
+        comparison = comparison.around(stored, states)
+        patterns = comparison.prepare(stored.to(states))
+        scores = beta * comparison.scores(comparison.prepare(states), patterns)
     return separation.weights(scores).reshape(*state.shape[:-1], len(stored)).to(state.dtype)
 
 

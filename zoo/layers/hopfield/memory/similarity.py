@@ -1,6 +1,6 @@
 """How a state is compared with a stored pattern."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 import torch.nn.functional as F
@@ -9,6 +9,8 @@ from torch import Tensor
 from zoo.layers.hopfield.options import check_choice
 
 SIMILARITIES = ("dot", "cosine", "neg_sq_l2", "neg_l1")
+#: Patterns whose mean is the centre of squared distances.
+_CENTRE = 1024
 
 
 @dataclass(frozen=True)
@@ -19,6 +21,7 @@ class Comparison:
         similarity: "dot", "cosine", "neg_sq_l2" (minus the squared distance) or "neg_l1" (minus the sum of absolute
             differences).
         feature_map: (features, dim) or None.
+        centre: (dim,), taken off both sides before squared distances are made of products; see `around`.
 
     Raises:
         ValueError: an unknown similarity.
@@ -28,12 +31,28 @@ class Comparison:
 
     similarity: str = "dot"
     feature_map: Tensor | None = None
+    centre: Tensor | None = None
 
     def __post_init__(self) -> None:
         check_choice("similarity", self.similarity, SIMILARITIES)
 
+    def around(self, stored: Tensor, like: Tensor) -> "Comparison":
+        """The same comparison of numbers near 0, where squared distances are made of products: |a|^2 - 2 ab + |b|^2 of
+        patterns far from the origin is the small difference of large numbers.
+
+        Args:
+            stored: (N, dim), of any dtype, on any device; the centre is the mean of the first.
+            like: has the dtype and the device of the states.
+        """
+        if self.similarity != "neg_sq_l2":
+            return self
+        centre = stored[:_CENTRE].detach().to(device=like.device, dtype=like.dtype).mean(0)
+        return replace(self, centre=centre.nan_to_num(0.0, 0.0, 0.0))
+
     def prepare(self, patterns: Tensor) -> Tensor:
         """What `scores` takes, of states or of stored patterns (*, n, dim)."""
+        if self.centre is not None:
+            patterns = patterns - self.centre
         if self.feature_map is not None:
             patterns = patterns @ self.feature_map.to(patterns).t()
         return F.normalize(patterns, dim=-1) if self.similarity == "cosine" else patterns

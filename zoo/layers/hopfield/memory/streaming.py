@@ -52,6 +52,7 @@ def streamed_recall(
     if len(states) > STATES:
         parts = [streamed_recall(p, stored, values, beta, comparison, separation, top) for p in states.split(STATES)]
         return Recall(*(None if c[0] is None else torch.cat(c) for c in zip(*parts, strict=True)))  # pyright: ignore
+    comparison = comparison.around(stored, states)
     prepared = comparison.prepare(states)
     if comparison.similarity in ("dot", "cosine"):  # linear in the state
         prepared, scale = prepared * beta, 1.0
