@@ -315,3 +315,42 @@ def test_a_run_s_measurements_give_the_numbers_of_test_else_of_val():
     assert metric_rows({**run, "dataset": "digits", "test": {"accuracy": 1}}) == [
         {"name": "accuracy", "value": 1, "split": "test", "dataset": "digits"}
     ]
+
+
+def bag_card(name, **options):
+    model = zoo.create_model(name, num_classes=2, **options)
+    if name == "hopfield_mil":
+        zoo.set_data_config(model, mean=[1.0, 2.0, 3.0], std=2.0)
+    return make_card(parse_config(describe(model), "config.json"), repo_id="me/bags", license="mit")
+
+
+def test_bags_of_vectors():
+    text = bag_card("hopfield_mil", dim=3)
+    assert "- Input: bags of any number of instances, vectors of 3 features\n" in text
+    assert "`bags.npz` is a file of `rows` (instances, 3), bag behind bag, and `offsets` (bags + 1)" in text
+    assert "a FloatTensor (bags, instances, 3), and a mask (bags, instances), True where there is no instance" in text
+    assert "Features are standardised, (x - mean) / std, by `mean` and `std` in config.json" in text
+    assert "create_transform" not in text
+    plain = zoo.create_model("hopfield_mil", dim=3)
+    plain_card = make_card(parse_config(describe(plain), "config.json"), repo_id="me/bags", license="mit")
+    assert "Features are taken as they are." in plain_card
+
+
+def test_bags_of_images_and_of_sequences():
+    images = bag_card("hopfield_mnist_bags")
+    assert "- Input: bags of any number of instances, images of 1 channel, 28 x 28 pixels\n" in images
+    assert "Of every instance:\n\n|  |  |\n|---|---|\n| interpolation | bilinear |" in images
+    assert "| mean | 0.5 |" in images
+    sequences = bag_card("deeprc_cnn")
+    assert "- Input: bags of any number of instances, sequences of amino acids\n" in sequences
+    assert "a LongTensor (bags, instances, positions)" in sequences
+    assert "Built with" not in sequences
+    assert "## Preprocessing" not in sequences
+
+
+@pytest.mark.parametrize("shape", [[], ["3"], [0], 3, [True]])
+def test_an_instance_shape_is_a_list_of_sizes(shape):
+    content = describe(zoo.create_model("hopfield_mil", dim=3))
+    content["zoo"]["instance_shape"] = shape
+    with pytest.raises(zoo.errors.ConfigError, match=r"zoo\.instance_shape must be a list"):
+        parse_config(content, "config.json")

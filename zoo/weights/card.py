@@ -12,8 +12,10 @@ from pathlib import Path
 from typing import Any
 
 from zoo.errors import UnknownModuleError
+from zoo.weights.card_input import bags_section, input_line, preprocessing_section
 from zoo.weights.config import ModelConfig
 from zoo.weights.facts import data_facts, metric_rows
+from zoo.weights.markdown import escape, table
 
 #: What is said of a training run in any case: name in the card, and the keys under which it may be stated.
 _RECIPE = {
@@ -299,7 +301,7 @@ def _body(
         f"# {repo_id.rpartition('/')[2]}",
         _model_section(config, entry, base_model),
         _loading_section(name, config, own=entry is not None),
-        _preprocessing_section(config),
+        preprocessing_section(config),
         _classes_section(config),
         _metrics_section(rows, data),
         _training_section(data, training),
@@ -345,8 +347,8 @@ def _composition(config: ModelConfig) -> list[str]:
         options = [f"{key}={part[key]}" for key in part if key not in ("type", "where", "init")]
         lines.append(
             f"- {_PARTS[slot].capitalize()}: `{module}`"
-            + (f" at `{_escape(str(where))}`" if where != "all" else "")
-            + (f" with {_escape(', '.join(options))}" if options else "")
+            + (f" at `{escape(str(where))}`" if where != "all" else "")
+            + (f" with {escape(', '.join(options))}" if options else "")
         )
     return lines
 
@@ -359,15 +361,12 @@ def _model_section(config: ModelConfig, entry: Any, base_model: str | None) -> s
     lines = lines or [f"- Architecture: `{config.architecture}`{said and f', {said}'}"]
     if not config.takes_images and config.model_args:
         given = ", ".join(f"{key}={value}" for key, value in config.model_args.items() if key != "num_classes")
-        lines.append(f"- Built with: {_escape(given)}")
+        lines += [f"- Built with: {escape(given)}"] if given else []
     if entry is not None and entry.uses:
         lines.append(f"- Modules: {', '.join(f'`{u}`' for u in entry.uses)}")
     size = config.pretrained_cfg.get("input_size")
-    if size:
-        lines.append(f"- Input: {size[0]} channels, {size[1]} x {size[2]} pixels")
-    if tokens := config.vocabulary:
-        most = config.model_args.get("n_positions")
-        lines.append(f"- Input: tokens, numbers from 0 to {tokens - 1:,}{f', at most {most:,} a text' if most else ''}")
+    if taken := input_line(config):
+        lines.append(f"- Input: {taken}")
     if params:
         lines.append(f"- Parameters: {params:,} ({config.zoo.get('dtype', _NOT_STATED)})")
     if entry is not None and entry.macs and size and tuple(size) == tuple(entry.input_size or ()):
@@ -383,6 +382,8 @@ def _loading_section(name: str, config: ModelConfig, *, own: bool) -> str:
         text += f"\n\nwith timm:\n\n```python\n{_timm_code(name, own)}\n```"
     elif config.takes_images:
         text += "\n\nThe weights are in several files, which timm does not read: load them with zoo."
+    if bags := bags_section(config):
+        text += f"\n\n{bags}"
     if name.startswith("hf-hub:"):
         pinned = f"{name.partition('@')[0]}@COMMIT"
         text += (
@@ -401,25 +402,6 @@ def _timm_code(name: str, own: bool) -> str:
     return f'import timm\n{zoo}model = timm.create_model("{name}", pretrained=True).eval()'
 
 
-def _preprocessing_section(config: ModelConfig) -> str:
-    if not config.takes_images:
-        return ""
-    cfg = config.pretrained_cfg
-    keys = ("input_size", "interpolation", "crop_pct", "crop_mode", "mean", "std")
-    rows = [f"| {key} | {_plain(cfg[key])} |" for key in keys if cfg.get(key) is not None]
-    example = (
-        "```python\nfrom timm.data import create_transform\n\n"
-        "transform = create_transform(**zoo.data_config(model))\n```"
-    )
-    return f"## Preprocessing\n\n{_table(['', ''], rows)}\n\n{example}" if rows else ""
-
-
-def _plain(value: Any) -> str:
-    if isinstance(value, tuple):
-        return ", ".join(_plain(v) for v in value)
-    return f"{value:g}" if isinstance(value, float) else str(value)
-
-
 def _classes_section(config: ModelConfig) -> str:
     if tokens := config.vocabulary:
         return f"## Vocabulary\n\n{tokens:,} tokens; the tokenizer is {_NOT_STATED}."
@@ -429,7 +411,7 @@ def _classes_section(config: ModelConfig) -> str:
     if not labels:
         return f"## Classes\n\n{config.num_classes}; their names are {_NOT_STATED}."
     names = list(labels.values()) if isinstance(labels, Mapping) else list(labels)
-    shown = ", ".join(_escape(str(n)) for n in names[:50])
+    shown = ", ".join(escape(str(n)) for n in names[:50])
     return f"## Classes\n\n{config.num_classes}: {shown}{', ... (all in config.json)' if len(names) > 50 else ''}."
 
 
@@ -440,21 +422,21 @@ def _metrics_section(rows: list[dict[str, Any]], data: Mapping[str, Any]) -> str
     for row in rows:
         where = [row.get("dataset") or data.get("name"), row.get("split"), row.get("samples")]
         cells = [row["name"], f"{row['value']:.6g}", *(value or _NOT_STATED for value in where)]
-        lines.append(f"| {' | '.join(_escape(str(cell)) for cell in cells)} |")
-    return f"## Results\n\n{_table(['metric', 'value', 'data', 'split', 'samples'], lines)}"
+        lines.append(f"| {' | '.join(escape(str(cell)) for cell in cells)} |")
+    return f"## Results\n\n{table(['metric', 'value', 'data', 'split', 'samples'], lines)}"
 
 
 def _training_section(data: Mapping[str, Any], training: Mapping[str, Any]) -> str:
-    rows = [f"| data | {_escape(str(data.get('name') or _NOT_STATED))} |"]
-    rows.append(f"| licence of the data | {_escape(str(data.get('licence') or data.get('license') or _NOT_STATED))} |")
-    rows += [f"| {key} | {_escape(str(data[key]))} |" for key in ("url", "split", "samples") if data.get(key)]
+    rows = [f"| data | {escape(str(data.get('name') or _NOT_STATED))} |"]
+    rows.append(f"| licence of the data | {escape(str(data.get('licence') or data.get('license') or _NOT_STATED))} |")
+    rows += [f"| {key} | {escape(str(data[key]))} |" for key in ("url", "split", "samples") if data.get(key)]
     if not training:
         rows.append(f"| recipe | {_NOT_STATED} |")
     for key, value in training.items():
-        rows.append(f"| {_escape(str(key))} | {_escape(str(value))} |")
+        rows.append(f"| {escape(str(key))} | {escape(str(value))} |")
     if training:
         rows += [f"| {name} | {_NOT_STATED} |" for name, keys in _RECIPE.items() if not training.keys() & set(keys)]
-    return f"## Training\n\n{_table(['', ''], rows)}"
+    return f"## Training\n\n{table(['', ''], rows)}"
 
 
 def _limits_section(entry: Any) -> str:
@@ -486,12 +468,4 @@ def _files_section(config: ModelConfig) -> str:
     made = (
         f"Written by zoo {config.zoo.get('version', _NOT_STATED)} with {versions}, Python {platform.python_version()}."
     )
-    return f"## Files\n\n{_table(['file', 'bytes', 'SHA-256'], rows)}\n\n{made}" if rows else f"## Files\n\n{made}"
-
-
-def _table(head: list[str], rows: list[str]) -> str:
-    return "\n".join([f"| {' | '.join(head)} |", "|" + "---|" * len(head), *rows])
-
-
-def _escape(text: str) -> str:
-    return re.sub(r"\s+", " ", text).replace("|", "\\|")
+    return f"## Files\n\n{table(['file', 'bytes', 'SHA-256'], rows)}\n\n{made}" if rows else f"## Files\n\n{made}"

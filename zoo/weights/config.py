@@ -69,6 +69,11 @@ class ModelConfig:
         return self.pretrained_cfg.get("input_size") is not None
 
     @property
+    def instance_shape(self) -> list[int | None] | None:
+        """Shape of an instance of a model of bags, [None] of a sequence; None for other models."""
+        return self.zoo.get("instance_shape")
+
+    @property
     def vocabulary(self) -> int | None:
         """Tokens that a language model knows; None for other models."""
         return None if self.takes_images else self.model_args.get("vocab_size")

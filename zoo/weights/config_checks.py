@@ -203,11 +203,15 @@ def check_block(block: Mapping[str, Any], where: str) -> None:
         "params": (int,),
         "dtype": (str, list),
         "base_model": (str,),
+        "instance_shape": (list,),
     }
     for key, allowed in kinds.items():
         value = block.get(key)
         if value is not None and (not isinstance(value, allowed) or isinstance(value, bool)):
             raise ConfigError(f"{where}: zoo.{key} must be a {allowed[0].__name__}, got {shorten(value)}")
+    shape = block.get("instance_shape")
+    if shape is not None and not (shape and all(n is None or (type(n) is int and n > 0) for n in shape)):
+        raise ConfigError(f"{where}: zoo.instance_shape must be a list of sizes, got {shorten(shape)}")
     for name, facts in (block.get("files") or {}).items():
         if not is_safe_name(name):
             raise ConfigError(f"{where}: zoo.files names {shorten(name)}, which is no file inside the folder")

@@ -204,6 +204,8 @@ def _block(
     }
     if spec := getattr(model, "zoo_spec", None):
         block["spec"] = _lasting(spec)
+    if instance := getattr(model, "instance_shape", None):
+        block["instance_shape"] = list(instance)
     if files:
         block["files"] = {name: dict(facts) for name, facts in files.items()}
     if training:

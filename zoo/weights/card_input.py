@@ -1,0 +1,89 @@
+"""What a card says of a model's input: images, tokens or bags, how they are prepared, and how the model is called."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from zoo.weights.config import ModelConfig
+from zoo.weights.markdown import table
+
+_PREPARATION = ("input_size", "interpolation", "crop_pct", "crop_mode", "mean", "std")
+
+
+def input_line(config: ModelConfig) -> str | None:
+    """The input in a few words; None where nothing is known of it."""
+    if size := config.pretrained_cfg.get("input_size"):
+        return f"{size[0]} channels, {size[1]} x {size[2]} pixels"
+    if tokens := config.vocabulary:
+        most = config.model_args.get("n_positions")
+        return f"tokens, numbers from 0 to {tokens - 1:,}{f', at most {most:,} a text' if most else ''}"
+    return f"bags of any number of instances, {_instances(config)}" if config.instance_shape else None
+
+
+def _instances(config: ModelConfig) -> str:
+    shape = config.instance_shape or []
+    if shape == [None]:
+        return "sequences of amino acids"
+    if len(shape) == 1:
+        return f"vectors of {shape[0]:,} features"
+    if len(shape) == 3:
+        return f"images of {shape[0]} channel{'s' * (shape[0] != 1)}, {shape[1]} x {shape[2]} pixels"
+    return f"arrays of {' x '.join(map(str, shape))}"
+
+
+def bags_section(config: ModelConfig) -> str:
+    """How a model of bags is asked; empty for other models."""
+    shape = config.instance_shape
+    if shape is None:
+        return ""
+    axes, kind = ", ".join(map(str, shape)), "FloatTensor"
+    given = f"a file of `rows` (instances, {axes}), bag behind bag, and `offsets` (bags + 1), where each bag starts"
+    source = "bags.npz"
+    if shape == [None]:
+        axes, kind, source = "positions", "LongTensor", "sample.tsv"
+        given = "a table of sequences, one repertoire"
+    elif len(shape) == 3:
+        given += ", the rows as uint8 pixels; also `bags:FOLDER` of image files"
+    return (
+        "The input is a bag of instances, of any number and in any order, and the answer is one for the bag.\n\n"
+        f"```python\nanswers = zoo.predict(model, {source!r})\n"
+        'answers[0]["label"], answers[0]["instances"]  # and the weight of every instance in it\n```\n\n'
+        f"`{source}` is {given}. Called directly, `model(instances, padding_mask)` takes prepared bags padded to the "
+        f"longest, a {kind} (bags, instances, {axes}), and a mask (bags, instances), True where there is no instance."
+    )
+
+
+def preprocessing_section(config: ModelConfig) -> str:
+    """How the input is prepared."""
+    cfg, shape = config.pretrained_cfg, config.instance_shape
+    if shape is not None and len(shape) != 3:
+        return _features(cfg, shape)
+    if not (config.takes_images or shape):
+        return ""
+    rows = [f"| {key} | {_plain(cfg[key])} |" for key in _PREPARATION if cfg.get(key) is not None]
+    if not rows:
+        return ""
+    example = (
+        "```python\nfrom timm.data import create_transform\n\n"
+        "transform = create_transform(**zoo.data_config(model))\n```"
+    )
+    of = "Of every instance:\n\n" if shape else ""
+    return f"## Preprocessing\n\n{of}{table(['', ''], rows)}\n\n{example}"
+
+
+def _features(cfg: dict[str, Any], shape: list[int | None]) -> str:
+    if shape == [None]:
+        return ""
+    if cfg.get("mean") is None or cfg.get("std") is None:
+        return "## Preprocessing\n\nFeatures are taken as they are."
+    return (
+        "## Preprocessing\n\nFeatures are standardised, (x - mean) / std, by `mean` and `std` in config.json, one "
+        "value a feature. `zoo.predict` and `zoo.evaluate` take raw features and do it; a direct call takes "
+        "standardised ones."
+    )
+
+
+def _plain(value: Any) -> str:
+    if isinstance(value, list | tuple):
+        return ", ".join(_plain(v) for v in value)
+    return f"{value:g}" if isinstance(value, float) else str(value)
