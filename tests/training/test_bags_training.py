@@ -210,3 +210,22 @@ def test_bags_are_called_bags(tmp_path: Path, capsys: pytest.CaptureFixture[str]
     page = re.sub(r"<(style|script|svg).*?</\1>", "", (run / "report.html").read_text(), flags=re.DOTALL)
     assert "val split, 12 bags" in page
     assert '<th scope="col">val bags</th>' in page
+
+
+def test_what_is_for_images_is_not_recorded_of_vectors(tmp_path: Path) -> None:
+    run = tmp_path / "run"
+    zoo.finetune("hopfield_mil", in_other_units(), out=run, **RUN)
+    options = json.loads((run / "args.json").read_text())["options"]
+    assert {"aug", "hflip", "transform", "scale", "mixup", "cutmix", "img_size"}.isdisjoint(options)
+    training = json.loads((run / "best" / "config.json").read_text())["zoo"]["training"]
+    assert {"aug", "hflip", "transform"}.isdisjoint(training)
+    columns = (run / "history.csv").read_text().partition("\n")[0].split(",")
+    assert "bags_per_second" in columns
+    assert "images_per_second" not in columns
+    zoo.report(run, data=in_other_units())
+    page = (run / "report.html").read_text()
+    assert "bags per second" in page
+    assert "hflip" not in page
+    # The same call finds the finished run, whose settings are the same.
+    again = zoo.finetune("hopfield_mil", in_other_units(), out=run, **RUN)
+    assert again.history == json.loads((run / "history.json").read_text())

@@ -14,7 +14,7 @@ MODEL_HELP = "Registered name (see `zoo list`), run folder, local-dir:FOLDER or 
 DATA_HELP = (
     "Folder CLASS/image.png or train/CLASS/image.png (with val/ and test/ beside it), table, MedMNIST .npz file, or "
     "'digits'. Bags: table with a column 'bag', .npz or .safetensors of rows, offsets and labels, bags:FOLDER, "
-    "repertoires:TABLE."
+    "repertoires:TABLE, 'digits_bags' or 'fashion_mnist_bags'."
 )
 #: Parts of a model that can be replaced; as `zoo.composition.SLOTS`, which would import torch.
 SLOTS = ("mlp", "mixer", "act", "pool", "head")
@@ -76,7 +76,7 @@ WarmupEpochs = Annotated[
 ]
 MinLr = Annotated[float, typer.Option(help="Learning rate at the end.")]
 Aug = Annotated[str, typer.Option(help="Augmentation: none, light or timm (strong).")]
-Hflip = Annotated[str, typer.Option(help="Probability of mirroring, or 'auto' (a half; 0 for digits).")]
+Hflip = Annotated[str, typer.Option(help="Probability of mirroring images, or 'auto' (a half; 0 for digits).")]
 Standardise = Annotated[
     bool | None,
     typer.Option(

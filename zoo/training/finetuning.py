@@ -439,7 +439,8 @@ def _given(given: Mapping[str, Any]) -> dict[str, Any]:
 
 def _tracked(name: str, splits: Splits, options: Options) -> dict[str, Any]:
     """What trackers are told of a run at its start."""
-    return {**options.as_json(), "model": name, "data": splits.name, "train_images": len(splits.present()["train"])}
+    train = splits.present()["train"]
+    return {**options.as_json(), "model": name, "data": splits.name, f"train_{train.noun}s": len(train)}
 
 
 def _arguments(

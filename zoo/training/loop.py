@@ -181,7 +181,7 @@ class Loop:
             "train_loss": at.loss_sum / at.images if at.images else None,
             "lr": self.lr,
             "seconds": at.seconds,
-            "images_per_second": at.images / max(at.seconds, 1e-9),
+            f"{self.train.noun}s_per_second": at.images / max(at.seconds, 1e-9),
         }
         if o.on_nan == "skip":
             row["skipped"] = at.skipped

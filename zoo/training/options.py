@@ -14,6 +14,8 @@ from zoo.training.optimise import SCHEDULES, check_optimiser
 
 # These change nothing in what is learned by a given update.
 _FREE = {"workers", "save_every", "keep_last", "early_stop", "on_nan"}
+# How images are prepared and varied.
+_OF_IMAGES = {"aug", "hflip", "img_size", "transform", "scale", "mixup", "cutmix"}
 
 ON_NAN = ("raise", "skip")
 
@@ -60,6 +62,8 @@ class Options:
     keep_last: int
     #: Settings that were left to be derived from others; not stored.
     derived: frozenset[str] = field(default=frozenset(), compare=False)
+    #: Whether the data are images; of others it is not stored how they are prepared.
+    of_images: bool = field(default=True, compare=False)
 
     def __post_init__(self) -> None:
         whole = ("epochs", "batch_size", "accum", "keep_last")
@@ -106,7 +110,8 @@ class Options:
 
     def as_json(self) -> dict[str, Any]:
         """The settings as JSON stores them."""
-        settings = {name: value for name, value in asdict(self).items() if name != "derived"}
+        left_out = {"derived", "of_images"} | (set() if self.of_images else _OF_IMAGES)
+        settings = {name: value for name, value in asdict(self).items() if name not in left_out}
         return json.loads(json.dumps(settings, default=str))
 
     def recipe(self) -> dict[str, Any]:

@@ -62,13 +62,14 @@ class Progress:
         shown = f", val {monitor} {value:.4f}" if value is not None else ""
         self._last = shown.replace("val ", "last ")
         if self.enabled:
+            speed = next(value for column, value in row.items() if column.endswith("_per_second"))
             left = row["seconds"] * (self.epochs - row["epoch"])
             text = (
                 f"epoch {row['epoch']}/{self.epochs}: loss {_number(row['train_loss'])}"
                 + (f", val loss {row['val_loss']:.4f}" if "val_loss" in row else "")
                 + shown
                 + (f", ema {row[f'ema_{monitor}']:.4f}" if f"ema_{monitor}" in row else "")
-                + f", lr {row['lr']:.2g}, {row['images_per_second']:.0f} {self.unit}/s, {_duration(left)} left"
+                + f", lr {row['lr']:.2g}, {speed:.0f} {self.unit}/s, {_duration(left)} left"
                 + (f", {row['skipped']} updates left out" if row.get("skipped") else "")
                 + (" (best)" if best else "")
             )

@@ -59,7 +59,7 @@ def settings(run: RunFacts) -> dict[str, Any]:
         found["val"] = _VAL
     for name in ("lr", "amp", "hflip"):
         # The rate also follows the number of processes, which no command of one process repeats.
-        if run.given.get(name) == "auto" and (name != "lr" or run.args["processes"] == 1):
+        if name in found and run.given.get(name) == "auto" and (name != "lr" or run.args["processes"] == 1):
             found[name] = "auto"
     if run.given.get("class_weights"):
         found["class_weights"] = run.given["class_weights"]

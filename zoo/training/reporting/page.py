@@ -216,7 +216,7 @@ def _cell(key: str, value: Any) -> str:
     if key == "lr" and isinstance(value, float):
         return f"{value:.3g}"
     if isinstance(value, float):
-        return f"{value:.1f}" if key in ("seconds", "images_per_second") else f"{value:.4f}"
+        return f"{value:.1f}" if key == "seconds" or key.endswith("_per_second") else f"{value:.4f}"
     return "" if value is None else str(value)
 
 
