@@ -165,6 +165,13 @@ class Exploit:
         return (open, ("touched-by-a-pickle", "w"))
 
 
+def test_the_folder_of_a_run_is_its_best_model(tmp_path):
+    model = zoo.create_model("hopfield_mil", dim=3, num_classes=4).eval()
+    zoo.save_pretrained(model, tmp_path / "run" / "best", license="mit")
+    x = torch.randn(2, 5, 3)
+    assert torch.equal(zoo.create_model(f"local-dir:{tmp_path / 'run'}").eval()(x), model(x))
+
+
 @pytest.mark.parametrize("suffix", [".bin", ".pth", ".pt", ".ckpt"])
 def test_pickles_are_refused_unopened(tmp_path, monkeypatch, suffix):
     monkeypatch.chdir(tmp_path)

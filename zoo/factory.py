@@ -86,7 +86,7 @@ def create_model(
     """Create a model of ours or of timm, with or without weights, with or without parts replaced.
 
     Args:
-        model_name: `"arch"`, `"arch.tag"`, `"hf-hub:user/repo[@revision]"` or `"local-dir:folder"`.
+        model_name: `"arch"`, `"arch.tag"`, `"hf-hub:user/repo[@revision]"` or `"local-dir:folder"`, also of a run.
         pretrained: load weights. Default: yes for `hf-hub:` and `local-dir:`, no for a plain name.
         pretrained_cfg: tag, or fields of timm's configuration, instead of the registered one.
         pretrained_cfg_overlay: single fields to replace; `{"file": path}` or `{"state_dict": …}` bring weights.

@@ -89,8 +89,10 @@ def resolve(name: Any, hub: Mapping[str, Any], allow_pickle: bool) -> Source:
                 folder.name, [p.name for p in folder.parent.iterdir()] if folder.parent.is_dir() else []
             )
             raise MissingFileError(f"there is no folder {rest!r}{near}")
+        if not (folder / CONFIG_NAME).is_file() and (folder / "best" / CONFIG_NAME).is_file():
+            folder /= "best"  # of a training run
         config = read_config(folder)
-        return Source(known_architecture(config), config=config, weights=f"local-dir:{rest}")
+        return Source(known_architecture(config), config=config, weights=f"local-dir:{folder}")
     checkpoint = open_checkpoint(f"hf-hub:{rest}", allow_pickle=allow_pickle, **hub)
     if checkpoint.config is None:
         raise WeightsError(

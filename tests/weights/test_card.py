@@ -346,6 +346,8 @@ def test_bags_of_images_and_of_sequences():
     assert "a LongTensor (bags, instances, positions)" in sequences
     assert "Built with" not in sequences
     assert "## Preprocessing" not in sequences
+    assert "eprint = {2007.13505}" in sequences  # its own paper, not that of the other models of bags
+    assert "2008.02217" not in sequences
 
 
 @pytest.mark.parametrize("shape", [[], ["3"], [0], 3, [True]])
