@@ -229,3 +229,54 @@ def test_what_is_for_images_is_not_recorded_of_vectors(tmp_path: Path) -> None:
     # The same call finds the finished run, whose settings are the same.
     again = zoo.finetune("hopfield_mil", in_other_units(), out=run, **RUN)
     assert again.history == json.loads((run / "history.json").read_text())
+
+
+def listed(page: str) -> list[list[tuple[str, str]]]:
+    """Of each bag in a report the (name, weight) of its instances."""
+    lists = re.findall(r'<ol class="instances.*?</ol>', page, flags=re.DOTALL)
+    return [re.findall(r'<li title="([^"]*)">.*?<b>([^<]*)</b>', one) for one in lists]
+
+
+def test_the_report_shows_the_heaviest_instances(tmp_path: Path) -> None:
+    run = tmp_path / "run"
+    zoo.finetune("hopfield_mil", in_other_units(), out=run, **RUN)
+    zoo.report(run, data=in_other_units(), worst=12)
+    page = (run / "report.html").read_text()
+    held_out = zoo.training.data.open_splits(in_other_units()).val
+    wanted = []
+    for answer in zoo.predict(run, held_out):
+        best = sorted(answer["instances"], key=lambda one: -one["weight"])[:4]
+        wanted.append([(one["instance"], f"{one['weight']:.3f}") for one in best])
+    assert sorted(listed(page)) == sorted(wanted)  # every bag, in the order of losses
+    assert "instances that weigh most in the answer" in page
+    assert "no picture" not in page
+
+
+def test_the_report_shows_instances_that_are_images(tmp_path: Path) -> None:
+    folder = f"bags:{image_bags(tmp_path / 'data')}"
+    zoo.finetune("hopfield_mnist_bags", folder, out=tmp_path / "run", **{**RUN, "epochs": 1, "model_args": None})
+    zoo.report(tmp_path / "run")
+    page = (tmp_path / "run" / "report.html").read_text()
+    assert page.count('<ol class="instances seen">') == len(listed(page)) > 0
+    shown = re.findall(r'<li title="([^"]*)"><img src="data:image/png;base64,[^"]+" width="28" height="28"', page)
+    assert all(Path(name).is_file() for name in shown)
+    assert len(shown) == 3 * len(listed(page))  # all of three instances
+
+
+def test_a_model_that_tells_no_weights_is_reported_without(tmp_path: Path) -> None:
+    class Mean(nn.Module):
+        instance_shape = (5,)
+
+        def __init__(self) -> None:
+            super().__init__()
+            self.num_classes, self.head = 2, nn.Linear(5, 2)
+
+        def forward(self, x: Tensor, padding_mask: Tensor) -> Tensor:
+            return self.head(torch.where(padding_mask[..., None], 0, x).sum(1) / (~padding_mask).sum(1, keepdim=True))
+
+    data = {**in_other_units(), "rows": in_other_units()["rows"] / 1e4}
+    zoo.finetune(Mean(), data, out=tmp_path, **{**RUN, "model_args": None})
+    zoo.report(tmp_path, data=data, model=Mean())
+    page = (tmp_path / "report.html").read_text()
+    assert listed(page) == []
+    assert "weigh most" not in page

@@ -17,7 +17,7 @@ from zoo.training.data.decode import read_image
 from zoo.training.data.image_set import ImageSet
 from zoo.training.plots import BLUE, GREY, new_figure, shorten
 from zoo.training.prediction import predict
-from zoo.training.reporting.thumbnail import _picture
+from zoo.training.reporting.thumbnail import picture
 
 _COLUMNS = 8
 
@@ -97,7 +97,7 @@ def _looks(bag: Any, found: list[dict[str, Any]]) -> Callable[[int], Tensor] | N
 
 def _pixels(image: Any) -> Tensor:
     """(channels, height, width) of an image as it is stored."""
-    pixels = torch.from_numpy(np.array(_picture(image)))
+    pixels = torch.from_numpy(np.array(picture(image)))
     return pixels[None] if pixels.ndim == 2 else pixels.permute(2, 0, 1)
 
 

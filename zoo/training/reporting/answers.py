@@ -18,6 +18,7 @@ from zoo.training.data.bags import BagSet
 from zoo.training.data.image_set import ImageSet, Splits
 from zoo.training.data.source import open_splits
 from zoo.training.progress import Progress
+from zoo.training.reporting.bags import Instance, heaviest
 from zoo.training.reporting.facts import RunFacts
 from zoo.training.reporting.thumbnail import data_uri
 
@@ -33,6 +34,8 @@ class Answers:
         targets: (N,) class numbers, or (N, K) zeros and ones.
         losses: (N,), with several labels the mean over them.
         counts: split -> images of every class there.
+        net: the model, in evaluation mode.
+        scale: value of white in float images.
     """
 
     images: ImageSet
@@ -41,6 +44,8 @@ class Answers:
     targets: np.ndarray
     losses: np.ndarray
     counts: dict[str, list[int]]
+    net: nn.Module
+    scale: float | None
 
     @property
     def right(self) -> np.ndarray:
@@ -61,6 +66,8 @@ class Shown:
         missed: (label, probability) of labels that it has and was not given; for a single label, the true one.
         loss: of the image.
         where: file below the data's folder, or number.
+        instances: of a bag, those that weigh most in the answer.
+        size: of a bag, how many instances it has.
     """
 
     picture: str
@@ -70,6 +77,8 @@ class Shown:
     missed: list[tuple[str, float]]
     loss: float
     where: str
+    instances: list[Instance]
+    size: int
 
 
 def open_run_data(run: RunFacts, data: Any, val: Any) -> Splits:
@@ -164,11 +173,13 @@ def answers_of(
         targets=targets.numpy(),
         losses=losses.numpy(),
         counts={name: _count(split) for name, split in splits.present().items()},
+        net=net.eval(),
+        scale=run.options.get("scale"),
     )
 
 
 def show(answers: Answers, index: int) -> Shown:
-    """An image, its labels and the model's."""
+    """An image or a bag, its labels and the model's."""
     images, scores, target = answers.images, answers.probabilities[index], answers.targets[index]
     classes = images.classes
     if target.ndim:
@@ -176,8 +187,9 @@ def show(answers: Answers, index: int) -> Shown:
         answered = [k for k in np.argsort(-scores) if scores[k] > 0.5]
     else:
         true, answered = [int(target)], [int(scores.argmax())]
+    of_bag = isinstance(images, BagSet)
     try:
-        drawn = None if isinstance(images, BagSet) else data_uri(images.image(index))
+        drawn = None if of_bag else data_uri(images.image(index))
     except (DataError, OSError, ValueError, TypeError):  # an image of a kind that cannot be drawn
         drawn = None
     picture, width, height = drawn or ("", 0, 0)
@@ -189,6 +201,8 @@ def show(answers: Answers, index: int) -> Shown:
         missed=[(classes[k], float(scores[k])) for k in true if k not in answered],
         loss=float(answers.losses[index]),
         where=_where(answers, index),
+        instances=heaviest(answers.net, images, index, answers.scale) if of_bag else [],
+        size=len(images.places[index]) if of_bag else 0,
     )
 
 

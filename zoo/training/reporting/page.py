@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from zoo.training.data.bags import BagSet
 from zoo.training.reporting.answers import Answers, show
 from zoo.training.reporting.chart import Line, line_chart, thinned
 from zoo.training.reporting.command import changed_settings, command, settings, unknown
@@ -324,6 +325,7 @@ def _mistakes(answers: Answers, worst: int) -> dict[str, Any]:
         "of": len(right),
         "wrong": [show(answers, i) for i in wrong[:worst]],
         "unsure": [show(answers, i) for i in unsure],
+        "instances": isinstance(answers.images, BagSet) and hasattr(answers.net, "association"),
     }
 
 

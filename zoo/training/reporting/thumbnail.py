@@ -24,20 +24,20 @@ def data_uri(image: Any) -> tuple[str, int, int]:
     Returns:
         The data URI, the width and the height.
     """
-    picture = _picture(image)
-    picture.thumbnail((SIDE, SIDE), Image.Resampling.LANCZOS)
+    drawn = picture(image)
+    drawn.thumbnail((SIDE, SIDE), Image.Resampling.LANCZOS)
     stream = io.BytesIO()
-    if max(picture.size) <= _EXACT:
+    if max(drawn.size) <= _EXACT:
         kind = "png"
-        picture.save(stream, "PNG", optimize=True)
+        drawn.save(stream, "PNG", optimize=True)
     else:
         kind = "jpeg"
-        picture.save(stream, "JPEG", quality=82, optimize=True)
-    return f"data:image/{kind};base64,{base64.b64encode(stream.getvalue()).decode()}", *picture.size
+        drawn.save(stream, "JPEG", quality=82, optimize=True)
+    return f"data:image/{kind};base64,{base64.b64encode(stream.getvalue()).decode()}", *drawn.size
 
 
-def _picture(image: Any) -> Image.Image:
-    """As an 8-bit grey or RGB image of its own."""
+def picture(image: Any) -> Image.Image:
+    """An image of any kind as an 8-bit grey or RGB image of its own, as `data_uri` says."""
     if isinstance(image, Image.Image):
         if "transparency" in image.info or image.mode in ("LA", "PA", "La", "RGBA", "RGBa"):
             over = image.convert("RGBA")
