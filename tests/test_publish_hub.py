@@ -429,6 +429,13 @@ def test_somebody_s_own_space_is_left_alone_and_the_model_is_not_pushed(hub):
         zoo.push_to_hub(make(), repo, license="mit", space=True, create_pr=True)
 
 
+def test_no_space_for_a_model_of_bags_and_nothing_is_pushed(hub):
+    repo = hub.repo_id()
+    with pytest.raises(ValueError, match=r"takes bags of instances: leave out space= \(--space\)"):
+        zoo.push_to_hub(zoo.create_model("hopfield_mil", dim=3), repo, token=hub.token, license="mit", space=True)
+    assert not HfApi(token=hub.token).repo_exists(repo)
+
+
 def test_a_space_that_fails_says_that_the_model_is_there(hub):
     repo = hub.repo_id()
     hub.fail_next("POST", f"/api/spaces/{repo}/commit/*", status=400)

@@ -173,6 +173,11 @@ def push_to_hub(
     check_ref(tag, "tag")
     if space and create_pr:
         raise ValueError("a Space shows a commit of a branch: leave out space= (--space) or create_pr= (--create-pr)")
+    if space and hasattr(model, "instance_shape"):
+        raise ValueError(
+            f"a Space shows one image at a time, and {type(model).__name__} takes bags of instances: leave out space= "
+            "(--space)"
+        )
     repo_id = full_repo_id(repo_id, token)
     space_id = None if not space else repo_id if space is True else full_repo_id(space, token, "space")
     notes: list[str] = []
