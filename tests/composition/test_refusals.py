@@ -326,3 +326,9 @@ def test_a_model_of_something_else_than_images():
     small = {"n_layer": 1, "n_embd": 8, "n_head": 2, "vocab_size": 11, "n_positions": 6, "num_features": 4}
     with pytest.raises(UnsupportedSurgery, match=r"TverskyGPT2 is no image model .* forward_features"):
         zoo.create_model("tversky_gpt2_tied", head="kan", **small)
+
+
+@pytest.mark.parametrize("name", ["hopfield_mil", "deeprc_cnn"])
+def test_a_model_of_bags(name):
+    with pytest.raises(UnsupportedSurgery, match="takes bags of instances; parts are replaced in models of images"):
+        zoo.create_model(name, pool="avg")

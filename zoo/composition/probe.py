@@ -68,6 +68,11 @@ def probe(model: nn.Module) -> Probe:
     Raises:
         UnsupportedSurgery: it is no image model of timm's form.
     """
+    if hasattr(model, "instance_shape"):
+        raise UnsupportedSurgery(
+            f"{type(model).__name__} takes bags of instances; parts are replaced in models of images. How it embeds and "
+            "pools are options of its own, such as hopfield_mil's pooling={'association': 'sparsemax'}"
+        )
     if not hasattr(model, "forward_features"):
         raise UnsupportedSurgery(
             f"{type(model).__name__} is no image model of timm's form (it has no forward_features), so that its parts "
