@@ -70,8 +70,8 @@ def probe(model: nn.Module) -> Probe:
     """
     if hasattr(model, "instance_shape"):
         raise UnsupportedSurgery(
-            f"{type(model).__name__} takes bags of instances; parts are replaced in models of images. How it embeds and "
-            "pools are options of its own, such as hopfield_mil's pooling={'association': 'sparsemax'}"
+            f"{type(model).__name__} takes bags of instances; parts are replaced in models of images. Its "
+            "pooling has options of its own, such as hopfield_mil's pooling={'association': 'sparsemax'}"
         )
     if not hasattr(model, "forward_features"):
         raise UnsupportedSurgery(
