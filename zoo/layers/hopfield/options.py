@@ -41,6 +41,17 @@ def positive_int(argument: str, value: int) -> int:
     return value
 
 
+def check_tensors(**given: Any) -> None:
+    """Refuse what is neither a tensor nor None, such as a NumPy array.
+
+    Raises:
+        TypeError: with the name and the type.
+    """
+    for name, value in given.items():
+        if value is not None and not isinstance(value, Tensor):
+            raise TypeError(f"{name} must be a tensor, got {type(value).__name__}; torch.as_tensor makes one of it")
+
+
 def per_head(argument: str, value: Any, num_heads: int) -> tuple[Any, ...]:
     """One finite number a head, from one for all or one each: a number, a sequence or a tensor.
 

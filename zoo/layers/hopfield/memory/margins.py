@@ -7,8 +7,10 @@ from jaxtyping import Float, Shaped
 from torch import Tensor
 
 from zoo.layers.hopfield.memory.composed import working_dtype
+from zoo.layers.hopfield.memory.separation import Separation
 from zoo.layers.hopfield.memory.similarity import Comparison
 from zoo.layers.hopfield.memory.streaming import chunks
+from zoo.layers.hopfield.options import check_tensors
 
 _BLOCK = 1024
 
@@ -32,7 +34,9 @@ def separations(
 
     Raises:
         ValueError: fewer than two patterns, an unknown similarity.
+        TypeError: no tensors.
     """
+    check_tensors(stored=stored, feature_map=feature_map, rows=rows)
     comparison = Comparison(similarity, feature_map)
     if len(stored) < 2:
         raise ValueError(f"separations need at least two stored patterns, got {len(stored)}")
@@ -113,26 +117,34 @@ def beta_for(
     eps: float = 0.0,
     similarity: str = "dot",
     feature_map: Float[Tensor, "features dim"] | None = None,
+    association: str = "softmax",
+    alpha: float | None = None,
+    k: int | None = None,
     share: float = 1.0,
     sample: int | None = None,
 ) -> float:
-    """Smallest inverse temperature for which one update by softmax surely ends within `error` of the pattern.
+    """Smallest inverse temperature for which one update surely ends within `error` of the pattern.
 
-        beta = log(2 M (N - 1) / error) / margin,   margin the least lead of a pattern over the others (`sure_margins`)
+        softmax, topk        beta = log(2 M (N - 1) / error) / margin
+        sparsemax, normmax   beta = 1 / margin, and the update gives the pattern itself, whatever the error
+        entmax               beta = 1 / ((alpha - 1) margin), as sparsemax
+
+    The margin is the least lead of a pattern over the others (`sure_margins`), M the length of the longest.
 
     Args:
         error: greatest distance from the pattern after the update.
         stored: (N, dim) patterns.
         eps: greatest distance of the state from the pattern before it.
-        similarity, feature_map: as `retrieve`.
+        similarity, feature_map, association, alpha, k: as `retrieve`.
         share: of the patterns that this must hold for, more than 0, at most 1.
         sample: look at so many patterns, evenly spread, each against all; all if None: N^2 similarities.
 
     Returns:
-        beta; 1 for a memory of one pattern, where any will do.
+        beta; 1 where any will do: in a memory of one pattern, by "max", and for an error of 2 M or more.
 
     Raises:
-        ValueError: no beta is enough, as the patterns are too near to each other; or an option out of range.
+        ValueError: no beta is enough, as the patterns are too near to each other, or are not finite, or as the map
+            recalls several patterns whatever beta is; or an option out of range.
 
     Source: Ramsauer et al., "Hopfield Networks is All You Need" (2021, arXiv 2008.02217), theorem 5, for the dot
     product.
@@ -143,6 +155,9 @@ def beta_for(
         raise ValueError(f"eps must be at least 0, got {eps}")
     if not 0 < share <= 1:
         raise ValueError(f"share must be greater than 0 and at most 1, got {share}")
+    separation_map = Separation(association, alpha, k)
+    check_recalls_one(separation_map)
+    longest = finite_length(stored)
     if len(stored) == 1:
         return 1.0
     rows = spread_rows(len(stored), sample)
@@ -158,6 +173,31 @@ def beta_for(
             f"another one from within eps={eps:g}, by similarity {similarity!r}. Try {remedy}removing near duplicates, "
             f"or share={good / len(margins):.2g}" + (" at most" if good else ", which none is left for")
         )
+    if association == "max":
+        return 1.0
+    if math.isfinite(separation_map.margin):
+        return separation_map.margin / margin
+    return 1.0 if error >= 2 * longest else math.log(2 * longest * (len(stored) - 1) / error) / margin
+
+
+def check_recalls_one(separation: Separation) -> None:
+    """Refuse maps that recall several patterns whatever beta is.
+
+    Raises:
+        ValueError: one of "identity", "polynomial", or "budget" of k above 1.
+    """
+    if not separation.recalls_one:
+        what = f"{separation.association!r}" + (f" of k={separation.k}" if separation.k else "")
+        raise ValueError(f"by association {what} no beta recalls a single pattern: take another association")
+
+
+def finite_length(stored: Shaped[Tensor, "patterns dim"]) -> float:
+    """Length of the longest pattern.
+
+    Raises:
+        ValueError: NaN, infinity, or numbers so large that their squares are.
+    """
     longest = float(norm_range(stored)[1])
-    wanted = math.log(max(2 * longest * (len(stored) - 1) / error, 1.0))
-    return max(wanted / margin, torch.finfo(torch.float32).tiny)
+    if not math.isfinite(longest):
+        raise ValueError(f"patterns and their lengths must be finite, the longest is {longest} long")
+    return longest

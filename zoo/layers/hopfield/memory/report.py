@@ -11,14 +11,16 @@ from zoo.layers.hopfield.memory.composed import working_dtype
 from zoo.layers.hopfield.memory.margins import (
     beta_for,
     error_bound,
-    norm_range,
+    finite_length,
     separations,
     spread_rows,
     sure_margins,
 )
 from zoo.layers.hopfield.memory.retrieval import association as association_of
 from zoo.layers.hopfield.memory.retrieval import check_beta, check_store, retrieve
+from zoo.layers.hopfield.memory.separation import Separation
 from zoo.layers.hopfield.memory.similarity import Comparison
+from zoo.layers.hopfield.options import check_tensors
 
 KINDS = ("one pattern", "small", "medium", "large", "global average")
 #: Weights that are in memory at once.
@@ -36,11 +38,13 @@ class RetrievalReport:
         separation: of those patterns, see `separations`; infinite for a single pattern.
         bound: of those patterns, of the distance after one update by softmax from within `eps`, see `error_bound`.
         eps: of the bound.
-        error: distance after one update from each of those patterns itself, in lengths of the pattern.
+        error: distance after one update from each of those patterns itself, in lengths of the pattern; of the longest
+            one for a pattern of length 0.
         num_weights: for every state, how many of the largest weights sum to 0.9 of all.
         kinds: how many of the states are of each kind: one pattern; small, medium (more than N/32 patterns), large
             (N/8), global average (N/2).
-        needed_beta: that `beta_for` gives for 1% of the longest pattern, None where no beta is enough.
+        needed_beta: that `beta_for` gives for the map and 1% of the longest pattern, None where no beta is enough.
+        recalls_one: a beta that is high enough leaves a single pattern its weight.
     """
 
     num_patterns: int
@@ -57,6 +61,7 @@ class RetrievalReport:
     num_weights: Tensor
     kinds: dict[str, int]
     needed_beta: float | None
+    recalls_one: bool
 
     @property
     def averages(self) -> bool:
@@ -76,7 +81,12 @@ class RetrievalReport:
     def advice(self) -> list[str]:
         """What to do, the most pressing first; nothing if the patterns are recalled."""
         found = []
-        if self.averages:
+        if not self.recalls_one:
+            found.append(
+                f"Association {self.association!r} mixes several patterns whatever beta is: to recall single ones take "
+                "another, such as 'softmax' or 'sparsemax'."
+            )
+        elif self.averages:
             higher = "" if self.needed_beta is None else f" to about {self.needed_beta:.3g}"
             found.append(
                 f"beta={self.beta:.3g} averages: what is recalled mixes many patterns, and more updates mix more. "
@@ -89,8 +99,9 @@ class RetrievalReport:
                 f"{self.similarity!r}, and no beta recalls them: {other}or remove duplicates."
             )
         worst = float(self.error.amax())
-        if not self.averages and not self.mistaken and worst > 0.01:
-            higher = "a higher beta" if self.needed_beta is None else f"beta={max(self.needed_beta, self.beta):.3g}"
+        if self.recalls_one and not self.averages and not self.mistaken and worst > 0.01:
+            better = self.needed_beta is not None and self.needed_beta > self.beta
+            higher = f"beta={self.needed_beta:.3g}" if better else "a higher beta"
             found.append(f"Up to {worst:.0%} of a pattern is lost in one update; {higher} loses less.")
         return found
 
@@ -138,32 +149,46 @@ def retrieval_report(
         `RetrievalReport`; as text it says what to do.
 
     Raises:
-        ValueError, TypeError: as `retrieve`.
+        ValueError, TypeError: as `retrieve`; patterns or states that are not finite.
 
     Source: Ramsauer et al., "Hopfield Networks is All You Need" (2021, arXiv 2008.02217).
     """
+    check_tensors(stored=stored, states=states)
     check_beta(beta)
+    separation_map = Separation(association, options.get("alpha"), options.get("k"), options.get("degree"))
     dtype = working_dtype(stored)
     rows = spread_rows(len(stored), sample)
     rows = torch.arange(len(stored)) if rows is None else rows
     patterns = stored[rows.to(stored.device)].to(dtype)
     states = patterns if states is None else states
-    check_store(states, stored)
+    check_store(states, stored, feature_map=feature_map)
+    longest = finite_length(stored)
+    if not bool(states.isfinite().all()):
+        raise ValueError("states must be finite, got NaN or infinity")
     how = {"similarity": similarity, "association": association, "feature_map": feature_map, **options}
     recalled = retrieve(patterns, stored, beta=beta, **how)
     if len(stored) == 1:
         separation = patterns.new_full((1,), torch.inf)
     else:
         separation = separations(stored, similarity=similarity, feature_map=feature_map, rows=rows)
-    longest = float(norm_range(stored)[1])
     margin = sure_margins(separation, stored, eps, Comparison(similarity, feature_map))
     try:
         needed = beta_for(
-            0.01 * longest, stored, eps=eps, similarity=similarity, feature_map=feature_map, sample=sample
+            0.01 * max(longest, torch.finfo(torch.float32).tiny),
+            stored,
+            eps=eps,
+            similarity=similarity,
+            feature_map=feature_map,
+            association=association,
+            alpha=separation_map.alpha,
+            k=separation_map.k,
+            sample=sample,
         )
     except ValueError:
         needed = None
     blocks = states.split(max(_ENTRIES // len(stored), 1))
+    lengths = patterns.norm(dim=-1)
+    lengths = torch.where(lengths > 0, lengths, longest or 1.0)
     counts = [needed_weights(association_of(block, stored, beta=beta, **how)) for block in blocks]
     num_weights = torch.cat(counts)
     return RetrievalReport(
@@ -177,10 +202,11 @@ def retrieval_report(
         separation=separation.cpu(),
         bound=error_bound(margin, stored, beta).cpu(),
         eps=eps,
-        error=((recalled - patterns).norm(dim=-1) / patterns.norm(dim=-1).clamp_min(1e-12)).cpu(),
+        error=((recalled - patterns).norm(dim=-1) / lengths).cpu(),
         num_weights=num_weights,
         kinds=kinds_of(num_weights, len(stored)),
         needed_beta=needed,
+        recalls_one=separation_map.recalls_one,
     )
 
 

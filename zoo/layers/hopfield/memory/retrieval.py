@@ -10,7 +10,7 @@ from zoo.layers.hopfield.memory.composed import Recall, composed_recall, needs_g
 from zoo.layers.hopfield.memory.separation import Separation
 from zoo.layers.hopfield.memory.similarity import Comparison
 from zoo.layers.hopfield.memory.streaming import streamed_recall
-from zoo.layers.hopfield.options import positive_int, post_function
+from zoo.layers.hopfield.options import check_tensors, positive_int, post_function
 
 
 def recall(
@@ -44,12 +44,11 @@ def recall(
     """
     comparison = Comparison(similarity, feature_map)
     separation = Separation(association, alpha, k, degree)
-    check_store(state, stored, values)
+    check_store(state, stored, values, feature_map)
     check_beta(beta)
     positive_int("num_updates", num_updates)
     count = len(stored)
-    if top is not None and positive_int("top", top) > count:
-        raise ValueError(f"top must be at most the {count} stored patterns, got {top}")
+    check_top(top, count)
     if separation.k is not None and separation.k > count:
         raise ValueError(f"k of {association} must be from 1 to the {count} patterns, got {separation.k}")
     changed = post_function(post)
@@ -169,7 +168,7 @@ def association(
     Arguments and errors as `retrieve`.
     """
     comparison, separation = Comparison(similarity, feature_map), Separation(association, alpha, k, degree)
-    check_store(state, stored)
+    check_store(state, stored, feature_map=feature_map)
     check_beta(beta)
     dtype = working_dtype(state)
     with no_autocast(state):
@@ -184,8 +183,11 @@ def check_beta(beta: float | Tensor) -> None:
     """Refuse an inverse temperature of 0 or less, or none at all.
 
     Raises:
+        TypeError: it is no number.
         ValueError: it is no finite number above 0, or a tensor of several.
     """
+    if isinstance(beta, bool) or not isinstance(beta, int | float | Tensor):
+        raise TypeError(f"beta must be a number greater than 0 or a tensor of one, got {beta!r}")
     if isinstance(beta, Tensor):
         if beta.numel() != 1:
             raise ValueError(f"beta must be one number, got a tensor of shape {tuple(beta.shape)}")
@@ -193,13 +195,26 @@ def check_beta(beta: float | Tensor) -> None:
         raise ValueError(f"beta must be a finite number greater than 0, got {beta}")
 
 
-def check_store(state: Tensor, stored: Tensor, values: Tensor | None = None) -> None:
+def check_top(top: int | None, count: int) -> None:
+    """Refuse to tell more patterns than are stored.
+
+    Raises:
+        ValueError, TypeError: it is no integer from 1 to the number of patterns.
+    """
+    if top is not None and positive_int("top", top) > count:
+        raise ValueError(f"top must be at most the {count} stored patterns, got {top}")
+
+
+def check_store(
+    state: Tensor, stored: Tensor, values: Tensor | None = None, feature_map: Tensor | None = None
+) -> None:
     """Refuse states and stores that do not fit.
 
     Raises:
-        ValueError: no patterns, another width, another number of values.
-        TypeError: states that are no floating-point numbers.
+        ValueError: no patterns, another width, another number of values, a feature map for another width.
+        TypeError: no tensors, states that are no floating-point numbers.
     """
+    check_tensors(state=state, stored=stored, values=values, feature_map=feature_map)
     if not state.is_floating_point():
         raise TypeError(f"state must be of a floating dtype, got {state.dtype}")
     if stored.dim() != 2:
@@ -210,3 +225,5 @@ def check_store(state: Tensor, stored: Tensor, values: Tensor | None = None) -> 
         raise ValueError(f"states must be {stored.shape[1]} wide, as the stored patterns, got {tuple(state.shape)}")
     if values is not None and (values.dim() != 2 or len(values) != len(stored)):
         raise ValueError(f"values must be ({len(stored)}, value_dim), one a pattern, got {tuple(values.shape)}")
+    if feature_map is not None and (feature_map.dim() != 2 or feature_map.shape[1] != stored.shape[1]):
+        raise ValueError(f"feature_map must be (features, {stored.shape[1]}), got {tuple(feature_map.shape)}")

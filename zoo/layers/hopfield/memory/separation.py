@@ -68,6 +68,11 @@ class Separation:
         return {"topk": self.k, "max": 1}.get(self.association)
 
     @property
+    def recalls_one(self) -> bool:
+        """A beta that is high enough leaves a single pattern its weight."""
+        return not self.is_sum and not (self.association == "budget" and (self.k or 1) > 1)
+
+    @property
     def margin(self) -> float:
         """A sparse map gives weight 0 to scores further than this below the largest ("budget": the k-th largest)."""
         if self.association == "entmax" and self.alpha is not None and self.alpha > 1:
@@ -81,7 +86,7 @@ class Separation:
     def weights(self, scores: Tensor) -> Tensor:
         """Weights of all patterns, along the last axis."""
         if self.is_sum:
-            raw = self.unscaled(scores)
+            raw = self.unscaled(scores / largest_size(scores))
             return raw / raw.abs().sum(-1, keepdim=True).clamp_min(torch.finfo(raw.dtype).tiny)
         if self.association == "max":
             best = scores.argmax(-1, keepdim=True)
@@ -130,3 +135,9 @@ class Separation:
             return count * share**2 / 2
         alpha = 2.0 if self.association == "sparsemax" or self.alpha is None else self.alpha
         return count * (share**alpha - share) / (alpha * (alpha - 1))
+
+
+def largest_size(scores: Tensor) -> Tensor:
+    """Largest absolute score of each row, (*, 1), without gradient: weights of a sum map do not change when all scores
+    are divided by one number, and powers of what is at most 1 do not overflow."""
+    return scores.detach().abs().amax(-1, keepdim=True).clamp_min(torch.finfo(scores.dtype).tiny)

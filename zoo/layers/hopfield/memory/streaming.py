@@ -10,7 +10,7 @@ from torch import Tensor
 
 from zoo.layers.hopfield.memory.candidates import Largest, supported_recall
 from zoo.layers.hopfield.memory.composed import Recall
-from zoo.layers.hopfield.memory.separation import Separation
+from zoo.layers.hopfield.memory.separation import Separation, largest_size
 from zoo.layers.hopfield.memory.similarity import Comparison
 
 #: States that pass over the store together.
@@ -106,15 +106,21 @@ class _Softmax:
 
 
 class _Sum:
-    """Running result and sum of weights that are functions of their own score alone."""
+    """Running result and sum of weights that are functions of their own score alone, over the largest score so far."""
 
     def __init__(self, states: Tensor, width: int, separation: Separation) -> None:
         self.separation = separation
         self.values = states.new_zeros(len(states), width)
         self.total = states.new_zeros(len(states), 1)
+        self.size = torch.full_like(self.total, torch.finfo(states.dtype).tiny)
 
     def add(self, scores: Tensor, values: Tensor) -> None:
-        raw = self.separation.unscaled(scores)
+        size = torch.maximum(self.size, largest_size(scores))
+        shrunk = self.separation.unscaled(self.size / size)
+        self.values *= shrunk
+        self.total *= shrunk
+        self.size = size
+        raw = self.separation.unscaled(scores / size)
         self.values.addmm_(raw, values)
         self.total += raw.abs().sum(-1, keepdim=True)
 
@@ -128,4 +134,4 @@ class _Sum:
         return torch.full_like(self.total[:, 0], torch.nan)
 
     def weights(self, scores: Tensor) -> Tensor:
-        return self._divided(self.separation.unscaled(scores))
+        return self._divided(self.separation.unscaled(scores / self.size))
