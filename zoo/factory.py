@@ -28,6 +28,7 @@ from zoo.composition import (
 from zoo.composition import NAME as COMPOSITE
 from zoo.errors import ConfigError, MismatchError, WeightsError, ZooError
 from zoo.models.arguments import build_explained, check_model_keywords, check_values
+from zoo.models.data_config import set_data_config
 from zoo.naming import check_keywords
 from zoo.registry import KINDS, is_model, model_entry, module_entry, weights_entry
 from zoo.sources import Source, registered, registered_weights, resolve
@@ -236,6 +237,8 @@ def _create(
         with _described_by(source.config, changed):
             model = _build_loaded(build, source.weights, kwargs, adapt) if from_name else build()
         model.zoo_multi_label = source.config.multi_label  # type: ignore[assignment] - read by zoo.predict
+        if getattr(model, "instance_shape", None) == (len(source.config.feature_names),):
+            set_data_config(model, feature_names=source.config.feature_names)
         for remark in source.config.remarks:
             warnings.warn(remark, stacklevel=3)
         return model

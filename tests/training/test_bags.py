@@ -289,10 +289,13 @@ def test_refused(tmp_path: Path) -> None:
     with pytest.raises(DataError, match="row 3 is not finite"):
         open_splits({**good, "rows": bad})
     save_file({"rows": rows, "labels": labels}, tmp_path / "a.safetensors")
-    with pytest.raises(DataError, match="lacks offsets; it holds: labels, rows"):
+    with pytest.raises(DataError, match=r"lacks offsets \(.*\); it holds: labels, rows"):
         open_splits(tmp_path / "a.safetensors")
     table = write_table(tmp_path / "a.csv", rows, offsets, labels)
-    with pytest.raises(DataError, match=r"row 1: the feature 'note' is no finite number but 'seen'.*features=PATTERN"):
+    with pytest.raises(
+        DataError,
+        match=r"row 1: the feature 'note' is no finite number of single precision but 'seen'.*features=PATTERN",
+    ):
         open_splits(str(table))
     with pytest.raises(DataError, match=r"no columns of features \(g\*\)"):
         open_splits(f"{table}?features=g*")

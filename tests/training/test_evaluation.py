@@ -18,6 +18,7 @@ from zoo.errors import DataError, TrainingError, WeightsError
 from zoo.training.data import ArrayImages, ImageSet
 from zoo.training.data.prepared import open_data
 from zoo.training.metrics import classification_metrics
+from zoo.weights.facts import metric_rows
 
 
 def prepared(images: np.ndarray) -> torch.Tensor:
@@ -50,7 +51,7 @@ def test_each_split_can_be_measured(split: str) -> None:
     assert metrics["samples"] == len(few_digits().present()[split])
 
 
-def test_classes_are_matched_by_name() -> None:
+def test_classes_are_matched_by_name(capsys: pytest.CaptureFixture[str]) -> None:
     model = tiny_net(num_classes=3)
     zoo.set_data_config(model, label_names=["cat", "dog", "owl"])
     images, labels = stacked(few_digits().present()["test"]), np.arange(40) % 3
@@ -60,14 +61,51 @@ def test_classes_are_matched_by_name() -> None:
     assert zoo.evaluate(model, turned)["accuracy"] == plain["accuracy"]
     some = ArrayImages(images[:20], np.arange(20) % 2, ["owl", "dog"], name="x")
     with torch.no_grad():
-        logits = model.eval()(prepared(images[:20]))[:, [2, 1]]
-    assert zoo.evaluate(model, some)["loss"] == pytest.approx(
-        torch.nn.functional.cross_entropy(logits, torch.arange(20) % 2).item(), rel=1e-5
-    )
+        logits = model.eval()(prepared(images[:20]))
+    cross_entropy = torch.nn.functional.cross_entropy
+    measured = zoo.evaluate(model, some, detail=True)
+    assert measured["loss"] == pytest.approx(cross_entropy(logits, 2 - torch.arange(20) % 2).item(), rel=1e-5)
+    assert (measured["classes"], measured["auroc"], measured["auroc_absent"]) == (["cat", "dog", "owl"], None, [0])
+    assert sum(row[0] for row in measured["confusion"]) == (logits.argmax(1) == 0).sum()
+    assert "no auroc: 'cat' has no image (or no other) in this split" in capsys.readouterr().err
+    among = zoo.evaluate(model, some, among="data", detail=True)
+    assert among["loss"] == pytest.approx(cross_entropy(logits[:, 1:], 1 - torch.arange(20) % 2).item(), rel=1e-5)
+    assert among["classes"] == ["dog", "owl"]
+    assert "answers to 'cat' are left out" in capsys.readouterr().err
+    with pytest.raises(ValueError, match="among must be 'model' or 'data', got 'all'"):
+        zoo.evaluate(model, some, among="all")
     with pytest.raises(DataError, match="has the classes 'cat', 'dog', 'owl', x has 'cat', 'cow'; these must be among"):
         zoo.evaluate(model, ArrayImages(images[:4], np.arange(4) % 2, ["cat", "cow"], name="x"))
     with pytest.raises(DataError, match="has 10 classes, x has 'cat', 'cow'"):
         zoo.evaluate(tiny_net(), ArrayImages(images[:4], np.arange(4) % 2, ["cat", "cow"], name="x"))
+
+
+def test_an_answer_that_the_data_lack_is_wrong() -> None:
+    """All of one class, answered as another one: nothing is right."""
+    model = tiny_net(num_classes=2)
+    zoo.set_data_config(model, label_names=["benign", "tumour"])
+    images = stacked(few_digits().present()["test"])
+    said = np.array([answer["label"] for answer in zoo.predict(model, list(images))])
+    wrong = {"benign": "tumour", "tumour": "benign"}[said[0]]
+    same = images[said == said[0]]
+    found = zoo.evaluate(model, ArrayImages(same, np.zeros(len(same), int), [wrong], name="x"))
+    assert (found["accuracy"], found["auroc"], found["auprc"]) == (0, None, None)
+    assert found["loss"] > np.log(2)
+    assert all(row["name"] != "auroc" for row in metric_rows(found))
+
+
+def test_labels_that_the_data_do_not_speak_of_are_not_measured(capsys: pytest.CaptureFixture[str]) -> None:
+    model = tiny_net(num_classes=3)
+    zoo.set_data_config(model, label_names=["cat", "dog", "owl"])
+    images = stacked(few_digits().present()["test"])
+    labels = np.stack([np.arange(40) % 2, np.arange(40) // 20], 1)
+    found = zoo.evaluate(model, ArrayImages(images, labels, ["owl", "cat"], name="x"), detail=True)
+    with torch.no_grad():
+        logits = model.eval()(prepared(images))[:, [2, 0]]
+    wanted = torch.nn.functional.binary_cross_entropy_with_logits(logits, torch.from_numpy(labels).float())
+    assert found["loss"] == pytest.approx(wanted.item(), rel=1e-5)
+    assert found["classes"] == ["cat", "owl"]
+    assert "answers to 'dog' are left out" in capsys.readouterr().err
 
 
 def test_a_name_without_weights_is_not_measured() -> None:

@@ -31,6 +31,7 @@ _FIELDS = (
     "std",
     "label_names",
     "label_descriptions",
+    "feature_names",
     "license",
     "description",
 )
@@ -99,7 +100,8 @@ def set_data_config(model: nn.Module, **fields: Any) -> dict[str, Any]:
         **fields: any of `input_size` (channels, height, width), `mean` and `std` (a number, or one a channel; of bags
             of vectors, a feature),
             `interpolation`, `crop_pct`, `crop_mode`, `label_names` (one a class), `label_descriptions` (name -> text),
-            `license`, `description`.
+            `feature_names` (one a feature, of bags of vectors: columns of tables are found by them), `license`,
+            `description`.
 
     Returns:
         `data_config(model)` afterwards.
@@ -174,6 +176,16 @@ def _label_names(model: nn.Module, key: str, value: Any) -> tuple[str, ...]:
     return names
 
 
+def _feature_names(model: nn.Module, key: str, value: Any) -> tuple[str, ...]:
+    names = tuple(value) if isinstance(value, Sequence) and not isinstance(value, str) else None
+    if names is None or not all(isinstance(n, str) for n in names) or len(set(names)) != len(names):
+        raise ValueError(f"{key} must be a list of texts, each another one, got {value!r}")
+    shape = getattr(model, "instance_shape", None)
+    if shape is None or len(shape) != 1 or shape[0] not in (None, len(names)):
+        raise ValueError(f"{key} has {len(names)} names, the model takes instances of {shape}")
+    return names
+
+
 def _descriptions(model: nn.Module, key: str, value: Any) -> dict[str, str]:
     if not isinstance(value, Mapping) or not all(isinstance(v, str) for pair in value.items() for v in pair):
         raise ValueError(f"{key} must map label names to texts, got {value!r}")
@@ -195,6 +207,7 @@ _CHECKS: dict[str, Any] = {
     "std": _statistics,
     "label_names": _label_names,
     "label_descriptions": _descriptions,
+    "feature_names": _feature_names,
     "license": _text,
     "description": _text,
 }

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -13,7 +14,7 @@ from zoo.naming import known_keywords
 from zoo.training.data.image_set import ImageSet
 from zoo.training.data.source import open_split
 from zoo.training.device import check_device
-from zoo.training.metrics import flat, measure_answers, own_metrics
+from zoo.training.metrics import measure_answers, numbers, own_metrics
 from zoo.training.model_source import model_name, ready_model
 from zoo.training.options import check_batch_size
 from zoo.training.preparation import pipeline_for
@@ -34,13 +35,15 @@ def evaluate(
     device: str | None = None,
     amp: str = "no",
     metrics: Mapping[str, Any] | None = None,
+    among: str = "model",
     detail: bool = False,
     progress: bool = True,
 ) -> dict[str, Any]:
     """Measure a model on a split of images, or of bags.
 
     Images are prepared by `zoo.data_config(model)`. When the model knows its label names, the data's classes are
-    matched to them by name, so that another order or a part of the classes is measured rightly.
+    matched to them by name, in any order. Data may lack some of the model's classes: an answer of such a class is
+    wrong, a note names them, and what needs a sample of every class is None.
 
     Args:
         model: a module, a registered name with weights, a run folder, `local-dir:…` or `hf-hub:…`.
@@ -56,14 +59,17 @@ def evaluate(
         metrics: further ones, {name: a torchmetrics `Metric` or `MetricCollection`, or a function}. Each is called
             once, on the CPU, with probabilities (N, K) and targets: class numbers (N,), or (N, K) zeros and ones with
             several labels an image. A `Binary…` metric of two classes gets the probability of the second, (N,).
-        detail: also return `classes`, `confusion` (counts, a row a true class), `facts` (what is known of the data:
-            licence, url, revision), what has no value, as None, and metrics of yours that give one value a class.
+        among: "model", where all of the model's classes compete; "data" leaves out the scores of classes that the data
+            lack, with a note, as benchmarks on a part of ImageNet's classes do.
+        detail: also return `classes` (by number, as the model has them), `confusion` (counts, a row a true class),
+            `facts` (what is known of the data: licence, url, revision), and metrics of yours that give one value a
+            class.
         progress: show a bar on a terminal, and notes.
 
     Returns:
         `split` ("all" where the source has none), `dataset` (and for one of the Hub its id, `dataset_type`), `samples`,
-        `loss`, `accuracy`, `balanced_accuracy`, `f1` (macro), `auroc` (one-vs-rest, macro) and `auprc` (both left out
-        when a class has no image), `ece`, and `top5` with more than five classes; for grades also `mae` and
+        `loss`, `accuracy`, `balanced_accuracy`, `f1` (macro), `auroc` (one-vs-rest, macro) and `auprc` (both None
+        when a class has no sample), `ece`, and `top5` with more than five classes; for grades also `mae` and
         `quadratic_kappa`. With several labels an image: `loss`, `accuracy` (over images and labels), `exact` (all
         labels right), `f1`, `f1_micro`, `auroc`, `auprc`, `ece`. Ready for `zoo.push_to_hub(metrics=…)`.
 
@@ -73,6 +79,8 @@ def evaluate(
         MissingExtraError: without the extra `train`.
     """
     check_batch_size(batch_size)
+    if among not in ("model", "data"):
+        raise ValueError(f"among must be 'model' or 'data', got {among!r}")
     if transform not in ("auto", None):
         raise ValueError(f"transform must be 'auto' or None, got {transform!r}")
     show = Progress(progress, 1)
@@ -82,13 +90,24 @@ def evaluate(
     for note in opened.notes:
         show.note(note)
     net = ready_model(model)
-    columns = match_classes(net, images)
+    images = with_classes_of(net, images)
     logits, targets = run_model(
-        net, images, columns, scale=scale, transform=transform, batch_size=batch_size, workers=workers, device=device,
-        amp=amp, progress=show,
+        net, images, scale=scale, transform=transform, batch_size=batch_size, workers=workers, device=device, amp=amp,
+        progress=show,
     )  # fmt: skip
+    classes, note = images.classes, None
+    there = np.flatnonzero(np.isin(classes, opened.images.classes))
+    # Labels are answered each by itself: data that say nothing of one do not say that it is wrong.
+    if len(there) < len(classes) and (images.multi_label or among == "data"):
+        left_out = [name for name in classes if name not in opened.images.classes]
+        note = f"the model's answers to {_some(left_out)} are left out: {images.name} has no such label"
+        classes = [classes[k] for k in there]
+        logits = logits[:, there]
+        targets = targets[:, there] if images.multi_label else torch.from_numpy(np.searchsorted(there, targets.numpy()))
     measured = measure_answers(logits, targets, multi_label=images.multi_label, ordinal=images.ordinal)
-    absent = [images.classes[k] for k in measured.get("auroc_absent", [])]
+    absent = [classes[k] for k in measured.get("auroc_absent", [])]
+    if note is not None:
+        show.note(note)
     if absent:
         show.note(f"no auroc: {_some(absent)} has no {images.noun} (or no other) in this split")
     context = {"split": opened.split, "dataset": opened.name}
@@ -97,14 +116,13 @@ def evaluate(
     if metrics:
         taken = {*measured, *context, "classes", "facts"}
         measured |= own_metrics(metrics, logits, targets, multi_label=images.multi_label, taken=taken)
-    details = {"classes": images.classes, "facts": opened.facts, **measured} if detail else flat(measured)
+    details = {"classes": classes, "facts": opened.facts, **measured} if detail else numbers(measured)
     return {**context, **details}
 
 
 def run_model(
     net: torch.nn.Module,
     images: ImageSet,
-    columns: list[int] | None,
     *,
     scale: float | None,
     transform: Any,
@@ -114,7 +132,7 @@ def run_model(
     amp: str,
     progress: Progress,
 ) -> tuple[Tensor, Tensor]:
-    """Logits (of `columns`) and targets of a set; the model goes back to its device and mode afterwards."""
+    """Logits and targets of a set; the model goes back to its device and mode afterwards."""
     try:
         from zoo.training.engine import engine, resolve_amp
         from zoo.training.forward import all_logits
@@ -134,7 +152,6 @@ def run_model(
                 accelerator,
                 batch_size=batch_size,
                 workers=workers,
-                columns=columns,
                 tick=progress.tick,
             )
     finally:
@@ -144,8 +161,8 @@ def run_model(
             module.training = module in training
 
 
-def match_classes(net: torch.nn.Module, images: ImageSet) -> list[int] | None:
-    """Which of the model's outputs stand for the data's classes; None when they are the same, in order.
+def with_classes_of(net: torch.nn.Module, images: ImageSet) -> ImageSet:
+    """The set with its labels numbered as the model's classes, which are its own now.
 
     Raises:
         DataError: other names, or another number where the model knows no names.
@@ -156,11 +173,11 @@ def match_classes(net: torch.nn.Module, images: ImageSet) -> list[int] | None:
     count = getattr(net, "num_classes", None)
     numbered = classes == [str(k) for k in range(len(classes))]
     if known == classes or (not known and count in (None, len(classes))):
-        return None
+        return images
     if known and set(classes) <= set(known):
-        return [known.index(c) for c in classes]
+        return images.with_classes(known)
     if count == len(classes) and numbered:
-        return None  # the data has no names of its own
+        return images  # the data has no names of its own
     what = f"the classes {_some(known)}" if known else f"{count} classes"
     raise DataError(
         f"{model_name(net)} has {what}, {images.name} has {_some(classes)}; these must be among the model's"

@@ -18,17 +18,18 @@ from zoo.naming import known_keywords
 from zoo.training.checkpoint import checkpoints, prune, read_state, versions
 from zoo.training.data.bags import BagSet
 from zoo.training.data.image_set import ImageSet, Splits
+from zoo.training.data.labels import some
 from zoo.training.data.source import BUILT_IN, open_splits
 from zoo.training.disk import explained_disk
 from zoo.training.float32 import float32_kept
 from zoo.training.freeze import FreezeSpec
 from zoo.training.lora import lora_adapters
-from zoo.training.metrics import flat
+from zoo.training.metrics import flat, numbers
 from zoo.training.model_source import describe_data, model_for, model_name, set_image_size, starts_from_weights
 from zoo.training.options import Options, check_seed
 from zoo.training.out_folder import check_out, clear_leftovers, clear_run
 from zoo.training.persistence import resume_run
-from zoo.training.preparation import pipeline_for
+from zoo.training.preparation import in_order_of, pipeline_for
 from zoo.training.progress import Progress
 from zoo.training.randomness import derive, kept_random_state, seed_all
 from zoo.training.result import Callback, Result, check_callbacks
@@ -245,10 +246,15 @@ def finetune(
         )
         if img_size is not None:
             set_image_size(net, img_size)
+        if isinstance(train, BagSet):
+            train = splits.train = in_order_of(net, train)
         notes += standardise_features(net, train, standardise, trained=bool(starts_from_weights(model, pretrained)))
         describe_data(net, train)
         if isinstance(train, BagSet):
             splits.train = train.at_most(max_instances)
+            others = {name: bags for name, bags in splits.present().items() if name != "train"}
+            for name_of_split, bags in others.items():
+                setattr(splits, name_of_split, in_order_of(net, bags) if isinstance(bags, BagSet) else bags)
         net.zoo_multi_label = train.multi_label  # type: ignore[assignment] - read by zoo.predict
         for note in [*splits.notes, *notes]:
             show.note(note)
@@ -375,7 +381,10 @@ def _conclude(loop: Any, show: Progress) -> Result:
     metrics: dict[str, Any] = {}
     loop.keep(loop.model, final or "", measured.get(final or ""), verify=True)
     if final is not None:
-        metrics = {"split": final, "dataset": splits.name, **flat(measured[final])}
+        metrics = {"split": final, "dataset": splits.name, **numbers(measured[final])}
+        absent = [loop.train.classes[k] for k in measured[final].get("auroc_absent", [])]
+        if absent:
+            show.note(f"no auroc: {some(absent)} has no {loop.train.noun} (or no other) in {final}")
         loop.tracking.log(
             {"epoch": loop.at.epoch, **{f"best_{final}_{k}": v for k, v in flat(measured[final]).items()}}
         )

@@ -42,7 +42,7 @@ def check_finite(logits: Tensor, indices: list[int], data: ImageSet) -> None:
         where = data.where(indices[int((~good).nonzero()[0])])
         raise TrainingError(
             f"the model's answer to {where} is not finite: it has diverged (lower lr, --lr; set clip_grad, "
-            "--clip-grad; lengthen warmup_epochs, --warmup-epochs), or the {data.noun} is not finite"
+            f"--clip-grad; lengthen warmup_epochs, --warmup-epochs), or the {data.noun} is not finite"
         )
 
 
@@ -55,7 +55,6 @@ def all_logits(
     *,
     batch_size: int,
     workers: int = 0,
-    columns: list[int] | None = None,
     tick: Callable[[int], None] = lambda images: None,
 ) -> tuple[Tensor, Tensor]:
     """Logits (N, K) and targets of every image, in order, on every process.
@@ -69,7 +68,6 @@ def all_logits(
         accelerator: of the run.
         batch_size: images at a time and process.
         workers: processes that read images.
-        columns: the outputs that stand for the data's classes; None when the model has just these.
         tick: called with the number of images done.
     """
     model.eval()
@@ -81,8 +79,6 @@ def all_logits(
         moved = batch.to(accelerator.device)
         with float32_kept(reduced), accelerator.autocast():
             output = answer(model, moved.images)
-        if columns is not None:
-            output = output[:, columns]
         logits.append(check_logits(output, len(batch), len(data.classes), data.noun).float())
         check_finite(logits[-1], batch.indices, data)
         targets.append(moved.targets)

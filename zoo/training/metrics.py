@@ -224,6 +224,11 @@ def _plain(name: str, value: Any) -> Any:
     return float(found) if found.numel() == 1 else found.tolist()
 
 
+def numbers(metrics: dict[str, Any]) -> dict[str, Any]:
+    """The metrics that are one number, or None where they have no value."""
+    return {k: v for k, v in metrics.items() if v is None or isinstance(v, (int, float))}
+
+
 def flat(metrics: dict[str, Any]) -> dict[str, Any]:
     """The metrics that are one number; those without a value are left out."""
     return {k: v for k, v in metrics.items() if isinstance(v, (int, float))}

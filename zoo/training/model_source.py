@@ -204,4 +204,6 @@ def describe_data(model: nn.Module, train: ImageSet) -> None:
     config, bags = data_config(model), instance_shape(model) is not None
     # A model of bags has no input_size of its own, and of vectors perhaps no statistics.
     given = {key: config[key] for key in ("mean", "std", *(() if bags else ("input_size",)))}
-    set_data_config(model, label_names=train.classes, **given)
+    # Features of another number are refused where the first bag is prepared.
+    names = train.feature_names if isinstance(train, BagSet) and instance_shape(model) == train.shape else None
+    set_data_config(model, label_names=train.classes, feature_names=names, **given)

@@ -45,6 +45,7 @@ def predict(
     scale: float | None = None,
     multi_label: bool | None = None,
     on_bad: str = "raise",
+    instances: int | None = None,
     device: str | torch.device | None = None,
 ) -> list[dict[str, Any]]:
     """The most probable classes of images, or of bags.
@@ -53,28 +54,33 @@ def predict(
         model: a module, a registered name with weights, a run folder, `local-dir:…` or `hf-hub:…`.
         images: a path, a folder (with all folders below), a glob pattern, a PIL image, an array (H, W[, C]) or
             (N, H, W, C), a tensor (C, H, W) or (N, C, H, W); or a list of any of these. For a model of bags: a
-            source of bags as `zoo.finetune` takes it, of which the test split is taken, or all if it has no splits; a
-            file of rows and offsets without labels; or a list of arrays (n, …).
+            source of bags as `zoo.finetune` takes it, with or without labels, of which the test split is taken, or all
+            if it has no splits; of bags:FOLDER every folder that holds images; or a list of arrays (n, …).
         top: how many classes to name, best first.
         batch_size: images or bags at a time.
         scale: value of white in float images above 1.
         multi_label: independent probabilities (sigmoid) instead of ones that add up to 1 (softmax). None: as the model
             was fine-tuned in this process, else softmax.
         on_bad: "raise" or "skip" for image files that cannot be read; those skipped are named on stderr.
+        instances: of a bag, how many instances to return, those of the largest weights, these first; None for all, in
+            their order.
         device: where to run; None for where the model is.
 
     Returns:
         One dictionary an image: `image` (its path, or its number), `label` and `probability` of the best class, and
         `top`, a list of {`label`, `index`, `probability`}. Class names come from the model; ImageNet's are known. Of a
-        bag `bag` instead of `image`, and `instances`, a list of {`instance` (its file, or number), `weight` (its share
-        in what the answer was made of, the mean of `heads`), `heads`}.
+        bag `bag` instead of `image`, and `instances`, a sequence of {`instance` (its file, or number), `weight` (its
+        share in what the answer was made of, the mean of `heads`), `heads`}. What was decided on the way is noted on
+        stderr.
 
     Raises:
-        DataError: no images, one that cannot be read, or a model without a classifier.
-        ValueError: `top` below 1, or a device that is not there.
+        DataError: no images, one that cannot be read, a model without a classifier, or an answer that is not finite.
+        ValueError: `top` or `instances` below 1, or a device that is not there.
     """
     if isinstance(top, bool) or not isinstance(top, int) or top < 1:
         raise ValueError(f"top must be a whole number from 1, got {top!r}")
+    if instances is not None and (isinstance(instances, bool) or not isinstance(instances, int) or instances < 1):
+        raise ValueError(f"instances must be a whole number from 1, or None, got {instances!r}")
     check_batch_size(batch_size)
     check_device(device)
     check_on_bad(on_bad)
@@ -92,10 +98,13 @@ def predict(
     try:
         net.to(device or home).eval()
         if instance_shape(net) is not None:
-            for name, row, instances in bag_answers(net, images, batch_size, device or home, scale):
+            note = Progress(True, 1).note
+            for name, row, weighed in bag_answers(
+                net, images, batch_size, device or home, scale, on_bad=on_bad, note=note
+            ):
                 row = row.float().sigmoid() if multi_label else row.float().softmax(0)
                 found_one = _answer(name, row, label_names(net, len(row)), top, what="bag")
-                found.append({**found_one, "instances": instances})
+                found.append({**found_one, "instances": weighed if instances is None else weighed.strongest(instances)})
             return found
         config = data_config(net)
         pipeline = Pipeline(config["input_size"][0], eval_transform(config), scale)
@@ -103,6 +112,9 @@ def predict(
             output = net(batch.to(device or home))
             if not isinstance(output, Tensor) or output.ndim != 2:
                 raise DataError(f"the model answers {_shape(output)}, not one row of class scores an image")
+            bad = (~torch.isfinite(output).all(1)).nonzero()
+            if len(bad):
+                raise DataError(f"the model's answer to image {names[int(bad[0])]} is not finite")
             scores = output.float().sigmoid() if multi_label else output.float().softmax(1)
             labels = label_names(net, scores.shape[1])
             found += [_answer(name, row, labels, top) for name, row in zip(names, scores, strict=True)]

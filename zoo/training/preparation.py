@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
@@ -14,12 +15,15 @@ from zoo.models.data_config import data_config
 from zoo.training.data.bags import BagSet
 from zoo.training.data.bags_batch import Bag
 from zoo.training.data.image_set import ImageSet
+from zoo.training.data.labels import some
 from zoo.training.data.loader import Pipeline
 from zoo.training.data.transform import eval_transform, train_transform
 from zoo.training.model_source import instance_shape, model_name
 
 #: The `instance_shape` of a model that takes sequences of any length.
 SEQUENCES = (None,)
+#: How to give bags.
+_HOW = "give rows and offsets, a table with a column 'bag', or of images bags:FOLDER"
 #: Normalised pixels lie far within it.
 _MOST = 100
 
@@ -32,10 +36,12 @@ class BagPipeline:
         shape: of an instance, as the model takes it; (None,) for sequences of any length.
         images: how an image becomes an instance; None where instances are no images.
         scaling: mean and standard deviation by which features are standardised; None where they are taken as they are.
+        columns: which of the stored features the model takes, in its order; None for all as they are.
     """
 
     shape: tuple[int | None, ...]
     images: Pipeline | None = None
+    columns: list[int] | None = None
     scaling: tuple[Tensor, Tensor] | None = None
 
     def __call__(self, bag: Any, where: str) -> Bag:
@@ -53,6 +59,8 @@ class BagPipeline:
                 "integers are taken as normalised already; give pixels as uint8 or uint16, which are prepared by the "
                 "model's mean and std"
             )
+        if self.columns is not None:
+            bag = bag[:, self.columns]
         if tuple(bag.shape[1:]) != self.shape:
             raise DataError(f"{where} has instances of {tuple(bag.shape[1:])}, the model takes {self._wanted}")
         if self.scaling is None:
@@ -90,16 +98,53 @@ def pipeline_for(
     shape = instance_shape(net)
     if isinstance(images, BagSet) != (shape is not None):
         takes, are = ("images", "bags") if shape is None else ("bags of instances", "images")
-        other = "; hopfield_mil and its like take bags" if shape is None else ""
-        raise DataError(f"{model_name(net)} takes {takes}, {images.name} has {are}{other}")
+        other = "hopfield_mil and its like take bags" if shape is None else _HOW
+        raise DataError(f"{model_name(net)} takes {takes}, {images.name} has {are}; {other}")
     config = data_config(net)
     if shape is not None and len(shape) != 3:
         known = config["mean"] is not None
         return BagPipeline(
-            shape, scaling=(torch.tensor(config["mean"]), torch.tensor(config["std"])) if known else None
+            shape,
+            columns=_columns(net, images),
+            scaling=(torch.tensor(config["mean"]), torch.tensor(config["std"])) if known else None,
         )
     made: Callable[[Any], Any] | None = transform
     if transform == "auto":
         made = eval_transform(config) if aug is None else train_transform(config, aug, hflip=hflip)
     pipeline = Pipeline(config["input_size"][0], made, scale)
     return pipeline if shape is None else BagPipeline(shape, pipeline)
+
+
+def feature_names(net: nn.Module) -> tuple[str, ...] | None:
+    """What the features are called that a model of bags of vectors was trained on; None where that is not known."""
+    names = (getattr(net, "pretrained_cfg", None) or {}).get("feature_names")
+    return tuple(names) if names else None
+
+
+def _columns(net: nn.Module, images: ImageSet) -> list[int] | None:
+    """Where the set has the model's features; None where one of them has no names, or all lie in the model's order."""
+    wanted, there = feature_names(net), getattr(images, "feature_names", None)
+    if wanted is None or there is None or list(wanted) == list(there):
+        return None
+    missing = [name for name in wanted if name not in there]
+    if missing:
+        raise DataError(
+            f"{images.name} lacks {len(missing)} of the {len(wanted)} features that {model_name(net)} was trained on: "
+            f"{some(missing)}; there: {some(there)}"
+        )
+    return [list(there).index(name) for name in wanted]
+
+
+def in_order_of(net: nn.Module, bags: BagSet) -> BagSet:
+    """The bags with their features in the model's order, from where they are learned from; as they are without names.
+
+    Raises:
+        DataError: features of the model's are missing.
+    """
+    columns = _columns(net, bags)
+    if columns is None:
+        return bags
+    made = copy.copy(bags)
+    rows: Any = bags.instances
+    made.instances, made.feature_names = rows[:, columns], list(feature_names(net) or ())
+    return made

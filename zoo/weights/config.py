@@ -74,6 +74,11 @@ class ModelConfig:
         return self.zoo.get("instance_shape")
 
     @property
+    def feature_names(self) -> tuple[str, ...]:
+        """What the features are called of a model of bags of vectors; empty where that is not known."""
+        return tuple(self.zoo.get("feature_names") or ())
+
+    @property
     def vocabulary(self) -> int | None:
         """Tokens that a language model knows; None for other models."""
         return None if self.takes_images else self.model_args.get("vocab_size")

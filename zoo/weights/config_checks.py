@@ -204,6 +204,7 @@ def check_block(block: Mapping[str, Any], where: str) -> None:
         "dtype": (str, list),
         "base_model": (str,),
         "instance_shape": (list,),
+        "feature_names": (list,),
     }
     for key, allowed in kinds.items():
         value = block.get(key)
@@ -212,6 +213,9 @@ def check_block(block: Mapping[str, Any], where: str) -> None:
     shape = block.get("instance_shape")
     if shape is not None and not (shape and all(n is None or (type(n) is int and n > 0) for n in shape)):
         raise ConfigError(f"{where}: zoo.instance_shape must be a list of sizes, got {shorten(shape)}")
+    names = block.get("feature_names") or []
+    if not all(isinstance(name, str) for name in names):
+        raise ConfigError(f"{where}: zoo.feature_names must be a list of texts, got {shorten(names)}")
     for name, facts in (block.get("files") or {}).items():
         if not is_safe_name(name):
             raise ConfigError(f"{where}: zoo.files names {shorten(name)}, which is no file inside the folder")

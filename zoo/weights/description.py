@@ -206,6 +206,8 @@ def _block(
         block["spec"] = _lasting(spec)
     if instance := getattr(model, "instance_shape", None):
         block["instance_shape"] = list(instance)
+    if names := model.pretrained_cfg.get("feature_names"):  # pyright: ignore - checked by `architecture_of`
+        block["feature_names"] = list(names)
     if files:
         block["files"] = {name: dict(facts) for name, facts in files.items()}
     if training:

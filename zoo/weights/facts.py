@@ -16,8 +16,9 @@ def metric_rows(metrics: Any) -> list[dict[str, Any]]:
 
     Args:
         metrics: None, a mapping name -> number, in which `split`, `samples`, `dataset` (name) and `dataset_type` (its
-            id on the Hub) say what was measured on, or a list of such rows with `name` and `value`. The content of a
-            run's metrics.json counts, too: its numbers for `test`, or else for `val`.
+            id on the Hub) say what was measured on, or a list of such rows with `name` and `value`. What is None in a
+            mapping has no value and is left out. The content of a run's metrics.json counts, too: its numbers for
+            `test`, or else for `val`.
 
     Raises:
         ValueError: a value that is no finite number, or a row without name or value.
@@ -27,7 +28,9 @@ def metric_rows(metrics: Any) -> list[dict[str, Any]]:
     if isinstance(metrics, Mapping):
         metrics = _measured(metrics)
         context = {key: metrics[key] for key in _CONTEXT if metrics.get(key) is not None}
-        rows = [{"name": str(k), "value": v, **context} for k, v in metrics.items() if k not in _CONTEXT]
+        rows = [
+            {"name": str(k), "value": v, **context} for k, v in metrics.items() if k not in _CONTEXT and v is not None
+        ]
     elif isinstance(metrics, Sequence) and not isinstance(metrics, str):
         rows = [dict(row) if isinstance(row, Mapping) else {"value": row} for row in metrics]
     else:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import itertools
 from collections.abc import Hashable, Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -12,6 +13,7 @@ import torch
 from torch import Tensor
 
 from zoo.errors import DataError
+from zoo.training.data.folder import folders_without_images, image_files, split_folders
 from zoo.training.data.image_set import ArrayImages, FileImages, ImageSet, Splits, channels_last
 from zoo.training.data.labels import number_labels, some
 
@@ -33,6 +35,8 @@ class BagSet(ImageSet):
     noun = "bag"
     #: Of a larger bag, `image` draws so many instances; None takes all.
     most: int | None = None
+    #: What the features of vectors are called; None where that is not known.
+    feature_names: Sequence[str] | None = None
 
     def __init__(
         self,
@@ -46,6 +50,7 @@ class BagSet(ImageSet):
         ordinal: bool = False,
     ):
         self.instances, self.places = _images_or_rows(instances), list(places)
+        self.decodes = isinstance(self.instances, ImageSet) and self.instances.decodes
         self.ids = list(range(len(self.places))) if ids is None else list(ids)
         self.name = name
         empty = next((k for k, place in enumerate(self.places) if not len(place)), None)
@@ -112,6 +117,13 @@ class BagSet(ImageSet):
         made._check_labels()
         return made
 
+    def without(self, instances: np.ndarray) -> BagSet:
+        """The bags without the instances of these numbers; a bag that has no others is left out."""
+        left = [place[~np.isin(place, instances)] for place in self.places]
+        made = self.subset([k for k, place in enumerate(left) if len(place)], self.name)
+        made.places = [place for place in left if len(place)]
+        return made
+
     def at_most(self, most: int | None) -> BagSet:
         """The same bags, of which `image(i)` draws so many instances at most."""
         made = copy.copy(self)
@@ -135,14 +147,18 @@ def ragged(rows: Any, offsets: Any, name: str) -> tuple[np.ndarray, list[np.ndar
         name: for messages.
 
     Raises:
-        DataError: rows that are not finite numbers with a shape, offsets that do not go from 0 up to R.
+        DataError: rows that are not finite numbers of single precision with a shape, offsets that do not go from 0 up
+            to R.
     """
     rows, ends = np.asarray(rows), np.asarray(offsets)
     if rows.ndim < 2 or rows.dtype.kind not in "biuf":
         raise DataError(f"{name}: rows must be numbers (instances, …), got {rows.dtype} {rows.shape}")
-    if rows.dtype.kind == "f" and not np.isfinite(rows).all():
-        bad = int((~np.isfinite(rows).reshape(len(rows), -1).all(1)).argmax())
-        raise DataError(f"{name}: row {bad} is not finite")
+    with np.errstate(over="ignore"):
+        good = np.isfinite(rows.astype(np.float32, copy=False)) if rows.dtype.kind == "f" else np.ones(1, dtype=bool)
+    if not good.all():
+        bad = int((~good.reshape(len(rows), -1).all(1)).argmax())
+        why = "is too large for single precision" if np.isfinite(rows[bad]).all() else "is not finite"
+        raise DataError(f"{name}: row {bad} {why}")
     if ends.ndim != 1 or ends.dtype.kind not in "iu" or len(ends) < 2:
         raise DataError(f"{name}: offsets must be whole numbers (bags + 1,), got {ends.dtype} {ends.shape}")
     ends = ends.astype(np.int64)
@@ -205,14 +221,50 @@ def check_apart(splits: Splits) -> None:
 
 
 def bags_of_folders(splits: Splits) -> Splits:
-    """Of an image folder, `class/bag/image.png`, the bags; an image beside them is a bag of its own.
+    """Of an image folder, `class/bag/image.png`, the bags.
 
     Raises:
-        DataError: as `group`.
+        DataError: images in the class folders themselves.
     """
     for split, images in splits.present().items():
         if not isinstance(images, FileImages):
             raise DataError(f"{images.name} has no folders of image files")
-        ids = [str(file if file.parent.name in images.classes else file.parent) for file in images.files]
-        setattr(splits, split, group(images, ids, images))
+        root = Path(images.name)
+        loose = [file for file in images.files if file.parent.parent == root]
+        if loose:
+            raise DataError(
+                f"{len(loose)} of {len(images)} images of {root} lie in no folder of a bag: "
+                f"{some([str(file.relative_to(root)) for file in loose], 3)}; expected CLASS/BAG/image.png. Folders of "
+                "bags without labels, BAG/image.png, can be predicted"
+            )
+        splits.notes += _note_empty(root, images.files)
+        setattr(splits, split, group(images, [str(file.parent) for file in images.files], images))
     return splits
+
+
+def unlabelled_bag_folder(root: Path) -> tuple[BagSet, list[str]]:
+    """The bags of a folder, to be answered to: every folder below it that holds images, or it itself; and notes.
+
+    Of a folder with splits, those of its test split.
+
+    Raises:
+        DataError: no images, no test split, images beside folders of images.
+    """
+    parts = split_folders(root)
+    if parts and "test" not in parts:
+        raise DataError(f"{root} has no test split; splits there: {', '.join(parts)}; give the folder of one")
+    root, notes = parts.get("test", root), [f"{root} has splits: the bags of test are answered"] if parts else []
+    files = image_files(root)
+    if not files:
+        raise DataError(f"no images in {root}")
+    bags = {file.parent for file in files}
+    mixed = next((above for bag in bags for above in bag.parents if above in bags), None)
+    if mixed is not None:
+        raise DataError(f"{mixed} holds images and folders of images; give each bag a folder of its own")
+    labelled = FileImages(files, np.zeros(len(files), dtype=np.int64), ["?"], name=str(root))
+    return group(labelled, [str(file.parent) for file in files], labelled), [*notes, *_note_empty(root, files)]
+
+
+def _note_empty(root: Path, files: Sequence[Path]) -> list[str]:
+    empty = [str(folder.relative_to(root)) for folder in folders_without_images(root, files)]
+    return [f"left out {len(empty)} folder(s) of {root} without images: {some(empty, 3)}"] if empty else []

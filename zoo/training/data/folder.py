@@ -28,6 +28,24 @@ def image_files(folder: Path) -> list[Path]:
     return [file for file in _files(folder) if _is_image(file)]
 
 
+def folders_without_images(root: Path, files: Sequence[Path]) -> list[Path]:
+    """The folders below `root`, without hidden ones, below which none of `files` lies; not those inside another one."""
+    used = {folder for file in files for folder in file.parents}
+    found = (p for p in root.rglob("*") if p.is_dir() and not any(map(_hidden, p.relative_to(root).parts)))
+    empty = (p for p in found if p not in used and (p.parent in used or p.parent == root))
+    return sorted(empty, key=lambda p: natural_key(str(p)))
+
+
+def split_folders(root: Path) -> dict[str, Path]:
+    """The folders of splits, by any of their names.
+
+    Raises:
+        DataError: two folders for one split.
+    """
+    folders = _folders(root)
+    return {split: found for split, names in SYNONYMS.items() if (found := _split_folder(folders, names, root))}
+
+
 def open_folder(root: Path) -> Splits:
     """Read `root/class/*.png`, or `root/train/class/*.png` with val and test beside it.
 
@@ -41,16 +59,13 @@ def open_folder(root: Path) -> Splits:
     Raises:
         DataError: no images, an empty class folder, two folders for one split.
     """
-    folders = _folders(root)
-    split_folders = {
-        split: found for split, names in SYNONYMS.items() if (found := _split_folder(folders, names, root))
-    }
-    splits = Splits(name=root.resolve().name, whole=not split_folders)
-    if split_folders:
-        beside = [d.name + "/" for d in folders if d.name.lower() not in _SPLIT_WORDS]
+    parts = split_folders(root)
+    splits = Splits(name=root.resolve().name, whole=not parts)
+    if parts:
+        beside = [d.name + "/" for d in _folders(root) if d.name.lower() not in _SPLIT_WORDS]
         _note(splits, beside, f"folder(s) beside the splits of {root}")
         _note(splits, _images_in(root), f"image(s) beside the splits of {root}")
-    for split, folder in (split_folders or {"train": root}).items():
+    for split, folder in (parts or {"train": root}).items():
         setattr(splits, split, _read_split(folder, splits))
     return splits
 

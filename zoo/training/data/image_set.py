@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -76,6 +77,32 @@ class ImageSet:
     def subset(self, indices: Sequence[int] | np.ndarray, name: str) -> ImageSet:
         """The images at `indices`, in that order, as a set of its own."""
         return Subset(self, np.asarray(indices, dtype=np.int64), name)
+
+    def with_classes(self, classes: Sequence[str], *, several: bool = False) -> ImageSet:
+        """The same images, with labels numbered by `classes`, which are those here and perhaps others.
+
+        Args:
+            classes: in any order.
+            several: whether labels become columns of zeros and ones.
+        """
+        made = copy.copy(self)
+        made.classes = list(classes)
+        place: Any = np.array([made.classes.index(name) for name in self.classes])
+        if self.multi_label:
+            made.labels = np.zeros((len(self), len(classes)), dtype=np.float32)
+            made.labels[:, place] = self.labels
+        else:
+            made.labels = place[self.labels]
+            if several:  # no image happened to have two
+                made.labels = np.eye(len(classes), dtype=np.float32)[made.labels]
+        return made
+
+    def __getitem__(self, index: int) -> tuple[Any, Any]:
+        """The image, or bag, at `index`, and its label."""
+        if not -len(self) <= index < len(self):
+            raise IndexError(f"index {index} is out of range for {len(self)} {self.noun}s")
+        index %= len(self)
+        return self.image(index), self.labels[index]
 
     def _check_labels(self) -> None:
         if len(self.labels) == 0:

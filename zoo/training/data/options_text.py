@@ -32,9 +32,8 @@ def split_options(text: str, allowed: Sequence[str]) -> tuple[str, dict[str, str
     options: dict[str, str] = {}
     for key, value in pairs:
         if key not in allowed:
-            raise DataError(
-                f"{source} takes no option {key!r}{did_you_mean(key, allowed) or '.'} Accepted: {', '.join(allowed)}"
-            )
+            known = f"{did_you_mean(key, allowed) or '.'} Accepted: {', '.join(allowed)}" if allowed else ""
+            raise DataError(f"{source} takes no option {key!r}{known}")
         if key in options:
             raise DataError(f"{text!r} gives {key!r} twice")
         options[key] = value

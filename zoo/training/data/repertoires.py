@@ -85,13 +85,17 @@ class _Read(NamedTuple):
         ]
 
 
-def open_repertoires(text: str) -> Splits:
+def open_repertoires(text: str, *, labelled: bool = True) -> Splits:
     """Read a table of files and labels, and the files, with options after a `?`.
 
     The table has a column of files, whose ending may be missing, and one of labels, perhaps one of splits, as other
     tables have; the files, tab- or comma-separated and perhaps compressed (`.gz`), have a column of sequences and
     perhaps one of counts. Columns are found by their usual names, or given:
     `samples.tsv?file=ID&label=status&root=files&sequence=cdr3&count=n`.
+
+    Args:
+        text: the table and its options.
+        labelled: False takes no account of labels, which need not be there.
 
     Raises:
         DataError: naming what is wrong and what was found.
@@ -105,7 +109,8 @@ def open_repertoires(text: str) -> Splits:
     root = path.parent / options.get("root", "")
     columns[column] = [_with_ending(root, value.strip()) for value in columns[column]]
     known = {key: value for key, value in options.items() if key not in ("file", "sequence", "count")}
-    splits = splits_of(columns, path.stem, str(path), {**known, "image": column}, folder=path.parent)
+    options_of_table = {**known, "image": column}
+    splits = splits_of(columns, path.stem, str(path), options_of_table, folder=path.parent, labelled=labelled)
     sets = {split: made for split, made in splits.present().items() if isinstance(made, FileImages)}
     read = _read_files([file for made in sets.values() for file in made.files], options)
     splits.notes += read.note()
@@ -116,15 +121,15 @@ def open_repertoires(text: str) -> Splits:
     return splits
 
 
-def unlabelled_repertoires(files: Sequence[Path]) -> Repertoires:
-    """The repertoires of files, to be answered to.
+def unlabelled_repertoires(files: Sequence[Path]) -> tuple[Repertoires, list[str]]:
+    """The repertoires of files, to be answered to, and notes.
 
     Raises:
         DataError: as `open_repertoires`.
     """
     read = _read_files(files, {})
     labelled = ImageSet(np.zeros(len(files), dtype=np.int64), ["?"], name="repertoires")
-    return _repertoires(read, range(len(files)), files, labelled)
+    return _repertoires(read, range(len(files)), files, labelled), read.note()
 
 
 def _repertoires(read: _Read, numbers: range, files: Sequence[Path], labelled: ImageSet) -> Repertoires:

@@ -13,7 +13,7 @@ from zoo.errors import DataError
 from zoo.naming import did_you_mean
 from zoo.training.data import hugging_face, shards, timm_source
 from zoo.training.data.bags import bags_of_folders, ragged_bags
-from zoo.training.data.bags_files import is_bag_file, open_bag_file
+from zoo.training.data.bags_files import PARTS, check_parts, is_bag_file, open_bag_file
 from zoo.training.data.copies import note_copies
 from zoo.training.data.digits import open_digits
 from zoo.training.data.folder import SYNONYMS, open_folder
@@ -21,6 +21,7 @@ from zoo.training.data.image_set import ArrayImages, ImageSet, Splits, channels_
 from zoo.training.data.labels import number_labels, some
 from zoo.training.data.medmnist import open_npz
 from zoo.training.data.mnist_bags import FASHION, open_digits_bags, open_fashion_mnist_bags
+from zoo.training.data.options_text import split_options
 from zoo.training.data.repertoires import REPERTOIRES, open_repertoires
 from zoo.training.data.split import check_classes, hold_out
 from zoo.training.data.table import SUFFIXES, open_frame, open_table
@@ -121,7 +122,15 @@ def open_split(data: Any, split: str = "test", *, on_bad: str = "raise") -> Open
         DataError: the source has splits, but not this one.
     """
     check_on_bad(on_bad)
-    splits = _usable(data, on_bad)
+    return one_split(_usable(data, on_bad), split)
+
+
+def one_split(splits: Splits, split: str) -> Opened:
+    """One of the splits; of a source without splits all.
+
+    Raises:
+        DataError: there are splits, but not this one.
+    """
     present = splits.present()
     if splits.whole and list(present) == ["train"]:
         if split not in ("train", "val", "test", "all"):
@@ -186,7 +195,8 @@ def _from_arrays(images: Any, labels: Any) -> ImageSet:
     if len(images) == 0 or len(labels) == 0:
         raise DataError("the arrays hold no images")
     if len(images) != len(labels):
-        raise DataError(f"arrays has {len(images)} images but {len(labels)} labels")
+        bags = "; bags are given as a dictionary of rows, offsets and labels" if np.ndim(images[0]) == 1 else ""
+        raise DataError(f"arrays has {len(images)} images but {len(labels)} labels{bags}")
     if isinstance(images, tuple | list):
         if isinstance(images[0], str | os.PathLike):
             raise DataError(
@@ -242,7 +252,10 @@ def _open_path(data: str) -> Splits:
         return open_folder(path)
     file = path if path.exists() else Path(data.partition("?")[0]).expanduser()
     if is_bag_file(file):
-        return open_bag_file(file)
+        split_options(data, ())
+        splits = open_bag_file(file)
+        _share_classes(splits)
+        return splits
     if file.suffix == ".npz":
         return open_npz(data)
     if file.is_file():
@@ -261,14 +274,24 @@ def _open_path(data: str) -> Splits:
 
 
 def _open_bag_folder(text: str) -> Splits:
+    return bags_of_folders(open_folder(bag_folder(text)))
+
+
+def bag_folder(text: str) -> Path:
+    """The folder of bags.
+
+    Raises:
+        DataError: there is none.
+    """
     path = Path(text).expanduser()
     if not path.is_dir():
-        raise DataError(f"no folder {text!r}; bags:FOLDER wants one of FOLDER/CLASS/BAG/image.png")
-    return bags_of_folders(open_folder(path))
+        raise DataError(f"no folder {text!r}; {BAGS}FOLDER wants one of FOLDER/CLASS/BAG/image.png")
+    return path
 
 
 def _open_dictionary(data: dict[str, Any]) -> Splits:
-    if set(data) == {"rows", "offsets", "labels"}:
+    if {"rows", "offsets"} & set(data):
+        check_parts(data, PARTS)
         return Splits(name="bags", train=ragged_bags(data["rows"], data["offsets"], data["labels"], "bags"), whole=True)
     keys = {name: split for split, names in SYNONYMS.items() for name in names}
     unknown = [key for key in data if str(key).lower() not in keys]
@@ -299,25 +322,12 @@ def _share_classes(splits: Splits) -> None:
     train = splits.train
     if train is None:
         return
-    for other in (splits.val, splits.test):
+    for split in ("val", "test"):
+        other = getattr(splits, split)
         if other is None or other.classes == train.classes:
             continue
         numbered = other.classes == [str(k) for k in range(len(other.classes))]
         if numbered and train.classes[: len(other.classes)] == other.classes and not other.multi_label:
             other.classes = list(train.classes)
         elif other.partial and set(other.classes) <= set(train.classes):
-            _renumber(other, train)
-
-
-def _renumber(other: ImageSet, train: ImageSet) -> None:
-    """Number the labels of a set as those of train, of whose classes it has some."""
-    place: Any = np.array([train.classes.index(name) for name in other.classes])
-    if other.multi_label:
-        wide = np.zeros((len(other), len(train.classes)), dtype=np.float32)
-        wide[:, place] = other.labels
-        other.labels = wide
-    else:
-        other.labels = place[other.labels]
-        if train.multi_label:  # no row happened to have several
-            other.labels = np.eye(len(train.classes), dtype=np.float32)[other.labels]
-    other.classes = list(train.classes)
+            setattr(splits, split, other.with_classes(train.classes, several=train.multi_label))

@@ -74,13 +74,14 @@ def check_classes(splits: Splits) -> None:
         )
     for name, other in sets.items():
         if other.classes != train.classes:
+            advice = ", or pass another val (--val; a number holds out that share of train)" if name == "val" else ""
             extra = [c for c in other.classes if c not in train.classes]
             missing = [c for c in train.classes if c not in other.classes]
             raise DataError(
                 f"{name} and train have different classes"
                 + (f"; only in {name}: {some(extra)}" if extra else "")
                 + (f"; only in train: {some(missing)}" if missing else "")
-                + ". Make them equal, or pass another val (--val; a number holds out that share of train)"
+                + f". Make them equal{advice}"
             )
         if other.multi_label != train.multi_label:
             raise DataError(f"train and {name} differ: one has several labels {train.a_noun}, the other one")

@@ -27,6 +27,8 @@ IMAGE = ("image", "img", "path", "image_path", "img_path", "file", "filename", "
 LABEL = ("label", "labels", "class", "class_name", "target", "targets", "category", "diagnosis", "dx")
 SPLIT = ("split", "subset", "partition")
 BAG = ("bag", "bag_id")
+#: Of single precision.
+_LARGEST = float(np.finfo(np.float32).max)
 SPLIT_NAMES = {name: split for split, names in SYNONYMS.items() for name in names} | {"dev": "val"}
 
 
@@ -78,7 +80,7 @@ class StoredImages(ImageSet):
         return bytes(content)
 
 
-def open_table(text: str) -> Splits:
+def open_table(text: str, *, labelled: bool = True, features: Sequence[str] | None = None) -> Splits:
     """Read `labels.csv`, `.tsv` or `.parquet`, with options after a `?`.
 
     Columns are found by their usual names, or given: `labels.csv?image=file&label=dx&split=fold&root=images`. `label`
@@ -87,6 +89,11 @@ def open_table(text: str) -> Splits:
 
     With a column `bag`, rows are instances, and those of one bag have one label. They are images, or, without a column
     of images, vectors of all other columns, or of those that `features` names: `slides.csv?bag=slide&features=f*`.
+
+    Args:
+        text: the table and its options.
+        labelled: False takes no account of labels, which need not be there, and makes one class.
+        features: columns that are features where the options do not say.
 
     Raises:
         DataError: naming what is wrong and what was found.
@@ -98,13 +105,16 @@ def open_table(text: str) -> Splits:
         columns, classes = _read_parquet(path)
     else:
         columns, classes = read_text(path), None
-    return splits_of(columns, path.stem, str(path), options, folder=path.parent, classes=classes)
+    return splits_of(
+        columns, path.stem, str(path), options, folder=path.parent, classes=classes, labelled=labelled,
+        features=features,
+    )  # fmt: skip
 
 
-def open_frame(frame: Any) -> Splits:
-    """Read a pandas DataFrame; columns by their usual names, paths relative to the working folder."""
+def open_frame(frame: Any, *, labelled: bool = True, features: Sequence[str] | None = None) -> Splits:
+    """Read a pandas DataFrame; columns by their usual names, paths relative to the working folder; see `open_table`."""
     columns = {str(name): list(frame[name]) for name in frame.columns}
-    return splits_of(columns, "frame", "the DataFrame", {}, folder=Path())
+    return splits_of(columns, "frame", "the DataFrame", {}, folder=Path(), labelled=labelled, features=features)
 
 
 def splits_of(
@@ -115,6 +125,8 @@ def splits_of(
     *,
     folder: Path,
     classes: Mapping[str, Sequence[str]] | None = None,
+    labelled: bool = True,
+    features: Sequence[str] | None = None,
 ) -> Splits:
     """Splits out of columns.
 
@@ -125,6 +137,7 @@ def splits_of(
         options: any of `OPTIONS`.
         folder: where `root` begins.
         classes: names of the classes of columns that number them.
+        labelled, features: as of `open_table`.
 
     Raises:
         DataError: naming what is wrong and what was found.
@@ -135,17 +148,22 @@ def splits_of(
         image = find_column(columns, None, IMAGE, "image", source)
     wanted = options.get("label", "")
     several = [part.strip() for part in wanted.split(",")] if "," in wanted and wanted not in columns else []
-    label = [find_column(columns, c, (), "label", source) for c in several] or [
-        find_column(columns, wanted or None, LABEL, "label", source)
-    ]
-    if not len(columns[label[0]]):
+    label = [find_column(columns, c, (), "label", source) for c in several]
+    if not several and labelled:
+        label = [find_column(columns, wanted or None, LABEL, "label", source)]
+    elif not several:
+        label = [c for c in [_optional(columns, wanted or None, LABEL, "label", source)] if c is not None]
+    count = len(next(iter(columns.values())))
+    if not count:
         raise DataError(f"{source} has no rows")
     splits = Splits(name=name)
     rows = _rows_of_splits(columns, options.get("split"), source)
     splits.whole = rows is None
-    rows = rows or {"train": list(range(len(columns[label[0]])))}
+    rows = rows or {"train": list(range(count))}
     ordinal = yes_or_no(dict(options), "ordinal")
-    if several:
+    if not labelled:
+        names, labels = ["?"], {split: np.zeros(len(some_rows), dtype=np.int64) for split, some_rows in rows.items()}
+    elif several:
         names = list(several)
         everything = from_columns(list(zip(*(columns[c] for c in several), strict=True)), several, source)
         if (everything.sum(1) == 1).all():
@@ -164,7 +182,8 @@ def splits_of(
     stored = [] if image is None else columns[image]
     files = None if image is None or _embedded(stored) else _files(stored, root, source, image)
     others = (*label, bag, _split_column(columns, options.get("split"), source))
-    vectors = _vectors(columns, options.get("features"), others, source) if image is None else None
+    patterns = [part.strip() for part in options["features"].split(",")] if "features" in options else features
+    columns_of_features, vectors = _vectors(columns, patterns, others, source) if image is None else (None, None)
     for split, some_rows in rows.items():
         title = f"{split} of {source}"
         if vectors is not None:
@@ -175,12 +194,20 @@ def splits_of(
             made = FileImages([files[i] for i in some_rows], labels[split], names, name=title, ordinal=ordinal)
             _check_repeats(made, source)
         if bag is not None:
-            ids = [_plain(columns[bag][i]) for i in some_rows]
+            ids = [_bag_id(columns[bag][i], i, bag, source) for i in some_rows]
             made = group(made if vectors is None else vectors[some_rows], ids, made)
+            made.feature_names = columns_of_features
         made.partial = True
         setattr(splits, split, made)
     check_apart(splits)
     return splits
+
+
+def _bag_id(value: Any, row: int, column: str, source: str) -> Any:
+    value = _plain(value)
+    if value is None or value != value or not str(value).strip():
+        raise DataError(f"{source}, row {row + 1}: the column {column!r} is empty; each instance belongs to a bag")
+    return value
 
 
 def _plain(value: Any) -> Any:
@@ -201,25 +228,30 @@ def _split_column(columns: Mapping[str, Any], wanted: str | None, source: str) -
     return _optional(columns, wanted or None, SPLIT, "split", source)
 
 
-def _vectors(columns: Mapping[str, Any], wanted: str | None, others: Sequence[str | None], source: str) -> np.ndarray:
-    """(rows, features) of the columns that match `wanted`, patterns joined by commas; of all but `others` if None."""
-    patterns = ["*"] if wanted is None else [part.strip() for part in wanted.split(",")]
-    names = [c for c in columns if c not in others and any(fnmatch.fnmatchcase(c, pattern) for pattern in patterns)]
+def _vectors(
+    columns: Mapping[str, Any], wanted: Sequence[str] | None, others: Sequence[str | None], source: str
+) -> tuple[list[str], np.ndarray]:
+    """Names and (rows, features) of the columns that `wanted` names or matches; of all but `others` if None."""
+    patterns = ["*"] if wanted is None else wanted
+    names = [
+        c for c in columns
+        if c not in others and any(c == pattern or fnmatch.fnmatchcase(c, pattern) for pattern in patterns)
+    ]  # fmt: skip
     if not names:
         raise DataError(f"{source} has no columns of features ({', '.join(patterns)}); there: {some(list(columns))}")
-    made = np.empty((len(columns[names[0]]), len(names)), dtype=np.float32)
+    made = np.empty((len(columns[names[0]]), len(names)), dtype=np.float64)
     for k, name in enumerate(names):
         for i, value in enumerate(columns[name]):
             try:
                 made[i, k] = float(_plain(value))
             except (TypeError, ValueError):
                 made[i, k] = np.nan
-            if not np.isfinite(made[i, k]):
+            if not abs(made[i, k]) <= _LARGEST:
                 raise DataError(
-                    f"{source}, row {i + 1}: the feature {name!r} is no finite number but {value!r}; say which columns "
-                    f"are features: '{Path(source).name}?features=PATTERN'"
+                    f"{source}, row {i + 1}: the feature {name!r} is no finite number of single precision but "
+                    f"{value!r}; say which columns are features: '{Path(source).name}?features=PATTERN'"
                 )
-    return made
+    return names, made.astype(np.float32)
 
 
 def find_column(columns: Mapping[str, Any], wanted: str | None, usual: Sequence[str], what: str, source: str) -> str:

@@ -150,7 +150,6 @@ def answers_of(
     logits, targets = run_model(
         net,
         images,
-        None,
         scale=run.options.get("scale"),
         transform=run.options.get("transform"),
         batch_size=batch_size,
