@@ -68,6 +68,39 @@ REFUSALS = {
     "beta_for(0.1, x, share=0.0)": ["ValueError", "share", "got 0.0"],
     "learn_feature_map(x[:1])": ["ValueError", "at least two patterns", "got 1"],
     "learn_feature_map(x, steps=0)": ["ValueError", "steps", "got 0"],
+    "m.remove(torch.tensor([2.9]))": ["TypeError", "indices must be an integer", "torch.float32"],
+    "m.remove(1.7)": ["TypeError", "indices", "torch.float32"],
+    "m.remove(float('nan'))": ["TypeError", "indices"],
+    "m.remove([[0, 1]])": ["TypeError", "indices", "(1, 2)"],
+    "m.replace(1.5, x[:1])": ["TypeError", "indices", "torch.float32"],
+    "m.replace([3, -1], x[:2])": ["ValueError", "an index must be given once, got [3, 3]"],
+    "m.add(x.numpy())": ["TypeError", "patterns must be a tensor, got ndarray; torch.as_tensor"],
+    "m(x.numpy())": ["TypeError", "state must be a tensor, got ndarray"],
+    "retrieve(x.numpy(), x)": ["TypeError", "state must be a tensor, got ndarray"],
+    "retrieve(x, x.numpy())": ["TypeError", "stored must be a tensor, got ndarray"],
+    "HopfieldMemory.over(x.numpy())": ["TypeError", "stored must be a tensor, got ndarray"],
+    "LinearMemory(6).add(x.numpy())": ["TypeError", "patterns must be a tensor, got ndarray"],
+    "separations(x.numpy())": ["TypeError", "stored must be a tensor, got ndarray"],
+    "retrieve(x, x, feature_map=torch.ones(3, 5))": ["ValueError", "feature_map must be (features, 6), got (3, 5)"],
+    "retrieve(x, x, beta='x')": ["TypeError", "beta must be a number", "'x'"],
+    "retrieve(x, x, beta=None)": ["TypeError", "beta must be a number", "None"],
+    "learn_feature_map(x.long())": ["TypeError", "floating", "torch.int64"],
+    "m.add(x, labels=['a', 'b', 'c', 'd'])": ["ValueError", "labels must be 4 integers", "'a'"],
+    "HopfieldMemory(6, beta='auto', association='budget', k=3)": ["ValueError", "'budget' of k=3", "another"],
+    "beta_for(0.1, x, association='polynomial')": ["ValueError", "'polynomial'", "no beta recalls"],
+    "beta_for(0.1, x / 0)": ["ValueError", "patterns and their lengths must be finite"],
+    "retrieval_report(x / 0)": ["ValueError", "patterns and their lengths must be finite"],
+    "retrieval_report(x, x / 0)": ["ValueError", "states must be finite"],
+    "automatic()(x[:, :5])": ["ValueError", "6 wide", "(4, 5)"],
+    "automatic()(x.long())": ["TypeError", "floating", "torch.int64"],
+    "automatic().recall(x, top=0)": ["ValueError", "top must be an integer of at least 1, got 0"],
+    "HopfieldMemory(6, num_patterns=1, dtype=torch.float16).add(1e6 * x)": [
+        "ValueError",
+        "patterns must be finite in torch.float16",
+    ],
+    "m.load_state_dict({**m.state_dict(), 'labels': torch.zeros(3)})": ["RuntimeError", "as many", "'labels': 3"],
+    "m.load_state_dict({**m.state_dict(), 'patterns': x / 0})": ["RuntimeError", "patterns: must be finite"],
+    "stored_once().remove(1000 * x[:1])": ["ValueError", "were not stored as they are given"],
     "LinearMemory(6, beta=-1.0)": ["ValueError", "beta", "-1.0"],
     "LinearMemory(6).add(x[:, :5])": ["ValueError", "patterns must be (n, 6), got (4, 5)"],
     "LinearMemory(6).add(x, x[:3])": ["ValueError", "values must be (4, 6)", "(3, 6)"],
@@ -81,6 +114,16 @@ warnings.simplefilter("ignore")
 import zoo.layers.hopfield.memory as memory
 from zoo.layers.hopfield.memory import *
 from zoo.testing import check_module
+
+def automatic():
+    memory = HopfieldMemory(6, beta="auto")
+    memory.add(torch.ones(4, 6))  # no beta tells these apart
+    return memory
+
+def stored_once():
+    memory = LinearMemory(6)
+    memory.add(torch.arange(24.0).view(4, 6))
+    return memory
 
 contracts, refusals = json.load(sys.stdin)
 x = torch.arange(24.0).view(4, 6)

@@ -109,3 +109,34 @@ def test_a_report_in_numbers():
 @pytest.mark.parametrize("association", ["sparsemax", "entmax", "topk", "max", "identity", "polynomial"])
 def test_a_report_of_every_map(association):
     assert association in str(retrieval_report(draw(20, 4), association=association))
+
+
+@pytest.mark.parametrize(
+    ("association", "options", "margin"),
+    [("sparsemax", {}, 1.0), ("normmax", {}, 1.0), ("entmax", {"alpha": 1.5}, 2.0), ("budget", {"k": 1}, 1.0)],
+)
+def test_the_beta_of_a_sparse_map_is_its_margin(association, options, margin):
+    stored = on_sphere(50, 32)
+    report = retrieval_report(stored, beta=1e-3, association=association, **options)
+    assert report.needed_beta == pytest.approx(margin / float(report.separation.amin()))
+    better = retrieval_report(stored, beta=1.001 * report.needed_beta, association=association, **options)
+    assert float(better.error.amax()) < 1e-12
+    assert not better.advice()
+
+
+@pytest.mark.parametrize(("association", "options"), [("budget", {"k": 3}), ("identity", {}), ("polynomial", {})])
+def test_no_beta_is_advised_where_none_helps(association, options):
+    report = retrieval_report(on_sphere(50, 32), association=association, **options)
+    assert report.needed_beta is None
+    assert not any("beta=" in line for line in report.advice())
+    assert "mixes several patterns whatever beta is" in report.advice()[0]
+
+
+def test_a_pattern_of_length_zero_is_measured_by_the_longest():
+    stored = torch.cat([on_sphere(20, 32), torch.zeros(1, 32, dtype=torch.float64)])
+    assert float(retrieval_report(stored, beta=0.01).error.amax()) < 1.1
+
+
+def test_any_beta_will_do_for_an_error_as_large_as_two_patterns():
+    stored = on_sphere(50, 32)
+    assert beta_for(2.1 * float(stored.norm(dim=-1).amax()), stored) == 1.0

@@ -179,6 +179,15 @@ def test_a_high_degree_recalls_what_a_low_one_mixes():
     assert errors[-1] < 0.05 < 3 < errors[0]
 
 
+@pytest.mark.parametrize("scale", [100.0, 1e-4])
+def test_powers_neither_overflow_nor_vanish(scale):
+    stored, state = scale * draw(9000, 6, dtype=torch.float32), scale * draw(5, 6, seed=1, dtype=torch.float32)
+    wanted = retrieve(state.double(), stored.double(), association="polynomial", degree=10)
+    for composed in (False, True):
+        got = retrieve(state.clone().requires_grad_(composed), stored, association="polynomial", degree=10)
+        torch.testing.assert_close(got.detach().double(), wanted, rtol=1e-3, atol=1e-3 * scale)
+
+
 def test_what_is_done_to_every_new_state():
     stored, state = draw(40, 6), draw(5, 6, seed=1)
     twice = retrieve(state, stored, num_updates=2, post="l2")

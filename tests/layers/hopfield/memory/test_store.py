@@ -11,7 +11,7 @@ import torch
 from sklearn.datasets import load_digits
 
 from tests.layers.hopfield.memory.drawing import draw, on_sphere
-from zoo.layers.hopfield.memory import HopfieldMemory, beta_for, energy, mapped_patterns, retrieve
+from zoo.layers.hopfield.memory import HopfieldMemory, beta_for, energy, mapped_patterns, retrieve, separations
 
 
 def filled(count: int = 6, **options) -> tuple[HopfieldMemory, torch.Tensor]:
@@ -198,3 +198,46 @@ def test_what_is_compared_through_a_feature_map_is_reported_so():
     assert memory.inverse_temperature() < plain / 2
     assert float(memory.report().separation.amin()) > 2 * float(before.separation.amin())
     assert float(memory.report().error.amax()) < 0.01
+
+
+def test_a_borrowed_store_is_never_written_to():
+    stored, labels = on_sphere(6, 16), torch.arange(6)
+    kept = stored.clone()
+    memory = HopfieldMemory.over(stored, labels=labels, persistent=True, dtype=torch.float64)
+    memory.replace(0, torch.zeros(1, 16, dtype=torch.float64), labels=[9])
+    assert torch.equal(stored, kept)
+    assert labels.tolist() == list(range(6))
+    assert not bool(memory.patterns[0].any())
+    other = HopfieldMemory.over(stored, persistent=True, dtype=torch.float64)
+    other.load_state_dict(memory.state_dict())
+    assert torch.equal(stored, kept)
+    assert torch.equal(other.patterns, memory.patterns)
+
+
+def test_an_automatic_beta_follows_edits_in_place():
+    memory, stored = filled(beta="auto", error=0.001)
+    first = memory.inverse_temperature()
+    memory.patterns.mul_(0.2)
+    assert memory.inverse_temperature() == pytest.approx(25 * first)
+    memory.patterns.copy_(stored)
+    assert memory.inverse_temperature() == first
+    assert memory.half().inverse_temperature() != first
+
+
+def test_an_automatic_beta_of_a_sparse_map_is_its_margin():
+    memory, stored = filled(beta="auto", association="sparsemax")
+    assert memory.inverse_temperature() == pytest.approx(1 / float(separations(stored).amin()))
+    torch.testing.assert_close(memory(stored), stored)
+
+
+def test_a_state_that_is_not_finite_has_no_label():
+    memory, stored = filled(beta=2.0)
+    states = stored.clone()
+    states[1, 3], states[2, 0] = torch.nan, torch.inf
+    assert memory.label(states).tolist() == [10, -1, -1, 13, 14, 15]
+
+
+def test_a_file_in_another_byte_order_says_so(tmp_path):
+    np.save(tmp_path / "x.npy", np.zeros((3, 2), ">f4"))
+    with pytest.raises(ValueError, match="byte order of this machine"):
+        mapped_patterns(tmp_path / "x.npy")

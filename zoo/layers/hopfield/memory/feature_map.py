@@ -7,7 +7,7 @@ import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor
 
-from zoo.layers.hopfield.options import positive_int
+from zoo.layers.hopfield.options import check_tensors, positive_int
 
 
 def learn_feature_map(
@@ -31,10 +31,14 @@ def learn_feature_map(
 
     Raises:
         ValueError: fewer than two patterns, steps or batch_size out of range.
+        TypeError: patterns of integers.
 
     Source: Wu et al., "Uniform Memory Retrieval with Larger Capacity for Modern Hopfield Models" (2024, arXiv
     2404.03827).
     """
+    check_tensors(stored=stored)
+    if not stored.is_floating_point():
+        raise TypeError(f"stored must be of a floating dtype to learn from, got {stored.dtype}")
     positive_int("steps", steps)
     if len(stored) < 2 or positive_int("batch_size", batch_size) < 2:
         raise ValueError(f"at least two patterns must be compared, got {min(len(stored), batch_size)}")

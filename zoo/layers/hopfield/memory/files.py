@@ -19,7 +19,7 @@ def mapped_patterns(path: str | Path, key: str | None = None) -> Tensor:
         (N, dim) in the dtype of the file, on the CPU.
 
     Raises:
-        ValueError: another kind of file, no such key, not a matrix.
+        ValueError: another kind of file, no such key, not a matrix, a dtype or byte order that torch does not have.
         FileNotFoundError: no such file.
     """
     path = Path(path)
@@ -27,7 +27,14 @@ def mapped_patterns(path: str | Path, key: str | None = None) -> Tensor:
         import numpy
 
         # "c": changes would stay in memory. Torch warns of arrays that cannot be written.
-        patterns = torch.from_numpy(numpy.load(path, mmap_mode="c", allow_pickle=False))
+        array = numpy.load(path, mmap_mode="c", allow_pickle=False)
+        try:
+            patterns = torch.from_numpy(array)
+        except (TypeError, ValueError) as error:
+            raise ValueError(
+                f"{path.name} holds {array.dtype!r}, which torch cannot map: save it in the byte order of this machine "
+                "and a dtype such as float32"
+            ) from error
     elif path.suffix == ".safetensors":
         patterns = _tensor_of(path, key)
     else:

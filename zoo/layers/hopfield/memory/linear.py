@@ -5,7 +5,10 @@ import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from zoo.layers.hopfield.options import positive_int
+from zoo.layers.hopfield.options import check_tensors, positive_int
+
+#: Rounding errors of the sums that are taken for 0.
+_ROUNDING = 1e4
 
 
 class LinearMemory(nn.Module):
@@ -14,7 +17,7 @@ class LinearMemory(nn.Module):
         retrieve(q) = phi(q) (phi(X)^T V) / (phi(q) sum_i phi(x_i)),   phi(x) = elu(sqrt(beta) x) + 1
 
     Storing a pattern adds to two sums and removing it subtracts. What is read out is smoother than by softmax: the
-    memory is for many similar patterns, not for exact recall.
+    memory is for many similar patterns, not for exact recall. An empty one gives 0.
 
     Shapes: (*, dim) -> (*, value_dim).
 
@@ -76,13 +79,16 @@ class LinearMemory(nn.Module):
         """Forget patterns, given as they were stored.
 
         Raises:
-            ValueError: as `add`; more patterns than there are.
+            ValueError: as `add`; more patterns than there are, or some that cannot have been stored, as what stays
+                would have a negative weight. (Others that were not stored are not noticed: only sums are kept.)
         """
+        check_tensors(patterns=patterns)
         if len(patterns) > int(self.count):
             raise ValueError(f"there are {int(self.count)} stored patterns to remove, got {len(patterns)}")
         self._change(patterns, values, -1)
 
     def _change(self, patterns: Tensor, values: Tensor | None, sign: int) -> None:
+        check_tensors(patterns=patterns, values=values)
         values = patterns if values is None else values
         if patterns.dim() != 2 or patterns.shape[1] != self.dim:
             raise ValueError(f"patterns must be (n, {self.dim}), got {tuple(patterns.shape)}")
@@ -92,9 +98,16 @@ class LinearMemory(nn.Module):
         if not bool(patterns.isfinite().all() & values.isfinite().all()):
             raise ValueError("patterns and values must be finite, got NaN or infinity")
         features = self._phi(patterns.to(self.mass))
+        mass = self.mass + sign * features.sum(0)
+        if bool((mass < -_ROUNDING * torch.finfo(mass.dtype).eps * self.mass.abs()).any()):
+            raise ValueError(
+                "these patterns were not stored as they are given: their weights are more than all there is"
+            )
         self.associations += sign * (features.t() @ values.to(self.mass))
-        self.mass += sign * features.sum(0)
+        self.mass.copy_(mass)
         self.count += sign * len(patterns)
+        if not int(self.count):  # without what rounding left
+            self.reset_parameters()
 
     def forward(self, state: Float[Tensor, "*states dim"]) -> Float[Tensor, "*states value_dim"]:
         if state.shape[-1] != self.dim:

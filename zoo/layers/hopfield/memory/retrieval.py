@@ -205,9 +205,7 @@ def check_top(top: int | None, count: int) -> None:
         raise ValueError(f"top must be at most the {count} stored patterns, got {top}")
 
 
-def check_store(
-    state: Tensor, stored: Tensor, values: Tensor | None = None, feature_map: Tensor | None = None
-) -> None:
+def check_store(state: Tensor, stored: Tensor, values: Tensor | None = None, feature_map: Tensor | None = None) -> None:
     """Refuse states and stores that do not fit.
 
     Raises:
