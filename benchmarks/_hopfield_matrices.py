@@ -12,9 +12,8 @@ def by_matrices(
     """Softmax association with projections and association matrices in memory, and a test after every update.
 
     Laid out as torch's multi-head attention, from which the authors' layer descends: (length, batch, width), with the
-    heads as a batch of matrices. The three inputs are compared by value, normed and projected each by itself. Only the
-    heads that go on are updated; after an update a head whose association changed by no more than tol in any sample
-    keeps it.
+    heads as a batch of matrices. The three inputs are compared by value, normed and projected each by itself. After an
+    update a head whose association changed by no more than tol in any sample keeps it.
 
     Shapes: stored, values (B, S, d), state (B, L, d), padding_mask (B, S) with True for what is to be ignored ->
     (B, L, out_dim).
@@ -28,24 +27,21 @@ def by_matrices(
     beta = layer.inverse_temperature().repeat(batch).view(-1, 1, 1)
     mask = None if padding_mask is None else padding_mask.repeat_interleave(heads, 0).unsqueeze(1)
 
-    def associate(states: Tensor, on: Tensor | slice) -> Tensor:
-        scores = torch.bmm(states * beta[on], k[on].transpose(1, 2))
-        return torch.softmax(scores if mask is None else scores.masked_fill(mask[on], -torch.inf), -1)
+    def associate(states: Tensor) -> Tensor:
+        scores = torch.bmm(states * beta, k.transpose(1, 2))
+        return torch.softmax(scores if mask is None else scores.masked_fill(mask, -torch.inf), -1)
 
-    association = associate(q, slice(None))
+    association = associate(q)
     most = torch.tensor(layer.num_updates, device=q.device)
     limit = torch.tensor(layer.tol or (0.0,), device=q.device)
     update, active = 1, most > 1
     while bool(active.any()):
-        on = active.repeat(batch).nonzero().squeeze(1)
-        before = association[on]
-        new = associate(torch.bmm(before, k[on]), on)
-        association = association.index_copy(0, on, new)
+        new = associate(torch.bmm(association, k))
         update += 1
         with torch.no_grad():
-            change = torch.zeros(batch * heads, device=q.device)
-            change[on] = (new - before).flatten(1).norm(dim=1)
-        active = active & (most > update) & (change.view(batch, heads).amax(0) > limit)
+            change = (new - association).flatten(1).norm(dim=1).view(batch, heads).amax(0)
+        association = torch.where(active.repeat(batch).view(-1, 1, 1), new, association)
+        active = active & (most > update) & (change > limit)
     result = torch.bmm(association, v).transpose(0, 1).reshape(state.shape[1], batch, -1)
     return (result if layer.out_proj is None else layer.out_proj(result)).transpose(0, 1)
 
