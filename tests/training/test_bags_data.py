@@ -231,3 +231,5 @@ def test_the_heaviest_instances_of_a_large_bag(trained: Path, tmp_path: Path) ->
     save_file({"rows": rows, "offsets": np.array([0, len(rows)])}, tmp_path / "a.safetensors")
     run = CliRunner().invoke(app, ["predict", str(trained / "run"), str(tmp_path / "a.safetensors"), "--json"])
     assert len(json.loads(run.stdout)[0]["instances"]) == len(rows)
+    arguments = ["predict", str(trained / "run"), str(tmp_path / "a.safetensors"), "--json", "--instances", "3"]
+    assert json.loads(CliRunner().invoke(app, arguments).stdout)[0]["instances"] == some["instances"]

@@ -106,6 +106,14 @@ def test_without_counts_every_sequence_was_seen_once(tmp_path: Path) -> None:
     torch.testing.assert_close(sum(row["weight"] for row in answer["instances"]), 1.0)
 
 
+def test_a_table_without_labels_is_answered(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    two_files(tmp_path, a="cdr3\nCASSF\nCAW?\n", b="cdr3\nCASRR\n")
+    (tmp_path / "u.csv").write_text("file\nb\na\n")
+    answers = zoo.predict(zoo.create_model("deeprc_cnn", num_classes=2), f"repertoires:{tmp_path / 'u.csv'}")
+    assert [[row["instance"] for row in answer["instances"]] for answer in answers] == [["CASRR"], ["CASSF"]]
+    assert "left out 1 of 3 sequences" in capsys.readouterr().err
+
+
 def test_refused(tmp_path: Path) -> None:
     good = "cdr3\tcount\nCASSF\t1\n"
     with pytest.raises(DataError, match=r"no table .*nowhere.tsv"):

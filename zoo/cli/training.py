@@ -211,6 +211,9 @@ def eval_(
     device: o.Device = None,
     amp: Annotated[str, typer.Option(help="Precision: no, auto, bf16 or fp16.")] = "no",
     on_bad: o.OnBad = "raise",
+    among: Annotated[
+        str, typer.Option(help="model: all its classes compete; data: those alone that the data have.")
+    ] = "model",
     as_json: Annotated[bool, typer.Option("--json", help="JSON, with the confusion matrix.")] = False,
 ) -> None:
     """Measure MODEL on a split of DATA: accuracy, balanced accuracy, F1, AUROC, calibration."""
@@ -225,6 +228,7 @@ def eval_(
         device=device,
         amp=amp,
         on_bad=on_bad,
+        among=among,
         detail=as_json,
     )
     if as_json:
@@ -249,6 +253,9 @@ def predict(
     batch_size: Annotated[int, typer.Option(help="Images or bags at a time.")] = 32,
     multi_label: Annotated[bool, typer.Option("--multi-label", help="Independent probabilities (sigmoid).")] = False,
     on_bad: o.OnBad = "raise",
+    instances: Annotated[
+        int | None, typer.Option(help="Of a bag, this many instances, the heaviest first; default all.")
+    ] = None,
     device: Annotated[str | None, typer.Option(help="cpu, cuda or mps; default the CPU.")] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print as JSON.")] = False,
 ) -> None:
@@ -262,6 +269,7 @@ def predict(
         batch_size=batch_size,
         multi_label=multi_label or None,
         on_bad=on_bad,
+        instances=instances,
         device=device,
     )
     if as_json:
