@@ -94,7 +94,7 @@ def test_weights_below_zero_have_a_colour_of_their_own() -> None:
     np.testing.assert_array_equal(image.get_array()[:, :2], weights[:, strongest])
     np.testing.assert_allclose(image.get_array().sum(1), weights.sum(1), rtol=1e-5)
     low, high = image.get_clim()
-    assert low == -high == -abs(image.get_array()).max()
+    assert low == -high == -abs(image.get_array()[:, :2]).max()
 
 
 def test_many_columns_do_not_write_over_each_other() -> None:
@@ -121,3 +121,17 @@ def test_what_is_no_association_is_refused() -> None:
         explain.association_map(weights, state_names=["a"])
     with pytest.raises(ValueError, match="top=0"):
         explain.association_map(weights, top=0)
+
+
+def test_columns_without_weight_are_left_out_and_the_sum_of_others_does_not_fade_the_rest() -> None:
+    weights = torch.zeros(2, 20)
+    weights[0, 3], weights[1, 7] = 1.0, 1.0
+    (axes, _) = explain.association_map(weights, top=10).axes
+    assert [label.get_text() for label in axes.get_xticklabels()] == ["3", "7", "18 others"]
+    assert axes.get_ylabel() == "state"
+    diffuse = torch.full((2, 200), 1 / 200)
+    (image,) = explain.association_map(diffuse, top=12).axes[0].images
+    assert image.get_clim() == pytest.approx((0, 1 / 200))
+    weights[0, 3] = torch.nan
+    with pytest.raises(ValueError, match="must be finite"):
+        explain.association_map(weights)

@@ -60,7 +60,7 @@ def test_bars_are_the_mean_over_heads_and_dots_the_heads() -> None:
     assert even.get_xdata()[0] == pytest.approx(1 / 9)
     assert axes.get_xlabel() == f"share in the pooled bag; 5 others together {float(mean[4:].sum()):.3g}"
     answer = zoo.predict(model, [bag], 1)[0]
-    assert axes.get_title(loc="left") == f"{answer['label']}: {answer['probability']:.3g}"
+    assert axes.get_title(loc="left") == f"class {answer['label']}, probability {answer['probability']:.3g}"
 
 
 def test_one_head_and_names() -> None:

@@ -82,3 +82,9 @@ def test_no_states_are_refused() -> None:
         explain.mixing_histogram(torch.ones(4))
     with pytest.raises(ValueError, match="the report is of no states"):
         explain.mixing_histogram(retrieval_report(torch.randn(5, 3), torch.zeros(0, 3)))
+
+
+def test_what_is_no_association_is_refused() -> None:
+    for broken in (torch.full((2, 5), torch.nan), torch.tensor([[0.7, 0.55, 0.0]])):
+        with pytest.raises(ValueError, match="sum to a whole number"):
+            explain.mixing_histogram(broken)

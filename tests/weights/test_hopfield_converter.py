@@ -130,6 +130,11 @@ def test_options():
         "project_out": False,
     }
     assert from_official_options(input_size=4, update_steps_max=None)["num_updates"] is None
+    assert from_official_options(input_size=4, update_steps_max=-1)["num_updates"] is None
+    for wrong in (2.5, [1, -1]):
+        with pytest.raises(ValueError, match="update_steps_max must"):
+            from_official_options(input_size=4, update_steps_max=wrong)
+    assert "empty" in convert_official({})[1][0]
     pool = HopfieldPooling(**from_official_options("HopfieldPooling", input_size=4, quantity=3))
     assert pool(torch.zeros(2, 5, 4)).shape == (2, 12)
 

@@ -34,8 +34,9 @@ def association_map(
     """How much states took from stored patterns, as a matplotlib Figure: a map a head, or, of one state, a row a head.
 
     Of more than `top` stored patterns those with the largest weight of any state and head are shown, in their order,
-    and a last column has the sum of all others. All heads have the same columns and colours, which turn red for weights
-    above 0 and blue below where a memory has negative weights.
+    but for those without any weight, and a last column has the sum of all others. All heads have the same columns and
+    colours, which go up to the largest weight of a single pattern, and turn red for weights above 0 and blue below
+    where a memory has negative weights.
 
     Args:
         association: (states, stored), (heads, states, stored) or (batch, heads, states, stored), as
@@ -50,7 +51,7 @@ def association_map(
         path: a PNG file to write.
 
     Raises:
-        ValueError: another number of axes, a sample, head or state that is not there, names too few.
+        ValueError: another number of axes, a sample, head or state that is not there, names too few, NaN or infinity.
         MissingExtraError: matplotlib is not installed.
     """
     weights = association.association if isinstance(association, HopfieldOutput) else association
@@ -62,7 +63,12 @@ def association_map(
         raise ValueError(f"there must be a column to show, got top={top} of an association {tuple(weights.shape)}")
     chosen_heads, chosen = picked("heads", heads, num_heads, _HEADS), picked("states", states, num_states, _STATES)
     weights = weights[chosen_heads][:, chosen]
-    shown = weights.abs().amax((0, 1)).topk(min(top, num_stored)).indices.sort().values
+    if not bool(weights.isfinite().all()):
+        raise ValueError("the weights of an association must be finite, got NaN or infinity")
+    largest = weights.abs().amax((0, 1)).topk(min(top, num_stored))
+    held = (largest.values > 0) if num_stored > top else torch.ones_like(largest.indices, dtype=torch.bool)
+    held[0] = True  # one at least
+    shown = largest.indices[held].sort().values
     table = weights[..., shown]
     columns = _names(stored_names, shown.tolist(), "")
     if num_stored > len(shown):
@@ -75,7 +81,9 @@ def association_map(
         panels, rows, titles = [table[:, 0]], head_names, rows
     else:
         panels, titles = list(table), head_names if num_heads > 1 else [""]
-    return finish(_draw(panels, titles, rows, columns, title), path)
+    highest = float(table[..., : len(shown)].abs().max()) or 1.0
+    axis = "" if rows is head_names else "state"
+    return finish(_draw(panels, titles, rows, columns, axis, highest, title), path)
 
 
 def _one_sample(weights: Tensor, sample: int) -> Tensor:
@@ -93,7 +101,9 @@ def _names(names: Sequence[str] | None, indices: Sequence[int], prefix: str) -> 
     return [f"{prefix}{i}" if names is None else shorten(names[i], 16) for i in indices]
 
 
-def _draw(panels: list[Tensor], titles: list[str], rows: list[str], columns: list[str], title: str) -> Any:
+def _draw(
+    panels: list[Tensor], titles: list[str], rows: list[str], columns: list[str], axis: str, highest: float, title: str
+) -> Any:
     longest = max(map(len, columns)) if max(map(len, columns)) > 3 else 0
     width = min(max(0.3 * len(columns), 1.6), 9 if len(panels) == 1 else 4 if len(panels) <= 4 else 2.5)
     every = math.ceil(0.17 * len(columns) / width)  # numbers would lie on each other
@@ -101,9 +111,7 @@ def _draw(panels: list[Tensor], titles: list[str], rows: list[str], columns: lis
     ticks = [tick for tick in range(0, last, every) if last - tick >= every] + [last]
     size = (width * len(panels) + 1.6 + 0.08 * max(map(len, rows)), 1.0 + 0.3 * len(rows) + 0.07 * longest)
     figure, axes = new_figure(len(panels), size)
-    lowest, highest = min(float(panel.min()) for panel in panels), max(float(panel.abs().max()) for panel in panels)
-    highest = highest or 1.0
-    signed = lowest < 0  # of a linear or polynomial memory
+    signed = min(float(panel.min()) for panel in panels) < 0  # of a linear or polynomial memory
     shades: dict[str, Any] = {"cmap": "RdBu_r" if signed else "Blues", "vmin": -highest if signed else 0}
     image = None
     for place, (each, panel, above) in enumerate(zip(axes, panels, titles, strict=True)):
@@ -116,6 +124,7 @@ def _draw(panels: list[Tensor], titles: list[str], rows: list[str], columns: lis
         each.set_yticks(range(len(rows)), [] if place else rows, fontsize=8)
         each.tick_params(length=0)
         each.set_xlabel("stored")
+        each.set_ylabel("" if place else axis)
         if len(columns) <= _WRITTEN and len(panels) == 1:
             for row, column in torch.cartesian_prod(torch.arange(len(rows)), torch.arange(len(columns))).tolist():
                 value = float(panel[row, column])

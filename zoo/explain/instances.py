@@ -75,7 +75,9 @@ def top_instances(
     best: list[int] = weights.topk(min(top, len(weights))).indices.tolist()
     shown = [shorten(Path(str(found[i]["instance"])).name if names is None else names[i]) for i in best]
     if title is None:
-        title = f"{answer['label']}: {answer['probability']:.3g}" + ("" if head is None else f", head {head}")
+        title = f"class {answer['label']}, probability {answer['probability']:.3g}" + (
+            "" if head is None else f", head {head}"
+        )
     if look is not None:
         pictures = [to_picture(look(i).detach().float().cpu(), mean, std) for i in best]
         above = [f"{name}: {float(weights[i]):.3g}" for name, i in zip(shown, best, strict=True)]
@@ -108,7 +110,7 @@ def _bars(weights: Tensor, dots: Tensor | None, best: list[int], labels: list[st
         places = torch.arange(len(best)).repeat_interleave(dots.shape[1])
         axes.plot(dots[best].flatten(), places, "o", color="#222222", ms=3, alpha=0.6, label="of one head")
     axes.axvline(1 / len(weights), color=GREY, lw=1.2, ls="--", label="an even share")
-    axes.legend(framealpha=0.9, edgecolor="none", loc="lower right", fontsize=8)
+    axes.legend(frameon=False, loc="upper left", bbox_to_anchor=(1.0, 1.0), fontsize=8)  # beside the bars
     axes.set_yticks(range(len(labels)), labels)
     axes.set_ylim(len(labels) - 0.4, -0.6)  # the first on top
     axes.grid(False, axis="y")

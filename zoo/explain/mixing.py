@@ -34,18 +34,25 @@ def mixing_histogram(source: RetrievalReport | Tensor, *, title: str = "", path:
         path: a PNG file to write.
 
     Raises:
-        ValueError: no states.
+        TypeError: a memory, or anything else that is neither.
+        ValueError: no states, weights that are not finite or whose sizes do not sum to 1 (0 where everything is masked,
+            k by "budget"), such as scores.
         MissingExtraError: matplotlib is not installed.
 
     Source: Ramsauer et al., "Hopfield Networks is All You Need" (2021, arXiv 2008.02217).
     """
     if isinstance(source, RetrievalReport):
         numbers, count, kinds = source.num_weights, source.num_patterns, source.kinds
+    elif not isinstance(source, Tensor):
+        raise TypeError(f"give a report, such as memory.report(), or an association, got {type(source).__name__}")
     else:
         if source.ndim < 2 or not source.numel():
             raise ValueError(
                 f"an association is (*, states, stored), with one state at least; got {tuple(source.shape)}"
             )
+        sums = source.detach().float().abs().sum(-1)
+        if not bool(((sums - sums.round()).abs() < 0.02).all()):  # NaN neither
+            raise ValueError("the sizes of the weights of a state must sum to a whole number, as an association's do")
         count = source.shape[-1]
         numbers = needed_weights(source.detach().float().reshape(-1, count))
         kinds = kinds_of(numbers, count)

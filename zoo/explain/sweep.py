@@ -68,6 +68,7 @@ def beta_sweep(
     stored, how = store_of(
         source, similarity=similarity, association=association, alpha=alpha, k=k, feature_map=feature_map
     )
+    targets = None if targets is None else torch.as_tensor(targets)
     states, wanted = _tasks(stored, states, targets)
     marks = {"1/√dim": 1 / math.sqrt(stored.shape[1])}
     needed = _needed(stored, how)
@@ -130,7 +131,8 @@ def _tasks(stored: Tensor, states: Tensor | None, targets: Tensor | None) -> tup
 
 def _needed(stored: Tensor, how: dict[str, Any]) -> float | None:
     """What `beta_for` finds; None where no beta is enough."""
-    compared = {name: how[name] for name in ("similarity", "feature_map") if how.get(name) is not None}
+    names = ("similarity", "feature_map", "association", "alpha", "k")
+    compared = {name: how[name] for name in names if how.get(name) is not None}
     try:
         return beta_for(0.01 * float(norm_range(stored)[1]), stored, sample=_SAMPLE, **compared)
     except ValueError:

@@ -4,6 +4,7 @@ Source: Ramsauer et al., "Hopfield Networks is All You Need" (2021, arXiv 2008.0
 Hopfield Networks" (2022, arXiv 2202.04557), whose distances recall images that dot products confuse.
 """
 
+import warnings
 from collections.abc import Iterator, Sequence
 from typing import Any
 
@@ -92,7 +93,15 @@ class HopfieldImageMemory(nn.Module):
 
     def other_labels(self, labels: Tensor) -> Tensor:
         """In place of labels of other classes: none, or, where images are learned, one class after the other."""
-        return self._dealt(labels) if self.memory.learnable else torch.full_like(labels, -1)
+        if self.memory.learnable:
+            return self._dealt(labels)
+        if not labels.is_meta and self.num_classes and bool((labels >= 0).any()):
+            warnings.warn(
+                f"the labels of {len(labels)} stored images are dropped, as {self.num_classes} other classes were "
+                "asked for: store(images, labels) stores images of these",
+                stacklevel=3,
+            )
+        return torch.full_like(labels, -1)
 
     @property
     def _model_args(self) -> dict[str, Any]:

@@ -95,6 +95,11 @@ CALLS = {
     ],
     "HopfieldSelfAssociation(6, 2)(torch.zeros(2, 4, 5))": ["ValueError", "x must be 6 wide, got (2, 4, 5)"],
     "HopfieldPooling(6)(torch.zeros(2, 0, 6))": ["ValueError", "no stored pattern"],
+    "HopfieldPooling(6)(torch.zeros(4, 6), offsets=[0, 2.5, 4])": ["TypeError", "offsets must be integers", "2.5"],
+    "HopfieldPooling(6)(torch.zeros(4, 6), offsets=np.array([0, 2.5, 4]))": ["TypeError", "offsets", "float64"],
+    "HopfieldPooling(6)(torch.zeros(4, 6), offsets=np.array([0, 2, 3]))": ["ValueError", "from 0 to the 4 rows"],
+    "HopfieldLayer(6, quantity=3).store(torch.full((3, 6), torch.nan))": ["ValueError", "patterns must be finite"],
+    "HopfieldLookupHead(6, 3, stop='association', tol=1e-3)": ["ValueError", "stop must be 'state'"],
     "HopfieldLayer(6, quantity=3).store(torch.zeros(2, 6))": ["ValueError", "patterns must be (3, 6), got (2, 6)"],
     "HopfieldLayer(6, quantity=3).store(torch.zeros(3, 6), torch.zeros(3, 6))": ["ValueError", "separate_targets=True"],
     "HopfieldLookupHead(6, 3)(torch.zeros(2, 5))": ["ValueError", "must have 6 features", "(2, 5)"],
@@ -106,7 +111,7 @@ CALLS = {
     "hopfield_association(*[torch.zeros(1, 1, 2, 3)] * 3, torch.ones(1), stop='stat')": ["ValueError", "'state'"],
 }
 CASES = {**CONSTRUCTORS, **CALLS}
-_IMPORTS = "from zoo.layers.hopfield import *"
+_IMPORTS = "import numpy as np; from zoo.layers.hopfield import *"
 
 
 @pytest.fixture(scope="module")

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import json
+import math
 
 import pytest
 import torch
 
 import zoo
+from zoo.layers.hopfield import HopfieldPooling
 
 _POOL = {
     "type": "hopfield", "quantity": 4, "reduce": "concat", "num_heads": 2, "head_dim": 16, "association": "entmax",
@@ -56,3 +58,10 @@ def test_there_and_back(name, tmp_path):
     assert again.state_dict().keys() == model.state_dict().keys()
     learned = [key for key in again.state_dict() if key.endswith("log_beta")]
     assert bool(learned) == (name != "pool" and name != "mixer")
+
+
+def test_a_fixed_beta_is_rounded_in_the_dtype_asked_for():
+    layer = HopfieldPooling(24).double()
+    assert layer.hopfield.beta.item() == 1 / math.sqrt(24)
+    layer.hopfield.beta.fill_(2.0)
+    assert layer.float().hopfield.beta.item() == 2.0

@@ -241,7 +241,7 @@ class Hopfield(nn.Module):
             stored: the stored patterns.
             state: the states; the stored patterns if None.
             values: what is read out; the stored patterns if None.
-            padding_mask: (B, S), True = ignore this stored pattern.
+            padding_mask: (B, S), True = ignore this stored pattern. Its numbers must be finite all the same.
             association_mask: (L, S), (B * num_heads, L, S) with row b * num_heads + h, or four axes that broadcast to
                 (B, num_heads, L, S); True = forbid, or a float that is added to the scaled scores.
         """

@@ -88,7 +88,7 @@ class HopfieldLayer(nn.Module):
             targets: (quantity, width of a target), for a layer with separate targets.
 
         Raises:
-            ValueError: another shape, or targets for a layer without.
+            ValueError: another shape, NaN or infinity, or targets for a layer without.
         """
         given = [("patterns", patterns, self.stored_patterns)]
         if targets is not None:
@@ -98,6 +98,8 @@ class HopfieldLayer(nn.Module):
         for name, value, own in given:
             if value.shape != own.shape:
                 raise ValueError(f"{name} must be {tuple(own.shape)}, got {tuple(value.shape)}")
+            if not bool(value.isfinite().all()):
+                raise ValueError(f"{name} must be finite, got NaN or infinity")
         for _, value, own in given:
             own.copy_(value)
 

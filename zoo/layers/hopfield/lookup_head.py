@@ -64,6 +64,8 @@ class HopfieldLookupHead(nn.Module):
         check_keywords(HopfieldLookupHead, options, Hopfield)
         if fixed := [name for name in _FIXED if name in options]:
             raise TypeError(f"the head itself sets {', '.join(fixed)}; use HopfieldLayer for other values")
+        if tol is not None and stop == "association":
+            raise ValueError("rows must not depend on each other: with a tol, stop must be 'state', got 'association'")
         self.in_features = positive_int("in_features", in_features)
         self.out_features = positive_int("out_features", out_features)
         self.lookup = HopfieldLayer(

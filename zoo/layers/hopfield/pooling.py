@@ -109,10 +109,11 @@ class HopfieldPooling(nn.Module):
 
         Args:
             x: the tokens, the stored patterns, (B, N, dim); or ragged bags of them, see `offsets`.
-            padding_mask: (B, N), True = ignore this token.
+            padding_mask: (B, N), True = ignore this token. Its numbers must be finite all the same.
             values: what is read out; x if None.
             association_mask: as `Hopfield` has it, with the learned states for L.
-            offsets: x is (rows, dim), bag behind bag, and these say where each starts and the last one ends, (B + 1,).
+            offsets: x is (rows, dim), bag behind bag, and these say where each starts and the last one ends, (B + 1,);
+                a NumPy array too.
                 Nothing is padded then (but for sparse maps, `norm_association` and dropout in training). A jagged
                 nested tensor needs none. Ragged bags come without masks and values.
         """

@@ -23,7 +23,8 @@ def ragged_bags(x: Tensor, offsets: Offsets, width: int | None) -> tuple[Tensor,
 
     Args:
         x: rows (N, width), bag behind bag; or a jagged nested tensor (bags, rows, width).
-        offsets: of rows, where every bag starts and the last one ends, (bags + 1,); None of a nested tensor.
+        offsets: of rows, where every bag starts and the last one ends, (bags + 1,), a NumPy array too; None of a
+            nested tensor.
         width: that the rows must have, None for any.
 
     Raises:
@@ -53,13 +54,17 @@ def _nested_rows(x: Any) -> tuple[Tensor, Tensor]:
     return torch.cat(x.unbind()), F.pad(x.lengths().cumsum(0), (1, 0))
 
 
-def _sizes(offsets: Offsets, rows: int) -> list[int]:
+def _sizes(offsets: Any, rows: int) -> list[int]:
+    if hasattr(offsets, "__array__") and not isinstance(offsets, Tensor):
+        offsets = torch.as_tensor(offsets)
     if isinstance(offsets, Tensor):
         if offsets.ndim != 1 or offsets.is_floating_point() or offsets.dtype == torch.bool:
             given = f"{tuple(offsets.shape)} of {offsets.dtype}"
             raise TypeError(f"offsets must be integers of one axis, (bags + 1,), got {given}")
         offsets = offsets.tolist()
     ends = list(offsets or ())
+    if any(isinstance(end, float) for end in ends):
+        raise TypeError(f"offsets must be integers of one axis, (bags + 1,), got {_short(ends)}")
     if not ends or ends[0] != 0 or ends[-1] != rows:
         raise ValueError(f"offsets must go from 0 to the {rows} rows, got {_short(ends)}")
     sizes = [end - start for start, end in pairwise(ends)]

@@ -1,6 +1,7 @@
 """The inverse temperature: one a head, fixed or learned."""
 
 import math
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -45,6 +46,15 @@ class InverseTemperature(nn.Module):
         """Fill what the state dict does not hold."""
         if not self.learn:
             _fill(self.beta, list(self.start))  # pyright: ignore[reportArgumentType]
+
+    def _apply(self, fn: Any, recurse: bool = True) -> "InverseTemperature":
+        """In another dtype the start is rounded anew, unless the buffer was changed by hand."""
+        beta = None if self.learn else self.beta
+        asis = isinstance(beta, Tensor) and not beta.is_meta and beta.tolist() == beta.new_tensor(self.start).tolist()
+        super()._apply(fn, recurse)
+        if asis and isinstance(self.beta, Tensor) and not self.beta.is_meta:
+            self.init_non_persistent_buffers()
+        return self
 
     def forward(self) -> Tensor:
         return self.log_beta.exp() if self.learn else self.beta  # pyright: ignore[reportReturnType]

@@ -108,6 +108,8 @@ def convert_official(
     """
     new: dict[str, Tensor] = {}
     notes: list[str] = []
+    if not state and options is None:
+        notes.append("the state dict is empty, which is right for a layer without parameters alone")
     strange = []
     associations: dict[str, dict[str, Tensor]] = {}
     for key, value in state.items():
@@ -322,9 +324,15 @@ def _plain(value: Any) -> Any:
 
 
 def _updates(extra: Any) -> Any:
-    """The first association is not among the steps that the authors count."""
-    if extra is None:
+    """The first association is not among the steps that the authors count; below 0 they have no limit."""
+    counts = extra if isinstance(extra, list | tuple) else [extra]
+    if any(count is not None and (isinstance(count, bool) or not isinstance(count, int)) for count in counts):
+        raise ValueError(f"update_steps_max must be an integer, one a head, or None, got {extra!r}")
+    endless = [count is None or count < 0 for count in counts]
+    if all(endless):
         return None
+    if any(endless):
+        raise ValueError(f"update_steps_max must have a limit for all heads or for none, got {extra!r}")
     return [count + 1 for count in extra] if isinstance(extra, list | tuple) else extra + 1
 
 
