@@ -62,7 +62,7 @@ def _sizes(offsets: Any, rows: int) -> list[int]:
             given = f"{tuple(offsets.shape)} of {offsets.dtype}"
             raise TypeError(f"offsets must be integers of one axis, (bags + 1,), got {given}")
         offsets = offsets.tolist()
-    ends = list(offsets or ())
+    ends: list[Any] = list(offsets or ())
     if any(isinstance(end, float) for end in ends):
         raise TypeError(f"offsets must be integers of one axis, (bags + 1,), got {_short(ends)}")
     if not ends or ends[0] != 0 or ends[-1] != rows:
