@@ -118,8 +118,8 @@ def test_a_report_of_every_map(association):
 def test_the_beta_of_a_sparse_map_is_its_margin(association, options, margin):
     stored = on_sphere(50, 32)
     report = retrieval_report(stored, beta=1e-3, association=association, **options)
-    assert report.needed_beta == pytest.approx(margin / float(report.separation.amin()))
-    better = retrieval_report(stored, beta=1.001 * report.needed_beta, association=association, **options)
+    assert report.needed_beta == pytest.approx(1.0001 * margin / float(report.separation.amin()))
+    better = retrieval_report(stored, beta=report.needed_beta, association=association, **options)
     assert float(better.error.amax()) < 1e-12
     assert not better.advice()
 

@@ -13,6 +13,8 @@ from zoo.layers.hopfield.memory.streaming import chunks
 from zoo.layers.hopfield.options import check_tensors
 
 _BLOCK = 1024
+#: What beta of a sparse map is greater by than it must be.
+_SPARE = 1e-4
 
 
 @torch.no_grad()
@@ -129,7 +131,8 @@ def beta_for(
         sparsemax, normmax   beta = 1 / margin, and the update gives the pattern itself, whatever the error
         entmax               beta = 1 / ((alpha - 1) margin), as sparsemax
 
-    The margin is the least lead of a pattern over the others (`sure_margins`), M the length of the longest.
+    The margin is the least lead of a pattern over the others (`sure_margins`), M the length of the longest. Of a sparse
+    map it is a ten-thousandth more, so that rounding does not cost a pattern.
 
     Args:
         error: greatest distance from the pattern after the update.
@@ -176,7 +179,7 @@ def beta_for(
     if association == "max":
         return 1.0
     if math.isfinite(separation_map.margin):
-        return separation_map.margin / margin
+        return (1 + _SPARE) * separation_map.margin / margin
     return 1.0 if error >= 2 * longest else math.log(2 * longest * (len(stored) - 1) / error) / margin
 
 
