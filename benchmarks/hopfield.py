@@ -100,9 +100,12 @@ def main() -> None:
     print(table([*head, "saved MB, ours", "matrices", "peak MB, ours", "matrices"], rows))
     print(
         "\n*Association*: 32 samples, 64 states of 256 and 1,024 stored patterns, 8 heads. *Lookup*: 32 samples of 64 "
-        "states of 128, 1,024 learned patterns, 4 heads. *Matrices* is the layer as its equations have it: every input "
-        "normed and projected, learned patterns repeated for each sample, all association matrices in memory. Both "
-        "sides make all updates and test each but the last for convergence.\n"
+        "states of 128, 1,024 learned patterns, 4 heads. *Matrices* is the authors' algorithm, written as plainly and "
+        "with as few passes as its equations allow: every input normed and projected by itself, learned patterns "
+        "repeated for each sample, all association matrices in memory, a test after every update. Both sides make all "
+        "updates. The authors' package is not on the package index and was not timed. A single association is mostly "
+        "the projection of the stored patterns, which both sides make; each further one is two products that both "
+        "make, and the passes over matrices in memory that only one makes.\n"
     )
     rows = []
     for name in MAPS:
