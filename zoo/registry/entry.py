@@ -28,6 +28,7 @@ class Family:
         licence: licence of the authors' code.
         converter: `module:attribute` of the function that maps official checkpoints to our layout.
         cfg: fields of timm's `pretrained_cfg` that all models of the family share.
+        part_of: family that a further paper belongs to: with its layers, its page and its checkpoints.
     """
 
     name: str
@@ -39,6 +40,7 @@ class Family:
     licence: str = ""
     converter: str = ""
     cfg: Mapping[str, Any] = field(default_factory=dict)
+    part_of: str = ""
 
 
 @dataclass(frozen=True)
