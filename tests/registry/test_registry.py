@@ -327,3 +327,8 @@ def test_suggestions_over_all_names_are_quick():
     start = time.process_time()
     assert "resnet50" in near_names("resnet5O", names)
     assert time.process_time() - start < 0.3
+
+
+def test_a_family_lists_the_models_of_its_further_papers():
+    assert zoo.list_models(family="deeprc") == ["deeprc_cnn"]
+    assert {"deeprc_cnn", "hopfield_mil"} <= set(zoo.list_models(family="hopfield"))

@@ -53,7 +53,7 @@ def list_models(
     Args:
         filter: `fnmatch` pattern or several; one without a tag also matches the names that have one.
         source: `"zoo"` for our own, `"timm"` for timm's, `"all"` for both (the last two import timm).
-        family: only models of this family of ours.
+        family: only models of this family of ours, those of further papers that are a part of it too.
         uses: only models of ours built with this module, for instance `"mlp/kan"`.
         pretrained: only names with weights.
         exclude_filters: patterns to leave out.

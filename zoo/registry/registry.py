@@ -218,7 +218,8 @@ class Registry:
             )
         names: list[str] = []
         for entry in self.models:
-            if entry.hidden or (family and entry.family.name != family) or (uses and uses not in entry.uses):
+            of_family = not family or family in (entry.family.name, entry.family.part_of)
+            if entry.hidden or not of_family or (uses and uses not in entry.uses):
                 continue
             tags = self.tags(entry.name)
             if pretrained and not tags:
