@@ -16,7 +16,7 @@ from zoo.layers.kan.options import check_count
 class KANAttention(nn.Module):
     """Multi-head attention with KAN layers for its projections, and a gate on its output.
 
-        y = W_o(sigmoid(W_g(q)) * softmax(W_q(q) W_k(k)^T / sqrt(d) + bias) W_v(v)),        over the keys.
+        y = W_o(sigmoid(W_g(q)) * (softmax(W_q(q) W_k(k)^T / sqrt(d)) + bias) W_v(v)),        softmax over the keys.
 
     Shapes: q (*, queries, q_dim), k (*, keys, k_dim), v (*, keys, v_dim) -> (*, queries, q_dim). State dict:
     `linear_q`, `linear_k`, `linear_v`, `linear_g` if gated, `linear_o`, each as its layer.
@@ -73,16 +73,16 @@ class KANAttention(nn.Module):
 
         Args:
             q, k, v: see the class.
-            bias: added to the scores of every head before the softmax.
+            bias: added to the shares of every head after the softmax, as fast-kan does: no mask can be made of it.
         """
         heads = {"h": self.num_heads}
         queries = rearrange(self.linear_q(q), "... q (h d) -> ... h q d", **heads)
         keys = rearrange(self.linear_k(k), "... k (h d) -> ... h k d", **heads)
         values = rearrange(self.linear_v(v), "... k (h d) -> ... h k d", **heads)
-        scores = queries @ keys.mT / math.sqrt(self.head_dim)
+        shares = (queries @ keys.mT / math.sqrt(self.head_dim)).softmax(-1)
         if bias is not None:
-            scores = scores + bias.unsqueeze(-3)
-        mixed = rearrange(scores.softmax(-1) @ values, "... h q d -> ... q (h d)")
+            shares = shares + bias.unsqueeze(-3)
+        mixed = rearrange(shares @ values, "... h q d -> ... q (h d)")
         if self.linear_g is not None:
             mixed = torch.sigmoid(self.linear_g(q)) * mixed
         return self.linear_o(mixed)
