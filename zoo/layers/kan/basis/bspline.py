@@ -32,7 +32,7 @@ class BSplineBasis(Basis):
     Raises:
         ValueError: a value out of range; in the call, knots for another number of inputs.
 
-    Knots evenly spaced within 1e-5 of the spacing take a shorter way to the same values.
+    Knots evenly spaced within 1e-5 of the spacing, and what their type rounds, take a shorter way to the same values.
 
     Source: KAN (2024, arXiv 2404.19756), with the knots as efficient-kan (2024) lays them.
     """
@@ -107,7 +107,7 @@ class BSplineBasis(Basis):
         return float(self.knots[:, self.order].min()), float(self.knots[:, -self.order - 1].max())
 
     def is_uniform(self) -> bool:
-        """The knots of every input are evenly spaced, within 1e-5 of the spacing."""
+        """The knots of every input are evenly spaced, within 1e-5 of the spacing and rounding."""
         # Knots may be edited in place. Where nobody can look at them, they are what they were at the last look.
         if not must_compose(self.knots) and not self.knots.is_meta and self._state() != self._seen:
             self._look()
@@ -122,7 +122,8 @@ class BSplineBasis(Basis):
         count = knots.shape[1] - 1
         spacing = (knots[:, -1:] - knots[:, :1]) / count
         wanted = knots[:, :1] + spacing * torch.arange(count + 1, device=knots.device)
-        self._even = bool(((knots - wanted).abs() <= _EVEN * spacing).all() and (spacing > 0).all())
+        rounding = torch.finfo(self.knots.dtype).eps * knots.abs().amax(1, keepdim=True)
+        self._even = bool(((knots - wanted).abs() <= _EVEN * spacing + rounding).all() and (spacing > 0).all())
         self._seen = self._state()
 
     def forward(self, x: Float[Tensor, "*batch in_features"]) -> Float[Tensor, "*batch in_features bases"]:

@@ -60,16 +60,15 @@ def uniform_bsplines(
 ) -> Float[Tensor, "*batch in_features bases"]:
     """All B-splines of x, for evenly spaced knots; arguments as for `cox_de_boor`.
 
-    In t = (x - g_0) / h every function is the same bell, shifted: orders 1 to 3 are written out, the others take the
-    recursion over the order + 1 functions that are not 0 in the cell of t.
+    In s = (x - g_j) / h every function is the same bell: orders 1 to 3 are written out, the others take the recursion
+    over the order + 1 functions that are not 0 in the cell of x.
     """
     count = knots.shape[-1] - 1
-    first, last = knots[:, 0], knots[:, -1]
-    t = (x - first) * (count / (last - first))
+    cell, f = _cell(x, knots)
     if order not in _CLOSED_ORDERS:
-        return _local_recursion(t, count, order)
-    shifts = torch.arange(count - order, device=x.device, dtype=x.dtype)
-    s = t.unsqueeze(-1) - shifts
+        inside = (x >= knots[:, 0]) & (x < knots[:, -1])
+        return _local_recursion(cell, f, inside | x.isnan(), count, order)
+    s = (cell.unsqueeze(-1) - torch.arange(count - order, device=x.device)) + f.unsqueeze(-1)
     if order == 1:
         # The slopes at knots are those to the right, as in the recursion; a comparison with NaN leads to its value.
         return torch.where(s >= 2, 0, torch.where(s < 1, s, 2 - s).clamp_min(0))
@@ -79,12 +78,27 @@ def uniform_bsplines(
     return ((2 - a).clamp_min(0).pow(3) - 4 * (1 - a).clamp_min(0).pow(3)) / 6
 
 
-def _local_recursion(t: Tensor, count: int, order: int) -> Tensor:
-    """The order + 1 functions of the cell of t, put in their places among zeros."""
-    inside = (t >= 0) & (t < count)
-    clean = torch.where(inside, t, 0)  # NaN and what is far away have no cell
-    cell = clean.detach().floor()
-    f = clean - cell
+def _cell(x: Tensor, knots: Tensor) -> tuple[Tensor, Tensor]:
+    """The cell g_c <= x < g_{c+1} and (x - g_c) / h; the first or last cell for what lies outside.
+
+    A distance from g_0 instead would lose the digits of a fine grid; one from every g_j, the sum 1 of the functions.
+    """
+    last = knots.shape[-1] - 2
+    start, per_unit = knots[:, 0], (last + 1) / (knots[:, -1] - knots[:, 0])
+    rows = knots.expand(*x.shape, last + 2)
+
+    def knot(index: Tensor) -> Tensor:
+        return rows.gather(-1, index.unsqueeze(-1)).squeeze(-1)
+
+    # NaN as an index would lie anywhere: the index is cleaned, the value is not.
+    cell = ((x - start) * per_unit).detach().nan_to_num(0.0).clamp(0, last).long()
+    cell = (cell + (x >= knot(cell + 1)).long() - (x < knot(cell)).long()).clamp(0, last)
+    return cell, (x - knot(cell)) * per_unit
+
+
+def _local_recursion(cell: Tensor, f: Tensor, inside: Tensor, count: int, order: int) -> Tensor:
+    """The order + 1 functions of each cell, put in their places among zeros."""
+    f, given = torch.where(inside, f, 0), f
     values = [torch.ones_like(f)]
     for d in range(1, order + 1):
         grown = [(1 - f) * values[0] / d]
@@ -92,7 +106,7 @@ def _local_recursion(t: Tensor, count: int, order: int) -> Tensor:
         values = [*grown, f * values[-1] / d]
     local = torch.where(inside.unsqueeze(-1), torch.stack(values, -1), 0)
     # Function j is number j - cell + order of its cell; those left of the first and right of the last are cut off.
-    places = cell.long().unsqueeze(-1) + torch.arange(order + 1, device=t.device)
-    spread = local.new_zeros(*t.shape, count + order).scatter(-1, places, local)
+    places = cell.unsqueeze(-1) + torch.arange(order + 1, device=f.device)
+    spread = local.new_zeros(*f.shape, count + order).scatter(-1, places, local)
     bases = spread[..., order:count]
-    return torch.where(t.isnan().unsqueeze(-1), t.unsqueeze(-1), bases)
+    return torch.where(given.isnan().unsqueeze(-1), given.unsqueeze(-1), bases)
