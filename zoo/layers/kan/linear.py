@@ -227,7 +227,10 @@ class KANLinear(nn.Module):
         Raises:
             IndexError: there is no such edge.
         """
-        for name, index, size in (("in_index", in_index, self.in_features), ("out_index", out_index, self.out_features)):
+        for name, index, size in (
+            ("in_index", in_index, self.in_features),
+            ("out_index", out_index, self.out_features),
+        ):
             if not -size <= index < size:
                 raise IndexError(f"{name} must be from {-size} to {size - 1}, got {index}")
         bases = self.basis(x.unsqueeze(-1).expand(-1, self.in_features))[:, in_index]

@@ -29,9 +29,7 @@ class KAN(nn.Module):
     Source: KAN (2024, arXiv 2404.19756).
     """
 
-    def __init__(
-        self, sizes: Sequence[int], *, layer: Callable[..., nn.Module] = KANLinear, **options: Any
-    ) -> None:
+    def __init__(self, sizes: Sequence[int], *, layer: Callable[..., nn.Module] = KANLinear, **options: Any) -> None:
         super().__init__()
         sizes = list(sizes)
         if len(sizes) < 2:

@@ -27,8 +27,9 @@ def cox_de_boor(
     """
     x = x.unsqueeze(-1)
     bases = ((x >= knots[:, :-1]) & (x < knots[:, 1:])).to(x.dtype)
-    # Outside the knots every function is 0, and infinity must not make 0 * inf of it.
-    x = torch.clamp(x, min=knots[:, :1], max=knots[:, -1:])
+    # Outside the knots every function is 0, and infinity must not make 0 * inf of it. (A clamp halves slopes at its
+    # ends.)
+    x = torch.where((x < knots[:, :1]) | (x > knots[:, -1:]), knots[:, :1], x)
     if order == 0:
         return bases + 0 * x  # NaN stays NaN
     for d in range(1, order + 1):
@@ -71,7 +72,7 @@ def uniform_bsplines(
     s = (cell.unsqueeze(-1) - torch.arange(count - order, device=x.device)) + f.unsqueeze(-1)
     if order == 1:
         # The slopes at knots are those to the right, as in the recursion; a comparison with NaN leads to its value.
-        return torch.where(s >= 2, 0, torch.where(s < 1, s, 2 - s).clamp_min(0))
+        return torch.where((s < 0) | (s >= 2), 0, torch.where(s < 1, s, 2 - s))
     a = (s - (order + 1) / 2).abs()
     if order == 2:
         return ((1.5 - a).clamp_min(0).square() - 3 * (0.5 - a).clamp_min(0).square()) / 2
