@@ -22,6 +22,11 @@ def _layer(preset: str, *sizes: int, **options) -> KANLinear:
     return getattr(KANLinear, preset)(*sizes, **options)
 
 
+def _distance(found: torch.Tensor, exact: torch.Tensor) -> float:
+    """Relative, in the norm."""
+    return float((found.detach().float() - exact.detach()).norm() / exact.detach().norm())
+
+
 class Powers(nn.Module):
     """x and x^2: a basis that is no subclass of ours."""
 
@@ -103,9 +108,7 @@ def test_half_precision_computes_the_basis_in_float32(preset, dtype):
     y = layer(x)
     assert y.dtype == dtype
     assert layer.expand(x).dtype == torch.float32
-    assert float((y.detach().float() - exact.detach()).norm() / exact.detach().norm()) < (
-        0.01 if dtype == torch.bfloat16 else 0.002
-    )
+    assert _distance(y, exact) < (0.01 if dtype == torch.bfloat16 else 0.002)
     y.float().sum().backward()
     assert {p.grad.dtype for p in layer.parameters()} == {dtype}
 
@@ -120,7 +123,7 @@ def test_autocast_multiplies_in_its_dtype(preset):
         bases = layer.expand(x)
     assert y.dtype == torch.bfloat16
     torch.testing.assert_close(bases, layer.expand(x), atol=0, rtol=0)
-    assert float((y.detach().float() - exact.detach()).norm() / exact.detach().norm()) < 0.01
+    assert _distance(y, exact) < 0.01
     y.float().sum().backward()
     assert {p.grad.dtype for p in (x, *layer.parameters())} == {torch.float32}
 
@@ -306,6 +309,14 @@ def test_attention_without_a_gate_and_one_key_hands_on_its_value():
     torch.testing.assert_close(layer(q, k, v), layer.linear_o(layer.linear_v(v)).expand(2, 3, 6))
 
 
+@every_preset
+def test_fake_tensors(preset):
+    with torch._subclasses.FakeTensorMode():
+        y = _layer(preset, 4, 3)(torch.randn(5, 4, requires_grad=True))
+        assert y.shape == (5, 3)
+        y.sum().backward()
+
+
 def test_what_is_printed():
     text = repr(KANLinear(3, 2, grid_size=7, spline_order=2, grid_range=(0.0, 2.0)))
     assert "3, 2, edge_scale=True, bias=False, parameters=66" in text
@@ -317,6 +328,7 @@ _CAPTURE = """
 import warnings; warnings.simplefilter("ignore")
 import torch
 from zoo.layers.kan import KAN, KANLinear
+from zoo.testing import check_module
 for layer in (KANLinear, KANLinear.fast, KANLinear.faster, KANLinear.chebyshev):
     torch.manual_seed(0)
     model = KAN([4, 6, 3], layer=layer).eval()
@@ -332,9 +344,10 @@ for layer in (KANLinear, KANLinear.fast, KANLinear.faster, KANLinear.chebyshev):
     torch.testing.assert_close(torch.vmap(model)(x), expected)
     jacobian = torch.func.jacrev(model)(x[0])
     torch.testing.assert_close(torch.func.jacfwd(model)(x[0]), jacobian)
+    check_module("head", layer, compiler="aot_eager")
 """
 
 
-def test_compile_export_and_function_transforms():
+def test_compile_export_function_transforms_and_the_contract_of_heads():
     """In a process of its own: they read the functions, not the run-time checks around them."""
     subprocess.run([sys.executable, "-c", _CAPTURE], check=True, capture_output=True, text=True, timeout=300)

@@ -48,7 +48,7 @@ class KANLinear(nn.Module):
             another width.
         TypeError: something that is no basis, activation or norm; in the call, an input that is not floating.
 
-    Half precision and autocast: norm and basis are computed in float32, the products in the lower type.
+    Half precision and autocast: layer norm and basis are computed in float32, the products in the lower type.
 
     Source: KAN (2024, arXiv 2404.19756); efficient-kan (2024).
     """

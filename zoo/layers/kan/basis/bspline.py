@@ -71,7 +71,7 @@ class BSplineBasis(Basis):
             return  # there is no place for values
         with torch.no_grad():
             self.knots.copy_(self._even_knots())
-        self._look()
+        self._even, self._seen = True, None
 
     def _even_knots(self) -> Tensor:
         low, high = self.grid_range
@@ -161,7 +161,7 @@ class BSplineBasis(Basis):
             if rows != self.knots.shape[0] and rows in {1, self.in_features or rows}:
                 self.knots = self.knots.new_empty(given.shape)
         super()._load_from_state_dict(state_dict, prefix, *args)
-        if not self.knots.is_meta:
+        if not self.knots.is_meta and not must_compose(self.knots):
             self._look()
 
     def extra_repr(self) -> str:

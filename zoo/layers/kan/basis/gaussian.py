@@ -47,8 +47,8 @@ class GaussianBasis(CentredBasis):
         return self._offsets(x) * (-2 / self.width**2) * self(x)
 
     def draw_(self, weight: Float[Tensor, "out in_features bases"], scale: float) -> None:
-        """Normal of standard deviation `scale`, cut at -2 and 2."""
-        nn.init.trunc_normal_(weight, std=scale)
+        """Normal of standard deviation `scale`. fast-kan cuts it at -2 and 2: 20 deviations, so nothing."""
+        nn.init.normal_(weight, std=scale)
 
     def extra_repr(self) -> str:
         return f"{super().extra_repr()}, width={self.width:.4g}"
