@@ -198,7 +198,7 @@ def test_gaussian_width_is_the_distance_of_centres_unless_given():
     assert GaussianBasis(1, (-2.0, 4.0), width=0.5)(torch.ones(1, 1)).item() == 1
 
 
-def test_a_bound_basis_of_ones_own_has_a_derivative():
+def test_a_basis_of_ones_own_has_a_derivative():
     class Cosines(Basis):
         num_bases = 2
 

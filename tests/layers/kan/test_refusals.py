@@ -15,6 +15,7 @@ CASES = {
     "KANLinear(3, 2, grid_range=(0.0, float('inf')))": ["ValueError", "grid_range", "finite", "inf"],
     "KANLinear(3, 2, grid_range=(0.0,))": ["ValueError", "grid_range", "(low, high)"],
     "KANLinear(3, 2, basis='bsplin')": ["ValueError", "basis", "'gaussian'", "did you mean 'bspline'"],
+    "KANLinear(3, 2, basis='chebyshev', grid_range=(0.0, 1.0))": ["ValueError", "no grid_range", "(0.0, 1.0)"],
     "KANLinear(3, 2, basis=nn.ReLU())": ["TypeError", "basis", "num_bases", "ReLU"],
     "KANLinear(3, 2, base_activation='sliu')": ["ValueError", "base_activation", "did you mean 'silu'"],
     "KANLinear(3, 2, base_activation=3)": ["TypeError", "base_activation", "3"],
