@@ -1,7 +1,26 @@
-"""Kolmogorov-Arnold layers: the reflectional switch basis and the stacks built from it."""
+"""Kolmogorov-Arnold layers: curves on the edges, in any of four bases or in one's own."""
 
+from zoo.layers.kan.attention import KANAttention
+from zoo.layers.kan.basis import Basis, BSplineBasis, ChebyshevBasis, GaussianBasis, SwitchBasis
 from zoo.layers.kan.fasterkan import FasterKAN, FasterKANLayer, KANBlock
 from zoo.layers.kan.head import KANHead
+from zoo.layers.kan.linear import KANLinear
+from zoo.layers.kan.network import KAN
 from zoo.layers.kan.switch import switch_basis, switch_linear
 
-__all__ = ["FasterKAN", "FasterKANLayer", "KANBlock", "KANHead", "switch_basis", "switch_linear"]
+__all__ = [
+    "KAN",
+    "BSplineBasis",
+    "Basis",
+    "ChebyshevBasis",
+    "FasterKAN",
+    "FasterKANLayer",
+    "GaussianBasis",
+    "KANAttention",
+    "KANBlock",
+    "KANHead",
+    "KANLinear",
+    "SwitchBasis",
+    "switch_basis",
+    "switch_linear",
+]

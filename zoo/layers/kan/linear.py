@@ -1,0 +1,288 @@
+"""The Kolmogorov-Arnold layer: a learned curve on every edge, where a linear layer has a number."""
+
+import math
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from zoo.layers.eager import no_autocast
+from zoo.layers.kan.basis import ChebyshevBasis, GaussianBasis, SwitchBasis, named_basis
+from zoo.layers.kan.options import as_activation, check_choice, check_count, check_input, check_nonnegative
+
+
+class KANLinear(nn.Module):
+    """A KAN layer: y_o = sum_i phi_oi(x_i), every phi_oi a combination of K basis functions and a base branch.
+
+        y_o = sum_i w^b_oi sigma(x_i) + sum_ij s_oi c_oij B_j(norm(x)_i) + b_o
+
+    Shapes: (*, in_features) -> (*, out_features). State dict: `weight` c (out, in, K), `edge_scale` s and `base_weight`
+    w^b (out, in), `bias` (out), `norm.*`, and `basis.knots` or `basis.centers`; what is switched off is not there.
+
+    The defaults are the B-spline layer of efficient-kan; `efficient`, `fast`, `faster` and `chebyshev` have those of
+    the four libraries that people use.
+
+    Args:
+        in_features: inputs.
+        out_features: outputs.
+        basis: "bspline", "gaussian", "switch", "chebyshev", or a module with `num_bases` and
+            `forward(x) -> (*, in_features, num_bases)`, to which grid_size, spline_order and grid_range say nothing.
+        grid_size: intervals of B-splines, centres of bells, degree of polynomials.
+        spline_order: degree of the pieces of B-splines, 1 to 9.
+        grid_range: where intervals or centres lie. B-splines are 0 outside (order more intervals on either side
+            excepted): there only the base branch is left. Polynomials are of tanh(x) and have no range.
+        base_activation: sigma: a name, a module, or None for no base branch. It sees x before the norm.
+        edge_scale: learn s; otherwise it is 1.
+        norm: before the basis: None, "layer" for a layer norm over the inputs, or a module.
+        bias: add b.
+        scale_noise: how large the curves start: values of B-splines are drawn from U(-1/2, 1/2) * scale_noise /
+            grid_size; for Gaussians the standard deviation of c; of no effect on the other bases.
+        scale_base: base weights are drawn within sqrt(6 / ((1 + 5 scale_base^2) in_features)). The larger the
+            argument, the smaller the weights: as in efficient-kan.
+        scale_spline: the same for s; without s the factor of c.
+
+    Raises:
+        ValueError: a value out of range, an unknown name, a layer norm over a single input; in the call, an input of
+            another width.
+        TypeError: something that is no basis, activation or norm; in the call, an input that is not floating.
+
+    Half precision and autocast: layer norm and basis are computed in float32, the products in the lower type.
+
+    Source: KAN (2024, arXiv 2404.19756); efficient-kan (2024).
+    """
+
+    def __init__(
+        self,
+        in_features: int,
+        out_features: int,
+        *,
+        basis: str | nn.Module = "bspline",
+        grid_size: int = 5,
+        spline_order: int = 3,
+        grid_range: tuple[float, float] = (-1.0, 1.0),
+        base_activation: str | nn.Module | None = "silu",
+        edge_scale: bool = True,
+        norm: str | nn.Module | None = None,
+        bias: bool = False,
+        scale_noise: float = 0.1,
+        scale_base: float = 1.0,
+        scale_spline: float = 1.0,
+        device: torch.device | str | None = None,
+        dtype: torch.dtype | None = None,
+    ) -> None:
+        super().__init__()
+        self.in_features = check_count("in_features", in_features)
+        self.out_features = check_count("out_features", out_features)
+        self.scale_noise = check_nonnegative("scale_noise", scale_noise)
+        self.scale_base = check_nonnegative("scale_base", scale_base)
+        self.scale_spline = check_nonnegative("scale_spline", scale_spline)
+        dd: dict[str, Any] = {"device": device, "dtype": dtype}
+        if isinstance(basis, str):
+            basis = named_basis(basis, in_features, grid_size, spline_order, grid_range, **dd)
+        self.basis = _checked_basis(basis)
+        self.norm = _norm(norm, in_features, **dd)
+        self.base_activation = as_activation("base_activation", base_activation)
+
+        def parameter(wanted: bool, *shape: int) -> nn.Parameter | None:
+            return nn.Parameter(torch.empty(shape, **dd)) if wanted else None
+
+        self.weight = nn.Parameter(torch.empty(out_features, in_features, self.num_bases, **dd))
+        self.edge_scale = parameter(bool(edge_scale), out_features, in_features)
+        self.base_weight = parameter(base_activation is not None, out_features, in_features)
+        self.bias = parameter(bool(bias), out_features)
+        self._draw()
+
+    @classmethod
+    def efficient(cls, in_features: int, out_features: int, **options: Any) -> "KANLinear":
+        """As efficient-kan's `KANLinear`: cubic B-splines over 5 intervals of [-1, 1], SiLU base, scaled edges.
+
+        Args:
+            in_features, out_features, options: see the class, whose defaults these are.
+        """
+        return cls(in_features, out_features, **options)
+
+    @classmethod
+    def fast(
+        cls,
+        in_features: int,
+        out_features: int,
+        *,
+        num_centres: int = 8,
+        grid_range: tuple[float, float] = (-2.0, 2.0),
+        width: float | None = None,
+        base_activation: str | nn.Module | None = "silu",
+        norm: str | nn.Module | None = "layer",
+        **options: Any,
+    ) -> "KANLinear":
+        """As fast-kan's layer: 8 Gaussians on [-2, 2] after a layer norm, SiLU base with a bias.
+
+        Args:
+            in_features, out_features, base_activation, norm, options: see the class.
+            num_centres, grid_range, width: see `GaussianBasis`.
+        """
+        dd = _place(options)
+        basis = GaussianBasis(num_centres, grid_range, width=width, **dd)
+        options = {"edge_scale": False, "bias": base_activation is not None, **options}
+        return cls(in_features, out_features, basis=basis, base_activation=base_activation, norm=norm, **options)
+
+    @classmethod
+    def faster(
+        cls,
+        in_features: int,
+        out_features: int,
+        *,
+        num_centres: int = 8,
+        grid_range: tuple[float, float] = (-1.2, 0.2),
+        inv_width: float = 1.0,
+        compat_gradient: bool = False,
+        **options: Any,
+    ) -> "KANLinear":
+        """As faster-kan's layer: 8 switches on [-1.2, 0.2] after a layer norm, nothing else.
+
+        The network of that library has its centres on [-1.2, 1.2].
+
+        Args:
+            in_features, out_features, options: see the class.
+            num_centres, grid_range, inv_width, compat_gradient: see `SwitchBasis`.
+        """
+        basis = SwitchBasis(
+            num_centres, grid_range, inv_width=inv_width, compat_gradient=compat_gradient, **_place(options)
+        )
+        options = {"base_activation": None, "edge_scale": False, "norm": "layer", **options}
+        return cls(in_features, out_features, basis=basis, **options)
+
+    @classmethod
+    def chebyshev(cls, in_features: int, out_features: int, *, degree: int = 4, **options: Any) -> "KANLinear":
+        """As ChebyKAN's layer: Chebyshev polynomials of tanh(x), nothing else.
+
+        Args:
+            in_features, out_features, options: see the class.
+            degree: see `ChebyshevBasis`; that library has no default.
+        """
+        options = {"base_activation": None, "edge_scale": False, **options}
+        return cls(in_features, out_features, basis=ChebyshevBasis(degree), **options)
+
+    @property
+    def num_bases(self) -> int:
+        """Basis functions an input, K."""
+        return int(self.basis.num_bases)  # pyright: ignore[reportArgumentType, reportCallIssue]
+
+    def reset_parameters(self) -> None:
+        """Draw the parameters anew; knots, centres and the norm as the constructor made them."""
+        for part in (self.basis, self.norm, self.base_activation):
+            if hasattr(part, "reset_parameters"):
+                part.reset_parameters()  # pyright: ignore[reportCallIssue, reportOptionalMemberAccess]
+        self._draw()
+
+    @torch.no_grad()
+    def _draw(self) -> None:
+        if hasattr(self.basis, "draw_"):
+            self.basis.draw_(self.weight, self.scale_noise)  # pyright: ignore[reportCallIssue]
+        else:
+            nn.init.normal_(self.weight, std=1 / math.sqrt(self.weight.shape[1:].numel()))
+        if self.edge_scale is None:
+            self.weight.mul_(self.scale_spline)
+        else:
+            nn.init.kaiming_uniform_(self.edge_scale, a=math.sqrt(5) * self.scale_spline)
+        if self.base_weight is not None:
+            nn.init.kaiming_uniform_(self.base_weight, a=math.sqrt(5) * self.scale_base)
+        if self.bias is not None:
+            bound = 1 / math.sqrt(self.in_features)
+            nn.init.uniform_(self.bias, -bound, bound)
+
+    def forward(self, x: Float[Tensor, "*batch in_features"]) -> Float[Tensor, "*batch out_features"]:
+        check_input(x, self.in_features)
+        y = F.linear(self.expand(x).flatten(-2).to(x.dtype), self.scaled_weight().flatten(1), self.bias)
+        if self.base_activation is not None:
+            y = y + F.linear(self.base_activation(x), self.base_weight)  # pyright: ignore[reportArgumentType]
+        return y
+
+    def expand(self, x: Float[Tensor, "*batch in_features"]) -> Float[Tensor, "*batch in_features bases"]:
+        """The basis functions of the normed inputs, in float32 or float64."""
+        work = torch.float64 if x.dtype == torch.float64 else torch.float32
+        with no_autocast(x):
+            if isinstance(self.norm, nn.LayerNorm):
+                scale, shift = (None if p is None else p.to(work) for p in (self.norm.weight, self.norm.bias))
+                u = F.layer_norm(x.to(work), self.norm.normalized_shape, scale, shift, self.norm.eps)
+            else:
+                u = (x if self.norm is None else self.norm(x)).to(work)
+            return self.basis(u)
+
+    def scaled_weight(self) -> Float[Tensor, "out in_features bases"]:
+        """The coefficients of the basis functions with their edges' scales: s_oi c_oij."""
+        return self.weight if self.edge_scale is None else self.weight * self.edge_scale.unsqueeze(-1)
+
+    def edge_curve(
+        self, x: Float[Tensor, " points"], in_index: int, out_index: int, *, base: bool = True
+    ) -> Float[Tensor, " points"]:
+        """The curve phi of one edge at points of its argument: what comes out of the norm, where there is one.
+
+        Args:
+            x: points.
+            in_index, out_index: the edge.
+            base: with the base branch. After a norm that branch has another argument, and is left out.
+
+        Raises:
+            IndexError: there is no such edge.
+        """
+        for name, index, size in (
+            ("in_index", in_index, self.in_features),
+            ("out_index", out_index, self.out_features),
+        ):
+            if not -size <= index < size:
+                raise IndexError(f"{name} must be from {-size} to {size - 1}, got {index}")
+        bases = self.basis(x.unsqueeze(-1).expand(-1, self.in_features))[:, in_index]
+        curve = bases @ self.scaled_weight()[out_index, in_index].to(bases.dtype)
+        if base and self.norm is None and self.base_activation is not None and self.base_weight is not None:
+            curve = curve + self.base_weight[out_index, in_index] * self.base_activation(x)
+        return curve
+
+    def regularization_loss(self, l1: float = 1.0, entropy: float = 1.0) -> Float[Tensor, ""]:
+        """l1 sum(A) + entropy H(A / sum(A)), with A_oi = mean_j |c_oij| and H(p) = -sum p ln p.
+
+        The first term makes curves small, the second makes few of them large. Scales and the base branch are no part
+        of it. A layer whose curves are all 0 gives 0.
+
+        Args:
+            l1, entropy: weights of the two.
+
+        Source: efficient-kan (2024).
+        """
+        sizes = self.weight.abs().mean(-1)
+        sizes = sizes if sizes.dtype == torch.float64 else sizes.float()
+        total = sizes.sum()
+        tiny = torch.finfo(sizes.dtype).tiny
+        # p ln p has an infinite slope at 0, where a curve that is 0 would get NaN for its gradient.
+        shares = (sizes / total.clamp_min(tiny)).clamp_min(tiny)
+        return l1 * total + entropy * torch.special.entr(shares).sum()
+
+    def extra_repr(self) -> str:
+        kept = (self.edge_scale is not None, self.bias is not None, sum(p.numel() for p in self.parameters()))
+        return "{}, {}, edge_scale={}, bias={}, parameters={:,}".format(self.in_features, self.out_features, *kept)
+
+
+def _place(options: dict[str, Any]) -> dict[str, Any]:
+    return {name: options.get(name) for name in ("device", "dtype")}
+
+
+def _checked_basis(basis: Any) -> nn.Module:
+    if not isinstance(basis, nn.Module) or not hasattr(basis, "num_bases"):
+        raise TypeError(
+            f"basis must be a name or a module with num_bases and forward(x) -> (*, in_features, num_bases), "
+            f"got {type(basis).__name__}"
+        )
+    check_count("basis.num_bases", basis.num_bases)  # pyright: ignore[reportArgumentType]
+    return basis
+
+
+def _norm(norm: str | nn.Module | None, in_features: int, **dd: Any) -> nn.Module | None:
+    if norm is None or isinstance(norm, nn.Module):
+        return norm
+    if not isinstance(norm, str):
+        raise TypeError(f"norm must be None, 'layer' or a module, got {norm!r}")
+    check_choice("norm", norm, ("layer",))
+    if in_features == 1:
+        raise ValueError("norm='layer' of a single input is 0 whatever the input: in_features = 1 needs norm=None")
+    return nn.LayerNorm(in_features, **dd)
