@@ -56,6 +56,17 @@ def test_formula():
     torch.testing.assert_close(layer(x), expected)
 
 
+def test_scales_may_start_at_one():
+    """Then the spline starts as it is drawn, times scale_spline, and the scale is learned all the same."""
+    torch.manual_seed(0)
+    scaled = KANLinear(3, 2, edge_scale="ones", scale_spline=2.0)
+    torch.manual_seed(0)
+    plain = KANLinear(3, 2, edge_scale=False, scale_spline=2.0)
+    assert scaled.edge_scale.requires_grad
+    assert scaled.edge_scale.eq(1).all()
+    assert scaled.scaled_weight().equal(plain.weight)
+
+
 @every_preset
 def test_gradients_of_both_orders(preset):
     layer = _layer(preset, 3, 2).double()

@@ -19,6 +19,7 @@ CASES = {
     "KANLinear(3, 2, basis=nn.ReLU())": ["TypeError", "basis", "num_bases", "ReLU"],
     "KANLinear(3, 2, base_activation='sliu')": ["ValueError", "base_activation", "did you mean 'silu'"],
     "KANLinear(3, 2, base_activation=3)": ["TypeError", "base_activation", "3"],
+    "KANLinear(3, 2, edge_scale='one')": ["ValueError", "edge_scale", "did you mean 'ones'"],
     "KANLinear(3, 2, norm='layr')": ["ValueError", "norm", "did you mean 'layer'"],
     "KANLinear(1, 2, norm='layer')": ["ValueError", "in_features = 1", "norm=None"],
     "KANLinear.fast(1, 2)": ["ValueError", "in_features = 1", "norm=None"],

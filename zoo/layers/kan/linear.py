@@ -34,14 +34,14 @@ class KANLinear(nn.Module):
         grid_range: where intervals or centres lie. B-splines are 0 outside (order more intervals on either side
             excepted): there only the base branch is left. Polynomials are of tanh(x) and have no range.
         base_activation: sigma: a name, a module, or None for no base branch. It sees x before the norm.
-        edge_scale: learn s; otherwise it is 1.
+        edge_scale: learn s, drawn anew ("ones": all start at 1); otherwise it is 1.
         norm: before the basis: None, "layer" for a layer norm over the inputs, or a module.
         bias: add b.
         scale_noise: how large the curves start: values of B-splines are drawn from U(-1/2, 1/2) * scale_noise /
             grid_size; for Gaussians the standard deviation of c; of no effect on the other bases.
         scale_base: base weights are drawn within sqrt(6 / ((1 + 5 scale_base^2) in_features)). The larger the
             argument, the smaller the weights: as in efficient-kan.
-        scale_spline: the same for s; without s the factor of c.
+        scale_spline: the same for s; where s is not drawn the factor of c.
 
     Raises:
         ValueError: a value out of range, an unknown name, a layer norm over a single input; in the call, an input of
@@ -63,7 +63,7 @@ class KANLinear(nn.Module):
         spline_order: int = 3,
         grid_range: tuple[float, float] = (-1.0, 1.0),
         base_activation: str | nn.Module | None = "silu",
-        edge_scale: bool = True,
+        edge_scale: bool | str = True,
         norm: str | nn.Module | None = None,
         bias: bool = False,
         scale_noise: float = 0.1,
@@ -84,6 +84,7 @@ class KANLinear(nn.Module):
         self.basis = _checked_basis(basis)
         self.norm = _norm(norm, in_features, **dd)
         self.base_activation = as_activation("base_activation", base_activation)
+        self._unit_scales = isinstance(edge_scale, str) and check_choice("edge_scale", edge_scale, ("ones",)) == "ones"
 
         def parameter(wanted: bool, *shape: int) -> nn.Parameter | None:
             return nn.Parameter(torch.empty(shape, **dd)) if wanted else None
@@ -182,9 +183,11 @@ class KANLinear(nn.Module):
             self.basis.draw_(self.weight, self.scale_noise)  # pyright: ignore[reportCallIssue]
         else:
             nn.init.normal_(self.weight, std=1 / math.sqrt(self.weight.shape[1:].numel()))
-        if self.edge_scale is None:
+        if self.edge_scale is None or self._unit_scales:
             self.weight.mul_(self.scale_spline)
-        else:
+        if self.edge_scale is not None and self._unit_scales:
+            nn.init.ones_(self.edge_scale)
+        elif self.edge_scale is not None:
             nn.init.kaiming_uniform_(self.edge_scale, a=math.sqrt(5) * self.scale_spline)
         if self.base_weight is not None:
             nn.init.kaiming_uniform_(self.base_weight, a=math.sqrt(5) * self.scale_base)
