@@ -24,7 +24,13 @@ _NAMES = {
     "layernorm.bias": "norm.bias",
     "grid": "basis.knots",
     "rbf.grid": "basis.centers",
+    "coef": "weight",
+    "scale_sp": "edge_scale",
+    "scale_base": "base_weight",
+    "mask": "mask",
 }
+#: Of pykan, whose tensors have the inputs first.
+_INPUTS_FIRST = ("coef", "scale_sp", "scale_base", "mask")
 #: Not kept: a constant of the code, and a number of which the forward pass knows nothing.
 _DROPPED = ("arange", "rbf.inv_denominator")
 
@@ -75,8 +81,8 @@ def ours(theirs: dict[str, Tensor], num_centres: int) -> dict[str, Tensor]:
         suffix = max((name for name in _NAMES if key == name or key.endswith("." + name)), key=len)
         if suffix == "spline_linear.weight":
             value = value.unflatten(1, (-1, num_centres))
-        elif suffix == "cheby_coeffs":
-            value = value.permute(1, 0, 2)
+        elif suffix == "cheby_coeffs" or suffix in _INPUTS_FIRST:
+            value = value.transpose(0, 1)
         elif suffix == "grid" and (value == value[:1]).all():
             value = value[:1]
         found[key[: len(key) - len(suffix)] + _NAMES[suffix]] = value.contiguous()

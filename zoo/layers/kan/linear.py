@@ -5,7 +5,7 @@ from typing import Any
 
 import torch
 import torch.nn.functional as F
-from jaxtyping import Float
+from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
 from zoo.layers.eager import no_autocast
@@ -20,6 +20,7 @@ class KANLinear(nn.Module):
 
     Shapes: (*, in_features) -> (*, out_features). State dict: `weight` c (out, in, K), `edge_scale` s and `base_weight`
     w^b (out, in), `bias` (out), `norm.*`, and `basis.knots` or `basis.centers`; what is switched off is not there.
+    `mask` (out, in) is there once edges were pruned: where it is False the curve is 0 and stays so.
 
     The defaults are the B-spline layer of efficient-kan; `efficient`, `fast`, `faster` and `chebyshev` have those of
     the four libraries that people use.
@@ -52,6 +53,8 @@ class KANLinear(nn.Module):
 
     Source: KAN (2024, arXiv 2404.19756); efficient-kan (2024).
     """
+
+    mask: Tensor | None
 
     def __init__(
         self,
@@ -93,6 +96,7 @@ class KANLinear(nn.Module):
         self.edge_scale = parameter(bool(edge_scale), out_features, in_features)
         self.base_weight = parameter(base_activation is not None, out_features, in_features)
         self.bias = parameter(bool(bias), out_features)
+        self.register_buffer("mask", None)
         self._draw()
 
     @classmethod
@@ -171,7 +175,8 @@ class KANLinear(nn.Module):
         return int(self.basis.num_bases)  # pyright: ignore[reportArgumentType, reportCallIssue]
 
     def reset_parameters(self) -> None:
-        """Draw the parameters anew; knots, centres and the norm as the constructor made them."""
+        """Draw the parameters anew; knots, centres and the norm as the constructor made them, and no edge masked."""
+        self.mask = None
         for part in (self.basis, self.norm, self.base_activation):
             if hasattr(part, "reset_parameters"):
                 part.reset_parameters()  # pyright: ignore[reportCallIssue, reportOptionalMemberAccess]
@@ -199,23 +204,44 @@ class KANLinear(nn.Module):
         check_input(x, self.in_features)
         y = F.linear(self.expand(x).flatten(-2).to(x.dtype), self.scaled_weight().flatten(1), self.bias)
         if self.base_activation is not None:
-            y = y + F.linear(self.base_activation(x), self.base_weight)  # pyright: ignore[reportArgumentType]
+            y = y + F.linear(self.base_activation(x), self.masked_base_weight())  # pyright: ignore[reportArgumentType]
         return y
 
     def expand(self, x: Float[Tensor, "*batch in_features"]) -> Float[Tensor, "*batch in_features bases"]:
         """The basis functions of the normed inputs, in float32 or float64."""
+        with no_autocast(x):
+            return self.basis(self.normed(x))
+
+    def normed(self, x: Float[Tensor, "*batch in_features"]) -> Float[Tensor, "*batch in_features"]:
+        """What the basis sees of x: the inputs after the norm, in float32 or float64."""
         work = torch.float64 if x.dtype == torch.float64 else torch.float32
         with no_autocast(x):
             if isinstance(self.norm, nn.LayerNorm):
                 scale, shift = (None if p is None else p.to(work) for p in (self.norm.weight, self.norm.bias))
-                u = F.layer_norm(x.to(work), self.norm.normalized_shape, scale, shift, self.norm.eps)
-            else:
-                u = (x if self.norm is None else self.norm(x)).to(work)
-            return self.basis(u)
+                return F.layer_norm(x.to(work), self.norm.normalized_shape, scale, shift, self.norm.eps)
+            return (x if self.norm is None else self.norm(x)).to(work)
 
     def scaled_weight(self) -> Float[Tensor, "out in_features bases"]:
-        """The coefficients of the basis functions with their edges' scales: s_oi c_oij."""
-        return self.weight if self.edge_scale is None else self.weight * self.edge_scale.unsqueeze(-1)
+        """The coefficients of the basis functions with their edges' scales, s_oi c_oij; 0 for masked edges."""
+        scale = self._masked(self.edge_scale) if self.edge_scale is not None else self.mask
+        return self.weight if scale is None else self.weight * scale.unsqueeze(-1)
+
+    def masked_base_weight(self) -> Float[Tensor, "out in_features"] | None:
+        """The weights of the base branch, 0 for masked edges; None without that branch."""
+        return None if self.base_weight is None else self._masked(self.base_weight)
+
+    def _masked(self, edges: Tensor) -> Tensor:
+        return edges if self.mask is None else edges * self.mask
+
+    @torch.no_grad()
+    def mask_edges(self, keep: Bool[Tensor, "out in_features"]) -> None:
+        """Set edges to 0 for good, beside those that are already.
+
+        Args:
+            keep: False for the edges that go.
+        """
+        keep = keep.to(self.weight.device)
+        self.mask = keep.clone() if self.mask is None else self.mask & keep
 
     def edge_curve(
         self, x: Float[Tensor, " points"], in_index: int, out_index: int, *, base: bool = True
@@ -238,28 +264,37 @@ class KANLinear(nn.Module):
                 raise IndexError(f"{name} must be from {-size} to {size - 1}, got {index}")
         bases = self.basis(x.unsqueeze(-1).expand(-1, self.in_features))[:, in_index]
         curve = bases @ self.scaled_weight()[out_index, in_index].to(bases.dtype)
-        if base and self.norm is None and self.base_activation is not None and self.base_weight is not None:
-            curve = curve + self.base_weight[out_index, in_index] * self.base_activation(x)
+        base_weight = self.masked_base_weight()
+        if base and self.norm is None and self.base_activation is not None and base_weight is not None:
+            curve = curve + base_weight[out_index, in_index] * self.base_activation(x)
         return curve
 
     def regularization_loss(self, l1: float = 1.0, entropy: float = 1.0) -> Float[Tensor, ""]:
         """l1 sum(A) + entropy H(A / sum(A)), with A_oi = mean_j |c_oij| and H(p) = -sum p ln p.
 
-        The first term makes curves small, the second makes few of them large. Scales and the base branch are no part
-        of it. A layer whose curves are all 0 gives 0.
+        The first term makes curves small, the second makes few of them large. Scales, the base branch and masked
+        edges are no part of it. A layer whose curves are all 0 gives 0.
 
         Args:
             l1, entropy: weights of the two.
 
         Source: efficient-kan (2024).
         """
-        sizes = self.weight.abs().mean(-1)
+        sizes = self._masked(self.weight.abs().mean(-1))
         sizes = sizes if sizes.dtype == torch.float64 else sizes.float()
         total = sizes.sum()
         tiny = torch.finfo(sizes.dtype).tiny
         # p ln p has an infinite slope at 0, where a curve that is 0 would get NaN for its gradient.
         shares = (sizes / total.clamp_min(tiny)).clamp_min(tiny)
         return l1 * total + entropy * torch.special.entr(shares).sum()
+
+    def _load_from_state_dict(self, state_dict: Any, prefix: str, *args: Any) -> None:
+        if prefix + "mask" in state_dict:
+            if self.mask is None:
+                self.mask = torch.ones_like(self.weight[..., 0], dtype=torch.bool)
+        elif prefix + "weight" in state_dict:
+            self.mask = None  # the whole layer is in the file, and there no edge was masked
+        super()._load_from_state_dict(state_dict, prefix, *args)
 
     def extra_repr(self) -> str:
         kept = (self.edge_scale is not None, self.bias is not None, sum(p.numel() for p in self.parameters()))
