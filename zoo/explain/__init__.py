@@ -3,6 +3,7 @@
 from zoo.explain.association import association_map
 from zoo.explain.charts import asymmetry_matrix, decision_chart
 from zoo.explain.energies import energy_curves
+from zoo.explain.feature_scores import feature_scores
 from zoo.explain.finding import hopfield_layer, layer_association, layer_inputs, tversky_layer
 from zoo.explain.images import feature_images, nearest_examples, prototype_images
 from zoo.explain.instances import top_instances
@@ -16,6 +17,7 @@ __all__ = [
     "decision_chart",
     "energy_curves",
     "feature_images",
+    "feature_scores",
     "hopfield_layer",
     "layer_association",
     "layer_inputs",
