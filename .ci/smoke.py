@@ -10,6 +10,9 @@ assert "site-packages" in zoo.__file__, zoo.__file__
 EMBEDDED = [
     "hopfield_memory.digits",
     "hopfield_mnist_bags.fashion",
+    "kan_bspline.digits",
+    "kan_rbf.digits",
+    "kan_switch.digits",
     "medvit2_kan_nano.digits",
     "tversky_mnist_cnn.digits",
 ]
