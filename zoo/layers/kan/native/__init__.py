@@ -1,0 +1,5 @@
+"""B-splines in C: the optional compiled backend of KAN layers on a CPU."""
+
+from zoo.layers.kan.native.functions import fill, gather, weighted_sum
+
+__all__ = ["fill", "gather", "weighted_sum"]
