@@ -25,6 +25,10 @@ def _case(order, grid, dtype, own=False):
     return x[: len(x) // 5 * 5].view(-1, 5).contiguous(), knots
 
 
+def _tile(x, knots, order):
+    return torch.full((len(x), knots.shape[1] - 1 - order, x.shape[1]), 7.0, dtype=x.dtype)
+
+
 CASES = [(order, grid) for order in (1, 2, 3, 4, 5, 9) for grid in (1, 2, 5, 37, 200)]
 
 
@@ -33,12 +37,11 @@ CASES = [(order, grid) for order in (1, 2, 3, 4, 5, 9) for grid in (1, 2, 5, 37,
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
 def test_tiles_are_the_bases(order, grid, own, dtype):
     x, knots = _case(order, grid, dtype, own)
-    tile = torch.full((*x.shape, grid + order + 1), 7.0, dtype=dtype)
+    tile = _tile(x, knots, order)
     fill(x, knots, order, tile)
     wanted = cox_de_boor(x.double(), knots.double(), order)
     tolerance = 1e-5 if dtype == torch.float32 else 1e-12
-    torch.testing.assert_close(tile[..., :-1].double(), wanted, rtol=0, atol=tolerance)
-    assert (tile[..., -1] == 7).all()  # what is behind the bases is not touched
+    torch.testing.assert_close(tile.transpose(1, 2).double(), wanted, rtol=0, atol=tolerance)
 
 
 @pytest.mark.parametrize(("order", "grid"), CASES)
@@ -48,7 +51,7 @@ def test_gradients_are_those_of_the_bases(order, grid, own, dtype):
     x, knots = _case(order, grid, dtype, own)
     grad = torch.randn(*x.shape, grid + order, generator=torch.Generator().manual_seed(0)).to(dtype)
     found = torch.empty_like(x)
-    gather(x, knots, order, grad, found)
+    gather(x, knots, order, grad.transpose(1, 2).contiguous(), found)
     wanted = (cox_de_boor_derivative(x.double(), knots.double(), order) * grad.double()).sum(-1)
     spacing = (knots[:, -1] - knots[:, 0]).double() / (knots.shape[1] - 1)
     tolerance = 1e-4 if dtype == torch.float32 else 1e-11
@@ -69,9 +72,9 @@ def test_sums_are_products_with_the_bases(order, grid):
 def test_nan_stays_nan_and_touches_nothing_else(order):
     x = torch.tensor([[0.1, math.nan, 0.2], [0.3, 0.4, 0.5]])
     knots = torch.linspace(-2, 2, 12).unsqueeze(0)
-    tile = torch.empty(2, 3, 11 - order)
+    tile = _tile(x, knots, order)
     fill(x, knots, order, tile)
-    assert tile.isnan().any(-1).tolist() == [[False, True, False], [False, False, False]]
+    assert tile.isnan().any(1).tolist() == tile.isnan().all(1).tolist() == [[False, True, False], [False, False, False]]
     grad_x = torch.empty_like(x)
     gather(x, knots, order, torch.ones_like(tile), grad_x)
     assert grad_x.isnan().tolist() == [[False, True, False], [False, False, False]]
@@ -85,24 +88,27 @@ def test_strips_end_anywhere():
     knots = torch.linspace(-2, 2, 12).unsqueeze(0)
     x = torch.rand(3, 129, generator=torch.Generator().manual_seed(0)) * 3 - 1.5
     x[-1, -1] = 1.9
-    tile = torch.empty(3, 129, 8)
+    tile = _tile(x, knots, 3)
     fill(x, knots, 3, tile)
-    torch.testing.assert_close(tile, cox_de_boor(x, knots, 3), rtol=0, atol=1e-6)
+    torch.testing.assert_close(tile.transpose(1, 2), cox_de_boor(x, knots, 3), rtol=0, atol=1e-6)
     fill(x[:0], knots, 3, tile[:0])
+    part = _tile(x[:, 5:80], knots, 3)
+    fill(x[:, 5:80], knots, 3, part)  # some columns of a matrix
+    torch.testing.assert_close(part, tile[..., 5:80])
 
 
 def test_memory_is_not_touched_for_tensors_that_do_not_fit():
     x, knots = torch.zeros(2, 3), torch.linspace(-2, 2, 12).unsqueeze(0)
-    with pytest.raises(ValueError, match=r"shape \(2, 3, 7\) does not fit"):
-        fill(x, knots, 3, torch.empty(2, 3, 7))
+    with pytest.raises(ValueError, match=r"shape \(2, 7, 3\) does not fit"):
+        fill(x, knots, 3, torch.empty(2, 7, 3))
     with pytest.raises(ValueError, match="does not fit"):
-        fill(x, knots.expand(2, -1).contiguous(), 3, torch.empty(2, 3, 8))
-    with pytest.raises(ValueError, match="contiguous CPU tensors of one type"):
-        fill(x, knots.double(), 3, torch.empty(2, 3, 8))
+        fill(x, knots.expand(2, -1).contiguous(), 3, torch.empty(2, 8, 3))
+    with pytest.raises(ValueError, match="CPU tensors of one type"):
+        fill(x, knots.double(), 3, torch.empty(2, 8, 3))
     with pytest.raises(ValueError, match="strides"):
-        fill(torch.zeros(3, 2).t(), knots, 3, torch.empty(2, 3, 8))
+        fill(torch.zeros(3, 2).t(), knots, 3, torch.empty(2, 8, 3))
     with pytest.raises(ValueError, match="does not fit"):
-        gather(x, knots, 3, torch.empty(2, 3, 8), torch.empty(2, 2))
+        gather(x, knots, 3, torch.empty(2, 8, 3), torch.empty(2, 2))
     with pytest.raises(ValueError, match="does not fit"):
         weighted_sum(x, knots, 3, torch.empty(3, 7, 4), torch.empty(2, 4))
 

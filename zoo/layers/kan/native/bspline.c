@@ -1,8 +1,8 @@
 /* B-splines over evenly spaced knots, for tiles of a few thousand inputs: the optional compiled backend of a KAN layer.
 
-   x       (rows, features), contiguous
+   x       (rows, features), its rows a step apart
    knots   (1, count + 1) or (features, count + 1), evenly spaced; own != 0: a row for each feature
-   tile    (rows, features, stride), of which the first bases = count - order of each stride are written
+   tile    (rows, bases, features), bases = count - order
 
    In cell c, g_c <= x < g_{c+1}, only the functions c - order ... c differ from 0; outside all are 0, NaN gives NaN.
    The file is compiled once for float and once for double, see the end of it. */
@@ -18,12 +18,12 @@
 
 #define REAL float
 #define NAME(f) f##_float
-#include __FILE__
+#include "bspline.c"
 #undef REAL
 #undef NAME
 #define REAL double
 #define NAME(f) f##_double
-#include __FILE__
+#include "bspline.c"
 
 #else
 
@@ -58,23 +58,6 @@ static void NAME(locate)(const REAL *x, int n, const REAL *knots, int64_t own, i
     }
 }
 
-/* The four functions of a cell of order 3, and their derivatives. */
-typedef REAL NAME(four) __attribute__((vector_size(4 * sizeof(REAL))));
-
-static inline NAME(four) NAME(cubic)(REAL u)
-{
-    const NAME(four) a = {(REAL)1 / 6, (REAL)4 / 6, (REAL)1 / 6, 0}, b = {(REAL)-0.5, 0, (REAL)0.5, 0};
-    const NAME(four) c = {(REAL)0.5, -1, (REAL)0.5, 0}, d = {(REAL)-1 / 6, (REAL)0.5, (REAL)-0.5, (REAL)1 / 6};
-    return ((d * u + c) * u + b) * u + a;
-}
-
-static inline NAME(four) NAME(cubic_slope)(REAL u)
-{
-    const NAME(four) b = {(REAL)-0.5, 0, (REAL)0.5, 0}, c = {1, -2, 1, 0};
-    const NAME(four) d = {(REAL)-0.5, (REAL)1.5, (REAL)-1.5, (REAL)0.5};
-    return (d * u + c) * u + b;
-}
-
 /* value[m][i]: function number cell - order + m, by the recursion. */
 static void NAME(values)(const REAL *f, int n, int order, REAL value[MOST][STRIP])
 {
@@ -102,80 +85,107 @@ static void NAME(slopes)(const REAL *f, int n, int order, REAL slope[MOST][STRIP
             slope[m][i] = (m > 0 ? lower[m - 1][i] : 0) - (m < order ? lower[m][i] : 0);
 }
 
-void NAME(bspline_fill)(const REAL *x, int64_t rows, int64_t features, const REAL *knots, int64_t own, int64_t count,
-                        int64_t order, int64_t stride, REAL *tile)
+/* The cubic bell at s - 2 = d from its middle, and its slope. */
+static inline REAL NAME(bell)(REAL d)
+{
+    REAL a = d < 0 ? -d : d, two = 2 - a, one = 1 - a;
+    two = two < 0 ? 0 : two; /* NaN stays */
+    one = one < 0 ? 0 : one;
+    return (two * two * two - 4 * one * one * one) * ((REAL)1 / 6);
+}
+
+static inline REAL NAME(bell_slope)(REAL d)
+{
+    REAL a = d < 0 ? -d : d, two = 2 - a, one = 1 - a;
+    two = two < 0 ? 0 : two; /* NaN stays */
+    one = one < 0 ? 0 : one;
+    REAL size = 2 * one * one - (REAL)0.5 * two * two;
+    return d < 0 ? -size : size;
+}
+
+/* Cells from the first knot on; an input outside lies far from every bell. */
+static inline REAL NAME(place)(REAL f, int32_t cell)
+{
+    return cell >= 0 ? f + (REAL)cell : f != f ? f : (REAL)-9;
+}
+
+/* The few functions of a coarse cubic grid are all computed, without a branch; of others those of the cell alone. */
+#define COARSE(order, bases) ((order) == 3 && (bases) <= 16)
+
+void NAME(bspline_fill)(const REAL *x, int64_t step, int64_t rows, int64_t features, const REAL *knots, int64_t own,
+                        int64_t count, int64_t order, REAL *tile)
 {
     int64_t bases = count - order;
     int32_t cell[STRIP];
     REAL f[STRIP], value[MOST][STRIP];
     own = own ? count + 1 : 0;
+    if (!COARSE(order, bases))
+        memset(tile, 0, (size_t)(rows * bases * features) * sizeof(REAL));
     for (int64_t row = 0; row < rows; ++row)
         for (int64_t first = 0; first < features; first += STRIP) {
             int n = (int)(features - first < STRIP ? features - first : STRIP);
-            NAME(locate)(x + row * features + first, n, knots + first * own, own, count, order, cell, f);
-            REAL *to = tile + (row * features + first) * stride;
-            if (order != 3)
-                NAME(values)(f, n, (int)order, value);
-            for (int i = 0; i < n; ++i, to += stride) {
+            REAL *to = tile + row * bases * features + first;
+            NAME(locate)(x + row * step + first, n, knots + first * own, own, count, order, cell, f);
+            if (COARSE(order, bases)) {
+                for (int i = 0; i < n; ++i)
+                    f[i] = NAME(place)(f[i], cell[i]);
+                for (int64_t j = 0; j < bases; ++j, to += features)
+                    for (int i = 0; i < n; ++i)
+                        to[i] = NAME(bell)(f[i] - (REAL)(j + 2));
+                continue;
+            }
+            NAME(values)(f, n, (int)order, value);
+            for (int i = 0; i < n; ++i) {
                 int64_t place = cell[i] - order;
-                if (bases == 8)
-                    memset(to, 0, 8 * sizeof(REAL));
-                else
-                    memset(to, 0, (size_t)bases * sizeof(REAL));
-                if (order == 3 && place >= 0 && place + 4 <= bases) {
-                    NAME(four) v = NAME(cubic)(f[i]);
-                    memcpy(to + place, &v, sizeof v);
-                } else if (cell[i] >= 0) {
-                    NAME(four) v = NAME(cubic)(f[i]);
-                    for (int m = 0; m <= order; ++m)
-                        if (place + m >= 0 && place + m < bases)
-                            to[place + m] = order == 3 ? v[m] : value[m][i];
-                } else if (f[i] != f[i])
-                    for (int64_t j = 0; j < bases; ++j)
-                        to[j] = NAN;
+                for (int m = 0; cell[i] >= 0 && m <= order; ++m)
+                    if (place + m >= 0 && place + m < bases)
+                        to[(place + m) * features + i] = value[m][i];
+                for (int64_t j = 0; f[i] != f[i] && j < bases; ++j)
+                    to[j * features + i] = NAN;
             }
         }
 }
 
-/* grad_x = sum_j grad_tile_j B_j'(x), and 0 outside the knots. */
-void NAME(bspline_gather)(const REAL *x, int64_t rows, int64_t features, const REAL *knots, int64_t own, int64_t count,
-                          int64_t order, int64_t stride, const REAL *grad_tile, REAL *grad_x)
+/* grad_x = sum_j pulled_j B_j'(x), and 0 outside the knots. */
+void NAME(bspline_gather)(const REAL *x, int64_t step, int64_t rows, int64_t features, const REAL *knots, int64_t own,
+                          int64_t count, int64_t order, const REAL *pulled, REAL *grad_x)
 {
     int64_t bases = count - order;
     int32_t cell[STRIP];
-    REAL f[STRIP], slope[MOST][STRIP];
+    REAL f[STRIP], slope[MOST][STRIP], sum[STRIP];
     own = own ? count + 1 : 0;
     for (int64_t row = 0; row < rows; ++row)
         for (int64_t first = 0; first < features; first += STRIP) {
             int n = (int)(features - first < STRIP ? features - first : STRIP);
-            int64_t at = row * features + first;
-            NAME(locate)(x + at, n, knots + first * own, own, count, order, cell, f);
-            if (order != 3)
+            const REAL *from = pulled + row * bases * features + first, *g = knots + first * own;
+            REAL *to = grad_x + row * features + first;
+            NAME(locate)(x + row * step + first, n, g, own, count, order, cell, f);
+            memset(sum, 0, sizeof sum);
+            if (COARSE(order, bases)) {
+                for (int i = 0; i < n; ++i)
+                    f[i] = NAME(place)(f[i], cell[i]);
+                for (int64_t j = 0; j < bases; ++j, from += features)
+                    for (int i = 0; i < n; ++i)
+                        sum[i] += from[i] * NAME(bell_slope)(f[i] - (REAL)(j + 2));
+            } else {
                 NAME(slopes)(f, n, (int)order, slope);
-            const REAL *from = grad_tile + at * stride, *g = knots + first * own;
-            for (int i = 0; i < n; ++i, from += stride, g += own) {
-                int64_t place = cell[i] - order;
-                NAME(four) s = NAME(cubic_slope)(f[i]), v;
-                REAL sum = 0;
-                if (order == 3 && place >= 0 && place + 4 <= bases) {
-                    memcpy(&v, from + place, sizeof v);
-                    v *= s;
-                    sum = (v[0] + v[1]) + (v[2] + v[3]);
-                } else if (cell[i] >= 0) {
-                    for (int m = 0; m <= order; ++m)
+                for (int i = 0; i < n; ++i) {
+                    int64_t place = cell[i] - order;
+                    for (int m = 0; cell[i] >= 0 && m <= order; ++m)
                         if (place + m >= 0 && place + m < bases)
-                            sum += from[place + m] * (order == 3 ? s[m] : slope[m][i]);
-                } else if (f[i] != f[i])
-                    sum = NAN;
-                grad_x[at + i] = sum * ((REAL)count / (g[count] - g[0]));
+                            sum[i] += from[(place + m) * features + i] * slope[m][i];
+                    sum[i] = f[i] != f[i] ? (REAL)NAN : sum[i];
+                }
             }
+            for (int i = 0; i < n; ++i)
+                to[i] = sum[i] * ((REAL)count / (g[i * own + count] - g[i * own]));
         }
 }
 
 /* out (rows, outs) += sum_i sum_j B_j(x_i) weight[i, j, :], weight (features, bases, outs): for many functions and few
    outputs, where filling a tile with zeros would cost more than the sums. */
-void NAME(bspline_sum)(const REAL *x, int64_t rows, int64_t features, const REAL *knots, int64_t own, int64_t count,
-                       int64_t order, int64_t outs, const REAL *weight, REAL *out)
+void NAME(bspline_sum)(const REAL *x, int64_t step, int64_t rows, int64_t features, const REAL *knots, int64_t own,
+                       int64_t count, int64_t order, int64_t outs, const REAL *weight, REAL *out)
 {
     int64_t bases = count - order;
     int32_t cell[STRIP];
@@ -184,28 +194,26 @@ void NAME(bspline_sum)(const REAL *x, int64_t rows, int64_t features, const REAL
     for (int64_t row = 0; row < rows; ++row)
         for (int64_t first = 0; first < features; first += STRIP) {
             int n = (int)(features - first < STRIP ? features - first : STRIP);
-            NAME(locate)(x + row * features + first, n, knots + first * own, own, count, order, cell, f);
-            if (order != 3)
-                NAME(values)(f, n, (int)order, value);
             REAL *to = out + row * outs;
+            NAME(locate)(x + row * step + first, n, knots + first * own, own, count, order, cell, f);
+            NAME(values)(f, n, (int)order, value);
             for (int i = 0; i < n; ++i) {
                 int64_t place = cell[i] - order;
                 const REAL *w = weight + ((first + i) * bases + place) * outs;
-                NAME(four) v = NAME(cubic)(f[i]);
-                if (f[i] != f[i])
-                    for (int64_t o = 0; o < outs; ++o)
-                        to[o] = NAN;
+                for (int64_t o = 0; f[i] != f[i] && o < outs; ++o)
+                    to[o] = NAN;
                 if (cell[i] < 0)
                     continue;
-                if (order == 3 && place >= 0 && place + 4 <= bases) {
+                if (order == 3 && place >= 0 && place + 4 <= bases) { /* one pass over the outputs */
+                    REAL a = value[0][i], b = value[1][i], c = value[2][i], d = value[3][i];
                     for (int64_t o = 0; o < outs; ++o)
-                        to[o] += v[0] * w[o] + v[1] * w[o + outs] + v[2] * w[o + 2 * outs] + v[3] * w[o + 3 * outs];
+                        to[o] += a * w[o] + b * w[o + outs] + c * w[o + 2 * outs] + d * w[o + 3 * outs];
                     continue;
                 }
                 for (int m = 0; m <= order; ++m)
                     if (place + m >= 0 && place + m < bases)
                         for (int64_t o = 0; o < outs; ++o)
-                            to[o] += (order == 3 ? v[m] : value[m][i]) * w[o + m * outs];
+                            to[o] += value[m][i] * w[o + m * outs];
             }
         }
 }

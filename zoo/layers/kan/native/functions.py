@@ -1,7 +1,6 @@
-"""The compiled functions on tensors. All are contiguous, on the CPU, of one type: float32 or float64."""
+"""The compiled functions on tensors on the CPU, of one type, float32 or float64, contiguous but for the rows of x."""
 
 import ctypes
-from typing import Any
 
 import torch
 from jaxtyping import Float
@@ -16,31 +15,31 @@ def fill(
     x: Float[Tensor, "rows features"],
     knots: Float[Tensor, "own knots"],
     order: int,
-    tile: Float[Tensor, "_ _ width"],
+    tile: Float[Tensor, "_ _ _"],
 ) -> None:
-    """Write the B-splines of every input into the first K places of the tile's last dimension.
+    """Write the B-splines of every input into a tile (rows, K, features).
 
     Args:
         x: inputs.
         knots: evenly spaced, a row for all features or one for each.
         order: degree of the pieces, 1 to 9; K = knots - 1 - order.
-        tile: where they go, with K places or more.
+        tile: where they go.
     """
-    _check(tile.shape[:2] == x.shape and tile.shape[2] >= _bases(knots, order), tile)
-    _call("bspline_fill", x, knots, order, tile.shape[-1], tile)
+    _check(tile.shape == (x.shape[0], _bases(knots, order), x.shape[1]), tile)
+    _call("bspline_fill", x, knots, (order,), tile)
 
 
 def gather(
     x: Float[Tensor, "rows features"],
     knots: Float[Tensor, "own knots"],
     order: int,
-    grad_tile: Float[Tensor, "_ _ width"],
+    pulled: Float[Tensor, "_ _ _"],
     grad_x: Float[Tensor, "_ _"],
 ) -> None:
-    """Write sum_j grad_tile_j B_j'(x) into grad_x; arguments as `fill`."""
-    _check(grad_tile.shape[:2] == x.shape and grad_tile.shape[2] >= _bases(knots, order), grad_tile)
+    """Write sum_j pulled_j B_j'(x) into grad_x, pulled (rows, K, features); arguments as `fill`."""
+    _check(pulled.shape == (x.shape[0], _bases(knots, order), x.shape[1]), pulled)
     _check(grad_x.shape == x.shape, grad_x)
-    _call("bspline_gather", x, knots, order, grad_tile.shape[-1], grad_tile, grad_x)
+    _call("bspline_gather", x, knots, (order,), pulled, grad_x)
 
 
 def weighted_sum(
@@ -56,7 +55,7 @@ def weighted_sum(
     """
     _check(weight.shape[:2] == (x.shape[1], _bases(knots, order)), weight)
     _check(out.shape == (x.shape[0], weight.shape[2]), out)
-    _call("bspline_sum", x, knots, order, weight.shape[-1], weight, out)
+    _call("bspline_sum", x, knots, (order, weight.shape[2]), weight, out)
 
 
 def _bases(knots: Tensor, order: int) -> int:
@@ -68,22 +67,23 @@ def _check(fits: bool, tensor: Tensor) -> None:
         raise ValueError(f"a tensor of shape {tuple(tensor.shape)} does not fit the inputs and knots")
 
 
-def _call(name: str, x: Tensor, knots: Tensor, order: int, width: int, *tensors: Tensor) -> None:
+def _call(name: str, x: Tensor, knots: Tensor, sizes: tuple[int, ...], *tensors: Tensor) -> None:
     _check(knots.shape[0] in {1, x.shape[1]}, knots)
-    for tensor in (x, knots, *tensors):
-        if tensor.dtype != x.dtype or tensor.device.type != "cpu" or not tensor.is_contiguous():
-            raise ValueError(
-                f"{name} takes contiguous CPU tensors of one type, got {tensor.dtype} beside {x.dtype} on "
-                f"{tensor.device}, strides {tensor.stride()}"
-            )
+    for tensor in (knots, *tensors):
+        if tensor.dtype != x.dtype or x.dtype not in _SUFFIX or x.device.type != "cpu" or tensor.device != x.device:
+            raise ValueError(f"{name} takes CPU tensors of one type, float32 or float64, got {tensor.dtype}, {x.dtype}")
+        if not tensor.is_contiguous() or x.stride(1) != 1 < x.shape[1]:
+            raise ValueError(f"{name} takes contiguous tensors, got strides {tensor.stride()} and {x.stride()} of x")
     (rows, features), (own, count) = x.shape, knots.shape
     function = getattr(library(), f"{name}_{_SUFFIX[x.dtype]}")
-    sizes = (features, _pointer(knots), ctypes.c_int64(own > 1), count - 1, order, width)
-    function(_pointer(x), ctypes.c_int64(rows), *map(_word, sizes), *map(_pointer, tensors))
-
-
-def _word(value: Any) -> Any:
-    return ctypes.c_int64(value) if isinstance(value, int) else value
+    numbers = (own > 1, count - 1, *sizes)
+    function(
+        _pointer(x),
+        *map(ctypes.c_int64, (x.stride(0), rows, features)),
+        _pointer(knots),
+        *map(ctypes.c_int64, numbers),
+        *map(_pointer, tensors),
+    )
 
 
 def _pointer(tensor: Tensor) -> ctypes.c_void_p:
