@@ -95,6 +95,11 @@ def test_strips_end_anywhere():
     part = _tile(x[:, 5:80], knots, 3)
     fill(x[:, 5:80], knots, 3, part)  # some columns of a matrix
     torch.testing.assert_close(part, tile[..., 5:80])
+    grad, whole = torch.full_like(x, 7.0), torch.empty_like(x)
+    gather(x, knots, 3, torch.ones_like(tile), whole)
+    gather(x[:, 5:80], knots, 3, torch.ones_like(part), grad[:, 5:80])
+    torch.testing.assert_close(grad[:, 5:80], whole[:, 5:80])
+    assert (grad[:, :5] == 7).all() and (grad[:, 80:] == 7).all()
 
 
 def test_memory_is_not_touched_for_tensors_that_do_not_fit():

@@ -146,9 +146,9 @@ void NAME(bspline_fill)(const REAL *x, int64_t step, int64_t rows, int64_t featu
         }
 }
 
-/* grad_x = sum_j pulled_j B_j'(x), and 0 outside the knots. */
+/* grad_x = sum_j pulled_j B_j'(x), and 0 outside the knots; the rows of grad_x are to_step apart. */
 void NAME(bspline_gather)(const REAL *x, int64_t step, int64_t rows, int64_t features, const REAL *knots, int64_t own,
-                          int64_t count, int64_t order, const REAL *pulled, REAL *grad_x)
+                          int64_t count, int64_t order, int64_t to_step, const REAL *pulled, REAL *grad_x)
 {
     int64_t bases = count - order;
     int32_t cell[STRIP];
@@ -158,7 +158,7 @@ void NAME(bspline_gather)(const REAL *x, int64_t step, int64_t rows, int64_t fea
         for (int64_t first = 0; first < features; first += STRIP) {
             int n = (int)(features - first < STRIP ? features - first : STRIP);
             const REAL *from = pulled + row * bases * features + first, *g = knots + first * own;
-            REAL *to = grad_x + row * features + first;
+            REAL *to = grad_x + row * to_step + first;
             NAME(locate)(x + row * step + first, n, g, own, count, order, cell, f);
             memset(sum, 0, sizeof sum);
             if (COARSE(order, bases)) {

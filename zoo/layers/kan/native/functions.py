@@ -1,4 +1,5 @@
-"""The compiled functions on tensors on the CPU, of one type, float32 or float64, contiguous but for the rows of x."""
+"""The compiled functions on tensors on the CPU, of one type, float32 or float64, contiguous but for the
+distance of rows of x and of its gradient."""
 
 import ctypes
 
@@ -39,7 +40,7 @@ def gather(
     """Write sum_j pulled_j B_j'(x) into grad_x, pulled (rows, K, features); arguments as `fill`."""
     _check(pulled.shape == (x.shape[0], _bases(knots, order), x.shape[1]), pulled)
     _check(grad_x.shape == x.shape, grad_x)
-    _call("bspline_gather", x, knots, (order,), pulled, grad_x)
+    _call("bspline_gather", x, knots, (order, grad_x.stride(0)), pulled, grad_x)
 
 
 def weighted_sum(
@@ -72,8 +73,10 @@ def _call(name: str, x: Tensor, knots: Tensor, sizes: tuple[int, ...], *tensors:
     for tensor in (knots, *tensors):
         if tensor.dtype != x.dtype or x.dtype not in _SUFFIX or x.device.type != "cpu" or tensor.device != x.device:
             raise ValueError(f"{name} takes CPU tensors of one type, float32 or float64, got {tensor.dtype}, {x.dtype}")
-        if not tensor.is_contiguous() or x.stride(1) != 1 < x.shape[1]:
-            raise ValueError(f"{name} takes contiguous tensors, got strides {tensor.stride()} and {x.stride()} of x")
+    for tensor in (x, knots, *tensors):
+        dense = tensor.is_contiguous() or (tensor.shape == x.shape and tensor.stride(1) == 1)
+        if not dense:
+            raise ValueError(f"{name} takes contiguous tensors, got the strides {tensor.stride()}")
     (rows, features), (own, count) = x.shape, knots.shape
     function = getattr(library(), f"{name}_{_SUFFIX[x.dtype]}")
     numbers = (own > 1, count - 1, *sizes)
