@@ -99,7 +99,8 @@ def test_strips_end_anywhere():
     gather(x, knots, 3, torch.ones_like(tile), whole)
     gather(x[:, 5:80], knots, 3, torch.ones_like(part), grad[:, 5:80])
     torch.testing.assert_close(grad[:, 5:80], whole[:, 5:80])
-    assert (grad[:, :5] == 7).all() and (grad[:, 80:] == 7).all()
+    assert (grad[:, :5] == 7).all()
+    assert (grad[:, 80:] == 7).all()
 
 
 def test_memory_is_not_touched_for_tensors_that_do_not_fit():
@@ -112,6 +113,8 @@ def test_memory_is_not_touched_for_tensors_that_do_not_fit():
         fill(x, knots.double(), 3, torch.empty(2, 8, 3))
     with pytest.raises(ValueError, match="strides"):
         fill(torch.zeros(3, 2).t(), knots, 3, torch.empty(2, 8, 3))
+    with pytest.raises(ValueError, match="strides"):
+        weighted_sum(x, knots, 3, torch.empty(3, 8, 3), torch.empty(3, 2).t())
     with pytest.raises(ValueError, match="does not fit"):
         gather(x, knots, 3, torch.empty(2, 8, 3), torch.empty(2, 2))
     with pytest.raises(ValueError, match="does not fit"):

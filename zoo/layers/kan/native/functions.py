@@ -1,5 +1,7 @@
-"""The compiled functions on tensors on the CPU, of one type, float32 or float64, contiguous but for the
-distance of rows of x and of its gradient."""
+"""The compiled functions on tensors: on the CPU, of one type, float32 or float64, and contiguous.
+
+Rows of x and of its gradient may lie apart.
+"""
 
 import ctypes
 
@@ -40,7 +42,7 @@ def gather(
     """Write sum_j pulled_j B_j'(x) into grad_x, pulled (rows, K, features); arguments as `fill`."""
     _check(pulled.shape == (x.shape[0], _bases(knots, order), x.shape[1]), pulled)
     _check(grad_x.shape == x.shape, grad_x)
-    _call("bspline_gather", x, knots, (order, grad_x.stride(0)), pulled, grad_x)
+    _call("bspline_gather", x, knots, (order, grad_x.stride(0)), pulled, grad_x, apart=grad_x)
 
 
 def weighted_sum(
@@ -68,14 +70,14 @@ def _check(fits: bool, tensor: Tensor) -> None:
         raise ValueError(f"a tensor of shape {tuple(tensor.shape)} does not fit the inputs and knots")
 
 
-def _call(name: str, x: Tensor, knots: Tensor, sizes: tuple[int, ...], *tensors: Tensor) -> None:
+def _call(
+    name: str, x: Tensor, knots: Tensor, sizes: tuple[int, ...], *tensors: Tensor, apart: Tensor | None = None
+) -> None:
     _check(knots.shape[0] in {1, x.shape[1]}, knots)
-    for tensor in (knots, *tensors):
+    for tensor in (x, knots, *tensors):
         if tensor.dtype != x.dtype or x.dtype not in _SUFFIX or x.device.type != "cpu" or tensor.device != x.device:
             raise ValueError(f"{name} takes CPU tensors of one type, float32 or float64, got {tensor.dtype}, {x.dtype}")
-    for tensor in (x, knots, *tensors):
-        dense = tensor.is_contiguous() or (tensor.shape == x.shape and tensor.stride(1) == 1)
-        if not dense:
+        if not (tensor[:1] if tensor is x or tensor is apart else tensor).is_contiguous():
             raise ValueError(f"{name} takes contiguous tensors, got the strides {tensor.stride()}")
     (rows, features), (own, count) = x.shape, knots.shape
     function = getattr(library(), f"{name}_{_SUFFIX[x.dtype]}")
