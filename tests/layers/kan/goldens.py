@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -29,6 +30,7 @@ _NAMES = {
     "scale_base": "base_weight",
     "mask": "mask",
 }
+_NODE = re.compile(r"((?:sub)?node_(?:scale|bias))_(\d+)")
 #: Of pykan, whose tensors have the inputs first.
 _INPUTS_FIRST = ("coef", "scale_sp", "scale_base", "mask")
 #: Not kept: a constant of the code, and a number of which the forward pass knows nothing.
@@ -76,8 +78,12 @@ def ours(theirs: dict[str, Tensor], num_centres: int) -> dict[str, Tensor]:
     """Tensors of any of the libraries by our names."""
     found = {}
     for key, value in theirs.items():
-        if key.endswith(_DROPPED):
+        if key.endswith(_DROPPED) or key.startswith("symbolic_fun."):  # no edge of the cases is symbolic
             continue
+        if (node := _NODE.fullmatch(key)) is not None:
+            found[f"nodes.{node[2]}.{node[1]}"] = value
+            continue
+        key = key.replace("act_fun.", "layers.")
         suffix = max((name for name in _NAMES if key == name or key.endswith("." + name)), key=len)
         if suffix == "spline_linear.weight":
             value = value.unflatten(1, (-1, num_centres))

@@ -10,10 +10,12 @@ from torch import Tensor, nn
 
 from zoo.layers.eager import no_autocast
 from zoo.layers.kan.basis import ChebyshevBasis, GaussianBasis, SwitchBasis, named_basis
+from zoo.layers.kan.life import KANLife
 from zoo.layers.kan.options import as_activation, check_choice, check_count, check_input, check_nonnegative
+from zoo.layers.kan.sample import Stage
 
 
-class KANLinear(nn.Module):
+class KANLinear(KANLife):
     """A KAN layer: y_o = sum_i phi_oi(x_i), every phi_oi a combination of K basis functions and a base branch.
 
         y_o = sum_i w^b_oi sigma(x_i) + sum_ij s_oi c_oij B_j(norm(x)_i) + b_o
@@ -210,9 +212,9 @@ class KANLinear(nn.Module):
     def expand(self, x: Float[Tensor, "*batch in_features"]) -> Float[Tensor, "*batch in_features bases"]:
         """The basis functions of the normed inputs, in float32 or float64."""
         with no_autocast(x):
-            return self.basis(self.normed(x))
+            return self.basis(self.normalised(x))
 
-    def normed(self, x: Float[Tensor, "*batch in_features"]) -> Float[Tensor, "*batch in_features"]:
+    def normalised(self, x: Float[Tensor, "*batch in_features"]) -> Float[Tensor, "*batch in_features"]:
         """What the basis sees of x: the inputs after the norm, in float32 or float64."""
         work = torch.float64 if x.dtype == torch.float64 else torch.float32
         with no_autocast(x):
@@ -295,6 +297,10 @@ class KANLinear(nn.Module):
         elif prefix + "weight" in state_dict:
             self.mask = None  # the whole layer is in the file, and there no edge was masked
         super()._load_from_state_dict(state_dict, prefix, *args)
+
+    def stages(self) -> list[Stage]:
+        """This layer alone."""
+        return [(self, None)]
 
     def extra_repr(self) -> str:
         kept = (self.edge_scale is not None, self.bias is not None, sum(p.numel() for p in self.parameters()))
