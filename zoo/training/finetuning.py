@@ -23,6 +23,7 @@ from zoo.training.data.source import BUILT_IN, open_splits
 from zoo.training.disk import explained_disk
 from zoo.training.float32 import float32_kept
 from zoo.training.freeze import FreezeSpec
+from zoo.training.grid_coverage import coverage_notes
 from zoo.training.lora import lora_adapters
 from zoo.training.metrics import flat, numbers
 from zoo.training.model_source import describe_data, model_for, model_name, set_image_size, starts_from_weights
@@ -42,6 +43,8 @@ from zoo.training.tracking import Tracking, check_trackers
 
 #: Bytes that a file of settings or metrics takes at most.
 _SMALL = 64 * 1024
+#: Images by which the inputs of KAN layers are judged.
+_GRID_IMAGES = 32
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -263,9 +266,12 @@ def finetune(
             pipeline_for(net, train, aug=aug, hflip=options.hflip, **prepared),
             pipeline_for(net, train, **prepared),
         )
+        if not isinstance(train, BagSet):
+            for note in coverage_notes(net, lambda: _first_images(net, train, pipelines[1], _GRID_IMAGES)):
+                show.note(note)
         seed_all(derive(seed, "lora"))
         with (
-            lora_adapters(net, options.lora, lambda: _first_images(net, train, pipelines[1])) as adapters,
+            lora_adapters(net, options.lora, lambda: _first_images(net, train, pipelines[1], 2)) as adapters,
             float32_kept(net if options.amp != "no" else None),
             untouched(net) as give_back,
             engine(options.amp, device, unused_parameters=bool(unfreeze)) as accelerator,
@@ -319,9 +325,9 @@ def _refuse_for_bags(given: Mapping[str, Any]) -> None:
         raise ValueError(f"{', '.join(set_for_images)}: for models of images, the data are bags of instances")
 
 
-def _first_images(net: nn.Module, train: ImageSet, pipeline: Callable[[Any, str], Any]) -> Tensor:
-    """Two training images as the model takes them, on its device."""
-    images = torch.stack([pipeline(train.image(i), train.where(i)) for i in range(min(2, len(train)))])
+def _first_images(net: nn.Module, train: ImageSet, pipeline: Callable[[Any, str], Any], count: int) -> Tensor:
+    """The first training images, so many, as the model takes them and on its device."""
+    images = torch.stack([pipeline(train.image(i), train.where(i)) for i in range(min(count, len(train)))])
     return images.to(next(net.parameters()).device)
 
 
