@@ -24,6 +24,7 @@ ORDER = [
     "exporting",
     "verifying",
     "training",
+    "tabular",
     "explain",
     "serving",
     "testing",

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from zoo.layers.kan import KANLinear
-from zoo.layers.kan.feature_scores import METHODS, Loss, default_loss, score_features
+from zoo.layers.kan.feature_scores import METHODS, Loss, default_loss, normalized, score_features
 from zoo.layers.modes import evaluating
 from zoo.naming import did_you_mean
 
@@ -71,13 +71,6 @@ def feature_scores(
     layer = _first_layer(model, x)
     scores = score_features(model, layer, x, y, method, loss or default_loss)
     return normalized(scores) if normalize else scores
-
-
-def normalized(scores: Tensor) -> Tensor:
-    """Scores of at least 0 that sum to 1, or are all 0."""
-    scores = scores.clamp_min(0)
-    total = scores.sum()
-    return scores / total if total > 0 else scores
 
 
 def _check_rows(x: Any, y: Tensor | None, method: str) -> None:

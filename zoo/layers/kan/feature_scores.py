@@ -141,6 +141,13 @@ def default_loss(output: Tensor, y: Tensor) -> Tensor:
     return F.mse_loss(output, y.to(output.dtype).reshape(output.shape))
 
 
+def normalized(scores: Float[Tensor, " in_features"]) -> Float[Tensor, " in_features"]:
+    """The scores with 0 for those below it, divided by their sum; all 0 stays so."""
+    scores = scores.clamp_min(0)
+    total = scores.sum()
+    return scores / total if total > 0 else scores
+
+
 def _block_size(layer: KANLinear) -> int:
     """Rows whose basis functions are held at a time."""
     return max(1, _BLOCK // (layer.in_features * layer.num_bases))
