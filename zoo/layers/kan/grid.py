@@ -152,7 +152,7 @@ def _refitted(weight: Tensor, old: Tensor, new: Tensor, basis: BSplineBasis, u: 
     old, new = (knots.expand(u.shape[1], -1) for knots in (old, new))
     parts = zip(*(tensor.split(_INPUTS) for tensor in (old, new, u.t())), strict=True)
     change = torch.cat([_transforms(before, after, samples, basis) for before, after, samples in parts])
-    return torch.einsum("ikj,oij->oik", change, weight.to(change)).to(weight.dtype)
+    return torch.einsum("ikj,oij->oik", change, weight.to(change)).to(weight.dtype).contiguous()
 
 
 def _transforms(old: Tensor, new: Tensor, samples: Tensor, basis: BSplineBasis) -> Tensor:

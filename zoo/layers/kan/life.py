@@ -1,9 +1,13 @@
 """What a KAN does with a sample of its inputs, besides learning from it."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from zoo.layers.eager import no_autocast
 from zoo.layers.kan import grid
 from zoo.layers.kan.coverage import coverage
 from zoo.layers.kan.pruning import Pruned, prune
@@ -16,24 +20,28 @@ from zoo.layers.modes import evaluating
 class KANLife(nn.Module):
     """A KAN layer or network that can be measured on a sample, given finer knots and pruned.
 
-    A training run as pykan's, on a table `x`, `y` of 1,000 rows:
+    A training run in the manner of pykan, on a small table x (rows, 4), y (rows, 1):
 
         kan = KAN([4, 5, 1], grid_size=3)
-        kan.update_grid(x)
-        optimizer = torch.optim.LBFGS(kan.parameters(), max_iter=1, line_search_fn="strong_wolfe")
 
-        def loss():
-            optimizer.zero_grad()
-            value = F.mse_loss(kan(x), y) + 1e-3 * kan.sample_regularization(x)
-            value.backward()
-            return value
+        def train(steps, strength):
+            optimizer = torch.optim.LBFGS(kan.parameters(), line_search_fn="strong_wolfe")
 
-        for step in range(100):
-            if step < 50 and step % 5 == 0:
-                kan.update_grid(x)
-            optimizer.step(loss)
-        kan.prune(x)        # then a new optimizer: the parameters are others
-        kan.refine(10, x)   # the same
+            def loss():
+                optimizer.zero_grad()
+                value = F.mse_loss(kan(x), y) + strength * kan.sample_regularization(x)
+                value.backward()
+                return value
+
+            for step in range(steps):
+                if step < steps // 2 and step % 5 == 0:
+                    kan.update_grid(x)
+                optimizer.step(loss)
+
+        train(50, 1e-3)
+        kan.prune(x)
+        kan.refine(10, x)
+        train(50, 0.0)
 
     Every method runs in evaluation mode and leaves the mode as it was; none draws random numbers. Samples have the
     shape (*, in_features) and must be finite and of two rows or more.
@@ -43,8 +51,13 @@ class KANLife(nn.Module):
         """The layers, each with the nodes behind it or None."""
         raise NotImplementedError(f"{type(self).__name__} does not say of which layers it consists")
 
-    def _rows(self, x: Tensor, least: int = 2) -> Tensor:
-        return sample_rows(x, self.stages()[0][0].in_features, least)
+    @contextmanager
+    def _measured_on(self, x: Tensor, least: int = 2) -> Iterator[tuple[list[Stage], Tensor]]:
+        """The stages and the rows of a sample, in evaluation mode and full precision."""
+        stages = self.stages()
+        rows = sample_rows(x, stages[0][0].in_features, least)
+        with evaluating(self), no_autocast(rows):
+            yield stages, rows
 
     @torch.no_grad()
     def update_grid(
@@ -70,10 +83,9 @@ class KANLife(nn.Module):
             TypeError: a layer without B-splines.
             ValueError: a value out of range; fewer than two rows, NaN or infinity in x.
         """
-        stages, rows = self.stages(), self._rows(x)
-        for layer, _ in stages:
-            grid.spline_basis(layer)
-        with evaluating(self):
+        with self._measured_on(x) as (stages, rows):
+            for layer, _ in stages:
+                grid.spline_basis(layer)
             for layer, inputs in visits(stages, rows):
                 grid.update_grid(layer, inputs, grid_eps, rule, margin)
 
@@ -92,10 +104,9 @@ class KANLife(nn.Module):
             TypeError: a layer without B-splines.
             ValueError: a grid that is not larger; fewer than two rows, NaN or infinity in x.
         """
-        stages, rows = self.stages(), self._rows(x)
-        for layer, _ in stages:
-            grid.check_finer(layer, grid_size)
-        with evaluating(self):
+        with self._measured_on(x) as (stages, rows):
+            for layer, _ in stages:
+                grid.check_finer(layer, grid_size)
             for layer, inputs in list(visits(stages, rows)):
                 grid.refine(layer, grid_size, inputs)
 
@@ -106,9 +117,8 @@ class KANLife(nn.Module):
         Args:
             x: sample, of one row or more.
         """
-        rows = self._rows(x, least=1)
-        with evaluating(self):
-            return [coverage(layer, inputs) for layer, inputs in visits(self.stages(), rows)]
+        with self._measured_on(x, least=1) as (stages, rows):
+            return [coverage(layer, inputs) for layer, inputs in visits(stages, rows)]
 
     @torch.no_grad()
     def edge_deviations(self, x: Float[Tensor, "*batch in_features"]) -> list[Tensor]:
@@ -117,9 +127,8 @@ class KANLife(nn.Module):
         Args:
             x: sample.
         """
-        rows = self._rows(x)
-        with evaluating(self):
-            return [edge_deviations(layer, inputs) for layer, inputs in visits(self.stages(), rows)]
+        with self._measured_on(x) as (stages, rows):
+            return [edge_deviations(layer, inputs) for layer, inputs in visits(stages, rows)]
 
     @torch.no_grad()
     def edge_scores(self, x: Float[Tensor, "*batch in_features"]) -> list[Tensor]:
@@ -128,9 +137,8 @@ class KANLife(nn.Module):
         Args:
             x: sample.
         """
-        rows = self._rows(x)
-        with evaluating(self):
-            return attribution(self.stages(), rows).edges
+        with self._measured_on(x) as measured:
+            return attribution(*measured).edges
 
     @torch.no_grad()
     def node_scores(self, x: Float[Tensor, "*batch in_features"]) -> list[Tensor]:
@@ -139,9 +147,8 @@ class KANLife(nn.Module):
         Args:
             x: sample.
         """
-        rows = self._rows(x)
-        with evaluating(self):
-            return attribution(self.stages(), rows).nodes
+        with self._measured_on(x) as measured:
+            return attribution(*measured).nodes
 
     def sample_regularization(
         self,
@@ -168,9 +175,8 @@ class KANLife(nn.Module):
         Raises:
             ValueError: an unknown metric; fewer than two rows, NaN or infinity in x.
         """
-        rows = self._rows(x)
-        with evaluating(self):
-            return sample_regularization(self.stages(), rows, metric, l1, entropy, coefficients, differences)
+        with self._measured_on(x) as measured:
+            return sample_regularization(*measured, metric, l1, entropy, coefficients, differences)
 
     def prune(
         self,
@@ -196,6 +202,5 @@ class KANLife(nn.Module):
         Raises:
             ValueError: a negative threshold; fewer than two rows, NaN or infinity in x; scores that are not finite.
         """
-        rows = self._rows(x)
-        with evaluating(self):
-            return prune(self.stages(), rows, node_threshold, edge_threshold)
+        with self._measured_on(x) as measured:
+            return prune(*measured, node_threshold, edge_threshold)

@@ -48,7 +48,7 @@ def edge_deviations(layer: Any, x: Float[Tensor, "rows in_features"]) -> Float[T
     blocks = zip(weight.split(step, 1), covariances.split(step), strict=True)
     # (in, out, K): one product of matrices for every input.
     variances = [((w.transpose(0, 1) @ c) * w.transpose(0, 1)).sum(-1) for w, c in blocks]
-    return _root(torch.cat(variances).t()).to(layer.weight.dtype)
+    return _root(torch.cat(variances).t()).to(torch.promote_types(layer.weight.dtype, torch.float32))
 
 
 def edge_weights(layer: Any) -> Float[Tensor, "out in_features features"]:
@@ -100,7 +100,7 @@ def attribution(stages: Sequence[Stage], x: Float[Tensor, "rows in_features"]) -
         measured.append((edge_deviations(layer, x), deviations(y)))
         x = y if nodes is None else nodes(y)
     layer, nodes = stages[-1]
-    node = torch.eye(layer.out_features if nodes is None else nodes.num_nodes).to(layer.weight)
+    node = torch.eye(layer.out_features if nodes is None else nodes.num_nodes).to(measured[-1][1])
     edges, all_nodes = [], [node.mean(0)]
     for (_, nodes), (edge, deviation) in zip(reversed(stages), reversed(measured), strict=True):
         sub = node if nodes is None else nodes.of_subnodes(node)
@@ -117,7 +117,7 @@ def deviations(values: Float[Tensor, "rows columns"]) -> Float[Tensor, " columns
     Args:
         values: of the sample.
     """
-    return _root(values.var(0))
+    return _root(values.to(torch.promote_types(values.dtype, torch.float32)).var(0))
 
 
 def _root(variances: Tensor) -> Tensor:
