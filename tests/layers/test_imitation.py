@@ -12,7 +12,7 @@ from timm.models.eva import EvaAttention
 from timm.models.swin_transformer import WindowAttention
 from torch import nn
 
-from zoo.layers.kan import FasterKAN, FasterKANLayer, KANBlock
+from zoo.layers.kan import KAN, FasterKAN, FasterKANLayer, KANBlock, KANLinear
 from zoo.layers.kan.head import KANHead
 from zoo.layers.neighborhood import DiNA, NeighborhoodAttention1d, NeighborhoodAttention2d, neighborhood_attention
 
@@ -54,11 +54,32 @@ def _trained_perceptron(width=64, hidden=256, seed=0):
     return mlp, rows[:2048], rows[2048:]
 
 
-@pytest.mark.parametrize("base_branch", [False, True])
-@pytest.mark.parametrize("kind", [FasterKANLayer, KANHead])
-def test_output_is_linear_in_the_solution(kind, base_branch):
+def _head(*sizes, base_branch, **options):
+    return KANHead(*sizes, basis="switch", base_activation="silu" if base_branch else None, **options)
+
+
+LAYERS = {
+    "faster": (lambda *sizes, **options: FasterKANLayer(*sizes, base_branch=False, **options), 0.08),
+    "faster_base": (lambda *sizes, **options: FasterKANLayer(*sizes, base_branch=True, **options), 0.05),
+    "head": (lambda *sizes, **options: _head(*sizes, base_branch=False, **options), 0.09),
+    "head_base": (lambda *sizes, **options: _head(*sizes, base_branch=True, **options), 0.05),
+    "bspline": (lambda *sizes, **options: KANLinear(*sizes, grid_range=(-3.0, 3.0), **options), 0.1),
+    "bspline_norm": (lambda *sizes, **options: KANLinear(*sizes, norm="layer", bias=True, **options), 0.05),
+    "gaussian": (lambda *sizes, **options: KANLinear.fast(*sizes, **options), 0.05),
+    "gaussian_plain": (
+        lambda *sizes, **options: KANLinear.fast(
+            *sizes, base_activation=None, norm=None, grid_range=(-3.0, 3.0), **options
+        ),
+        0.1,
+    ),
+    "chebyshev": (lambda *sizes, **options: KANLinear.chebyshev(*sizes, bias=True, **options), 0.15),
+}
+
+
+@pytest.mark.parametrize("name", LAYERS)
+def test_output_is_linear_in_the_solution(name):
     torch.manual_seed(0)
-    layer = kind(6, 4, base_branch=base_branch, dtype=torch.float64)
+    layer = LAYERS[name][0](6, 4, dtype=torch.float64)
     for parameter in layer.parameters():
         nn.init.normal_(parameter)
     x = torch.randn(9, 6, dtype=torch.float64)
@@ -67,22 +88,31 @@ def test_output_is_linear_in_the_solution(kind, base_branch):
     layer.take(wanted)
     torch.testing.assert_close(layer.solution(), wanted)
     torch.testing.assert_close(layer(x), layer.design(x) @ wanted)
-    assert layer.design(x).shape[1] == 48 + 6 * base_branch + (base_branch or kind is KANHead)
+    assert layer.design(x).shape[1] == 6 * layer.num_bases + 6 * (layer.base_weight is not None) + (
+        layer.bias is not None
+    )
 
 
-@pytest.mark.parametrize(
-    ("kind", "base_branch", "limit"),
-    [(FasterKANLayer, False, 0.08), (KANHead, False, 0.08), (FasterKANLayer, True, 0.05), (KANHead, True, 0.05)],
-)
+@pytest.mark.parametrize("name", LAYERS)
 @pytest.mark.parametrize("offset", [0.0, 5.0])
-def test_layer_copies_a_linear_map(kind, base_branch, limit, offset):
+def test_layer_copies_a_linear_map(name, offset):
     reference = _linear(offset=offset)
     torch.manual_seed(1)
-    layer = kind(64, 10, base_branch=base_branch)
-    assert _error(layer, reference, _rows(500, 64, seed=1)) > 1
+    make, limit = LAYERS[name]
+    layer = make(64, 10)
+    assert _error(layer, reference, _rows(500, 64, seed=1)) > 0.9
     assert layer.imitate(reference, _rows(2048, 64))
     # A constant without a bias is made of 64 curves that are not quite flat.
-    assert _error(layer, reference, _rows(500, 64, seed=1)) < limit + 0.04 * (offset > 0 and kind is FasterKANLayer)
+    assert _error(layer, reference, _rows(500, 64, seed=1)) < limit + 0.04 * (offset > 0 and layer.bias is None)
+
+
+@pytest.mark.parametrize(("layer", "limit"), [(KANLinear, 0.4), (KANLinear.fast, 0.25), (KANLinear.chebyshev, 0.3)])
+def test_networks_of_any_basis_copy_a_perceptron(layer, limit):
+    mlp, rows, others = _trained_perceptron()
+    torch.manual_seed(0)
+    network = KAN([64, 256, 64], layer=layer)
+    assert network.imitate(mlp, rows)
+    assert _error(network, mlp, others) < limit
 
 
 @pytest.mark.parametrize("rows", [16, 40, 300])

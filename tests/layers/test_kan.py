@@ -11,20 +11,16 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from tests.models.medvit2_goldens import golden
-from zoo.layers.kan import FasterKAN, FasterKANLayer, KANBlock, switch, switch_basis, switch_linear
+from zoo.layers.kan import FasterKAN, FasterKANLayer, KANBlock, switch_basis, switch_linear, tiles
 
 H = 0.33
 
 
 @pytest.fixture
 def small_tiles(monkeypatch):
-    """Tiles of a few rows, so that small inputs cross tile borders."""
-
-    def spans(self):
-        self.step = 3
-        return range(0, self.count, 3)
-
-    monkeypatch.setattr(switch._Tiles, "spans", spans)
+    """Tiles of a few rows and inputs, so that small inputs cross their borders."""
+    for name, value in (("_TILE", 1), ("_LEAST_ROWS", 3), ("_INPUTS", 2)):
+        monkeypatch.setattr(tiles, name, value)
 
 
 def _case(dtype=torch.float64, rows=7, features=5, out=4, norm=True, seed=0):

@@ -33,7 +33,10 @@ CASES = {
 }
 
 
-def _check(case: Golden, model: nn.Module, kind: str) -> None:
+def _check(case: Golden, model: nn.Module, kind: str, backend: str = "auto") -> None:
+    for layer in model.modules():
+        if isinstance(layer, KANLinear):
+            layer.backend = backend
     made = {name: value.clone() for name, value in model.state_dict().items() if "basis" in name}
     model.load_state_dict(case.state(), strict=True)
     for name, value in made.items():  # our knots and centres are theirs
@@ -49,18 +52,20 @@ def _check(case: Golden, model: nn.Module, kind: str) -> None:
         case.check(found[name], gradient, "grad")
 
 
+@pytest.mark.parametrize("backend", ["auto", "reference"])
 @pytest.mark.parametrize("name", CASES)
-def test_values_and_gradients(name):
-    _check(golden(name), CASES[name](), "grad.exact" if name.startswith("rswaf") else "grad")
+def test_values_and_gradients(name, backend):
+    _check(golden(name), CASES[name](), "grad.exact" if name.startswith("rswaf") else "grad", backend)
 
 
+@pytest.mark.parametrize("backend", ["auto", "reference"])
 @pytest.mark.parametrize("name", ["rswaf_linear_default", "rswaf_net"])
-def test_the_official_gradients_of_the_switch_can_be_had(name):
+def test_the_official_gradients_of_the_switch_can_be_had(name, backend):
     model = CASES[name]()
     for layer in model.modules():
         if isinstance(layer, KANLinear):
             layer.basis.compat_gradient = True
-    _check(golden(name), model, "grad.upstream")
+    _check(golden(name), model, "grad.upstream", backend)
 
 
 @pytest.mark.parametrize("name", [name for name in CASES if name.startswith("bspline_linear")])

@@ -349,7 +349,7 @@ for layer in (KANLinear, KANLinear.fast, KANLinear.faster, KANLinear.chebyshev):
     torch.testing.assert_close(compiled(x), expected)
     compiled(x).sum().backward()
     with torch.autocast("cpu", torch.bfloat16):
-        torch.testing.assert_close(compiled(x), model(x))
+        torch.testing.assert_close(compiled(x), model(x), atol=1e-3, rtol=0.02)
     program = torch.export.export(model, (x,), dynamic_shapes=({0: torch.export.Dim("batch")},)).module()
     torch.testing.assert_close(program(torch.cat([x, x])), torch.cat([expected, expected]))
     torch.testing.assert_close(torch.vmap(model)(x), expected)

@@ -24,6 +24,7 @@ CASES = {
     "KANLinear(1, 2, norm='layer')": ["ValueError", "in_features = 1", "norm=None"],
     "KANLinear.fast(1, 2)": ["ValueError", "in_features = 1", "norm=None"],
     "KANLinear(3, 2, scale_noise=-1.0)": ["ValueError", "scale_noise", "at least 0", "-1.0"],
+    "KANLinear(3, 2, backend='fast')": ["ValueError", "backend", "'auto', 'reference'", "'fast'"],
     "KANLinear(3, 2, gridsize=4)": ["TypeError", "gridsize"],
     "KANLinear.fast(3, 2, num_centres=0)": ["ValueError", "num_centres", "got 0"],
     "KANLinear.fast(3, 2, num_centres=1)": ["ValueError", "width", "single centre"],

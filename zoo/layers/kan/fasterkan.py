@@ -9,49 +9,40 @@ import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from zoo.layers.kan.imitation import imitate_layer, imitate_stack
-from zoo.layers.kan.switch import _BACKENDS, _composed, _normalised, switch_basis, switch_linear
+from zoo.layers.kan.basis import SwitchBasis
+from zoo.layers.kan.functional import BACKENDS
+from zoo.layers.kan.imitation import imitate_stack
+from zoo.layers.kan.linear import KANLinear
+from zoo.layers.kan.options import check_choice, check_count
+from zoo.layers.kan.switch import switch_basis
 
-# It chooses a path by what its input is: a leaf for torch.fx.
-torch.fx.wrap("switch_linear")
 
-
-class SwitchGrid(nn.Module):
-    """The fixed centres of the basis.
+class SwitchGrid(SwitchBasis):
+    """The basis with its centres under their published name, `grid`.
 
     Upstream stores them as a parameter that never trains. A buffer has the same name in a checkpoint and no
     part in optimisers or in gradient checks.
     """
 
+    state_name: ClassVar[str] = "grid"
+    __jit_unused_properties__: ClassVar[list[str]] = ["centers"]
     grid: Tensor
 
-    def __init__(
-        self,
-        grid_range: tuple[float, float] = (-2.0, 2.0),
-        num_centres: int = 8,
-        *,
-        device: torch.device | str | None = None,
-        dtype: torch.dtype | None = None,
-    ) -> None:
-        super().__init__()
-        self.grid_range = (float(grid_range[0]), float(grid_range[1]))
-        self.num_centres = num_centres
-        self.register_buffer("grid", torch.empty(num_centres, device=device, dtype=dtype))
-        self.reset_parameters()
+    @property
+    def centers(self) -> Tensor:  # pyright: ignore[reportIncompatibleVariableOverride]
+        """The centres."""
+        return self.grid
 
-    def reset_parameters(self) -> None:
-        if self.grid.is_meta:
-            return  # there is no place for values
-        with torch.no_grad():
-            # Made in float32 like the published grids, on the CPU whatever the default device is.
-            dtype = torch.float64 if self.grid.dtype == torch.float64 else torch.float32
-            self.grid.copy_(torch.linspace(*self.grid_range, self.num_centres, dtype=dtype, device="cpu"))
+    @torch.jit.unused
+    def forward(self, x: Float[Tensor, "*batch in_features"]) -> Float[Tensor, "*batch in_features bases"]:
+        return super().forward(x)
 
 
-class FasterKANLayer(nn.Module):
+class FasterKANLayer(KANLinear):
     """One switch-basis KAN layer: `y = W phi(LayerNorm(x))`, phi_ij = sech^2((u_i - g_j) / h).
 
-    With `base_branch` also `+ W_b silu(x) + b_b`, on the input before its norm.
+    With `base_branch` also `+ W_b silu(x) + b_b`, on the input before its norm. It is a `KANLinear` whose state dict
+    has the published names: `layernorm.*`, `rbf.grid`, `spline_linear.weight` as (out, in * K), and `base_linear.*`.
 
     Shapes: (*, in_features) -> (*, out_features).
 
@@ -70,6 +61,9 @@ class FasterKANLayer(nn.Module):
     Source: faster-kan (2024) as used in MedViTV2 (2025, arXiv 2502.13693), which fixes h = 0.33.
     """
 
+    __jit_unused_properties__: ClassVar[list[str]] = ["basis", "norm", "weight", "base_weight", "bias", "num_bases"]
+    edge_scale = None
+
     def __init__(
         self,
         in_features: int,
@@ -83,125 +77,72 @@ class FasterKANLayer(nn.Module):
         device: torch.device | str | None = None,
         dtype: torch.dtype | None = None,
     ) -> None:
-        super().__init__()
-        for name, value in (("in_features", in_features), ("out_features", out_features), ("num_centres", num_centres)):
-            if value < 1:
-                raise ValueError(f"{name} must be an integer of at least 1, got {value!r}")
-        if not grid_range[0] < grid_range[1]:
-            raise ValueError(f"grid_range must be (low, high) with low < high, got {tuple(grid_range)}")
-        if not inv_width > 0:
-            raise ValueError(f"inv_width must be greater than 0 (it is 1 / h), got {inv_width}")
-        if backend not in _BACKENDS:
-            raise ValueError(f"backend must be one of {', '.join(map(repr, _BACKENDS))}, got {backend!r}")
-        self.in_features = in_features
-        self.out_features = out_features
-        self.inv_width = float(inv_width)
-        self.backend = backend
+        nn.Module.__init__(self)  # KANLinear's would make its parts under its own names
+        self.in_features = check_count("in_features", in_features)
+        self.out_features = check_count("out_features", out_features)
+        self.backend = check_choice("backend", backend, BACKENDS)
+        self.scale_noise = self.scale_base = self.scale_spline = 1.0
         dd: dict[str, Any] = {"device": device, "dtype": dtype}
         self.layernorm = nn.LayerNorm(in_features, **dd)
-        self.rbf = SwitchGrid(grid_range, num_centres, **dd)
-        self._make_weight(in_features, out_features, num_centres, **dd)
-        self.base_linear = nn.Linear(in_features, out_features, **dd) if base_branch else None
-        nn.init.xavier_uniform_(self.matrix())
-
-    def _make_weight(self, in_features: int, out_features: int, num_centres: int, **dd: Any) -> None:
+        self.rbf = SwitchGrid(num_centres, grid_range, inv_width=inv_width, **dd)
         self.spline_linear = nn.Linear(in_features * num_centres, out_features, bias=False, **dd)
+        self.base_linear = nn.Linear(in_features, out_features, **dd) if base_branch else None
+        self.base_activation = nn.SiLU() if base_branch else None
+        self.register_buffer("mask", None)
+        self.rbf.draw_(self.weight, self.scale_noise)
 
-    def matrix(self):
-        # type: () -> Tensor
-        """The weight W as (out_features, in_features * num_centres)."""
-        return self.spline_linear.weight
+    @property
+    def basis(self) -> SwitchGrid:  # pyright: ignore[reportIncompatibleVariableOverride]
+        """The basis of the layer."""
+        return self.rbf
 
-    def reset_parameters(self) -> None:
-        """Xavier-uniform weights, as faster-kan draws them; the norm to (1, 0); the centres to their places."""
-        self.layernorm.reset_parameters()
-        self.rbf.reset_parameters()
-        nn.init.xavier_uniform_(self.matrix())
-        if self.base_linear is not None:
-            self.base_linear.reset_parameters()
+    @property
+    def norm(self) -> nn.LayerNorm:  # pyright: ignore[reportIncompatibleVariableOverride]
+        """What the inputs of the basis pass first."""
+        return self.layernorm
+
+    @property
+    def weight(self) -> Tensor:  # pyright: ignore[reportIncompatibleVariableOverride]
+        """The stored weight as (out_features, in_features, K)."""
+        return self.spline_linear.weight.unflatten(1, (self.in_features, -1))
+
+    @property
+    def base_weight(self) -> Tensor | None:  # pyright: ignore[reportIncompatibleVariableOverride]
+        """The weight of the base branch."""
+        return None if self.base_linear is None else self.base_linear.weight
+
+    @property
+    def bias(self) -> Tensor | None:  # pyright: ignore[reportIncompatibleVariableOverride]
+        """The bias of the base branch."""
+        return None if self.base_linear is None else self.base_linear.bias
 
     def forward(self, x: Float[Tensor, "*batch in_features"]) -> Float[Tensor, "*batch out_features"]:
         # type: (Tensor) -> Tensor
-        norm = self.layernorm
-        weight = self.matrix()
         if torch.jit.is_scripting():
-            y = _composed(x, weight, self.rbf.grid, self.inv_width, norm.weight, norm.bias)
-        else:
-            y = switch_linear(
-                x,
-                weight,
-                self.rbf.grid,
-                self.inv_width,
-                norm_weight=norm.weight,
-                norm_bias=norm.bias,
-                backend=self.backend,
-            )
+            return self._formula(x)
+        else:  # TorchScript compiles what follows a return
+            if isinstance(x, torch.fx.Proxy):
+                return self._formula(x)
+            return super().forward(x)
+
+    def _formula(self, x):
+        # type: (Tensor) -> Tensor
+        """The layer in operations that TorchScript and torch.fx can read."""
+        norm = self.layernorm
+        weight = self.spline_linear.weight
+        if self.mask is not None:
+            weight = (weight.unflatten(1, (self.in_features, -1)) * self.mask.unsqueeze(-1)).flatten(1)
+        u = F.layer_norm(x, [self.in_features], norm.weight, norm.bias, norm.eps)
+        y = F.linear(switch_basis(u, self.rbf.grid, self.rbf.inv_width).flatten(-2), weight)
         if self.base_linear is not None:
-            y = y + self.base_linear(F.silu(x))
+            weight = self.base_linear.weight
+            if self.mask is not None:
+                weight = weight * self.mask
+            y = y + F.linear(F.silu(x), weight, self.base_linear.bias)
         return y
 
-    def imitate(self, reference: nn.Module, inputs: Float[Tensor, "*batch features"]) -> bool:
-        """Change the parameters so that the layer computes what `reference` computes, as nearly as it can.
-
-        Each feature's norm is scaled to fill the grid; the reference's linear part is copied curve by curve, what is
-        left by ridge regression. Eight centres copy a linear map with an error of 7 to 8 % of its output.
-
-        Args:
-            reference: a module (n, in_features) -> (n, out_features).
-            inputs: examples of what it gets; a thousand rows or more serve best.
-
-        Returns:
-            False, with nothing changed, if the widths do not agree, values are not finite or rows are fewer
-            than 16.
-        """
-        return imitate_layer(self, reference, inputs)
-
-    def normalised(self, x: Float[Tensor, "rows in_features"]) -> Float[Tensor, "rows in_features"]:
-        """The inputs of the basis, u, in float32 or float64."""
-        return _normalised(x, self.layernorm.weight, self.layernorm.bias)
-
-    def design(self, x: Float[Tensor, "rows in_features"]) -> Float[Tensor, "rows columns"]:
-        """The columns of which the output is a linear function: `self(x) == self.design(x) @ self.solution()`.
-
-        The basis, then with `base_branch` silu(x), then a column of ones if the layer has a bias of any kind: that of
-        the base branch, or a parameter `bias` that a subclass adds to the output.
-        """
-        u = self.normalised(x)
-        columns = [switch_basis(u, self.rbf.grid.to(u.dtype), self.inv_width).flatten(-2)]
-        if self.base_linear is not None:
-            columns.append(F.silu(x).to(u.dtype))
-        if self._biases():
-            columns.append(torch.ones_like(u[:, :1]))
-        return torch.cat(columns, -1) if len(columns) > 1 else columns[0]
-
-    def solution(self) -> Float[Tensor, "columns out_features"]:
-        """The coefficients of the columns of `design`, in float32 or float64."""
-        rows = [self.matrix().t()]
-        if self.base_linear is not None:
-            rows.append(self.base_linear.weight.t())
-        biases = self._biases()
-        if biases:
-            rows.append(sum(biases[1:], biases[0]).unsqueeze(0))
-        solution = torch.cat(rows)
-        return solution if solution.dtype == torch.float64 else solution.float()
-
-    @torch.no_grad()
-    def take(self, solution: Float[Tensor, "columns out_features"]) -> None:
-        """Set the parameters to coefficients of the columns of `design`."""
-        width = self.in_features * self.rbf.num_centres
-        self.matrix().copy_(solution[:width].t())
-        if self.base_linear is not None:
-            self.base_linear.weight.copy_(solution[width : width + self.in_features].t())
-        for index, bias in enumerate(self._biases()):
-            bias.copy_(solution[-1] if index == 0 else torch.zeros_like(bias))
-
-    def _biases(self) -> list[Tensor]:
-        own = getattr(self, "bias", None)
-        base = None if self.base_linear is None else self.base_linear.bias
-        return [bias for bias in (own, base) if bias is not None]
-
     def extra_repr(self) -> str:
-        return f"{self.in_features}, {self.out_features}, inv_width={self.inv_width:.4g}, backend={self.backend!r}"
+        return f"{self.in_features}, {self.out_features}, backend={self.backend!r}"
 
 
 class FasterKAN(nn.Module):

@@ -1,32 +1,33 @@
-"""A switch-basis KAN layer as a classifier head."""
-
-from typing import Any
+"""A KAN layer as a classifier head."""
 
 import torch
-import torch.nn.functional as F
-from jaxtyping import Float
-from torch import Tensor, nn
+from torch import nn
 
-from zoo.layers.kan.fasterkan import FasterKANLayer
-from zoo.layers.kan.switch import _composed
+from zoo.layers.kan.linear import KANLinear
+from zoo.layers.kan.slots import slot_options
 
 
-class KANHead(FasterKANLayer):
-    """One switch-basis KAN layer with a bias: `y = W phi(LayerNorm(x)) + b`, phi_ij = sech^2((u_i - g_j) / h).
+class KANHead(KANLinear):
+    """One KAN layer with a bias: y = W phi(LayerNorm(x)) + W_b silu(x) + b, phi Gaussian bells unless said otherwise.
 
-    Shapes: (*, in_features) -> (*, out_features).
+    Shapes: (*, in_features) -> (*, out_features). State dict: as `KANLinear`.
+
+    The defaults are those of `KANLinear.fast`: behind a layer norm the grid fits features of any scale.
 
     Args:
         in_features: width of the features.
         out_features: outputs, usually classes.
-        bias: add b, which starts at 0.
-        num_centres, grid_range, inv_width, base_branch, backend: see `FasterKANLayer`.
+        bias: add b.
+        basis: "gaussian", "bspline", "switch" or "chebyshev".
+        grid_size: bells, intervals of B-splines, or degree of polynomials; 8, 5 or 4 if None.
+        spline_order: of B-splines.
+        grid_range: where bells or intervals lie; -2 to 2 if None.
+        base_activation, edge_scale, norm: see `KANLinear`.
 
     Raises:
-        ValueError: a value that `FasterKANLayer` refuses.
+        ValueError, TypeError: as `KANLinear`.
 
-    Source: the layer of faster-kan (2024) as used in MedViTV2 (2025, arXiv 2502.13693); the bias is ours, because
-    a head has to hold the frequencies of the classes.
+    Source: fast-kan (2024, arXiv 2405.06721), whose layer it is.
     """
 
     def __init__(
@@ -35,53 +36,25 @@ class KANHead(FasterKANLayer):
         out_features: int,
         *,
         bias: bool = True,
-        num_centres: int = 8,
-        grid_range: tuple[float, float] = (-2.0, 2.0),
-        inv_width: float = 1 / 0.33,
-        base_branch: bool = False,
-        backend: str = "auto",
+        basis: str = "gaussian",
+        grid_size: int | None = None,
+        spline_order: int = 3,
+        grid_range: tuple[float, float] | None = None,
+        base_activation: str | nn.Module | None = "silu",
+        edge_scale: bool = False,
+        norm: str | nn.Module | None = "layer",
         device: torch.device | str | None = None,
         dtype: torch.dtype | None = None,
     ) -> None:
         super().__init__(
             in_features,
             out_features,
-            num_centres=num_centres,
-            grid_range=grid_range,
-            inv_width=inv_width,
-            base_branch=base_branch,
-            backend=backend,
+            **slot_options(basis, grid_size, grid_range),
+            spline_order=spline_order,
+            base_activation=base_activation,
+            edge_scale=edge_scale,
+            norm=norm,
+            bias=bias,
             device=device,
             dtype=dtype,
         )
-        self.bias: nn.Parameter | None = None
-        if bias:
-            self.bias = nn.Parameter(torch.zeros(out_features, device=device, dtype=dtype))
-
-    def _make_weight(self, in_features: int, out_features: int, num_centres: int, **dd: Any) -> None:
-        # The last layer of a model is asked for by the name `weight`.
-        self.weight = nn.Parameter(torch.empty(out_features, in_features, num_centres, **dd))
-
-    def matrix(self):
-        # type: () -> Tensor
-        """The weight W as (out_features, in_features * num_centres)."""
-        return self.weight.flatten(1)
-
-    def reset_parameters(self) -> None:
-        """As `FasterKANLayer`; the bias to 0."""
-        super().reset_parameters()
-        if self.bias is not None:
-            nn.init.zeros_(self.bias)
-
-    def forward(self, x: Float[Tensor, "*batch in_features"]) -> Float[Tensor, "*batch out_features"]:
-        # type: (Tensor) -> Tensor
-        if torch.jit.is_scripting():  # TorchScript knows no super().forward
-            norm = self.layernorm
-            y = _composed(x, self.matrix(), self.rbf.grid, self.inv_width, norm.weight, norm.bias)
-            if self.base_linear is not None:
-                y = y + self.base_linear(F.silu(x))
-        else:
-            y = super().forward(x)
-        if self.bias is not None:
-            y = y + self.bias
-        return y

@@ -1,4 +1,4 @@
-"""Start a switch-basis layer as a copy of what it replaces: curve by curve, then least squares.
+"""Start a KAN layer as a copy of what it replaces: curve by curve, then least squares.
 
 The output of a layer is linear in its weight, so that the nearest copy on given rows is a ridge regression. Its basis
 has K columns a feature, though: for a wide layer more columns than there are rows, and the solution of least norm
@@ -9,9 +9,10 @@ copies the rows and nothing else. What is linear in the reference is therefore c
 which is a regression of K unknowns for each i, and only the rest is left to the ridge, as strongly as other rows bear.
 
 Two layers in the place of a perceptron fc2(act(fc1(x))) need no ridge: the first copies fc1, the second has the curve
-of `act` at every hidden unit. The layer norm between them would divide by the norm of the pre-activations, which
+of `act` at every hidden unit. A layer norm between them would divide by the norm of the pre-activations, which
 is not the same at all tokens; so these are standardised, given alternating signs and shifted by +-3, which makes their
-mean and norm nearly constant, and the scale and shift of the norm take the shifts out again.
+mean and norm nearly constant, and the scale and shift of the norm take the shifts out again. Without a norm they are
+scaled to fill the range of the second layer's basis.
 """
 
 from collections.abc import Callable, Iterator
@@ -22,7 +23,6 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from zoo.layers.kan.switch import switch_basis
 from zoo.layers.least_squares import equations
 from zoo.layers.modes import evaluating
 
@@ -39,8 +39,8 @@ _SHIFT = 3.0
 
 
 def imitate_layer(layer: Any, reference: nn.Module, inputs: Tensor) -> bool:
-    """What `FasterKANLayer.imitate` does."""
-    rows = _sample(inputs, layer.layernorm)
+    """What `KANLinear.imitate` does."""
+    rows = _sample(inputs, layer)
     targets = None if rows is None else _outputs(reference, rows)
     if rows is None or targets is None or targets.shape[1] != layer.out_features:
         return False
@@ -59,11 +59,13 @@ def imitate_layer(layer: Any, reference: nn.Module, inputs: Tensor) -> bool:
 
 
 def imitate_stack(stack: Any, reference: nn.Module, inputs: Tensor) -> bool:
-    """What `FasterKAN.imitate` does."""
+    """What `imitate` of networks does; False where a layer is no `KANLinear`."""
     *first, last = stack.layers
+    if not all(hasattr(layer, "solution") for layer in stack.layers):
+        return False
     if not first:
         return imitate_layer(last, reference, inputs)
-    rows = _sample(inputs, first[0].layernorm)
+    rows = _sample(inputs, first[0])
     targets = None if rows is None else _outputs(reference, rows)
     if rows is None or targets is None or targets.shape[1] != last.out_features:
         return False
@@ -79,10 +81,10 @@ def imitate_stack(stack: Any, reference: nn.Module, inputs: Tensor) -> bool:
     return _changed(stack, change)
 
 
-def _sample(inputs: Tensor, norm: nn.LayerNorm) -> Tensor | None:
-    """Rows of the inputs, evenly spaced, as the layer of this norm would get them; None if it cannot take them."""
-    weight = norm.weight
-    if inputs.is_meta or weight.is_meta or inputs.ndim < 1 or inputs.shape[-1] != weight.shape[0]:
+def _sample(inputs: Tensor, layer: Any) -> Tensor | None:
+    """Rows of the inputs, evenly spaced, as the layer would get them; None if it cannot take them."""
+    weight = layer.weight
+    if inputs.is_meta or weight.is_meta or inputs.ndim < 1 or inputs.shape[-1] != layer.in_features:
         return None
     rows = inputs.detach().reshape(-1, inputs.shape[-1])
     rows = rows[:: -(-rows.shape[0] // _ROWS) or 1].to(weight)
@@ -146,7 +148,7 @@ def _fit_perceptron(first: Any, second: Any, reference: Any, rows: Tensor, hidde
     # Copies of one unit differ in sign, and so in the errors of their curves.
     phase = units + torch.arange(count, device=rows.device) // hidden.shape[1]
     hidden = hidden[:, units]
-    scale, wanted = _balanced(hidden, phase)
+    scale, wanted = _balanced(hidden, phase, second)
     _fit_curves(first, rows, values, _same, inner[units] * scale[:, None], wanted)
     between = first(rows)
     _fit_curves(second, between, hidden, reference.act, outer[:, units] * share, targets)
@@ -162,21 +164,26 @@ def _fit_chain(first: list[Any], last: Any, rows: Tensor, targets: Tensor) -> No
     arguments, deep = _precise(rows), rows
     values = (arguments - arguments.mean(0)) / arguments.std(0).clamp_min(1e-6)
     draw = torch.Generator().manual_seed(0)
-    for layer in first:
+    for layer, after in zip(first, [*first[1:], last], strict=True):
         directions = torch.randn(values.shape[1], layer.out_features, generator=draw)
         hidden = values @ directions.to(values)
-        scale, wanted = _balanced(hidden, torch.arange(hidden.shape[1], device=hidden.device))
+        scale, wanted = _balanced(hidden, torch.arange(hidden.shape[1], device=hidden.device), after)
         linear = _ridge(arguments - arguments.mean(0), hidden).t() * scale[:, None]
         _fit_curves(layer, deep, arguments, _same, linear, wanted)
         arguments, deep = hidden, layer(deep)
     _fit(last, deep, targets, _ridge(arguments - arguments.mean(0), targets - targets.mean(0)).t(), arguments)
 
 
-def _balanced(hidden: Tensor, phase: Tensor) -> tuple[Tensor, Tensor]:
-    """The hidden values times a scale, plus a shift, such that their mean and norm over the units hardly vary."""
+def _balanced(hidden: Tensor, phase: Tensor, after: Any) -> tuple[Tensor, Tensor]:
+    """The hidden values times a scale, plus a shift, as the layer after them takes them best: such that their mean and
+    norm over the units hardly vary, if it has a norm, and in the range of its basis, if not.
+    """
     std, mean = torch.std_mean(hidden, 0)
-    scale = (1.0 - 2.0 * (phase % 2)) / std.clamp_min(1e-3 * std.max()).clamp_min(1e-12)
-    shift = _SHIFT * (1.0 - 2.0 * (phase // 2 % 2))
+    sign, shift = 1.0 - 2.0 * (phase % 2), _SHIFT * (1.0 - 2.0 * (phase // 2 % 2))
+    scale = sign / std.clamp_min(1e-3 * std.max()).clamp_min(1e-12)
+    if after.norm is None:
+        scale, shift = _filling(hidden, after)
+        scale = sign * scale
     return scale, scale * (hidden - mean) + shift
 
 
@@ -211,9 +218,9 @@ def _fit_curves(layer: Any, rows: Tensor, arguments: Tensor, curve: Curve, linea
     """Let the layer compute sum_i linear[o, i] * curve(arguments[:, i]), and what constant the targets want."""
     _place(layer, rows)
     design = layer.design(rows)
-    features, centres = layer.in_features, layer.rbf.num_centres
+    features, centres = layer.in_features, layer.num_bases
     parts = [design[:, : features * centres].view(-1, features, centres)]
-    if layer.base_linear is not None:
+    if layer.base_activation is not None:
         parts.append(design[:, features * centres :][:, :features, None])
     columns, ones = _curves(layer, rows, parts, arguments, curve)
 
@@ -240,13 +247,13 @@ def _curves(layer: Any, rows: Tensor, parts: list[Tensor], arguments: Tensor, cu
     nearest to 1: (features, columns a feature) each.
     """
     u = layer.normalised(rows)
-    low, high = layer.rbf.grid_range
+    low, high = _span(layer)
     expected = torch.linspace(low, high, 33, device=u.device, dtype=u.dtype)
     weight = torch.exp(-0.5 * ((expected - (low + high) / 2) / ((high - low) / 8)).square())
     weight = (_EXPECTED_ROWS * weight / weight.sum()).double()
-    known = [switch_basis(expected, layer.rbf.grid.to(u.dtype), layer.inv_width)[:, None].expand(-1, u.shape[1], -1)]
+    known = [layer.basis(expected[:, None].expand(-1, u.shape[1]))]
     if len(parts) > 1:
-        known.append(F.silu(_line(u, _precise(rows), expected)).unsqueeze(-1))
+        known.append(_called(layer.base_activation, _line(u, _precise(rows), expected)).unsqueeze(-1))
     values, known_values = _called(curve, arguments), _called(curve, _line(u, arguments, expected))
     found = []
     for some in torch.arange(u.shape[1], device=u.device).split(128):
@@ -310,16 +317,28 @@ def _called(curve: Curve, values: Tensor) -> Tensor:
 
 
 def _place(layer: Any, rows: Tensor) -> None:
-    """Scale and shift of the norm such that each feature fills the grid."""
-    norm = layer.layernorm
+    """Scale and shift of a layer norm such that each feature fills the range of the basis."""
+    norm = layer.norm
+    if not (isinstance(norm, nn.LayerNorm) and norm.elementwise_affine):
+        return
     values = F.layer_norm(_precise(rows), norm.normalized_shape, eps=norm.eps)
+    scale, middle = _filling(values, layer)
+    norm.weight.copy_(scale)
+    if norm.bias is not None:
+        norm.bias.copy_(middle - scale * values.mean(0))
+
+
+def _filling(values: Tensor, layer: Any) -> tuple[Tensor, float]:
+    """The scale of each feature's distance from its mean, and where the mean must lie, to fill the basis's range."""
     std, mean = torch.std_mean(values, 0)
     std = std.clamp_min(1e-3 * std.max()).clamp_min(1e-6)
     distance = (values - mean).abs()
     # Few rows say little of the tails of one feature: all features together say more.
     usual = (distance / std).flatten().topk(1 + distance.numel() // 1000).values[-1]
     far = torch.maximum(distance.t().contiguous().topk(1 + len(values) // 1000).values[:, -1], usual * std)
-    low, high = layer.rbf.grid_range
-    scale = _REACH * (high - low) / 2 / far
-    norm.weight.copy_(scale)
-    norm.bias.copy_((low + high) / 2 - scale * mean)
+    low, high = _span(layer)
+    return _REACH * (high - low) / 2 / far, (low + high) / 2
+
+
+def _span(layer: Any) -> tuple[float, float]:
+    return layer.basis.span() if hasattr(layer.basis, "span") else (-1.0, 1.0)

@@ -4,12 +4,13 @@ import math
 from typing import Any
 
 import torch
-import torch.nn.functional as F
 from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
 from zoo.layers.eager import no_autocast
 from zoo.layers.kan.basis import ChebyshevBasis, GaussianBasis, SwitchBasis, named_basis
+from zoo.layers.kan.functional import BACKENDS, kan_linear, normalised
+from zoo.layers.kan.imitation import imitate_layer
 from zoo.layers.kan.life import KANLife
 from zoo.layers.kan.options import as_activation, check_choice, check_count, check_input, check_nonnegative
 from zoo.layers.kan.sample import Stage
@@ -45,6 +46,7 @@ class KANLinear(KANLife):
         scale_base: base weights are drawn within sqrt(6 / ((1 + 5 scale_base^2) in_features)). The larger the
             argument, the smaller the weights: as in efficient-kan.
         scale_spline: the same for s; where s is not drawn the factor of c.
+        backend: "auto" or "reference", see `kan_linear`.
 
     Raises:
         ValueError: a value out of range, an unknown name, a layer norm over a single input; in the call, an input of
@@ -74,6 +76,7 @@ class KANLinear(KANLife):
         scale_noise: float = 0.1,
         scale_base: float = 1.0,
         scale_spline: float = 1.0,
+        backend: str = "auto",
         device: torch.device | str | None = None,
         dtype: torch.dtype | None = None,
     ) -> None:
@@ -83,6 +86,7 @@ class KANLinear(KANLife):
         self.scale_noise = check_nonnegative("scale_noise", scale_noise)
         self.scale_base = check_nonnegative("scale_base", scale_base)
         self.scale_spline = check_nonnegative("scale_spline", scale_spline)
+        self.backend = check_choice("backend", backend, BACKENDS)
         dd: dict[str, Any] = {"device": device, "dtype": dtype}
         if isinstance(basis, str):
             basis = named_basis(basis, in_features, grid_size, spline_order, grid_range, **dd)
@@ -204,29 +208,37 @@ class KANLinear(KANLife):
 
     def forward(self, x: Float[Tensor, "*batch in_features"]) -> Float[Tensor, "*batch out_features"]:
         check_input(x, self.in_features)
-        y = F.linear(self.expand(x).flatten(-2).to(x.dtype), self.scaled_weight().flatten(1), self.bias)
-        if self.base_activation is not None:
-            y = y + F.linear(self.base_activation(x), self.masked_base_weight())  # pyright: ignore[reportArgumentType]
-        return y
+        return kan_linear(
+            x,
+            self.weight,
+            self.basis,
+            norm=self.norm,
+            edge_scale=self._edge_factor(),
+            base_weight=self.masked_base_weight(),
+            base_activation=self.base_activation,
+            bias=self.bias,
+            backend=self.backend,
+        )
+
+    def normalised(self, x: Float[Tensor, "*batch in_features"]) -> Float[Tensor, "*batch in_features"]:
+        """The inputs of the basis: x after the norm, in float32 or float64."""
+        return normalised(x, self.norm)
 
     def expand(self, x: Float[Tensor, "*batch in_features"]) -> Float[Tensor, "*batch in_features bases"]:
         """The basis functions of the normed inputs, in float32 or float64."""
         with no_autocast(x):
             return self.basis(self.normalised(x))
 
-    def normalised(self, x: Float[Tensor, "*batch in_features"]) -> Float[Tensor, "*batch in_features"]:
-        """What the basis sees of x: the inputs after the norm, in float32 or float64."""
-        work = torch.float64 if x.dtype == torch.float64 else torch.float32
-        with no_autocast(x):
-            if isinstance(self.norm, nn.LayerNorm):
-                scale, shift = (None if p is None else p.to(work) for p in (self.norm.weight, self.norm.bias))
-                return F.layer_norm(x.to(work), self.norm.normalized_shape, scale, shift, self.norm.eps)
-            return (x if self.norm is None else self.norm(x)).to(work)
-
     def scaled_weight(self) -> Float[Tensor, "out in_features bases"]:
         """The coefficients of the basis functions with their edges' scales, s_oi c_oij; 0 for masked edges."""
-        scale = self._masked(self.edge_scale) if self.edge_scale is not None else self.mask
+        scale = self._edge_factor()
         return self.weight if scale is None else self.weight * scale.unsqueeze(-1)
+
+    def _edge_factor(self) -> Tensor | None:
+        """What the coefficients of every edge are multiplied by: its scale, 0 if masked; None for 1 everywhere."""
+        if self.edge_scale is not None:
+            return self._masked(self.edge_scale)
+        return None if self.mask is None else self.mask.to(self.weight.dtype)
 
     def masked_base_weight(self) -> Float[Tensor, "out in_features"] | None:
         """The weights of the base branch, 0 for masked edges; None without that branch."""
@@ -270,6 +282,65 @@ class KANLinear(KANLife):
         if base and self.norm is None and self.base_activation is not None and base_weight is not None:
             curve = curve + base_weight[out_index, in_index] * self.base_activation(x)
         return curve
+
+    def imitate(self, reference: nn.Module, inputs: Float[Tensor, "*batch features"]) -> bool:
+        """Change the parameters so that the layer computes what `reference` computes, as nearly as it can.
+
+        A layer norm is scaled so that every feature fills the range of the basis; the reference's linear part is copied
+        curve by curve, what is left by ridge regression. Eight bells copy a linear map with an error of 7 to 8 % of
+        its output.
+
+        Args:
+            reference: a module (n, in_features) -> (n, out_features).
+            inputs: examples of what it gets; a thousand rows or more serve best.
+
+        Returns:
+            False, with nothing changed, if the widths do not agree, values are not finite or rows are fewer
+            than 16.
+        """
+        return imitate_layer(self, reference, inputs)
+
+    def design(self, x: Float[Tensor, "rows in_features"]) -> Float[Tensor, "rows columns"]:
+        """The columns of which the output is a linear function: `self(x) == self.design(x) @ self.solution()`.
+
+        The bases, then the activated inputs if there is a base branch, then a column of ones if there is a bias.
+        """
+        bases = self.expand(x)
+        columns = [bases.flatten(-2)]
+        if self.base_activation is not None:
+            columns.append(self.base_activation(x).to(bases.dtype))
+        if self.bias is not None:
+            columns.append(bases.new_ones(len(bases), 1))
+        return torch.cat(columns, -1)
+
+    def solution(self) -> Float[Tensor, "columns out_features"]:
+        """The coefficients of the columns of `design`, in float32 or float64."""
+        rows = [self.scaled_weight().flatten(1).t()]
+        base_weight = self.masked_base_weight()
+        if base_weight is not None:
+            rows.append(base_weight.t())
+        if self.bias is not None:
+            rows.append(self.bias.unsqueeze(0))
+        solution = torch.cat(rows)
+        return solution if solution.dtype == torch.float64 else solution.float()
+
+    @torch.no_grad()
+    def take(self, solution: Float[Tensor, "columns out_features"]) -> None:
+        """Set the parameters to coefficients of the columns of `design`; every scale of an edge to 1."""
+        splines, base, _ = solution.split(
+            [
+                self.in_features * self.num_bases,
+                self.in_features * (self.base_weight is not None),
+                self.bias is not None,
+            ]
+        )
+        self.weight.copy_(splines.t().unflatten(1, (self.in_features, -1)))
+        if self.edge_scale is not None:
+            self.edge_scale.fill_(1.0)
+        if self.base_weight is not None:
+            self.base_weight.copy_(base.t())
+        if self.bias is not None:
+            self.bias.copy_(solution[-1])
 
     def regularization_loss(self, l1: float = 1.0, entropy: float = 1.0) -> Float[Tensor, ""]:
         """l1 sum(A) + entropy H(A / sum(A)), with A_oi = mean_j |c_oij| and H(p) = -sum p ln p.

@@ -8,6 +8,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from zoo.layers.kan.imitation import imitate_stack
 from zoo.layers.kan.life import KANLife
 from zoo.layers.kan.linear import KANLinear
 from zoo.layers.kan.nodes import MultiplyNodes
@@ -86,6 +87,22 @@ class KAN(KANLife):
             if self.nodes is not None:
                 x = self.nodes[i](x)
         return x
+
+    def imitate(self, reference: nn.Module, inputs: Float[Tensor, "*batch features"]) -> bool:
+        """Change the parameters so that the network computes what `reference` computes, as nearly as it can.
+
+        Two layers copy a perceptron fc2(act(fc1(x))) (timm's `Mlp`) part by part. For any other reference the last
+        layer is fitted to random directions of the inputs, which the others hand on.
+
+        Args:
+            reference: a module (n, in) -> (n, out).
+            inputs: examples of what it gets; a thousand rows or more serve best.
+
+        Returns:
+            False, with nothing changed, if the widths do not agree, values are not finite, rows are fewer than 16 or
+            a layer is no `KANLinear`.
+        """
+        return imitate_stack(self, reference, inputs)
 
     def stages(self) -> list[Stage]:
         """The layers, each with the nodes behind it or None.

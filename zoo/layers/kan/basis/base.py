@@ -1,13 +1,14 @@
 """What a KAN layer asks of a basis."""
 
 import math
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
 from zoo.layers.kan.options import check_count, check_range
+from zoo.layers.kan.tiles import Tiles
 
 
 class Basis(nn.Module):
@@ -31,6 +32,14 @@ class Basis(nn.Module):
         """The first derivatives of the K functions at x."""
         return torch.func.jvp(self.forward, (x,), (torch.ones_like(x),))[1]
 
+    def tiles(self, dtype: torch.dtype) -> Tiles | None:
+        """What makes the functions tile by tile, in float32 or float64; None where only `forward` can.
+
+        Args:
+            dtype: of the inputs.
+        """
+        return None
+
     def draw_(self, weight: Float[Tensor, "out in_features bases"], scale: float) -> None:
         """Fill the weight of a layer, without gradient.
 
@@ -42,6 +51,10 @@ class Basis(nn.Module):
 
     def reset_parameters(self) -> None:
         """Knots or centres to where the constructor had them."""
+
+    def span(self) -> tuple[float, float]:
+        """The range of inputs that the functions tell apart best."""
+        return -1.0, 1.0
 
     def _apply(self, fn: Any, recurse: bool = True) -> "Basis":
         before = dict(self._buffers)
@@ -61,6 +74,7 @@ class CentredBasis(Basis):
         grid_range: first and last centre; one centre lies in the middle.
     """
 
+    state_name: ClassVar[str] = "centers"
     centers: Tensor
 
     def __init__(
@@ -74,7 +88,7 @@ class CentredBasis(Basis):
         super().__init__()
         self.num_bases = check_count("num_centres", num_centres)
         self.grid_range = check_range(grid_range)
-        self.register_buffer("centers", torch.empty(num_centres, device=device, dtype=position_dtype(dtype)))
+        self.register_buffer(self.state_name, torch.empty(num_centres, device=device, dtype=position_dtype(dtype)))
         CentredBasis.reset_parameters(self)
 
     def reset_parameters(self) -> None:
@@ -86,6 +100,10 @@ class CentredBasis(Basis):
         with torch.no_grad():
             # On the CPU whatever the default device is, in the type that is stored: the published centres are.
             self.centers.copy_(torch.linspace(low, high, self.num_bases, dtype=self.centers.dtype, device="cpu"))
+
+    def span(self) -> tuple[float, float]:
+        """The range that the constructor got."""
+        return self.grid_range
 
     def _offsets(self, x: Tensor) -> Tensor:
         return x.unsqueeze(-1) - self.centers.to(x.dtype)

@@ -8,8 +8,10 @@ from torch import Tensor, nn
 
 from zoo.layers.eager import must_compose
 from zoo.layers.kan.basis.base import Basis, position_dtype
+from zoo.layers.kan.basis.spline_tiles import spline_tiles
 from zoo.layers.kan.basis.splines import cox_de_boor, cox_de_boor_derivative, uniform_bsplines
 from zoo.layers.kan.options import check_count, check_range
+from zoo.layers.kan.tiles import Tiles
 
 _HIGHEST_ORDER = 9
 _EVEN = 1e-5  # of the spacing
@@ -133,6 +135,9 @@ class BSplineBasis(Basis):
     def derivative(self, x: Float[Tensor, "*batch in_features"]) -> Float[Tensor, "*batch in_features bases"]:
         """The first derivatives of the K functions at x; at knots of order 1 those to the right."""
         return cox_de_boor_derivative(x, self._fitting_knots(x), self.order)
+
+    def tiles(self, dtype: torch.dtype) -> Tiles:
+        return spline_tiles(self.knots.to(dtype), self.order, self.is_uniform())
 
     def _fitting_knots(self, x: Tensor) -> Tensor:
         rows = self.knots.shape[0]

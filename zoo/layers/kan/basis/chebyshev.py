@@ -6,6 +6,7 @@ from torch import Tensor, nn
 
 from zoo.layers.kan.basis.base import Basis
 from zoo.layers.kan.options import check_count
+from zoo.layers.kan.tiles import Tiles
 
 
 class ChebyshevBasis(Basis):
@@ -40,6 +41,13 @@ class ChebyshevBasis(Basis):
         second = _recursion(t, 0 * t, 1 + 0 * t, self.degree)  # U_{-1} = 0, U_0 = 1
         return torch.stack([n * u for n, u in enumerate(second)], -1) * (1 - t.square()).unsqueeze(-1)
 
+    def span(self) -> tuple[float, float]:
+        """Where tanh has nine tenths of its range."""
+        return -1.5, 1.5
+
+    def tiles(self, dtype: torch.dtype) -> Tiles:
+        return _ChebyshevTiles(self.degree)
+
     def draw_(self, weight: Float[Tensor, "out in_features bases"], scale: float) -> None:
         """Normal of standard deviation 1 / (in_features (degree + 1)); `scale` is not asked."""
         nn.init.normal_(weight, std=1 / max(weight.shape[1:].numel(), 1))
@@ -54,3 +62,31 @@ def _recursion(t: Tensor, first: Tensor, second: Tensor, degree: int) -> list[Te
     while len(terms) <= degree:
         terms.append(2 * t * terms[-1] - terms[-2])
     return terms
+
+
+class _ChebyshevTiles(Tiles):
+    """T_n by its recursion, and n U_{n-1} for the slopes."""
+
+    spares = 0
+
+    def __init__(self, degree: int) -> None:
+        self.num_bases = degree + 1
+
+    def fill(self, u: Tensor, phi: Tensor, spare: list[Tensor]) -> None:
+        t = torch.tanh(u)
+        self._recursion(t, 1 + 0 * t, t, phi)  # where u is NaN the constant is NaN too
+
+    def fill_both(self, u: Tensor, phi: Tensor, slope: Tensor, spare: list[Tensor]) -> None:
+        t = torch.tanh(u)
+        self._recursion(t, 1 + 0 * t, t, phi)
+        self._recursion(t, 0 * t, 1 + 0 * t, slope)
+        slope.mul_(torch.arange(self.num_bases, device=u.device, dtype=u.dtype).unsqueeze(-1))
+
+    def slope_factor(self, u: Tensor) -> Tensor | float:
+        return 1 - torch.tanh(u).square()
+
+    def _recursion(self, t: Tensor, first: Tensor, second: Tensor, out: Tensor) -> None:
+        out[:, 0], out[:, 1] = first, second
+        doubled = 2 * t
+        for n in range(2, self.num_bases):
+            torch.mul(doubled, out[:, n - 1], out=out[:, n]).sub_(out[:, n - 2])

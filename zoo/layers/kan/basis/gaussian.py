@@ -6,6 +6,7 @@ from torch import Tensor, nn
 
 from zoo.layers.kan.basis.base import CentredBasis
 from zoo.layers.kan.options import check_positive
+from zoo.layers.kan.tiles import Tiles
 
 
 class GaussianBasis(CentredBasis):
@@ -46,9 +47,36 @@ class GaussianBasis(CentredBasis):
         """phi_j' = -2 (x - t_j) / d^2 phi_j."""
         return self._offsets(x) * (-2 / self.width**2) * self(x)
 
+    def tiles(self, dtype: torch.dtype) -> Tiles:
+        return _GaussianTiles(self.centers.to(dtype), self.width)
+
     def draw_(self, weight: Float[Tensor, "out in_features bases"], scale: float) -> None:
         """Normal of standard deviation `scale`. fast-kan cuts it at -2 and 2: 20 deviations, so nothing."""
         nn.init.normal_(weight, std=scale)
 
     def extra_repr(self) -> str:
         return f"{super().extra_repr()}, width={self.width:.4g}"
+
+
+class _GaussianTiles(Tiles):
+    """With s = (u - t_j) / d: exp(-s^2), and s exp(-s^2) for the slopes."""
+
+    def __init__(self, centres: Tensor, width: float) -> None:
+        self.num_bases = centres.numel()
+        self.per_unit = 1 / width
+        self.centres = (centres * self.per_unit).unsqueeze(-1)
+        self.nothing = centres.new_zeros(())
+
+    def fill(self, u: Tensor, phi: Tensor, spare: list[Tensor]) -> None:
+        distance = self._distances(u, spare[0])
+        torch.addcmul(self.nothing, distance, distance, value=-1, out=phi).exp_()
+
+    def fill_both(self, u: Tensor, phi: Tensor, slope: Tensor, spare: list[Tensor]) -> None:
+        self.fill(u, phi, [slope])
+        slope.mul_(phi)
+
+    def slope_factor(self, u: Tensor) -> Tensor | float:
+        return -2 * self.per_unit
+
+    def _distances(self, u: Tensor, out: Tensor) -> Tensor:
+        return torch.sub((u * self.per_unit).unsqueeze(1), self.centres, out=out)

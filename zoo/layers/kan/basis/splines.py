@@ -72,7 +72,8 @@ def uniform_bsplines(
     s = (cell.unsqueeze(-1) - torch.arange(count - order, device=x.device)) + f.unsqueeze(-1)
     if order == 1:
         # The slopes at knots are those to the right, as in the recursion; a comparison with NaN leads to its value.
-        return torch.where((s < 0) | (s >= 2), 0, torch.where(s < 1, s, 2 - s))
+        outside = (s < 0) | (s >= 2) | (x >= knots[:, -1]).unsqueeze(-1)
+        return torch.where(outside, 0, torch.where(s < 1, s, 2 - s))
     a = (s - (order + 1) / 2).abs()
     if order == 2:
         return ((1.5 - a).clamp_min(0).square() - 3 * (0.5 - a).clamp_min(0).square()) / 2

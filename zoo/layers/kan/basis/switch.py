@@ -6,7 +6,8 @@ from torch import Tensor, nn
 
 from zoo.layers.kan.basis.base import CentredBasis
 from zoo.layers.kan.options import check_positive
-from zoo.layers.kan.switch import switch_basis
+from zoo.layers.kan.switch import SwitchTiles, switch_basis
+from zoo.layers.kan.tiles import Tiles
 
 _OFFICIAL_FACTOR = 0.5
 
@@ -53,6 +54,10 @@ class SwitchBasis(CentredBasis):
         """phi_j' = -2 / h tanh((x - t_j) / h) phi_j, whatever `compat_gradient` is."""
         tanh = torch.tanh(self._offsets(x) * self.inv_width)
         return (-2 * self.inv_width) * tanh * (1 - tanh.square())
+
+    def tiles(self, dtype: torch.dtype) -> Tiles:
+        factor = _OFFICIAL_FACTOR if self.compat_gradient else 1.0
+        return SwitchTiles(self.centers.to(dtype), self.inv_width, factor)
 
     def draw_(self, weight: Float[Tensor, "out in_features bases"], scale: float) -> None:
         """Xavier-uniform over the in_features * K columns; `scale` is not asked."""
