@@ -8,6 +8,7 @@ import shutil
 import pytest
 import torch
 
+from zoo.layers.kan import KANLinear
 from zoo.layers.kan.basis.splines import cox_de_boor, cox_de_boor_derivative
 from zoo.layers.kan.native import fill, gather, weighted_sum
 
@@ -162,3 +163,73 @@ class TestBuild:
         (tmp_path / "zoo").write_text("a file where the folder should be")
         library = self._library(monkeypatch, tmp_path)
         assert library().bspline_fill_float
+
+
+CONDITIONS = [
+    {},
+    {"edge_scale": False, "base_activation": None},
+    {"norm": "layer", "bias": True},
+    {"spline_order": 1},
+    {"spline_order": 5, "grid_size": 12},
+    {"grid_size": 100},
+]
+
+
+def _pair(in_features, out_features, **options):
+    layers = []
+    for backend in ("compiled", "reference"):
+        torch.manual_seed(0)
+        layers.append(KANLinear(in_features, out_features, backend=backend, **options))
+    return layers
+
+
+@pytest.mark.parametrize("options", CONDITIONS)
+@pytest.mark.parametrize("widths", [(7, 5), (70, 150)])
+def test_a_compiled_layer_is_the_reference(options, widths):
+    compiled, reference = _pair(*widths, **options)
+    x = torch.randn(3, 11, widths[0], generator=torch.Generator().manual_seed(1))
+    x[0, 0, :3] = torch.tensor([1e6, -1e6, 0.2])
+    results = []
+    for layer in (compiled, reference):
+        given = x.clone().requires_grad_()
+        y = layer(given)
+        y.square().sum().backward()
+        with torch.no_grad():
+            results.append([y.detach(), layer(x), given.grad, *(p.grad for p in layer.parameters())])
+    for ours, wanted in zip(*results, strict=True):
+        scale = wanted.abs().max().clamp_min(1e-3)
+        torch.testing.assert_close(ours / scale, wanted / scale, rtol=0, atol=2e-5)
+
+
+def test_knots_that_are_not_even_take_the_usual_way():
+    compiled, reference = _pair(4, 3)
+    x = torch.randn(200, 4, generator=torch.Generator().manual_seed(1))
+    for layer in (compiled, reference):
+        layer.update_grid(x)
+    assert not compiled.basis.is_uniform()
+    torch.testing.assert_close(compiled(x), reference(x), rtol=1e-4, atol=1e-5)
+
+
+def test_own_even_knots():
+    compiled, reference = _pair(4, 3, dtype=torch.float64)
+    x = torch.randn(200, 4, generator=torch.Generator().manual_seed(1), dtype=torch.float64)
+    for layer in (compiled, reference):
+        layer.update_grid(x, grid_eps=1.0)
+    assert compiled.basis.knots.shape[0] == 4
+    assert compiled.basis.is_uniform()
+    torch.testing.assert_close(compiled(x), reference(x), rtol=1e-10, atol=1e-10)
+
+
+def test_derivatives_of_the_compiled_layer():
+    layer, _ = _pair(3, 2, dtype=torch.float64)
+    x = torch.rand(5, 3, dtype=torch.float64, generator=torch.Generator().manual_seed(1)) * 3 - 1.5
+    x.requires_grad_()
+    assert torch.autograd.gradcheck(layer, x)
+    assert torch.autograd.gradgradcheck(layer, x)
+
+
+def test_other_bases_have_no_compiled_backend():
+    with pytest.raises(ValueError, match=r"'compiled' is for B-splines, the basis is a GaussianBasis: use 'auto'"):
+        KANLinear.fast(4, 3, backend="compiled")
+    with pytest.raises(ValueError, match="did you mean 'compiled'"):
+        KANLinear(4, 3, backend="compile")

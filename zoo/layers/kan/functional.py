@@ -12,7 +12,7 @@ from zoo.layers.eager import autocasts, must_compose, no_autocast
 from zoo.layers.kan.options import check_choice
 from zoo.layers.kan.tiles import Tiles, multiply, pull_back
 
-BACKENDS = ("auto", "reference")
+BACKENDS = ("auto", "reference")  # of every basis
 Expand = Callable[[Tensor], Tensor]
 
 
@@ -49,16 +49,18 @@ def kan_linear(
         backend: "auto" makes the basis tile by tile and keeps only x for the backward pass; "reference" composes
             torch operations. "auto" itself composes where a hand-written backward cannot follow: second
             derivatives, `torch.func` transforms, forward mode, compilation, export, tracing, tensor subclasses, and a
-            basis that has no tiles or learns something itself.
+            basis that has no tiles or learns something itself. "compiled" is "auto" with the tiles of B-splines over
+            even knots filled by a C file, on a CPU; it needs a C compiler at its first call.
 
     Raises:
-        ValueError: an unknown backend.
+        ValueError: an unknown backend, a compiled one of another basis than B-splines.
+        RuntimeError: a compiled backend, and no C compiler.
     """
-    check_choice("backend", backend, BACKENDS)
+    check_backend(backend, basis)
     layer_norm = _as_layer_norm(norm, x.shape[-1])
     tiles = None
-    if backend == "auto" and not must_be_composed(x, weight):
-        tiles = _tiles(basis, x)
+    if backend != "reference" and not must_be_composed(x, weight):
+        tiles = _tiles(basis, x, "compiled_tiles" if backend == "compiled" else "tiles")
     if tiles is None:
         y = composed(x, weight, edge_scale, basis, norm if layer_norm is None else layer_norm)
     elif layer_norm is None and norm is not None:
@@ -68,6 +70,17 @@ def kan_linear(
     if base_activation is not None and base_weight is not None:
         return y + F.linear(base_activation(x), base_weight, bias)
     return y if bias is None else y + bias.to(y.dtype)
+
+
+def check_backend(backend: str, basis: nn.Module) -> str:
+    """The backend, if there is such a one for the basis.
+
+    Raises:
+        ValueError: there is not.
+    """
+    if backend == "compiled" and not hasattr(basis, "compiled_tiles"):
+        raise ValueError(f"backend='compiled' is for B-splines, the basis is a {type(basis).__name__}: use 'auto'")
+    return check_choice("backend", backend, (*BACKENDS, "compiled"))
 
 
 def normalised(x: Tensor, norm: nn.Module | Norm | None) -> Tensor:
@@ -157,9 +170,9 @@ def _as_layer_norm(norm: nn.Module | None, in_features: int) -> Norm | None:
     return None
 
 
-def _tiles(basis: nn.Module, x: Tensor) -> Tiles | None:
+def _tiles(basis: nn.Module, x: Tensor, kind: str) -> Tiles | None:
     """The tiles of a basis that has some, and learns nothing by gradients."""
-    make = getattr(basis, "tiles", None)
+    make = getattr(basis, kind, None)
     if make is None or any(t.requires_grad for t in (*basis.parameters(), *basis.buffers())):
         return None
     return make(torch.float64 if x.dtype == torch.float64 else torch.float32)

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from zoo.layers.eager import no_autocast
 from zoo.layers.kan.basis import ChebyshevBasis, GaussianBasis, SwitchBasis, named_basis
-from zoo.layers.kan.functional import BACKENDS, kan_linear, normalised
+from zoo.layers.kan.functional import check_backend, kan_linear, normalised
 from zoo.layers.kan.imitation import imitate_layer
 from zoo.layers.kan.life import KANLife
 from zoo.layers.kan.options import as_activation, check_choice, check_count, check_input, check_nonnegative
@@ -46,7 +46,7 @@ class KANLinear(KANLife):
         scale_base: base weights are drawn within sqrt(6 / ((1 + 5 scale_base^2) in_features)). The larger the
             argument, the smaller the weights: as in efficient-kan.
         scale_spline: the same for s; where s is not drawn the factor of c.
-        backend: "auto" or "reference", see `kan_linear`.
+        backend: "auto", "reference" or, for B-splines, "compiled"; see `kan_linear`.
 
     Raises:
         ValueError: a value out of range, an unknown name, a layer norm over a single input; in the call, an input of
@@ -86,11 +86,11 @@ class KANLinear(KANLife):
         self.scale_noise = check_nonnegative("scale_noise", scale_noise)
         self.scale_base = check_nonnegative("scale_base", scale_base)
         self.scale_spline = check_nonnegative("scale_spline", scale_spline)
-        self.backend = check_choice("backend", backend, BACKENDS)
         dd: dict[str, Any] = {"device": device, "dtype": dtype}
         if isinstance(basis, str):
             basis = named_basis(basis, in_features, grid_size, spline_order, grid_range, **dd)
         self.basis = _checked_basis(basis)
+        self.backend = check_backend(backend, self.basis)
         self.norm = _norm(norm, in_features, **dd)
         self.base_activation = as_activation("base_activation", base_activation)
         self._unit_scales = isinstance(edge_scale, str) and check_choice("edge_scale", edge_scale, ("ones",)) == "ones"

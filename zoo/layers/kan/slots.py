@@ -1,4 +1,4 @@
-"""What the KAN layers are by default that stand inside of other models, in the place of a perceptron or a classifier."""
+"""What the KAN layers are by default that stand inside of other models, in place of a perceptron or a classifier."""
 
 from typing import Any
 

@@ -8,7 +8,6 @@ into the same order once for each block of inputs. The way back makes every tile
 """
 
 from collections.abc import Iterator
-from typing import TypeGuard
 
 import torch
 import torch.nn.functional as F
@@ -58,6 +57,19 @@ class Tiles:
         """
         torch.mul(slope.mul_(pulled).sum(1), self.slope_factor(u), out=grad_u)
 
+    def looks_up(self, out_features: int) -> bool:
+        """The weights of the functions that are not 0 are better read one by one, by `sums`, than all multiplied."""
+        return False
+
+    def sums(self, u: Tensor, table: Tensor) -> Tensor:
+        """The product, over `value_factor`, by the weights of the functions that are not 0.
+
+        Args:
+            u: (rows, inputs).
+            table: weights (inputs * K, out).
+        """
+        raise NotImplementedError(f"{type(self).__name__} does not know which functions are 0")
+
 
 class SparseTiles(Tiles):
     """Tiles of a basis of which only some functions are not 0 at any u: as many for each."""
@@ -77,6 +89,17 @@ class SparseTiles(Tiles):
     def local_both(self, u: Tensor, firsts: Tensor | int = 0) -> tuple[Tensor, Tensor, Tensor]:
         """The same, and their slopes."""
         raise NotImplementedError(f"{type(self).__name__} does not know which functions are 0")
+
+    def looks_up(self, out_features: int) -> bool:
+        return out_features <= _NARROW
+
+    def sums(self, u: Tensor, table: Tensor) -> Tensor:
+        firsts = torch.arange(u.shape[1], device=u.device) * self.num_bases
+        parts = []
+        for block in u.split(max(1, _TILE // u.shape[1])):
+            places, values = self.local(block, firsts)
+            parts.append(F.embedding_bag(places.flatten(1), table, per_sample_weights=values.flatten(1), mode="sum"))
+        return torch.cat(parts)
 
     def fill(self, u: Tensor, phi: Tensor, spare: list[Tensor]) -> None:
         places, values = self.local(u)
@@ -126,8 +149,8 @@ def multiply(u: Tensor, weight: Tensor, scale: Tensor | None, tiles: Tiles, dtyp
         tiles: of the basis.
         dtype: of the products; sums over blocks of inputs are kept in the type of u.
     """
-    if _looked_up(tiles, u, weight, dtype):
-        return _sum_of_rows(u, weight, scale, tiles)
+    if dtype == u.dtype and tiles.looks_up(weight.shape[0]):
+        return tiles.sums(u, _table(weight, scale, slice(None))).mul_(tiles.value_factor)
     out = u.new_zeros(u.shape[0], weight.shape[0])
     blocks = _Blocks(u, tiles.num_bases, 1 + tiles.spares)
     for columns in blocks.columns():
@@ -157,7 +180,7 @@ def pull_back(
         needed: of u, weight and scale.
     """
     of_u, of_weight, of_scale = needed
-    if of_u and _looked_up(tiles, u, weight, grad.dtype):
+    if of_u and isinstance(tiles, SparseTiles) and tiles.looks_up(weight.shape[0]) and grad.dtype == u.dtype:
         others = pull_back(grad, u, weight, scale, tiles, (False, of_weight, of_scale))
         return _slopes_of_rows(grad, u, weight, scale, tiles), *others[1:]
     of_packed = of_weight or of_scale
@@ -192,22 +215,6 @@ def pull_back(
                 total.mul_(scale[:, columns].unsqueeze(1))
             grad_weight[:, columns].transpose(1, 2).copy_(total)
     return grad_u, grad_weight, grad_scale
-
-
-def _looked_up(tiles: Tiles, u: Tensor, weight: Tensor, dtype: torch.dtype) -> TypeGuard[SparseTiles]:
-    """The weights of the functions that are not 0 are better read one by one than all multiplied."""
-    return isinstance(tiles, SparseTiles) and weight.shape[0] <= _NARROW and dtype == u.dtype
-
-
-def _sum_of_rows(u: Tensor, weight: Tensor, scale: Tensor | None, tiles: SparseTiles) -> Tensor:
-    """What `multiply` does, by the weights of the functions that are not 0."""
-    table = _table(weight, scale, slice(None))
-    firsts = torch.arange(u.shape[1], device=u.device) * tiles.num_bases
-    parts = []
-    for block in u.split(max(1, _TILE // u.shape[1])):
-        places, values = tiles.local(block, firsts)
-        parts.append(F.embedding_bag(places.flatten(1), table, per_sample_weights=values.flatten(1), mode="sum"))
-    return torch.cat(parts).mul_(tiles.value_factor)
 
 
 def _slopes_of_rows(grad: Tensor, u: Tensor, weight: Tensor, scale: Tensor | None, tiles: SparseTiles) -> Tensor:

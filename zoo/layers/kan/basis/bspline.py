@@ -139,6 +139,14 @@ class BSplineBasis(Basis):
     def tiles(self, dtype: torch.dtype) -> Tiles:
         return spline_tiles(self.knots.to(dtype), self.order, self.is_uniform())
 
+    def compiled_tiles(self, dtype: torch.dtype) -> Tiles:
+        """Tiles that are filled in C, where the knots are even and on a CPU; elsewhere `tiles`."""
+        if not self.is_uniform() or self.knots.device.type != "cpu":
+            return self.tiles(dtype)
+        from zoo.layers.kan.native.tiles import CompiledTiles
+
+        return CompiledTiles(self.knots.to(dtype), self.order)
+
     def _fitting_knots(self, x: Tensor) -> Tensor:
         rows = self.knots.shape[0]
         if rows not in {1, x.shape[-1]}:

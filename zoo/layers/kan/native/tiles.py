@@ -1,0 +1,41 @@
+"""Tiles of B-splines over even knots, filled in C."""
+
+import torch
+from torch import Tensor
+
+from zoo.layers.kan.native.functions import fill, gather, weighted_sum
+from zoo.layers.kan.tiles import Tiles
+
+_COARSE = 16  # functions, up to which the product with all of them is quicker than reading those that are not 0
+_NARROW = 128  # outputs
+
+
+class CompiledTiles(Tiles):
+    """All functions of even knots, with slopes made from the inputs when they are needed."""
+
+    spares = 0
+
+    def __init__(self, knots: Tensor, order: int) -> None:
+        self.knots = knots.contiguous()
+        self.order = order
+        self.num_bases = knots.shape[1] - 1 - order
+
+    def inputs(self, block: slice) -> "CompiledTiles":
+        return self if self.knots.shape[0] == 1 else CompiledTiles(self.knots[block], self.order)
+
+    def fill(self, u: Tensor, phi: Tensor, spare: list[Tensor]) -> None:
+        fill(u, self.knots, self.order, phi)
+
+    def fill_both(self, u: Tensor, phi: Tensor, slope: Tensor, spare: list[Tensor]) -> None:
+        fill(u, self.knots, self.order, phi)
+
+    def gather(self, u: Tensor, pulled: Tensor, slope: Tensor, grad_u: Tensor) -> None:
+        gather(u, self.knots, self.order, pulled, grad_u)
+
+    def looks_up(self, out_features: int) -> bool:
+        return self.num_bases > _COARSE and out_features <= _NARROW
+
+    def sums(self, u: Tensor, table: Tensor) -> Tensor:
+        out = torch.zeros(u.shape[0], table.shape[1], dtype=u.dtype)
+        weighted_sum(u, self.knots, self.order, table.view(u.shape[1], self.num_bases, -1), out)
+        return out
