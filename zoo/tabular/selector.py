@@ -143,8 +143,15 @@ class KANSelector(SelectorMixin, BaseEstimator):
         return KFold(wanted, shuffle=True, random_state=random).split(X)
 
     def _score(self, X: np.ndarray, y: np.ndarray, training: np.ndarray, scored: np.ndarray, seed: int) -> np.ndarray:
-        scaler = StandardScaler().fit(X[training])
-        x = torch.tensor(scaler.transform(X), dtype=torch.float32)
+        """Of a network trained on some rows, on others; they sum to 1."""
+        kan, x, targets = self._network(X, y, training, seed)
+        first: Any = kan.layers[0]
+        scores = score_features(kan, first, x[scored], targets[scored], self.method, default_loss)
+        return normalized(scores.detach()).double().numpy()
+
+    def _network(self, X: np.ndarray, y: np.ndarray, training: np.ndarray, seed: int) -> tuple[KAN, Tensor, Tensor]:
+        """A network trained on some rows, and all rows and targets as it takes them."""
+        x = torch.tensor(StandardScaler().fit(X[training]).transform(X), dtype=torch.float32)
         outputs, targets = self._targets(y, training)
         features = X.shape[1]
         hidden = 2 * features + 1 if self.hidden_size is None else check_count("hidden_size", self.hidden_size)
@@ -158,9 +165,7 @@ class KANSelector(SelectorMixin, BaseEstimator):
             kan = KAN([features, hidden, outputs], edge_scale="ones", **grid)
             loss = F.cross_entropy if self.task_ == "classification" else F.mse_loss
             train(kan, x[training], targets[training], loss, recipe, generator)
-        first: Any = kan.layers[0]
-        scores = score_features(kan, first, x[scored], targets[scored], self.method, default_loss)
-        return normalized(scores.detach()).double().numpy()
+        return kan, x, targets
 
     def _targets(self, y: np.ndarray, training: np.ndarray) -> tuple[int, Tensor]:
         """Outputs of the network, and what they are compared with."""
