@@ -7,6 +7,8 @@ from tests.layers.answers import answers
 from tests.layers.kan.goldens import golden
 from tests.layers.kan.samples import network, pykan, rows
 from zoo.layers.kan import KANLinear
+from zoo.layers.kan.basis import cox_de_boor
+from zoo.layers.kan.grid import local_bsplines
 
 
 def _layer(seed=0, **options):
@@ -81,17 +83,18 @@ def test_grid_eps_1_is_even_and_0_takes_quantiles():
     torch.testing.assert_close(quantiles.basis.knots[:, 3:9], x.sort(0).values[::20].t())
 
 
-def test_finer_knots_among_which_are_the_old_ones_change_nothing():
+@pytest.mark.parametrize("spread", [0.3, 3.0], ids=["a sample of a part", "a sample that goes beyond"])
+def test_finer_knots_among_which_are_the_old_ones_change_nothing(spread):
     layer = _layer(spline_order=2, bias=True)
     layer.update_grid(rows(50, 4) ** 3)
     inside = torch.linspace(0, 1, 99, dtype=torch.float64).unsqueeze(-1)
     low, high = layer.basis.knots[:, 2], layer.basis.knots[:, -3]
     x = (low + inside * (high - low)).clamp(low, high)
     before, old = layer(x), layer.weight
-    layer.refine(20, x[:30])
+    layer.refine(20, spread * x)
     assert layer.weight.shape == (3, 4, 22)
     assert layer.weight is not old
-    torch.testing.assert_close(layer(x), before, rtol=0, atol=1e-9)
+    torch.testing.assert_close(layer(x), before, rtol=0, atol=1e-8)
 
 
 def test_in_single_precision_too():
@@ -112,6 +115,18 @@ def test_where_no_sample_falls_the_curve_stays():
     torch.testing.assert_close(layer(middle), before, rtol=0, atol=1e-6)
     layer.update_grid(x, grid_eps=1.0)
     assert (layer(middle) - before).std() < 0.1 * before.std()
+
+
+@pytest.mark.parametrize("order", [1, 2, 3, 5])
+def test_local_splines_are_those_of_the_recursion(order):
+    """On knots that are even, that coincide, and far outside."""
+    knots = rows(4, 2 * order + 9).sort(-1).values
+    knots[0] = torch.arange(2 * order + 9)
+    knots[1, order : order + 2] = knots[1, order]
+    knots[2] = (3 * knots[2]).round()
+    points = torch.cat([3 * rows(4, 300), knots, torch.full((4, 1), -1e6), torch.full((4, 1), 1e6)], -1)
+    found = local_bsplines(points, knots, order)
+    torch.testing.assert_close(found, cox_de_boor(points.t(), knots, order).transpose(0, 1), rtol=0, atol=1e-14)
 
 
 def test_few_samples_ties_and_constant_inputs():

@@ -19,8 +19,8 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from zoo.layers.kan.basis import BSplineBasis
+from zoo.layers.kan.basis.splines import functions_of_cell
 from zoo.layers.kan.options import check_choice, check_count
-from zoo.layers.kan.sample import working_dtype
 
 RULES = ("efficient", "pykan")
 _MARGIN = 0.01
@@ -59,15 +59,15 @@ def update_grid(
     margin = (_MARGIN if rule == "efficient" else 0.0) if margin is None else margin
     if not margin >= 0:
         raise ValueError(f"margin must be at least 0, got {margin}")
-    u = layer.normalised(x)
-    ordered = u.t().sort(-1).values.to(working_dtype(u))
+    u = _where_doubles_are(layer.normalised(x))
+    ordered = u.t().sort(-1).values.double()
     low, high = ordered[:, :1] - margin, ordered[:, -1:] + margin
     chosen = ordered[:, _indices(rule, len(u), basis.grid_size)]
     step = (high - low) / basis.grid_size
     even = low + step * torch.arange(basis.grid_size + 1, device=u.device)
     knots = _extended(grid_eps * even + (1 - grid_eps) * chosen, step, basis.order)
     knots = knots.to(basis.knots.dtype)
-    old = basis.knots.expand_as(knots)
+    old = basis.knots.to(u.device).expand_as(knots)
     varies = ordered[:, :1] < ordered[:, -1:]
     knots = torch.where(varies & _ascend(knots), knots, old)
     layer.weight.copy_(_refitted(layer.weight, old, knots, basis, u))
@@ -91,9 +91,9 @@ def refine(layer: Any, grid_size: int, x: Float[Tensor, "rows in_features"]) -> 
         ValueError: a grid that is not larger.
     """
     basis = check_finer(layer, grid_size)
-    u = layer.normalised(x)
-    old = basis.knots
-    interior = old[:, basis.order : -basis.order].to(working_dtype(u))
+    u = _where_doubles_are(layer.normalised(x))
+    old = basis.knots.to(u.device)
+    interior = old[:, basis.order : -basis.order].double()
     place = torch.arange(grid_size + 1, device=old.device, dtype=interior.dtype) * (basis.grid_size / grid_size)
     left = place.round(decimals=9).floor().clamp_max(basis.grid_size - 1).long()
     share = place - left
@@ -101,7 +101,7 @@ def refine(layer: Any, grid_size: int, x: Float[Tensor, "rows in_features"]) -> 
     step = (interior[:, -1:] - interior[:, :1]) / grid_size
     knots = _extended(finer, step, basis.order).to(old.dtype)
     weight = _refitted(layer.weight, old, knots, basis, u)
-    layer.weight = nn.Parameter(weight, layer.weight.requires_grad)
+    layer.weight = nn.Parameter(weight.to(layer.weight.device), layer.weight.requires_grad)
     basis.set_knots(knots)
 
 
@@ -130,6 +130,10 @@ def check_finer(layer: Any, grid_size: int) -> BSplineBasis:
     return basis
 
 
+def _where_doubles_are(u: Tensor) -> Tensor:
+    return u.cpu() if u.device.type == "mps" else u
+
+
 def _indices(rule: str, rows: int, grid_size: int) -> Tensor:
     if rule == "efficient":
         return torch.linspace(0, rows - 1, grid_size + 1, dtype=torch.int64, device="cpu")
@@ -152,19 +156,19 @@ def _refitted(weight: Tensor, old: Tensor, new: Tensor, basis: BSplineBasis, u: 
     old, new = (knots.expand(u.shape[1], -1) for knots in (old, new))
     parts = zip(*(tensor.split(_INPUTS) for tensor in (old, new, u.t())), strict=True)
     change = torch.cat([_transforms(before, after, samples, basis) for before, after, samples in parts])
-    return torch.einsum("ikj,oij->oik", change, weight.to(change)).to(weight.dtype).contiguous()
+    return torch.einsum("ikj,oij->oik", change, weight.to(change.device).double()).to(weight.dtype).contiguous()
 
 
 def _transforms(old: Tensor, new: Tensor, samples: Tensor, basis: BSplineBasis) -> Tensor:
     """T_i of some inputs, (inputs, K', K)."""
-    order, dtype = basis.order, working_dtype(samples)
+    order = basis.order
     interior = new[:, order : new.shape[1] - order]
     # A sample outside is moved to the nearest end.
     samples = samples.clamp(interior[:, :1].to(samples), interior[:, -1:].to(samples))
     spread = _spread(interior, order)
-    gram = target = torch.zeros((), dtype=dtype, device=samples.device)
+    gram = target = torch.zeros((), dtype=torch.float64, device=samples.device)
     for points, weight in ((samples, 1 / samples.shape[1]), (spread, _FAINT / spread.shape[1])):
-        before, after = (local_bsplines(points, knots, order).to(dtype) for knots in (old, new))
+        before, after = (local_bsplines(points, knots, order).double() for knots in (old, new))
         gram = gram + weight * (after.mT @ after)
         target = target + weight * (after.mT @ before)
     scale = gram.diagonal(dim1=-2, dim2=-1).sqrt()
@@ -192,11 +196,7 @@ def local_bsplines(
     cell = (torch.searchsorted(padded, x, right=True) - 1).clamp_max(count + k - 1)
     near = [padded.gather(1, cell + d) for d in range(1 - k, k + 1)]
     left, right = [x - near[k - 1 - d] for d in range(k)], [near[k + d] - x for d in range(k)]
-    values = [torch.ones_like(x)]
-    for d in range(k):
-        shares = [values[r] / (right[r] + left[d - r]) for r in range(d + 1)]
-        inner = [left[d - r + 1] * shares[r - 1] + right[r] * shares[r] for r in range(1, d + 1)]
-        values = [right[0] * shares[0], *inner, left[0] * shares[d]]
+    values, _ = functions_of_cell(left, right)
     places = cell.unsqueeze(-1) + torch.arange(1 - k, 2, device=cell.device)
     spread = x.new_zeros(*x.shape, count + k + 1).scatter_(-1, places, torch.stack(values, -1))
     return spread[..., k + 1 : count]

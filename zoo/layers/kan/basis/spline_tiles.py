@@ -14,6 +14,7 @@ Source: C. de Boor, "On calculating with B-splines" (1972).
 import torch
 from torch import Tensor
 
+from zoo.layers.kan.basis.splines import functions_of_cell
 from zoo.layers.kan.tiles import SparseTiles, Tiles
 
 _MOST_DENSE = 16  # functions; with more of them, those that are 0 cost more than putting the others in their places
@@ -95,13 +96,9 @@ class LocalTiles(SparseTiles):
         k = self.order
         right = [self._knot(cell + d) - u for d in range(1, k + 1)]
         left = [u - self._knot(cell + 1 - d) for d in range(1, k + 1)]
-        values, shares = [torch.ones_like(u)], [u]
-        for d in range(k):
-            # Inside, a cell is not empty and none of these differences is 0; beyond the ends of the knots they may
-            # be, and nothing of it is kept.
-            shares = [values[m] / (right[m] + left[d - m]) for m in range(d + 1)]
-            grown = [left[d - m] * shares[m] + right[m + 1] * shares[m + 1] for m in range(d)]
-            values = [right[0] * shares[0], *grown, left[0] * shares[d]]
+        # Inside, a cell is not empty and nothing is divided by 0; beyond the ends of the knots it may be, and nothing
+        # of it is kept.
+        values, shares = functions_of_cell(left, right)
         slopes = [-k * shares[0], *(k * (shares[m] - shares[m + 1]) for m in range(k - 1)), k * shares[k - 1]]
         return torch.stack(values, 1), torch.stack(slopes, 1)
 

@@ -56,6 +56,23 @@ def _inverse(differences: Tensor) -> Tensor:
     return torch.where(empty, 0, 1 / torch.where(empty, 1, differences))
 
 
+def functions_of_cell(left: list[Tensor], right: list[Tensor]) -> tuple[list[Tensor], list[Tensor]]:
+    """The order + 1 functions that are not 0 in a cell g_c <= x < g_{c+1}, from left to right.
+
+    Args:
+        left, right: x - g_{c-d} and g_{c+1+d} - x for d = 0 ... order - 1.
+
+    Returns:
+        Their values, and those of the functions one order lower over the lengths of their supports.
+    """
+    values, shares = [torch.ones_like(left[0])], []
+    for d in range(len(left)):
+        shares = [values[m] / (right[m] + left[d - m]) for m in range(d + 1)]
+        inner = [left[d - m] * shares[m] + right[m + 1] * shares[m + 1] for m in range(d)]
+        values = [right[0] * shares[0], *inner, left[0] * shares[d]]
+    return values, shares
+
+
 def uniform_bsplines(
     x: Float[Tensor, "*batch in_features"], knots: Float[Tensor, "rows knots"], order: int
 ) -> Float[Tensor, "*batch in_features bases"]:
