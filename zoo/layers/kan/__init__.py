@@ -8,6 +8,7 @@ from zoo.layers.kan.head import KANHead
 from zoo.layers.kan.linear import KANLinear
 from zoo.layers.kan.mlp import KANMlp
 from zoo.layers.kan.network import KAN
+from zoo.layers.kan.nodes import MultiplyNodes
 from zoo.layers.kan.switch import switch_basis, switch_linear
 
 __all__ = [
@@ -26,6 +27,7 @@ __all__ = [
     "KANHead",
     "KANLinear",
     "KANMlp",
+    "MultiplyNodes",
     "SwitchBasis",
     "switch_basis",
     "switch_linear",
