@@ -96,7 +96,7 @@ def resolve(name: Any, hub: Mapping[str, Any], allow_pickle: bool) -> Source:
     checkpoint = open_checkpoint(f"hf-hub:{rest}", allow_pickle=allow_pickle, **hub)
     if checkpoint.config is None:
         raise WeightsError(
-            f"{rest!r} has no config.json, so nothing says which model its weights are for; "
+            f"{rest!r} has no config.json that names a model, so nothing says which one its weights are for; "
             f"create the model by name and load them with zoo.load_weights(model, 'hf-hub:{rest}')"
         )
     return Source(known_architecture(checkpoint.config), config=checkpoint.config, weights=checkpoint)

@@ -11,6 +11,7 @@ import torch
 from torch import nn
 
 from zoo.layers.kan import FasterKANLayer
+from zoo.layers.kan.conv.expanded import ExpandedConv2d
 from zoo.layers.medvit2_parts import PooledAttention
 from zoo.layers.neighborhood import NeighborhoodAttention2d
 
@@ -24,6 +25,9 @@ def count_macs(model: nn.Module, size: tuple[int, ...]) -> Counter[str]:
             x = args[0]
             if isinstance(module, nn.Conv2d):
                 counts[name] += out.numel() * module.weight[0].numel()
+            elif isinstance(module, ExpandedConv2d):  # the two kernels that it merges; it calls neither
+                positions = out[:, 0].numel()
+                counts[name] += positions * (module.base_conv.weight.numel() + module.basis_conv.weight.numel())
             elif isinstance(module, nn.Linear):
                 counts[name] += out.numel() * module.in_features
             elif isinstance(module, FasterKANLayer):
@@ -35,7 +39,7 @@ def count_macs(model: nn.Module, size: tuple[int, ...]) -> Counter[str]:
 
         return record
 
-    kinds = (nn.Conv2d, nn.Linear, FasterKANLayer, NeighborhoodAttention2d, PooledAttention)
+    kinds = (nn.Conv2d, nn.Linear, FasterKANLayer, ExpandedConv2d, NeighborhoodAttention2d, PooledAttention)
     handles = [m.register_forward_hook(hook(n)) for n, m in model.named_modules() if isinstance(m, kinds)]
     try:
         with torch.no_grad():

@@ -141,9 +141,10 @@ def test_catalogue_is_complete_and_loads():
     for row in weights:
         assert row.arch in names
         assert row.licence
-        assert row.sha256
         assert row.metrics
-        assert row.command
+        if row.path is not None:  # of other people's files we have neither
+            assert row.sha256
+            assert row.command
 
 
 def test_module_info_tells_contract_and_options():

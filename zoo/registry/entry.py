@@ -42,6 +42,10 @@ class Family:
     cfg: Mapping[str, Any] = field(default_factory=dict)
     part_of: str = ""
 
+    def load_converter(self) -> Callable[..., Any] | None:
+        """The converter, imported; None where the family has none."""
+        return load_target(self.converter, self.name) if self.converter else None
+
 
 @dataclass(frozen=True)
 class Entry:

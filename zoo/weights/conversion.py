@@ -15,7 +15,6 @@ from torch import Tensor, nn
 
 from zoo.errors import ConversionError, UnknownModelError
 from zoo.naming import did_you_mean
-from zoo.registry import load_target
 from zoo.weights.adapt import class_row_names, first_conv_names
 from zoo.weights.config import CONFIG_NAME
 from zoo.weights.description import describe, write_config
@@ -87,7 +86,7 @@ def convert(state_dict: Mapping[str, Any], name: str) -> ConvertedState:
         new, notes = _layer_converter(name)(tensors)
         return ConvertedState(new, ConversionReport(name, notes, len(new)))
     entry = model_entry(name)
-    converter = load_target(entry.family.converter, entry.family.name) if entry.family.converter else None
+    converter = entry.family.load_converter()
     new, notes = converter(tensors) if converter else (tensors, [])
     report = ConversionReport(entry.name, list(notes), len(new), options=_options(converter, new))
     _check_against_model(new, report)
@@ -95,17 +94,20 @@ def convert(state_dict: Mapping[str, Any], name: str) -> ConvertedState:
 
 
 def _layer_converter(name: str) -> Converter:
-    """The converter of the family in whose modules the layer class lives."""
+    """The converter of the family in whose modules the layer class lives; the module that defines it comes first."""
     from zoo.registry import default_registry
 
     known: dict[str, Converter] = {}
+    home: dict[str, Converter] = {}
     for entry in (*default_registry().models, *default_registry().modules):
-        if not entry.family.converter or not isinstance(entry.target, str):
+        converter = entry.family.load_converter()
+        if converter is None or not isinstance(entry.target, str):
             continue
-        converter = load_target(entry.family.converter, entry.family.name)
-        for key, value in vars(import_module(entry.target.partition(":")[0])).items():
+        place = entry.target.partition(":")[0]
+        for key, value in vars(import_module(place)).items():
             if isinstance(value, type) and issubclass(value, nn.Module) and value.__module__.startswith("zoo."):
-                known.setdefault(key, converter)
+                (home if value.__module__ == place else known).setdefault(key, converter)
+    known |= home
     if name not in known:
         candidates = [*default_registry().names(), *known]
         raise UnknownModelError(f"there is no model or layer {name!r} to convert to{did_you_mean(name, candidates)}")

@@ -11,8 +11,9 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from zoo.errors import MismatchError
+from zoo.errors import ConversionError, MismatchError
 from zoo.naming import near_names
+from zoo.registry import is_model, model_entry
 from zoo.weights.adapt import adapt_classifier, adapt_first_conv, classifier_names
 from zoo.weights.bounds import grows
 from zoo.weights.source import Checkpoint, open_checkpoint
@@ -248,11 +249,14 @@ def _differs(tensors: Mapping[str, Tensor], shapes: Mapping[str, torch.Size]) ->
 
 
 def _family_filter(model: nn.Module, tensors: dict[str, Tensor], origin: str) -> dict[str, Tensor]:
-    """Let the model's family rename and resample what it finds (timm's convention: `checkpoint_filter_fn`)."""
+    """Let the model's family rename and resample what it finds.
+
+    By timm's convention, a `checkpoint_filter_fn` beside the model, or else by the converter of official checkpoints.
+    """
     home = sys.modules.get(type(model).__module__)
     function = getattr(home, "checkpoint_filter_fn", None)
     if function is None:
-        return tensors
+        return _converted(model, tensors)
     try:
         with torch.no_grad():
             return dict(function(dict(tensors), model))
@@ -261,6 +265,18 @@ def _family_filter(model: nn.Module, tensors: dict[str, Tensor], origin: str) ->
         name = f"{type(model).__module__}.checkpoint_filter_fn"
         warnings.warn(f"{name} does not understand {origin}: {error!r}", stacklevel=4)
         return tensors
+
+
+def _converted(model: nn.Module, tensors: dict[str, Tensor]) -> dict[str, Tensor]:
+    """What the converter of a registered model's family makes of tensors; as they are where it does not know them."""
+    name = getattr(model, "zoo_name", None)
+    converter = model_entry(name).family.load_converter() if isinstance(name, str) and is_model(name) else None
+    if converter is None:
+        return tensors
+    try:
+        return converter(tensors)[0]
+    except ConversionError:
+        return tensors  # the comparison with the model says what does not fit
 
 
 def _has_load_hooks(model: nn.Module) -> bool:

@@ -171,7 +171,7 @@ def open_folder(folder: str | os.PathLike[str], *, origin: str | None = None, **
     """
     folder = Path(folder)
     where = origin or str(folder)
-    config = read_config(folder, origin=origin) if (folder / CONFIG_NAME).is_file() else None
+    config = None if _names_no_model(folder / CONFIG_NAME, where) else read_config(folder, origin=origin)
     allow_pickle = options.get("allow_pickle", False)
     files = find_weights(folder, where, allow_pickle=allow_pickle)
     if len(files) > 1 or files[0].name == INDEX_NAME:
@@ -183,6 +183,14 @@ def open_folder(folder: str | os.PathLike[str], *, origin: str | None = None, **
         checkpoint = open_file(files[0], origin=label, sha256=sha256, **options)
     checkpoint.config = config
     return checkpoint
+
+
+def _names_no_model(path: Path, where: str) -> bool:
+    """There is no config.json, or it is another program's: an object without an architecture."""
+    if not path.is_file():
+        return True
+    data = read_json(path, f"{path.name} of {where}")
+    return isinstance(data, dict) and not {"architecture", "zoo"} & data.keys()
 
 
 def _recorded(config: ModelConfig | None, name: str) -> str | None:
