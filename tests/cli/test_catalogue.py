@@ -46,7 +46,7 @@ def test_info():
         (("info", "mlp/kann"), "did you mean 'mlp/kan'", 1),
         (("list", "--kind", "heads"), "unknown kind 'heads'; did you mean 'head'", 1),
         (("list", "--source", "tim"), "source must be 'zoo', 'timm' or 'all', got 'tim'", 1),
-        (("info", "kan"), "unknown model 'kan'; did you mean 'medvit2_kan'", 1),
+        (("info", "kan"), "unknown model 'kan'; did you mean 'kan_rbf'", 1),
         (("info", "kan"), "? There are modules 'mlp/kan', 'head/kan'", 1),
         (("info", __file__), "is a file: zoo info describes the folder of a saved model, ", 1),
         (("info", "nofolder/"), "there is no folder and no module 'nofolder/'. A module is KIND/NAME", 1),

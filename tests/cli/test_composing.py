@@ -153,10 +153,10 @@ def test_train_with_other_parts_then_measure_and_ask(digits: Path, tmp_path: Pat
 
 def test_parts_in_a_file(digits: Path, tmp_path: Path) -> None:
     recipe = tmp_path / "recipe.toml"
-    recipe.write_text('act = "silu"\nhead = {type = "kan", num_centres = 4}\nmodel_args = {drop_rate = 0.1}\n')
+    recipe.write_text('act = "silu"\nhead = {type = "kan", grid_size = 4}\nmodel_args = {drop_rate = 0.1}\n')
     invoke("train", "test_resnet", digits, "--out", tmp_path / "run", *QUICK, "--config", recipe, "--act", "none")
     stored = json.loads((tmp_path / "run" / "args.json").read_text())["options"]["model_args"]
-    assert stored == {"drop_rate": 0.1, "head": {"type": "kan", "num_centres": 4}}
+    assert stored == {"drop_rate": 0.1, "head": {"type": "kan", "grid_size": 4}}
 
 
 @pytest.mark.parametrize(
@@ -164,7 +164,7 @@ def test_parts_in_a_file(digits: Path, tmp_path: Path) -> None:
     [
         (["--head", "kann"], "error: unknown module 'head/kann'; did you mean 'head/kan'", 1),
         (["--mlp", "kan"], "error: test_resnet has no mlp that can be replaced", 1),
-        (["--head", '{"type": "kan", "num_centers": 2}'], "takes no argument 'num_centers'; did you mean", 1),
+        (["--head", '{"type": "kan", "grid_sise": 2}'], "takes no argument 'grid_sise'; did you mean", 1),
         (["--head", "kan,linear"], "are 2 choices; one is wanted here", 2),
     ],
 )
@@ -216,12 +216,12 @@ def test_info_of_a_composition_by_name_and_of_a_saved_one(tmp_path: Path) -> Non
 
 def test_info_of_a_module() -> None:
     known = facts("head/kan")
-    assert known["options"]["num_centres"] == 8
+    assert known["options"]["basis"] == "gaussian"
     assert known["contract"]["call"] == "(*, in) -> (*, out)"
     shown = invoke("info", "head/kan")[0]
     assert "built as          (in_features, out_features, *, bias=True, device=None, dtype=None)" in shown
-    assert "num_centres=8" in shown
-    assert "num_centres: int = 8" in shown
+    assert "basis='gaussian'" in shown
+    assert "basis: str = 'gaussian'" in shown
 
 
 def test_info_of_a_model_of_timms() -> None:

@@ -57,7 +57,7 @@ def random_spec(seed: int) -> dict[str, Any]:
 def _part(rng: random.Random, slot: str, blocks: int, maps: bool) -> Any:
     if slot == "head":
         return rng.choice(
-            ["kan", "linear", "head/kan", {"type": "kan", "num_centres": 4}, {"type": "linear", "bias": False}]
+            ["kan", "linear", "head/kan", {"type": "kan", "grid_size": 4}, {"type": "linear", "bias": False}]
         )
     if slot == "pool":
         return rng.choice(["avg", {"type": "avg"}, "pool/avg"])
@@ -66,7 +66,7 @@ def _part(rng: random.Random, slot: str, blocks: int, maps: bool) -> Any:
     if slot == "mlp":
         part = rng.choice(
             [
-                {"type": "kan", "num_centres": 3, "grid_range": [-1.5, 1.5]},
+                {"type": "kan", "grid_size": 3, "grid_range": [-1.5, 1.5]},
                 {"type": "mlp"},
                 {"type": "kan", "hidden_ratio": 0.5},
             ]

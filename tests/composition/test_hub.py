@@ -141,7 +141,7 @@ def test_the_card_says_what_it_is_made_of(hub):
     base = hub.repo_id("base")
     zoo.push_to_hub(zoo.create_model("test_vit", num_classes=3), base, license="mit")
     repo = hub.repo_id("composed")
-    mlp = {"type": "kan", "where": "last:1", "num_centres": 4}
+    mlp = {"type": "kan", "where": "last:1", "grid_size": 4}
     model = zoo.create_model(f"hf-hub:{base}", mlp=mlp, pool="avg")
     zoo.push_to_hub(model, repo, license="mit")
     card = ModelCard(Path(hf_hub_download(repo, "README.md")).read_text())
@@ -149,7 +149,7 @@ def test_the_card_says_what_it_is_made_of(hub):
     assert {"mlp/kan", "pool/avg", "zoo", "timm"} <= set(card.data.tags)
     text = card.text
     assert "- Architecture: `test_vit`, with parts replaced" in text
-    assert "- Feed-forward parts: `mlp/kan` at `last:1` with num_centres=4" in text
+    assert "- Feed-forward parts: `mlp/kan` at `last:1` with grid_size=4" in text
     assert "- Global pooling: `pool/avg`" in text
     assert f"- Fine-tuned from: `{base}`" in text
     how_to = text.partition("with timm:")[2].partition("```python")[2].partition("```")[0]

@@ -92,9 +92,9 @@ def three(in_features, out_features):
         ({"mlp": {"type": "kan", "init": "copy"}}, ValueError, r"init must be 'match' or 'own', got 'copy'"),
         # Options.
         (
-            {"mlp": {"type": "kan", "num_centers": 3}},
+            {"mlp": {"type": "kan", "grid_sise": 3}},
             TypeError,
-            r"mlp/kan takes no argument 'num_centers'; did you mean 'num_centres'\? Accepted: .*hidden_features",
+            r"mlp/kan takes no argument 'grid_sise'; did you mean 'grid_size', .*Accepted: .*hidden_features",
         ),
         ({"mlp": {"type": Doubled, "size": 3}}, TypeError, r"Doubled takes no argument 'size'. Accepted: hidden"),
         ({"head": {"type": "kan", "hidden_ratio": 2}}, TypeError, r"head/kan takes no argument 'hidden_ratio'"),
@@ -297,7 +297,7 @@ def test_weights_of_the_plain_backbone_have_their_own_way_in(tmp_path):
     plain = timm.create_model("test_resnet", num_classes=5).eval()
     save_file(plain.state_dict(), path)
     options = {"head": {"type": "linear", "init": "match"}, "num_classes": 5}
-    with pytest.raises(MismatchError, match=r"3 missing: fc.*Weights of test_resnet as it is") as failure:
+    with pytest.raises(MismatchError, match=r"4 missing: fc.*Weights of test_resnet as it is") as failure:
         zoo.create_model("test_resnet", head="kan", num_classes=5, checkpoint_path=path)
     way = re.search(r"pretrained=True, pretrained_cfg_overlay=(\{.*\})", str(failure.value))
     assert way is not None

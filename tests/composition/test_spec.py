@@ -24,7 +24,7 @@ from zoo.layers.kan import KANHead
     [
         ("head", "kan", {"type": "kan"}),
         ("head", "head/kan", {"type": "kan"}),
-        ("head", {"type": "kan", "num_centres": 5}, {"type": "kan", "num_centres": 5}),
+        ("head", {"type": "kan", "grid_size": 5}, {"type": "kan", "grid_size": 5}),
         ("head", {"grid_range": (-1.0, 1.0), "type": "head/kan"}, {"type": "kan", "grid_range": [-1.0, 1.0]}),
         ("head", KANHead, {"type": "kan"}),
         ("head", {"type": KANHead, "bias": False}, {"type": "kan", "bias": False}),
@@ -137,7 +137,7 @@ def test_a_spec_does_not_change_with_what_it_was_read_from():
             "has no 'type'.*did you mean 'type' where you wrote 'typ'",
         ),
         ({"base": "resnet18", "head": {}}, ValueError, "has no 'type'"),
-        ({"base": "resnet18", "head": {"type": "kan", "num_centres": object()}}, TypeError, "JSON value.*object"),
+        ({"base": "resnet18", "head": {"type": "kan", "grid_size": object()}}, TypeError, "JSON value.*object"),
         ({"base": "resnet18", "head": 3}, TypeError, r"head must be the name of a module.*got 3.*kind='head'"),
         (
             {"base": "resnet18", "head": {"type": "kan", "init": "copy"}},

@@ -17,7 +17,7 @@ from tests.composition.models import SMALL_SWIN, images
 from zoo.composition import Spec, compose_onto, replaceable
 from zoo.composition.specialise import original_class
 from zoo.errors import UnsupportedSurgery
-from zoo.layers.kan import KANBlock, KANHead
+from zoo.layers.kan import KANHead, KANMlp
 from zoo.layers.neighborhood import NeighborhoodAttention2d
 from zoo.layers.plain import AveragePool, Linear, Mlp
 
@@ -62,7 +62,7 @@ def test_new_parts_have_the_old_dotted_names():
     model = build("vit_tiny_patch16_224", mlp={"type": "kan", "where": [1]}, head="kan", **VIT)
     names = set(model.state_dict())
     assert {n for n in names if n.startswith("blocks.1.mlp.")} == {
-        f"blocks.1.mlp.{n}" for n in KANBlock(48, 192).state_dict()
+        f"blocks.1.mlp.{n}" for n in KANMlp(48, 192).state_dict()
     }
     assert {n for n in names if n.startswith("head.")} == {f"head.{n}" for n in KANHead(48, 5).state_dict()}
 
@@ -109,7 +109,7 @@ def test_an_unpooled_map_is_classified_at_every_position():
     ],
 )
 def test_every_leaf_of_the_classifier_gets_a_head_of_its_own_size(base, options, leaves):
-    model, old = build(base, head={"type": "kan", "num_centres": 3}, **options), plain(base, **options)
+    model, old = build(base, head={"type": "kan", "grid_size": 3}, **options), plain(base, **options)
     assert [c.path for c in model.zoo_composition.changes] == leaves
     heads = [model.get_submodule(leaf) for leaf in leaves]
     assert len({id(h) for h in heads}) == len(leaves)
@@ -118,7 +118,7 @@ def test_every_leaf_of_the_classifier_gets_a_head_of_its_own_size(base, options,
     model.reset_classifier(3)
     for leaf in leaves:
         head = model.get_submodule(leaf)
-        assert (type(head), head.out_features, head.rbf.num_centres) == (KANHead, 3, 3)
+        assert (type(head), head.out_features, head.basis.num_bases) == (KANHead, 3, 3)
 
 
 def test_a_shared_module_stays_shared():
@@ -191,7 +191,7 @@ def test_the_bias_of_the_leaf_is_taken_over():
 
 
 def test_the_native_path_puts_the_same_parts_in_the_same_places():
-    parts = {"mlp": {"type": "kan", "num_centres": 3}, "mixer": "attention", "act": "silu"}
+    parts = {"mlp": {"type": "kan", "grid_size": 3}, "mixer": "attention", "act": "silu"}
     for slot, choice in parts.items():
         native = build("vit_tiny_patch16_224", **{slot: choice}, **VIT)
         in_place = build("vit_tiny_patch16_224", **VIT)
@@ -226,7 +226,7 @@ def test_parts_are_replaced_one_inside_another():
     # Activations that went with the old parts are no places any more; those that are left are.
     some = build("vit_tiny_patch16_224", mlp={"type": "kan", "where": [0]}, act="silu", **VIT)
     assert [c.path for c in some.zoo_composition.changes if c.slot == "act"] == ["blocks.1.mlp.act", "blocks.2.mlp.act"]
-    with pytest.raises(UnsupportedSurgery, match=r"'blocks.0.mlp.act'.*inside of what mlp=KANBlock replaces"):
+    with pytest.raises(UnsupportedSurgery, match=r"'blocks.0.mlp.act'.*inside of what mlp=KANMlp replaces"):
         build("vit_tiny_patch16_224", mlp="kan", act="silu", **VIT)
 
 
@@ -356,7 +356,7 @@ def test_an_attention_pool_is_pooled_away_too():
 
 
 def test_without_classes_the_chosen_head_waits_for_reset_classifier():
-    model = build("test_convnext", head={"type": "kan", "num_centres": 3}, num_classes=0)
+    model = build("test_convnext", head={"type": "kan", "grid_size": 3}, num_classes=0)
     assert model.zoo_composition.changes == []
     x = images(model)
     with torch.no_grad():
@@ -364,7 +364,7 @@ def test_without_classes_the_chosen_head_waits_for_reset_classifier():
     assert features.shape == (2, model.num_features)
     model.reset_classifier(6)
     head = model.head.fc
-    assert (type(head), head.out_features, head.rbf.num_centres) == (KANHead, 6, 3)
+    assert (type(head), head.out_features, head.basis.num_bases) == (KANHead, 6, 3)
     assert model.zoo_spec["num_classes"] == 6
     with torch.no_grad():
         assert torch.allclose(model.eval()(x), head(features), atol=1e-6)
@@ -379,7 +379,7 @@ def test_reset_classifier_keeps_kind_options_place_type_and_mode():
     rest = {k: v.clone() for k, v in model.state_dict().items() if not k.startswith("head.fc")}
     model.reset_classifier(4)
     head = model.head.fc
-    assert (original_class(head), head.out_features, head.rbf.grid_range) == (KANHead, 4, (-1.0, 1.0))
+    assert (original_class(head), head.out_features, head.basis.grid_range) == (KANHead, 4, (-1.0, 1.0))
     assert {p.dtype for p in head.parameters()} == {torch.float64}
     assert all(torch.equal(v, model.state_dict()[k]) for k, v in rest.items())
     with torch.no_grad():

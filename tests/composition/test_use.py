@@ -93,11 +93,11 @@ def test_places_of_a_loaded_composition_are_those_of_its_spec(saved):
     with torch.no_grad():
         assert torch.equal(again.eval()(x), model.eval()(x))
     for where in ("first:2", [0], -1):
-        with pytest.raises(UnsupportedSurgery, match=r"inside of what mlp=KANBlock replaces"):
+        with pytest.raises(UnsupportedSurgery, match=r"inside of what mlp=KANMlp replaces"):
             zoo.create_model(name, act={"type": "silu", "where": where})
     rest = zoo.create_model(name, act="silu")
     assert rest.zoo_composition.left == dict.fromkeys(
-        ("blocks.0.mlp.act", "blocks.5.mlp.act"), "it is inside of what mlp=KANBlock replaces"
+        ("blocks.0.mlp.act", "blocks.5.mlp.act"), "it is inside of what mlp=KANMlp replaces"
     )
 
 
@@ -105,7 +105,7 @@ def test_what_was_loaded_is_not_called_new(saved):
     name, before = saved
     model = zoo.create_model(name, head="kan")
     assert torch.equal(
-        model.blocks[0].mlp.layers[0].spline_linear.weight, before.blocks[0].mlp.layers[0].spline_linear.weight
+        model.blocks[0].mlp.layers[0].weight, before.blocks[0].mlp.layers[0].weight
     )
     inits = {c.slot: c.init for c in model.zoo_composition.changes}
     assert inits == {"mlp": "loaded", "head": "match"}

@@ -110,3 +110,24 @@ def test_refusals(unchecked):
     for call, message in cases:
         with pytest.raises(ValueError, match=message):
             call()
+
+
+def test_saved_after_a_life_of_its_own(tmp_path):
+    """With knots for each column, a finer grid, fewer nodes and masked edges."""
+    torch.manual_seed(0)
+    model = kan_tabular(2, in_features=3, hidden_sizes=[6]).eval()
+    model.zoo_name = "kan_tabular"
+    x, _ = table()
+    model.fit_scaling(x)
+    z = model.scaling(x)
+    model.kan.update_grid(z)
+    model.kan.refine(10, z)
+    model.kan.prune(z, node_threshold=0.15, edge_threshold=0.1)
+    assert model.kan.sizes[1] < 6
+    assert any(layer.mask is not None and not layer.mask.all() for layer in model.kan.layers)
+    zoo.save_pretrained(model, tmp_path / "sparse")
+    again = zoo.create_model(f"local-dir:{tmp_path / 'sparse'}").eval()
+    assert torch.equal(again(x), model(x))
+    other = zoo.create_model(f"local-dir:{tmp_path / 'sparse'}", num_classes=4).eval()
+    assert torch.equal(other.forward_features(x), model.forward_features(x))
+    assert other(x).isfinite().all()

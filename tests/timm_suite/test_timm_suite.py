@@ -16,8 +16,14 @@ PER_CHECKPOINT = 2
 
 #: Tests of one model whose features are tokens: there is none of `forward_features` as maps.
 PER_TOKEN_MODEL = 10
+_KAN = ("torchscript", "a KAN layer asks its basis in Python, which TorchScript cannot read")
 #: What a model cannot do, by words in the names of timm's tests, with the reason.
 EXCLUDED = {
+    "convnext_atto_kan": _KAN,
+    "resnet18_kan_head": _KAN,
+    "swin_tiny_kan": _KAN,
+    "vit_tiny_kan_avg": _KAN,
+    "vit_tiny_r_s16_kan": _KAN,
     "vit_small_dina": ("torchscript", "a mixer on maps is fed by Python code that TorchScript cannot read"),
 }
 _CI = (pytest.mark.ci_long, pytest.mark.timeout(1800))

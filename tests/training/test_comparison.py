@@ -83,8 +83,8 @@ def test_none_keeps_what_is_there_and_writing_makes_no_difference() -> None:
     one, two = make_variants({"head": [None, "kan"]}), make_variants({"head": ["none", {"type": "head/kan"}]})
     assert one == two
     assert one[0].parts == {}
-    coarse, fine = make_variants({"head": [{"type": "kan", "num_centres": n} for n in (4, 8)]})
-    assert coarse.label == "head kan(num_centres=4)"
+    coarse, fine = make_variants({"head": [{"type": "kan", "grid_size": n} for n in (4, 8)]})
+    assert coarse.label == "head kan(grid_size=4)"
     assert coarse.folder != fine.folder
 
 
@@ -97,7 +97,7 @@ def test_none_keeps_what_is_there_and_writing_makes_no_difference() -> None:
         ({}, ValueError, "one model and nothing to compare"),
         ({"head": ["kan", {"type": "kan"}]}, ValueError, "head has the choice kan twice"),
         ({"head": ["kann", "linear"]}, UnknownModuleError, "unknown module 'head/kann'; did you mean 'head/kan'"),
-        ({"head": [{"type": "kan", "num_centers": 3}, "none"]}, TypeError, "'num_centers'; did you mean 'num_centres'"),
+        ({"head": [{"type": "kan", "grid_sise": 3}, "none"]}, TypeError, "'grid_sise'; did you mean 'grid_size'"),
         ({"head": ["linear", {"typ": "kan"}]}, ValueError, "has no 'type'.*did you mean"),
         ({"mlp": ["none", {"type": "kan", "where": "last:0"}]}, ValueError, "where must be"),
     ],
@@ -253,9 +253,9 @@ def test_frozen_parameters_are_not_counted_as_trained(data: Splits) -> None:
     settings = {**_DEFAULTS, **RECIPE, "model": "test_resnet", "freeze": "backbone"}
     options = resolve(settings, data, "test_resnet")
     assert build_without_memory("test_resnet", linear, 10, options, {})[1] == 96 * 10 + 10
-    assert build_without_memory("test_resnet", kan, 10, options, {}) == (380_570, 7_882)
+    assert build_without_memory("test_resnet", kan, 10, options, {}) == (381_530, 8_842)
     everything = resolve({**settings, "freeze": None}, data, "test_resnet")
-    assert build_without_memory("test_resnet", kan, 10, everything, {}) == (380_570, 380_570)
+    assert build_without_memory("test_resnet", kan, 10, everything, {}) == (381_530, 381_530)
 
 
 def test_peak_memory_is_that_of_the_process() -> None:

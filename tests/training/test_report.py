@@ -388,10 +388,10 @@ def test_damage_and_bad_numbers_are_named(run: Path, tmp_path: Path) -> None:
 
 def test_a_composition_names_its_parts(tmp_path: Path, browser: Browser) -> None:
     options: dict[str, Any] = {**QUICK, "epochs": 1, "img_size": 32, "freeze": "backbone", "val": False}
-    parts = {"head": {"type": "kan", "num_centres": 4}, "in_chans": 1}
+    parts = {"head": {"type": "kan", "grid_size": 4}, "in_chans": 1}
     zoo.finetune("test_resnet", few_digits(), out=tmp_path, model_args=parts, **options)
     browser.open(zoo.report(tmp_path, data=False))
-    assert cells(browser, "#what table") == [["head", "kan", "num_centres = 4"]]
+    assert cells(browser, "#what table") == [["head", "kan", "grid_size = 4"]]
     facts = {
         d.find_element("tag name", "dt").text: d.find_element("tag name", "dd").text for d in browser.all(".facts div")
     }

@@ -11,7 +11,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from zoo.layers.kan import KAN, KANLinear
+from zoo.layers.kan import KAN, BSplineBasis, KANLinear
 from zoo.layers.kan.options import check_choice, check_count
 
 LAYERS: dict[str, Callable[..., KANLinear]] = {
@@ -31,6 +31,8 @@ class KANModel(nn.Module):
         hidden_sizes: widths between the layers.
         layer: "efficient" (B-splines), "fast" (Gaussians), "faster" (switches) or "chebyshev", see `KANLinear`.
         layer_options: further options of every layer, such as {"grid_size": 10}.
+        own_knots, masked: numbers of the layers whose inputs have knots of their own (after `KAN.update_grid`), and of
+            those with masked edges (after `KAN.prune`). What a saved model says of itself.
 
     Attributes:
         kan: the network, a `KAN`: what grids are refined of, edges are pruned of and curves are drawn of.
@@ -47,6 +49,8 @@ class KANModel(nn.Module):
         hidden_sizes: Sequence[int],
         layer: str,
         layer_options: Mapping[str, Any] | None,
+        own_knots: Sequence[int],
+        masked: Sequence[int],
         device: torch.device | str | None = None,
         dtype: torch.dtype | None = None,
     ) -> None:
@@ -64,6 +68,11 @@ class KANModel(nn.Module):
         self._classifier: str | list[str] = self._last
         if not num_classes:
             del self.kan.layers[-1]
+        for i, made in enumerate(self._layers()):
+            if i in own_knots:
+                made.basis.knots = made.basis.knots.repeat(made.in_features, 1)
+            if i in masked:
+                made.mask_edges(torch.ones_like(made.weight[..., 0], dtype=torch.bool))
         self.register_load_state_dict_pre_hook(_drop_rest_of_classifier)
 
     @property
@@ -97,13 +106,22 @@ class KANModel(nn.Module):
 
     def _network_args(self) -> dict[str, Any]:
         """The options, with widths and grid as they are now."""
-        options = dict(self._layer_options)
-        body = list(self.kan.layers)[: -1 if self.num_classes else None]
-        grids = {layer.basis.grid_size for layer in self.kan.layers if hasattr(layer.basis, "grid_size")}  # pyright: ignore
+        options, layers = dict(self._layer_options), self._layers()
+        grids = {layer.basis.grid_size for layer in layers if isinstance(layer.basis, BSplineBasis)}
         if len(grids) == 1:
             options["grid_size"] = grids.pop()
-        widths = [int(layer.out_features) for layer in body]  # pyright: ignore
-        return {**self._options, "hidden_sizes": widths, "layer": self._layer, "layer_options": options}
+        own = [isinstance(layer.basis, BSplineBasis) and len(layer.basis.knots) > 1 for layer in layers]
+        return {
+            **self._options,
+            "hidden_sizes": [layer.out_features for layer in (layers[:-1] if self.num_classes else layers)],
+            "layer": self._layer,
+            "layer_options": options,
+            "own_knots": [i for i, has in enumerate(own) if has],
+            "masked": [i for i, layer in enumerate(layers) if layer.mask is not None],
+        }
+
+    def _layers(self) -> list[Any]:
+        return list(self.kan.layers)
 
     def init_weights(self) -> None:
         """Draw every parameter anew, as at construction; completes a model moved off the meta device by `to_empty`."""
@@ -139,7 +157,7 @@ class KANModel(nn.Module):
     def forward_features(self, x: Float[Tensor, "batch *shape"]) -> Float[Tensor, "batch features"]:
         """What all layers but the classifier make of the input, (B, num_features)."""
         x = self._rows(x)
-        for layer in list(self.kan.layers)[: -1 if self.num_classes else None]:
+        for layer in self._layers()[: -1 if self.num_classes else None]:
             x = layer(x)
         return x
 
@@ -164,7 +182,7 @@ class ImageKAN(KANModel):
     Args:
         num_classes: 0 for none, the features.
         in_chans, img_size: of the images, one side or (height, width).
-        hidden_sizes, layer, layer_options: see `KANModel`.
+        hidden_sizes, layer, layer_options, own_knots, masked: see `KANModel`.
 
     Raises:
         ValueError, TypeError: as `KANModel`; in the call, images of another shape or type.
@@ -179,6 +197,8 @@ class ImageKAN(KANModel):
         hidden_sizes: Sequence[int] = (32,),
         layer: str = "efficient",
         layer_options: Mapping[str, Any] | None = None,
+        own_knots: Sequence[int] = (),
+        masked: Sequence[int] = (),
         device: torch.device | str | None = None,
         dtype: torch.dtype | None = None,
     ) -> None:
@@ -190,6 +210,8 @@ class ImageKAN(KANModel):
             hidden_sizes=hidden_sizes,
             layer=layer,
             layer_options=layer_options,
+            own_knots=own_knots,
+            masked=masked,
             device=device,
             dtype=dtype,
         )

@@ -82,7 +82,7 @@ class TabularKAN(KANModel):
         in_features: columns.
         num_classes: outputs: classes, or targets of a regression; 0 for none, the features.
         task: "classification" or "regression".
-        hidden_sizes, layer, layer_options: see `KANModel`.
+        hidden_sizes, layer, layer_options, own_knots, masked: see `KANModel`.
         feature_names, feature_units: of the columns, for plots and reports.
         target_units: of the targets of a regression. Names of the outputs are the `label_names` of
             `zoo.set_data_config`, as for every model.
@@ -101,6 +101,8 @@ class TabularKAN(KANModel):
         hidden_sizes: Sequence[int],
         layer: str,
         layer_options: Mapping[str, Any] | None = None,
+        own_knots: Sequence[int] = (),
+        masked: Sequence[int] = (),
         feature_names: Sequence[str] | None = None,
         feature_units: Sequence[str] | None = None,
         target_units: Sequence[str] | None = None,
@@ -113,6 +115,8 @@ class TabularKAN(KANModel):
             hidden_sizes=hidden_sizes,
             layer=layer,
             layer_options=layer_options,
+            own_knots=own_knots,
+            masked=masked,
             device=device,
             dtype=dtype,
         )
@@ -200,6 +204,8 @@ def kan_tabular(
     hidden_sizes: Sequence[int] = (8,),
     layer: str = "efficient",
     layer_options: Mapping[str, Any] | None = None,
+    own_knots: Sequence[int] = (),
+    masked: Sequence[int] = (),
     feature_names: Sequence[str] | None = None,
     feature_units: Sequence[str] | None = None,
     target_units: Sequence[str] | None = None,
@@ -210,7 +216,7 @@ def kan_tabular(
     """`TabularKAN` with B-splines on [-3, 3], which standardised columns seldom leave.
 
     Args:
-        num_classes, in_features, task, hidden_sizes, layer, layer_options: see `TabularKAN`.
+        num_classes, in_features, task, hidden_sizes, layer, layer_options, own_knots, masked: see `TabularKAN`.
         feature_names, feature_units, target_units: see `TabularKAN`.
     """
     if layer_options is None and layer == "efficient":
@@ -224,6 +230,8 @@ def kan_tabular(
         hidden_sizes=hidden_sizes,
         layer=layer,
         layer_options=layer_options,
+        own_knots=own_knots,
+        masked=masked,
         feature_names=feature_names,
         feature_units=feature_units,
         target_units=target_units,
