@@ -154,7 +154,7 @@ def test_module_info_tells_contract_and_options():
         "call": "(*, in) -> (*, out)",
     }
     assert info["options"]["bias"] is True
-    assert info["options"]["num_centres"] == 8
+    assert info["options"]["basis"] == "gaussian"
     assert not {"in_features", "out_features", "device", "dtype"} & set(info["options"])
     mixer = zoo.module_info("mixer/dina")["options"]
     assert mixer["dilation"] == 2  # of the catalogue entry
