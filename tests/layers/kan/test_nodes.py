@@ -1,5 +1,8 @@
 """Nodes that add and multiply: the formula, the networks of pykan, and what is refused."""
 
+import subprocess
+import sys
+
 import pytest
 import torch
 
@@ -74,6 +77,34 @@ def test_a_network_of_sums_is_layers_in_a_row():
     torch.testing.assert_close(sums(rows(4, 3)), plain(rows(4, 3)), rtol=0, atol=0)
     affine = network([3, 4, 2], affine=True)
     torch.testing.assert_close(affine(rows(4, 3)), plain(rows(4, 3)), rtol=0, atol=0)
+
+
+_CAPTURE = """
+import warnings; warnings.simplefilter("ignore")
+import torch
+from zoo.layers.kan import KAN
+from zoo.testing import check_module
+
+def head(in_features, num_classes, **options):
+    model = KAN([in_features, (3, 2), num_classes], affine=True, **options)
+    model.in_features, model.out_features = in_features, num_classes
+    return model
+
+check_module("head", head, compiler="aot_eager")
+torch.manual_seed(0)
+model, x = KAN([4, (3, 2), 3], affine=True).eval(), torch.randn(5, 4)
+model.update_grid(x)
+model.layers[0].mask_edges(torch.rand(7, 4) > 0.3)
+expected = model(x)
+torch.testing.assert_close(torch.compile(model, fullgraph=True, backend="aot_eager")(x), expected)
+program = torch.export.export(model, (x,), dynamic_shapes=({0: torch.export.Dim("batch")},)).module()
+torch.testing.assert_close(program(torch.cat([x, x])), torch.cat([expected, expected]))
+"""
+
+
+def test_the_contract_of_heads_and_capture_with_masked_edges():
+    """In a process of its own: they read the functions, not the run-time checks around them."""
+    subprocess.run([sys.executable, "-c", _CAPTURE], check=True, capture_output=True, text=True, timeout=300)
 
 
 REFUSED = {

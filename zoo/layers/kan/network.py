@@ -99,10 +99,10 @@ class KAN(KANLife):
             inputs: examples of what it gets; a thousand rows or more serve best.
 
         Returns:
-            False, with nothing changed, if the widths do not agree, values are not finite, rows are fewer than 16 or
-            a layer is no `KANLinear`.
+            False, with nothing changed, if the widths do not agree, values are not finite, rows are fewer than 16, a
+            layer is no `KANLinear` or there are nodes behind the layers.
         """
-        return imitate_stack(self, reference, inputs)
+        return self.nodes is None and imitate_stack(self, reference, inputs)
 
     def stages(self) -> list[Stage]:
         """The layers, each with the nodes behind it or None.
