@@ -143,11 +143,9 @@ def fast_linear(
         dtype = torch.get_autocast_dtype(x.device.type)
     rows = x.reshape(-1, x.shape[-1])
     plan = _Plan(expand, tiles, 0.0 if norm is None else norm.eps, norm is not None, dtype or x.dtype)
-    parts = (weight, scale, *((None, None) if norm is None else norm[:2]))
-    if torch.is_grad_enabled():
-        y: Tensor = _FastLinear.apply(rows, *parts, plan)  # pyright: ignore[reportAssignmentType]
-    else:
-        y = _forward(rows, *parts, plan)
+    norm_weight, norm_bias = (None, None) if norm is None else (norm.weight, norm.bias)
+    run = _FastLinear.apply if torch.is_grad_enabled() else _forward
+    y: Tensor = run(rows, weight, scale, norm_weight, norm_bias, plan)  # pyright: ignore[reportAssignmentType]
     return y.view(*x.shape[:-1], weight.shape[0])
 
 
