@@ -31,7 +31,7 @@ def tversky_layer(model: nn.Module, name: str | None = None) -> TverskyProjectio
     Raises:
         ValueError: there is none, or there are several and no name is given, or the name is of none of them.
     """
-    return _find(model, name, "TverskyProjection", TverskyProjection)
+    return only_layer(model, name, "TverskyProjection", TverskyProjection)
 
 
 def hopfield_layer(model: nn.Module, name: str | None = None) -> HopfieldKind:
@@ -44,10 +44,10 @@ def hopfield_layer(model: nn.Module, name: str | None = None) -> HopfieldKind:
     Raises:
         ValueError: there is none, or there are several and no name is given, or the name is of none of them.
     """
-    return _find(model, name, "Hopfield layer", *get_args(HopfieldKind))
+    return only_layer(model, name, "Hopfield layer", *get_args(HopfieldKind))
 
 
-def _find(model: nn.Module, name: str | None, what: str, *kinds: type[Layer]) -> Layer:
+def only_layer(model: nn.Module, name: str | None, what: str, *kinds: type[Layer]) -> Layer:
     """The one layer of some kinds, or that of a name; what lies inside another of them is a part of it."""
     found: dict[str, Layer] = {}
     for path, module in model.named_modules():

@@ -26,8 +26,8 @@ _STYLE: dict[Any, Any] = {
 _NAMED, _NUMBERED = 20, 40
 
 
-def new_figure(columns: int, size: tuple[float, float]) -> tuple[Any, list[Any]]:
-    """A figure that is drawn into files only, whatever backend the caller's pyplot has, and its axes side by side.
+def new_figure(columns: int, size: tuple[float, float], rows: int = 1) -> tuple[Any, list[Any]]:
+    """A figure that is drawn into files only, whatever backend the caller's pyplot has, and its axes row by row.
 
     Raises:
         MissingExtraError: matplotlib is not installed.
@@ -41,7 +41,7 @@ def new_figure(columns: int, size: tuple[float, float]) -> tuple[Any, list[Any]]
     with mpl.rc_context(_STYLE):
         figure = Figure(figsize=size, layout="constrained")
         FigureCanvasAgg(figure)
-        return figure, list(figure.subplots(1, columns, squeeze=False)[0])
+        return figure, list(figure.subplots(rows, columns, squeeze=False).flat)
 
 
 def curves(history: Sequence[dict[str, Any]], monitor: str, *, title: str = "") -> Any:
