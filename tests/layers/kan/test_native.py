@@ -10,7 +10,7 @@ import torch
 
 from zoo.layers.kan import KANLinear
 from zoo.layers.kan.basis.splines import cox_de_boor, cox_de_boor_derivative
-from zoo.layers.kan.native import fill, gather, weighted_sum
+from zoo.layers.kan.native import fill, gather, pack, unpack, weighted_sum
 
 pytestmark = pytest.mark.skipif(not any(map(shutil.which, ("cc", "gcc", "clang"))), reason="there is no C compiler")
 
@@ -233,3 +233,23 @@ def test_other_bases_have_no_compiled_backend():
         KANLinear.fast(4, 3, backend="compiled")
     with pytest.raises(ValueError, match="did you mean 'compiled'"):
         KANLinear(4, 3, backend="compile")
+
+
+@pytest.mark.parametrize("scaled", [False, True])
+def test_packing_and_its_way_back(scaled):
+    generator = torch.Generator().manual_seed(0)
+    weight = torch.randn(5, 9, 7, generator=generator, dtype=torch.float64)[:, 2:8]
+    scale = torch.randn(5, 9, generator=generator, dtype=torch.float64)[:, 2:8] if scaled else None
+    factor = torch.ones(5, 6).double() if scale is None else scale
+    wanted = (weight * factor.unsqueeze(-1)).transpose(1, 2)
+    torch.testing.assert_close(pack(weight, scale), wanted.contiguous())
+    total = torch.randn(5, 7, 6, generator=generator, dtype=torch.float64)
+    whole = torch.full((5, 9, 7), 3.0, dtype=torch.float64)
+    grad_scale = torch.empty_like(factor)
+    unpack(total, weight, scale, whole[:, 2:8], grad_scale)
+    torch.testing.assert_close(whole[:, 2:8], total.transpose(1, 2) * factor.unsqueeze(-1))
+    assert (whole[:, [0, 1, 8]] == 3).all()
+    torch.testing.assert_close(grad_scale, (total.transpose(1, 2) * weight).sum(-1))
+    unpack(total, weight, scale, None, None)
+    with pytest.raises(ValueError, match="does not fit"):
+        unpack(total[:, :, :5].contiguous(), weight, scale, whole[:, 2:8], grad_scale)

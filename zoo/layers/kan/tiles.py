@@ -57,6 +57,39 @@ class Tiles:
         """
         torch.mul(slope.mul_(pulled).sum(1), self.slope_factor(u), out=grad_u)
 
+    def pack(self, weight: Tensor, scale: Tensor | None) -> Tensor:
+        """The weights of some inputs, scaled, in the order of a tile.
+
+        Args:
+            weight: (out, inputs, K), part of a larger one.
+            scale: (out, inputs) or None.
+
+        Returns:
+            (out, K, inputs).
+        """
+        packed = weight.transpose(1, 2).clone(memory_format=torch.contiguous_format)  # for one input contiguous() is no copy
+        return packed if scale is None else packed.mul_(scale.unsqueeze(1))
+
+    def unpack(
+        self,
+        total: Tensor,
+        weight: Tensor,
+        scale: Tensor | None,
+        grad_weight: Tensor | None,
+        grad_scale: Tensor | None,
+    ) -> None:
+        """Write what the gradient of the packed weight is for weight and scale; its memory may be written to.
+
+        Args:
+            total: (out, K, inputs).
+            weight, scale: as for `pack`.
+            grad_weight, grad_scale: parts of gradients in the shape of weight and scale, those that are needed.
+        """
+        if grad_scale is not None:
+            grad_scale.copy_((total * weight.transpose(1, 2).contiguous()).sum(1))
+        if grad_weight is not None:
+            grad_weight.copy_((total if scale is None else total.mul_(scale.unsqueeze(1))).transpose(1, 2))
+
     def looks_up(self, out_features: int) -> bool:
         """The weights of the functions that are not 0 are better read one by one, by `sums`, than all multiplied."""
         return False
@@ -154,8 +187,8 @@ def multiply(u: Tensor, weight: Tensor, scale: Tensor | None, tiles: Tiles, dtyp
     out = u.new_zeros(u.shape[0], weight.shape[0])
     blocks = _Blocks(u, tiles.num_bases, 1 + tiles.spares)
     for columns in blocks.columns():
-        packed = _packed(weight, scale, columns).to(dtype).flatten(1).t()
         part = tiles.inputs(columns)
+        packed = part.pack(weight[:, columns], _columns(scale, columns)).to(dtype).flatten(1).t()
         for span in blocks.spans():
             block = u[span, columns]
             phi, *spare = blocks.tiles(block)
@@ -189,9 +222,9 @@ def pull_back(
     grad_scale = torch.empty_like(scale) if of_scale and scale is not None else None
     blocks = _Blocks(u, tiles.num_bases, 2 + tiles.spares)
     for columns in blocks.columns():
-        packed = _packed(weight, scale, columns)
-        factor = packed.to(grad.dtype).flatten(1)
         part = tiles.inputs(columns)
+        packed = part.pack(weight[:, columns], _columns(scale, columns))
+        factor = packed.to(grad.dtype).flatten(1)
         # Sums over tiles are kept in the working precision: a bfloat16 sum would lose the small tiles.
         total = torch.zeros_like(packed, dtype=u.dtype) if of_packed else None
         for span in blocks.spans():
@@ -208,12 +241,9 @@ def pull_back(
                 part.gather(block, _product(rows, factor, phi), slope, grad_u[span, columns])
         if total is None:
             continue
-        if grad_scale is not None:
-            grad_scale[:, columns] = (total * _packed(weight, None, columns)).sum(1)
-        if grad_weight is not None:
-            if scale is not None:
-                total.mul_(scale[:, columns].unsqueeze(1))
-            grad_weight[:, columns].transpose(1, 2).copy_(total)
+        of_scale_here = None if grad_scale is None else grad_scale[:, columns]
+        of_weight_here = None if grad_weight is None else grad_weight[:, columns]
+        part.unpack(total, weight[:, columns], _columns(scale, columns), of_weight_here, of_scale_here)
     return grad_u, grad_weight, grad_scale
 
 
@@ -242,12 +272,8 @@ def _table(weight: Tensor, scale: Tensor | None, columns: slice) -> Tensor:
     return some.permute(1, 2, 0).contiguous().flatten(0, 1)
 
 
-def _packed(weight: Tensor, scale: Tensor | None, columns: slice) -> Tensor:
-    """The weights of some inputs, scaled, as (out, K, inputs)."""
-    some = weight[:, columns]
-    packed = some.new_empty(some.shape[0], some.shape[2], some.shape[1])
-    packed.transpose(1, 2).copy_(some)
-    return packed if scale is None else packed.mul_(scale[:, columns].unsqueeze(1))
+def _columns(scale: Tensor | None, columns: slice) -> Tensor | None:
+    return None if scale is None else scale[:, columns]
 
 
 def _add_product(total: Tensor, left: Tensor, right: Tensor, alpha: float) -> None:

@@ -218,4 +218,34 @@ void NAME(bspline_sum)(const REAL *x, int64_t step, int64_t rows, int64_t featur
         }
 }
 
+/* packed (outs, bases, features) = weight (outs, features, bases) * scale (outs, features), the latter two parts of
+   larger matrices with rows a step apart; scale may be NULL. */
+void NAME(bspline_pack)(const REAL *weight, int64_t step, const REAL *scale, int64_t scale_step, int64_t outs,
+                        int64_t features, int64_t bases, REAL *packed)
+{
+    for (int64_t o = 0; o < outs; ++o, weight += step, packed += bases * features)
+        for (int64_t i = 0; i < features; ++i) {
+            REAL s = scale ? scale[o * scale_step + i] : 1;
+            for (int64_t j = 0; j < bases; ++j)
+                packed[j * features + i] = weight[i * bases + j] * s;
+        }
+}
+
+/* The way back: grad_weight = total * scale, grad_scale = sum_j total_j * weight_j. What is NULL is left out. */
+void NAME(bspline_unpack)(const REAL *total, const REAL *weight, int64_t step, const REAL *scale, int64_t scale_step,
+                          int64_t outs, int64_t features, int64_t bases, int64_t grad_step, REAL *grad_weight,
+                          int64_t grad_scale_step, REAL *grad_scale)
+{
+    for (int64_t o = 0; o < outs; ++o, weight += step, total += bases * features)
+        for (int64_t i = 0; i < features; ++i) {
+            REAL s = scale ? scale[o * scale_step + i] : 1, sum = 0;
+            for (int64_t j = 0; j < bases; ++j)
+                sum += total[j * features + i] * weight[i * bases + j];
+            for (int64_t j = 0; grad_weight && j < bases; ++j)
+                grad_weight[o * grad_step + i * bases + j] = total[j * features + i] * s;
+            if (grad_scale)
+                grad_scale[o * grad_scale_step + i] = sum;
+        }
+}
+
 #endif

@@ -4,6 +4,7 @@ Rows of x and of its gradient may lie apart.
 """
 
 import ctypes
+from typing import Any
 
 import torch
 from jaxtyping import Float
@@ -61,6 +62,41 @@ def weighted_sum(
     _call("bspline_sum", x, knots, (order, weight.shape[2]), weight, out)
 
 
+def pack(weight: Float[Tensor, "outs features bases"], scale: Float[Tensor, "outs features"] | None) -> Tensor:
+    """The scaled weight as (outs, bases, features); weight and scale may be columns of larger matrices."""
+    outs, features, bases = weight.shape
+    packed = torch.empty(outs, bases, features, dtype=weight.dtype)
+    _check_columns("bspline_pack", weight, scale)
+    sizes = (weight.stride(0), scale, 0 if scale is None else scale.stride(0), outs, features, bases, packed)
+    _function("bspline_pack", weight.dtype)(*map(_argument, (weight, *sizes)))
+    return packed
+
+
+def unpack(
+    total: Float[Tensor, "outs bases features"],
+    weight: Float[Tensor, "outs features bases"],
+    scale: Float[Tensor, "outs features"] | None,
+    grad_weight: Float[Tensor, "outs features bases"] | None,
+    grad_scale: Float[Tensor, "outs features"] | None,
+) -> None:
+    """Write the gradients of weight and scale, those that are not None, from that of the packed weight."""
+    _check_columns("bspline_unpack", weight, scale, grad_weight, grad_scale)
+    _check(total.shape == (weight.shape[0], weight.shape[2], weight.shape[1]) and total.is_contiguous(), total)
+    arguments = [total, weight, weight.stride(0), scale, 0 if scale is None else scale.stride(0), *weight.shape]
+    for grad in (grad_weight, grad_scale):
+        arguments += [0 if grad is None else grad.stride(0), grad]
+    _function("bspline_unpack", weight.dtype)(*map(_argument, arguments))
+
+
+def _check_columns(name: str, weight: Tensor, *others: Tensor | None) -> None:
+    for tensor in (weight, *others):
+        if tensor is None:
+            continue
+        _check(tensor.shape == weight.shape[: tensor.ndim] and tensor[:1].is_contiguous(), tensor)
+        if tensor.dtype != weight.dtype or tensor.device.type != "cpu":
+            raise ValueError(f"{name} takes CPU tensors of one type, got {tensor.dtype} and {weight.dtype}")
+
+
 def _bases(knots: Tensor, order: int) -> int:
     return knots.shape[1] - 1 - order
 
@@ -80,16 +116,15 @@ def _call(
         if not (tensor[:1] if tensor is x or tensor is apart else tensor).is_contiguous():
             raise ValueError(f"{name} takes contiguous tensors, got the strides {tensor.stride()}")
     (rows, features), (own, count) = x.shape, knots.shape
-    function = getattr(library(), f"{name}_{_SUFFIX[x.dtype]}")
-    numbers = (own > 1, count - 1, *sizes)
-    function(
-        _pointer(x),
-        *map(ctypes.c_int64, (x.stride(0), rows, features)),
-        _pointer(knots),
-        *map(ctypes.c_int64, numbers),
-        *map(_pointer, tensors),
-    )
+    arguments = (x, x.stride(0), rows, features, knots, own > 1, count - 1, *sizes, *tensors)
+    _function(name, x.dtype)(*map(_argument, arguments))
 
 
-def _pointer(tensor: Tensor) -> ctypes.c_void_p:
-    return ctypes.c_void_p(tensor.data_ptr())
+def _function(name: str, dtype: torch.dtype) -> Any:
+    return getattr(library(), f"{name}_{_SUFFIX[dtype]}")
+
+
+def _argument(value: Tensor | int | None) -> Any:
+    if value is None or isinstance(value, Tensor):
+        return ctypes.c_void_p(None if value is None else value.data_ptr())
+    return ctypes.c_int64(value)

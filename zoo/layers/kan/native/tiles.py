@@ -3,7 +3,7 @@
 import torch
 from torch import Tensor
 
-from zoo.layers.kan.native.functions import fill, gather, weighted_sum
+from zoo.layers.kan.native.functions import fill, gather, pack, unpack, weighted_sum
 from zoo.layers.kan.tiles import Tiles
 
 _COARSE = 16  # functions, up to which the product with all of them is quicker than reading those that are not 0
@@ -31,6 +31,25 @@ class CompiledTiles(Tiles):
 
     def gather(self, u: Tensor, pulled: Tensor, slope: Tensor, grad_u: Tensor) -> None:
         gather(u, self.knots, self.order, pulled, grad_u)
+
+    def pack(self, weight: Tensor, scale: Tensor | None) -> Tensor:
+        return pack(weight, scale) if self._reads(weight, scale) else super().pack(weight, scale)
+
+    def unpack(
+        self,
+        total: Tensor,
+        weight: Tensor,
+        scale: Tensor | None,
+        grad_weight: Tensor | None,
+        grad_scale: Tensor | None,
+    ) -> None:
+        way = unpack if self._reads(total, weight, scale) else super().unpack
+        way(total, weight, scale, grad_weight, grad_scale)
+
+    def _reads(self, *tensors: Tensor | None) -> bool:
+        """Weights may be of another type than the inputs, or lie otherwise."""
+        given = [tensor for tensor in tensors if tensor is not None]
+        return all(tensor.dtype == self.knots.dtype and tensor[:1].is_contiguous() for tensor in given)
 
     def looks_up(self, out_features: int) -> bool:
         return self.num_bases > _COARSE and out_features <= _NARROW
