@@ -89,6 +89,9 @@ def test_what_is_ours_stays_and_is_built():
     same(new, dict(model.state_dict()))
     x = torch.randn(5, 3)
     assert torch.equal(from_official(model.state_dict())(x), model(x))
+    for options in ({}, {"affine": True}):
+        multiplied = KAN([3, (1, 2), 2], arity=2, **options)
+        assert torch.equal(from_official(multiplied.state_dict())(x), multiplied(x))
     polynomials = KANLinear.chebyshev(3, 2, degree=6).double()
     again = from_official(polynomials.state_dict())
     assert torch.equal(again(x.double()), polynomials(x.double()))
@@ -144,6 +147,11 @@ def test_names_without_a_place_are_listed():
         convert_official({"conv.weight": torch.zeros(2, 2), "fc.bias": torch.zeros(2)})
     with pytest.raises(ConversionError, match="empty"):
         convert_official({})
+
+
+def test_convolutions_are_built_by_other_classes():
+    with pytest.raises(ConversionError, match="these are convolutional layers: build them by KANConv2d, GramConv2d"):
+        from_official(official("conv2d_rbf"))
 
 
 def test_sizes_that_disagree_are_listed():

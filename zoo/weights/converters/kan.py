@@ -95,22 +95,22 @@ def convert_official(state: Mapping[str, Tensor]) -> tuple[dict[str, Tensor], li
     if kan_conv.is_convolutional(state):
         return kan_conv.convert(state)
     notes: list[str] = []
-    nodes: dict[str, Tensor] = {}
+    rest: dict[str, Tensor] = {}
     if pykan.is_network(state):
-        state, nodes = pykan.as_layers(state)
+        state, rest = pykan.as_layers(state)
     layers, strange = split_layers(state)
-    if layers and all(library == "ours" for library, _ in layers.values()):
-        nodes |= {key: state[key] for key in strange}  # a model with layers of ours has other parts as well
-        strange = []
-    if strange or not layers:
+    ours = bool(layers) and all(library == "ours" for library, _ in layers.values())
+    if ours:
+        rest = {key: state[key] for key in strange}  # a model with layers of ours has other parts as well
+    elif strange or not layers:
         raise ConversionError(_strange(strange, len(state)))
-    new = dict(nodes)
+    new = dict(rest)
     problems: list[str] = []
     for prefix, (library, parts) in layers.items():
         found = _converted(prefix, library, parts, problems, notes)
         problems += [f"{prefix}{problem}" for problem in _contradictions(found)]
         new |= {f"{prefix}{name}": value for name, value in found.items()}
-    if problems := problems or _gaps(new, nodes):
+    if problems := problems or ([] if ours else _gaps(new)):
         raise ConversionError(f"the sizes disagree: {'; '.join(problems)}")
     if any(library in ("fast-kan", "faster-kan") for library, _ in layers.values()):
         notes.append("weights do not tell the width of the bells: the distance of the centres, or 1 for switches")
@@ -209,14 +209,14 @@ def _contradictions(parts: Mapping[str, Tensor]) -> list[str]:
     return problems
 
 
-def _gaps(new: Mapping[str, Tensor], nodes: Mapping[str, Tensor]) -> list[str]:
+def _gaps(new: Mapping[str, Tensor]) -> list[str]:
     """Layers of a network whose widths do not follow one another."""
     indices = sorted(int(found[1]) for key in new if (found := re.fullmatch(r"layers\.(\d+)\.weight", key)))
     if indices != list(range(len(indices))):
         return [f"layers.0 to layers.{len(indices) - 1} were expected, found {indices}"]
     problems = []
     for i, j in itertools.pairwise(indices):
-        given = nodes.get(f"nodes.{i}.node_bias", new[f"layers.{i}.weight"]).shape[0]
+        given = new.get(f"nodes.{i}.node_bias", new[f"layers.{i}.weight"]).shape[0]
         taken = new[f"layers.{j}.weight"].shape[1]
         if given != taken:
             problems.append(f"layers.{i} gives {given} numbers, layers.{j} takes {taken}")

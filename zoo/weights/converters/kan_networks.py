@@ -110,6 +110,11 @@ def _options(state: Mapping[str, Tensor], new: Mapping[str, Tensor], arity: int)
     layers = [_layer(LIBRARIES[found[place][0]].basis, new, place) for place in places]
     if places == [""]:
         return layers[0]
+    if not places:
+        raise ConversionError(
+            "these are convolutional layers: build them by KANConv2d, GramConv2d or the like, and load what "
+            "convert_official gives"
+        )
     if places != [f"layers.{i}." for i in range(len(places))]:
         raise ConversionError(
             f"the layers {', '.join(place.rstrip('.') for place in places)} are not those of a network: build the "
@@ -118,15 +123,19 @@ def _options(state: Mapping[str, Tensor], new: Mapping[str, Tensor], arity: int)
     widths = [(layer.pop("in_features"), layer.pop("out_features")) for layer in layers]
     sizes: list[Any] = [widths[0][0]]
     for i, (_, outputs) in enumerate(widths):
-        nodes = new.get(f"nodes.{i}.node_scale")
-        sizes.append(outputs if nodes is None else _node_size(i, outputs, nodes.numel(), arity))
+        scale = new.get(f"nodes.{i}.node_scale")
+        nodes = scale.numel() if scale is not None else widths[i + 1][0] if i + 1 < len(widths) else outputs
+        sizes.append(_node_size(i, outputs, nodes, arity))
     ranges = [layer.pop("grid_range") for layer in layers if "grid_range" in layer]
     if other := sorted({name for layer in layers for name in layer if layer[name] != layers[0][name]}):
         raise ConversionError(f"the layers differ in {', '.join(other)}: convert them one by one")
     options = {"sizes": sizes, **layers[0]}
     if ranges:
         options["grid_range"] = min(low for low, _ in ranges), max(high for _, high in ranges)
-    return {**options, "arity": arity, "affine": True} if any(key.startswith("nodes.") for key in new) else options
+    affine = any(key.startswith("nodes.") for key in new)
+    if affine or any(isinstance(size, tuple) for size in sizes):
+        options |= {"arity": arity, "affine": affine}
+    return options
 
 
 def _node_size(layer: int, sums: int, nodes: int, arity: int) -> int | tuple[int, int]:
