@@ -73,7 +73,7 @@ def pack(weight: Float[Tensor, "outs features bases"], scale: Float[Tensor, "out
 
 
 def unpack(
-    total: Float[Tensor, "outs bases features"],
+    total: Float[Tensor, "_ _ _"],
     weight: Float[Tensor, "outs features bases"],
     scale: Float[Tensor, "outs features"] | None,
     grad_weight: Float[Tensor, "outs features bases"] | None,
