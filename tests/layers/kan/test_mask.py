@@ -3,6 +3,7 @@
 import pytest
 import torch
 
+from tests.layers.answers import answers
 from tests.layers.kan.goldens import golden
 from zoo.layers.kan import KANLinear
 
@@ -82,3 +83,15 @@ def test_the_layer_of_pykan_with_its_mask():
     bases = layer.expand(case.tensors["in.x"])
     splines = torch.einsum("bik,oik->boi", bases, layer.weight)
     case.check(splines, case.tensors["out.edge_splines"])
+
+
+REFUSED = {
+    "KANLinear(3, 2).mask_edges(torch.ones(3, 2).bool())": ["ValueError", "= (2, 3)", "got torch.bool", "(3, 2)"],
+    "KANLinear(3, 2).mask_edges(torch.ones(2, 3))": ["ValueError", "boolean", "got torch.float32"],
+}
+
+
+def test_refused_with_what_is_allowed():
+    messages = answers(REFUSED, "from zoo.layers.kan import KANLinear")
+    for case, parts in REFUSED.items():
+        assert all(part in messages[case] for part in parts), messages[case]

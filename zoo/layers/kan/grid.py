@@ -5,9 +5,8 @@ From the sorted inputs of a sample, with eps = `grid_eps`,
     interior_j = eps (low + j step) + (1 - eps) sorted[index_j],        j = 0 ... G,
 
 then k knots more on either side. New coefficients of all curves of an input are one K' x K matrix times the old ones,
-the least-squares solution T_i of A_new T = A_old over the sample, clamped to the new intervals. With a tiny
-weight, points spread over these count, too: a curve keeps its shape where no sample falls, and there is always one
-solution.
+the least-squares solution T_i of A_new T = A_old over the sample, clamped to the new intervals. Points spread over
+these count, too, with a tiny weight: a curve keeps its shape where no sample falls, and there is always one solution.
 
 Source: efficient-kan (2024); KAN (2024, arXiv 2404.19756).
 """

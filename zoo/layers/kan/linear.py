@@ -253,7 +253,16 @@ class KANLinear(KANLife):
 
         Args:
             keep: False for the edges that go.
+
+        Raises:
+            ValueError: no boolean tensor of the shape (out_features, in_features).
         """
+        shape = (self.out_features, self.in_features)
+        if keep.dtype != torch.bool or keep.shape != shape:
+            raise ValueError(
+                f"keep must be boolean of the shape (out_features, in_features) = {shape}, got {keep.dtype} of the "
+                f"shape {tuple(keep.shape)}"
+            )
         keep = keep.to(self.weight.device)
         self.mask = keep.clone() if self.mask is None else self.mask & keep
 
