@@ -17,6 +17,8 @@ from zoo.files import write_text
 SECTIONS = {
     "neighborhood_attention": "Neighbourhood attention",
     "kan": "KAN block",
+    "kan_linear": "KAN layers",
+    "kan_grid": "Moving the knots of KAN layers",
     "medvit2": "MedViTV2",
     "tversky": "Tversky projection",
     "tversky_feature_level": "Tversky similarity, feature by feature",

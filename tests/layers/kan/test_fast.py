@@ -109,10 +109,14 @@ def test_every_basis_with_all_of_its_parts(preset, small_tiles):
         _assert_near(*_both(layer, _inputs(layer, 11)), 1e-10)
 
 
-@every_preset
+@pytest.mark.parametrize("preset", [*PRESETS, "fine", "uneven"])
 @pytest.mark.parametrize("rows", [0, 1, 2])
 def test_few_rows_and_none(preset, rows):
-    layer = _layer(preset, 5, 4)
+    layer = _layer(
+        preset if preset in PRESETS else "efficient", 5, 4, **({"grid_size": 40} if preset == "fine" else {})
+    )
+    if preset == "uneven":
+        _uneven(layer, 5)
     _assert_near(*_both(layer, _inputs(layer, rows)))
 
 
