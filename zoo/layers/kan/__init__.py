@@ -4,6 +4,7 @@ from zoo.layers.kan.attention import KANAttention
 from zoo.layers.kan.basis import Basis, BSplineBasis, ChebyshevBasis, GaussianBasis, SwitchBasis
 from zoo.layers.kan.conv import BottleneckGramConv2d, GramConv2d, KANConv2d
 from zoo.layers.kan.fasterkan import FasterKAN, FasterKANLayer, KANBlock
+from zoo.layers.kan.functional import kan_linear
 from zoo.layers.kan.head import KANHead
 from zoo.layers.kan.linear import KANLinear
 from zoo.layers.kan.mlp import KANMlp
@@ -29,6 +30,7 @@ __all__ = [
     "KANMlp",
     "MultiplyNodes",
     "SwitchBasis",
+    "kan_linear",
     "switch_basis",
     "switch_linear",
 ]
