@@ -10,6 +10,7 @@ assert "site-packages" in zoo.__file__, zoo.__file__
 EMBEDDED = [
     "hopfield_memory.digits",
     "hopfield_mnist_bags.fashion",
+    "kan_breast_cancer.wdbc",
     "kan_bspline.digits",
     "kan_rbf.digits",
     "kan_switch.digits",

@@ -209,6 +209,7 @@ def kan_tabular(
     feature_names: Sequence[str] | None = None,
     feature_units: Sequence[str] | None = None,
     target_units: Sequence[str] | None = None,
+    registered: str = "kan_tabular",
     pretrained_cfg: Any = None,
     device: torch.device | str | None = None,
     dtype: torch.dtype | None = None,
@@ -218,6 +219,7 @@ def kan_tabular(
     Args:
         num_classes, in_features, task, hidden_sizes, layer, layer_options, own_knots, masked: see `TabularKAN`.
         feature_names, feature_units, target_units: see `TabularKAN`.
+        registered: the name under which the catalogue has these arguments.
     """
     if layer_options is None and layer == "efficient":
         layer_options = {"grid_range": (-3.0, 3.0)}
@@ -238,4 +240,4 @@ def kan_tabular(
         device=device,
         dtype=dtype,
     )
-    return described(model, pretrained_cfg)
+    return described(model, pretrained_cfg, registered)
