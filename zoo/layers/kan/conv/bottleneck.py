@@ -8,7 +8,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from zoo.layers.kan.conv.expanded import Size, fold_batch_norm
-from zoo.layers.kan.conv.functional import by_group, check_maps, recomputed
+from zoo.layers.kan.conv.functional import by_group, check_maps, few_pixels, recomputed
 from zoo.layers.kan.conv.gram import GramLayer, gram_conv2d, gram_polynomials
 from zoo.layers.kan.options import check_count, check_positive
 
@@ -105,11 +105,10 @@ class BottleneckGramConv2d(GramLayer):
         return gram_conv2d(x, self.basis_conv.weight, self.beta, backend=self.backend, **self._geometry())
 
     def _base(self, x: Tensor) -> Tensor:
-        def base(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
-            return F.conv2d(F.silu(x), weight, bias, **self._geometry())
-
-        arguments = x, self.base_conv.weight, self.base_conv.bias
-        return base(*arguments) if self.backend == "reference" else recomputed(base, *arguments)
+        conv = self.base_conv
+        if self.backend == "reference" or few_pixels(x):
+            return F.conv2d(F.silu(x), conv.weight, conv.bias, **self._geometry())
+        return recomputed(lambda x, weight: (F.silu(x), weight), conv.bias, self._geometry(), x, conv.weight)
 
     def _noisy(self, x):
         # type: (Tensor) -> Tensor

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from zoo.layers.eager import no_autocast
 from zoo.layers.kan.conv.expanded import ExpandedConv2d, Size, fold_batch_norm, made_norm
-from zoo.layers.kan.conv.functional import by_group, check_maps, recomputed
+from zoo.layers.kan.conv.functional import by_group, check_maps, few_pixels, pair, recomputed
 from zoo.layers.kan.options import check_choice, check_count
 
 _BACKENDS = ("auto", "reference")
@@ -47,7 +47,7 @@ def gram_conv2d(
     *,
     kept: Float[Tensor, "batch in_channels height width"] | None = None,
     stride: Size = 1,
-    padding: Size | str = 0,
+    padding: Size = 0,
     dilation: Size = 1,
     groups: int = 1,
     backend: str = "auto",
@@ -62,8 +62,9 @@ def gram_conv2d(
         bias: None for none.
         kept: factors of t, those of a dropout; None for 1.
         stride, padding, dilation, groups: of the convolutions.
-        backend: "auto": one convolution over all maps. P_0 is the same in every channel, so that one channel of it
-            serves, and for the backward pass only the arguments are kept. "reference": as the formula says.
+        backend: "auto": one convolution over all maps, unless there are few pixels. P_0 is the same in every channel,
+            so that one channel of it serves. For the backward pass only the arguments are kept. "reference": as the
+            formula says.
 
     Raises:
         ValueError: an unknown backend.
@@ -71,27 +72,28 @@ def gram_conv2d(
     Half precision and autocast: the polynomials are computed in float32, the convolution in the lower type.
     """
     check_choice("backend", backend, _BACKENDS)
-    geometry: dict[str, Any] = {"stride": stride, "padding": padding, "dilation": dilation, "groups": groups}
-    if backend == "reference":
-        maps = gram_polynomials(_squashed(x, kept), beta)
-        y = F.conv2d(F.silu(by_group(maps, groups)).to(x.dtype), weight, bias, **geometry)
+    geometry = {"stride": pair(stride), "padding": pair(padding), "dilation": pair(dilation), "groups": groups}
+    if backend == "reference" or few_pixels(x):
+        with no_autocast(x):
+            features = F.silu(by_group(gram_polynomials(_squashed(x, kept), beta.to(_work(x))), groups)).to(x.dtype)
+        y = F.conv2d(features, weight, bias, **geometry)
         return y if base_weight is None else y + F.conv2d(F.silu(x), base_weight, **geometry)
 
     def merged(
-        x: Tensor, weight: Tensor, beta: Tensor, base_weight: Tensor | None, bias: Tensor | None, kept: Tensor | None
-    ) -> Tensor:
+        x: Tensor, weight: Tensor, beta: Tensor, base_weight: Tensor | None, kept: Tensor | None
+    ) -> tuple[Tensor, Tensor]:
         with no_autocast(x):
             _, *maps = gram_polynomials(_squashed(x, kept), beta.to(_work(x)))
             maps = [torch.ones_like(maps[0][:, :groups]), *maps]
             if base_weight is not None:
                 maps = [x.to(maps[0].dtype), *maps]
-            features = F.silu(by_group(maps, groups)).to(x.dtype)
+            features = F.silu(by_group(maps, groups), inplace=not torch.is_grad_enabled()).to(x.dtype)
             width = x.shape[1] // groups
-            kernel = [weight[:, :width].sum(1, keepdim=True), weight[:, width:]]
-            kernel = torch.cat(kernel if base_weight is None else [base_weight, *kernel], 1)
-        return F.conv2d(features, kernel, bias, **geometry)
+            constant, others = weight.split([width, weight.shape[1] - width], 1)
+            kernel = [constant.sum(1, keepdim=True), others]
+            return features, torch.cat(kernel if base_weight is None else [base_weight, *kernel], 1)
 
-    return recomputed(merged, x, weight, beta, base_weight, bias, kept)
+    return recomputed(merged, bias, geometry, x, weight, beta, base_weight, kept)
 
 
 def _work(x: Tensor) -> torch.dtype:

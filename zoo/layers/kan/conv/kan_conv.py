@@ -128,7 +128,7 @@ class KANConv2d(ExpandedConv2d):
             y = F.conv2d(self.base_activation(x), weights[0], **self._geometry())
             y = y + F.conv2d(by_group(self._maps(u), self.groups).to(x.dtype), weights[1], **self._geometry())
         else:
-            y = recomputed(self._merged, x, u, *weights)
+            y = recomputed(self._merged, None, self._geometry(), x, u, *weights)
         y = y if self.out_norm is None else self.out_norm(y)
         return y if self.activation is None else self.activation(y)
 
@@ -138,11 +138,10 @@ class KANConv2d(ExpandedConv2d):
         with no_autocast(u):
             return list(self.basis(u.to(work).movedim(1, -1)).movedim(-2, 1).unbind(-1))
 
-    def _merged(self, x: Tensor, u: Tensor, base_weight: Tensor, weight: Tensor) -> Tensor:
-        """One convolution over the activated maps and all functions of them."""
+    def _merged(self, x: Tensor, u: Tensor, base_weight: Tensor, weight: Tensor) -> tuple[Tensor, Tensor]:
+        """The activated maps and all functions of them, and the kernel of both convolutions."""
         maps = [self.base_activation(x), *self._maps(u)]
-        kernel = torch.cat([base_weight, weight], 1)
-        return F.conv2d(by_group(maps, self.groups).to(x.dtype), kernel, **self._geometry())
+        return by_group(maps, self.groups).to(x.dtype), torch.cat([base_weight, weight], 1)
 
     def extra_repr(self) -> str:
         return f"{super().extra_repr()}, backend={self.backend!r}"
