@@ -4,7 +4,6 @@ from zoo.explain.association import association_map
 from zoo.explain.charts import asymmetry_matrix, decision_chart
 from zoo.explain.edges import edge_curves
 from zoo.explain.energies import energy_curves
-from zoo.explain.feature_scores import feature_scores
 from zoo.explain.finding import hopfield_layer, layer_association, layer_inputs, tversky_layer
 from zoo.explain.images import feature_images, nearest_examples, prototype_images
 from zoo.explain.importances import importance_chart
@@ -12,6 +11,7 @@ from zoo.explain.instances import top_instances
 from zoo.explain.kan_parts import KANPart, kan_part
 from zoo.explain.mixing import mixing_histogram
 from zoo.explain.network import network_graph
+from zoo.explain.scoring import feature_scores
 from zoo.explain.sweep import beta_sweep
 
 __all__ = [

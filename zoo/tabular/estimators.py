@@ -262,8 +262,8 @@ class KANRegressor(RegressorMixin, _KANEstimator):
     their own units and gives the targets in theirs.
 
     Args:
-        hidden_sizes, layer, layer_options, update_grid, epochs, batch_size, lr, weight_decay, sparsity, regularizer,
-            early_stopping, validation_fraction, patience, random_state: see `KANClassifier`.
+        hidden_sizes, layer, layer_options, update_grid, epochs, batch_size, lr, weight_decay: see `KANClassifier`.
+        sparsity, regularizer, early_stopping, validation_fraction, patience, random_state: the same.
 
     Attributes:
         model_, history_, n_features_in_, feature_names_in_: see `KANClassifier`. Losses are of standardised targets.

@@ -51,14 +51,10 @@ class KANSelector(SelectorMixin, BaseEstimator):
         random_state: of folds, initial values and the order of rows: None, a number, or a NumPy RandomState.
 
     Attributes:
-        scores_: (features,), sum to 1.
+        scores_: (features,), which sum to 1 unless knock-outs of a fold are all 0.
         support_: (features,), whether each is kept.
         task_: "classification" or "regression".
         n_features_in_, feature_names_in_: as in scikit-learn.
-
-    Raises (`fit`):
-        ValueError, TypeError: an argument out of range, an unknown method; more features to keep than there are; X or y
-            with NaN, or of other shapes than (rows, features) and (rows,).
 
     Source: KAN feature selection (2025, arXiv 2509.23366); the network, its training and the folds are the paper's.
     """
@@ -98,6 +94,10 @@ class KANSelector(SelectorMixin, BaseEstimator):
         Args:
             X: (rows, features), a data frame or an array.
             y: (rows,), classes or numbers.
+
+        Raises:
+            ValueError, TypeError: an argument of the constructor out of range, an unknown method; more features to
+                keep than there are; X or y with NaN or infinity, or of another shape.
         """
         X, y = validate_data(self, X, y, dtype=[np.float64, np.float32], ensure_min_samples=2)
         check_choice("method", self.method, METHODS)
