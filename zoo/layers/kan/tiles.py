@@ -13,10 +13,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-_TILE = 2**17  # values on a CPU: half a megabyte in float32, and three or four tiles are in use at a time
+_TILE = 2**18  # values on a CPU: a megabyte in float32, and three or four tiles are in use at a time
 _SLOPES = 2**19  # slopes of curves at a time
 _DEVICE_TILE = 2**24  # elsewhere: a tile is a launch
-_INPUTS = 64
+_INPUTS = 128
 _LEAST_ROWS = 128  # in a product of fewer, memory is the limit
 _NARROW = 128  # outputs, up to which looking up the few functions that are not 0 is quicker than multiplying by all
 
@@ -67,7 +67,7 @@ class Tiles:
         Returns:
             (out, K, inputs).
         """
-        packed = weight.transpose(1, 2).clone(memory_format=torch.contiguous_format)  # for one input contiguous() is no copy
+        packed = weight.transpose(1, 2).clone(memory_format=torch.contiguous_format)  # contiguous() may be no copy
         return packed if scale is None else packed.mul_(scale.unsqueeze(1))
 
     def unpack(
