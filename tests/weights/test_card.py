@@ -107,9 +107,9 @@ def test_multiply_accumulates_are_the_catalogue_s_for_the_catalogue_s_size_alone
 
 
 def test_a_composition_names_and_cites_what_its_modules_rest_on():
-    config = parse_config(describe(zoo.create_model("test_vit", num_classes=3, mlp="kan", head="linear")), "c")
+    config = parse_config(describe(zoo.create_model("test_vit", num_classes=3, mlp="faster_kan", head="linear")), "c")
     text = make_card(config, repo_id="me/mine", license="mit")
-    assert ModelCard(text).data.tags == ["zoo", "timm", "mlp/kan", "head/linear", "arxiv:2502.13693"]
+    assert ModelCard(text).data.tags == ["zoo", "timm", "mlp/faster_kan", "head/linear", "arxiv:2502.13693"]
     assert text.count("@misc{") == 1
     assert "eprint = {2502.13693}" in text
     assert "medical device" not in text  # the layer comes from a medical paper, the model does not
