@@ -264,3 +264,18 @@ def test_another_basis_and_knots_of_channels():
     bases = layer.basis(x.movedim(1, -1))[..., 0, :]
     torch.testing.assert_close(alone, torch.einsum("ok,bhwk->bohw", first[..., 0, 0], bases))
     assert not torch.allclose(layer(x), expected)
+
+
+def test_parameters_of_the_basis_and_of_the_base_learn():
+    layer = KANConv2d.fast(4, 6, grid_size=4, base_activation=nn.PReLU())
+    layer.basis.centers = nn.Parameter(layer.basis._buffers.pop("centers"))
+    layer(torch.randn(2, 4, 16, 16)).square().sum().backward()
+    assert layer.basis.centers.grad.any()
+    assert layer.base_activation.weight.grad.any()
+
+
+def test_polynomials_of_degree_one_have_no_use_for_beta():
+    layer = drawn("gram", degree=1)
+    layer(torch.randn(2, 4, 16, 16)).square().sum().backward()
+    assert layer.basis_conv.weight.grad.any()
+    assert layer.beta.grad is None

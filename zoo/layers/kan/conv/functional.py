@@ -31,7 +31,8 @@ def recomputed(
         expand: from the tensors to features and kernel.
         bias: of the convolution.
         geometry: stride, padding, dilation and groups of it, as `nn.Conv2d` has them.
-        tensors: None for those that are not there.
+        tensors: None for those that are not there. What else has a gradient, such as parameters of a module that
+            expands, gets none.
     """
     given = [tensor for tensor in (*tensors, bias) if tensor is not None]
     if not torch.is_grad_enabled() or must_compose(*given):
@@ -70,7 +71,7 @@ class _Recomputed(torch.autograd.Function):
         wanted = [t for t, need in zip(inputs, needed, strict=True) if need and (twice or t is not inputs[0])]
         found: list[Any] = []
         if wanted:
-            found += torch.autograd.grad(outputs, wanted, weights, create_graph=twice)  # pyright: ignore[reportArgumentType, reportCallIssue]
+            found += torch.autograd.grad(outputs, wanted, weights, create_graph=twice, allow_unused=True)  # pyright: ignore[reportArgumentType, reportCallIssue]
         if not twice and needed[0]:
             found.insert(0, shift)
         given = iter(found)

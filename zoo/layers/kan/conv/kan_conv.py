@@ -32,8 +32,8 @@ class KANConv2d(ExpandedConv2d):
         norm: of what the functions see: "instance", "batch", None or a module. Those of a name learn nothing.
         out_norm: of the sum.
         activation: of what `out_norm` gives: a name, a module or None.
-        backend: "auto" keeps for the backward pass what goes in, and computes the functions again; "reference" keeps
-            the functions.
+        backend: "auto" keeps for the backward pass what goes in, and computes the functions again, unless basis or
+            sigma have parameters; "reference" keeps the functions.
 
     Raises:
         ValueError: a value out of range, an unknown name; in the call, maps of other channels.
@@ -124,7 +124,8 @@ class KANConv2d(ExpandedConv2d):
         check_maps(x, self.in_channels)
         u = x if self.norm is None else self.norm(x)
         weights = self.base_conv.weight, self.basis_conv.weight
-        if self.backend == "reference":
+        learned = (p.requires_grad for part in (self.basis, self.base_activation) for p in part.parameters())
+        if self.backend == "reference" or any(learned):
             y = F.conv2d(self.base_activation(x), weights[0], **self._geometry())
             y = y + F.conv2d(by_group(self._maps(u), self.groups).to(x.dtype), weights[1], **self._geometry())
         else:
