@@ -6,7 +6,7 @@ import torch
 import zoo
 from tests.layers.kan.goldens import golden
 from zoo.errors import ConversionError
-from zoo.layers.kan import KAN, KANAttention, KANLinear
+from zoo.layers.kan import KAN, KANAttention, KANBlock, KANLinear
 from zoo.weights import convert, convert_file
 from zoo.weights.converters.kan import convert_official
 from zoo.weights.converters.kan_networks import from_official, kan_options, to_efficient_kan, to_fast_kan
@@ -218,3 +218,9 @@ def test_on_disk(tmp_path):
     model = KAN([5, 8, 3], layer=KANLinear.fast)
     zoo.load_weights(model, tmp_path / "kan.safetensors")
     case.check(model(case.tensors["in.x"]), case.tensors["out.y"])
+
+
+def test_layers_that_keep_the_official_names_keep_them():
+    block = KANBlock(4)
+    same(convert(block.state_dict(), "KANBlock"), dict(block.state_dict()))
+    same(convert(block.state_dict(), "FasterKAN"), dict(block.state_dict()))
