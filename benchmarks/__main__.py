@@ -20,6 +20,7 @@ SECTIONS = {
     "kan_linear": "KAN layers",
     "kan_grid": "Moving the knots of KAN layers",
     "kan_selection": "Features chosen by KANs: a learning check",
+    "vgg_kagn": "VGG-KAGN",
     "medvit2": "MedViTV2",
     "tversky": "Tversky projection",
     "tversky_feature_level": "Tversky similarity, feature by feature",

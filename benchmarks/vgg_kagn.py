@@ -75,7 +75,7 @@ def main() -> None:
         "\nOne image of 96×96 pixels, evaluation mode for the forward pass. *By hand* is the expression of the "
         "released code composed of torch operations: all polynomials expanded, two convolutions added, PyTorch's "
         "instance norm, no cache. Ours expands all but the constant one, in one convolution with the base branch, and "
-        "expands again in the backward pass: half the memory in the same time."
+        "expands again in the backward pass: less memory in about the same time."
     )
 
 
