@@ -13,6 +13,7 @@ from zoo.models.timm_hook import install as _install_timm_hook
 
 if TYPE_CHECKING:
     from zoo import explain, layers, registry, testing, weights
+    from zoo import tabular as tabular  # not in __all__: it needs scikit-learn
     from zoo.composition.naming import register_spec
     from zoo.composition.summary import summary
     from zoo.errors import ZooError
@@ -66,7 +67,7 @@ _HOME = {
     "summary": "zoo.composition.summary",
     "verify": "zoo.verifying",
 }
-_SUBMODULES = ("errors", "explain", "layers", "registry", "testing", "weights")
+_SUBMODULES = ("errors", "explain", "layers", "registry", "tabular", "testing", "weights")
 
 __all__ = [
     "ZooError",

@@ -104,9 +104,7 @@ def test_places_of_a_loaded_composition_are_those_of_its_spec(saved):
 def test_what_was_loaded_is_not_called_new(saved):
     name, before = saved
     model = zoo.create_model(name, head="kan")
-    assert torch.equal(
-        model.blocks[0].mlp.layers[0].weight, before.blocks[0].mlp.layers[0].weight
-    )
+    assert torch.equal(model.blocks[0].mlp.layers[0].weight, before.blocks[0].mlp.layers[0].weight)
     inits = {c.slot: c.init for c in model.zoo_composition.changes}
     assert inits == {"mlp": "loaded", "head": "match"}
     assert "as it was loaded" in str(zoo.summary(model))
