@@ -11,7 +11,6 @@ from typing import Any, ClassVar
 import torch
 from jaxtyping import Float
 from timm.layers import SelectAdaptivePool2d
-from timm.models._features import feature_take_indices
 from timm.models._features_fx import register_notrace_module
 from timm.models._input import update_model_input_size
 from torch import Tensor, nn
@@ -22,6 +21,7 @@ from zoo.layers.medvit2_blocks import GFPBlock, LFPBlock
 from zoo.layers.medvit2_parts import ConvNormAct, Device, PooledAttention
 from zoo.layers.neighborhood import NeighborhoodAttention2d
 from zoo.models.checkpointing import checkpoint_block
+from zoo.models.image_contract import is_traced, taken_stages
 from zoo.models.medvit2_checks import check_image, check_options, check_size
 
 # They check sizes and choose a path in Python: leaves for torch.fx.
@@ -330,7 +330,7 @@ class MedViT2(nn.Module):
         """
         if output_fmt != "NCHW":
             raise ValueError(f"output_fmt must be 'NCHW', got {output_fmt!r}")
-        take, last = self._take(indices)
+        take, last = taken_stages(indices, len(self._stage_ends))
         self._check_image(x)
         x = self.stem(fastest_format(x))
         maps = []
@@ -355,7 +355,7 @@ class MedViT2(nn.Module):
 
         The final norm and the classifier fit the last stage alone and go with it.
         """
-        take, last = self._take(indices)
+        take, last = taken_stages(indices, len(self._stage_ends))
         shortened = last < len(self._stage_ends) - 1
         self.features = self.features[: self._stage_ends[last] + 1]
         self._stage_ends = self._stage_ends[: last + 1]
@@ -366,17 +366,8 @@ class MedViT2(nn.Module):
             self.reset_classifier(0, "" if prune_head else None)
         return take
 
-    def _take(self, indices: int | list[int] | tuple[int, ...] | None) -> tuple[list[int], int]:
-        count = len(self._stage_ends)
-        asked = [indices] if isinstance(indices, int) else list(indices or [])
-        if isinstance(indices, int) and not 0 < indices <= count:
-            raise ValueError(f"indices must be between 1 and {count} when it counts the last stages, got {indices}")
-        if not isinstance(indices, int) and any(not -count <= i < count for i in asked):
-            raise ValueError(f"indices must be between {-count} and {count - 1} for {count} stages, got {asked}")
-        return feature_take_indices(count, list(indices) if isinstance(indices, tuple) else indices)
-
     def _check_image(self, x: Tensor) -> None:
-        if not isinstance(x, torch.fx.Proxy) and not torch.compiler.is_compiling():
+        if not is_traced(x):
             check_image(x, self)
 
     def fuse(self) -> "MedViT2":

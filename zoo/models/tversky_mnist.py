@@ -10,13 +10,13 @@ from typing import Any, ClassVar
 import torch
 from jaxtyping import Float
 from timm.layers import SelectAdaptivePool2d
-from timm.models._features import feature_take_indices
 from timm.models._features_fx import register_notrace_module
 from timm.models._input import update_model_input_size
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
 from zoo.layers.tversky import TverskyProjection
+from zoo.models.image_contract import check_image, is_traced, taken_stages
 
 register_notrace_module(TverskyProjection)  # it checks names and sizes in Python
 
@@ -225,7 +225,7 @@ class TverskyMnistCnn(nn.Module):
         """
         if output_fmt != "NCHW":
             raise ValueError(f"output_fmt must be 'NCHW', got {output_fmt!r}")
-        take, last = self._take(indices)
+        take, last = taken_stages(indices, len(self.feature_info), "pairs")
         self._check_image(x)
         maps = []
         for i, stage in enumerate(self._stages()[: len(self.feature_info)]):
@@ -243,7 +243,7 @@ class TverskyMnistCnn(nn.Module):
 
         The classifier fits the last pair alone and goes with it.
         """
-        take, last = self._take(indices)
+        take, last = taken_stages(indices, len(self.feature_info), "pairs")
         shortened = last < len(self.feature_info) - 1
         for i in range(last + 1, len(self.feature_info)):
             for name in (f"pool{i}", f"conv{2 * i + 1}", f"act{i + 1}", f"conv{2 * i + 2}"):
@@ -254,25 +254,10 @@ class TverskyMnistCnn(nn.Module):
             self.reset_classifier(0, "" if prune_head else None)
         return take
 
-    def _take(self, indices: int | list[int] | tuple[int, ...] | None) -> tuple[list[int], int]:
-        count = len(self.feature_info)
-        asked = [indices] if isinstance(indices, int) else list(indices or [])
-        if isinstance(indices, int) and not 0 < indices <= count:
-            raise ValueError(f"indices must be between 1 and {count} when it counts the last pairs, got {indices}")
-        if not isinstance(indices, int) and any(not -count <= i < count for i in asked):
-            raise ValueError(f"indices must be between {-count} and {count - 1} for {count} pairs, got {asked}")
-        return feature_take_indices(count, list(indices) if isinstance(indices, tuple) else indices)
-
     def _check_image(self, x: Tensor) -> None:
-        if isinstance(x, torch.fx.Proxy) or torch.compiler.is_compiling():
+        if is_traced(x):
             return
-        if x.ndim != 4 or x.shape[1] != self.in_chans:
-            raise ValueError(
-                f"expected images (batch, {self.in_chans}, height, width), got {tuple(x.shape)}"
-                + ("; add the batch with x[None]" if x.ndim == 3 else "; in_chans= sets the channels")
-            )
-        if not x.is_floating_point():
-            raise TypeError(f"images must be floating point in the normalised range, got {x.dtype}; x.float() / 255")
+        check_image(x, self.in_chans)
         _check_size(*x.shape[-2:])
 
 

@@ -10,7 +10,6 @@ from typing import Any, ClassVar
 import torch
 from jaxtyping import Float
 from timm.layers import SelectAdaptivePool2d
-from timm.models._features import feature_take_indices
 from timm.models._features_fx import register_notrace_module
 from timm.models._input import update_model_input_size
 from torch import Tensor, nn
@@ -19,6 +18,7 @@ from zoo.layers.kan.conv import BottleneckGramConv2d, GramConv2d
 from zoo.layers.kan.conv.bottleneck import bottleneck_width
 from zoo.layers.kan.options import check_choice
 from zoo.models.checkpointing import checkpoint_block
+from zoo.models.image_contract import check_image, is_traced, taken_stages
 
 # They check sizes and choose a path in Python: leaves for torch.fx.
 for _leaf in (GramConv2d, BottleneckGramConv2d):
@@ -232,7 +232,7 @@ class VGGKAGN(nn.Module):
         """
         if output_fmt != "NCHW":
             raise ValueError(f"output_fmt must be 'NCHW', got {output_fmt!r}")
-        take, last = self._take(indices)
+        take, last = taken_stages(indices, len(self.feature_info))
         self._check_image(x)
         taken = {self.feature_info[i]["module"] for i in take}
         end = self.feature_info[last if stop_early else -1]["module"]
@@ -252,7 +252,7 @@ class VGGKAGN(nn.Module):
 
         The classifier fits the last stage alone and goes with it.
         """
-        take, last = self._take(indices)
+        take, last = taken_stages(indices, len(self.feature_info))
         shortened = last < len(self.feature_info) - 1
         end = int(self.feature_info[last]["module"].split(".")[1])
         self.features = self.features[: end + 1]
@@ -273,25 +273,10 @@ class VGGKAGN(nn.Module):
                 block.fuse()
         return self
 
-    def _take(self, indices: int | list[int] | tuple[int, ...] | None) -> tuple[list[int], int]:
-        count = len(self.feature_info)
-        asked = [indices] if isinstance(indices, int) else list(indices or [])
-        if isinstance(indices, int) and not 0 < indices <= count:
-            raise ValueError(f"indices must be between 1 and {count} when it counts the last stages, got {indices}")
-        if not isinstance(indices, int) and any(not -count <= i < count for i in asked):
-            raise ValueError(f"indices must be between {-count} and {count - 1} for {count} stages, got {asked}")
-        return feature_take_indices(count, list(indices) if isinstance(indices, tuple) else indices)
-
     def _check_image(self, x: Tensor) -> None:
-        if isinstance(x, torch.fx.Proxy) or torch.compiler.is_compiling():
+        if is_traced(x):
             return
-        if x.ndim != 4 or x.shape[1] != self.in_chans:
-            raise ValueError(
-                f"expected images (batch, {self.in_chans}, height, width), got {tuple(x.shape)}"
-                + ("; add the batch with x[None]" if x.ndim == 3 else "; in_chans= sets the channels")
-            )
-        if not x.is_floating_point():
-            raise TypeError(f"images must be floating point in the normalised range, got {x.dtype}; x.float() / 255")
+        check_image(x, self.in_chans)
         self._check_size(*x.shape[-2:])
 
     def _check_size(self, height: int, width: int) -> None:
