@@ -19,6 +19,7 @@ SECTIONS = {
     "kan": "KAN block",
     "kan_linear": "KAN layers",
     "kan_grid": "Moving the knots of KAN layers",
+    "kan_learning": "KAN layers: a learning check",
     "kan_selection": "Features chosen by KANs: a learning check",
     "vgg_kagn": "VGG-KAGN",
     "medvit2": "MedViTV2",
