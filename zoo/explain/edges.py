@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from zoo.explain.figure import finish
 from zoo.explain.kan_parts import KANPart, kan_part
 from zoo.layers.kan import KANLinear
-from zoo.layers.kan.scores import edge_deviations
+from zoo.layers.kan.life.scores import edge_deviations
 from zoo.training.plots import BLUE, GREY, new_figure, shorten
 
 #: Curves of one figure.

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from zoo.explain.figure import check_names
 from zoo.explain.finding import only_layer
 from zoo.layers.kan import KAN, KANLinear
-from zoo.layers.kan.sample import visits
+from zoo.layers.kan.life.sample import visits
 from zoo.layers.modes import evaluating
 
 

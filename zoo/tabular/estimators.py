@@ -17,8 +17,8 @@ from torch import Tensor
 
 from zoo.factory import create_model
 from zoo.layers.kan import KAN, BSplineBasis
+from zoo.layers.kan.life.regularise import METRICS
 from zoo.layers.kan.options import check_choice, check_count, check_nonnegative, check_positive
-from zoo.layers.kan.regularise import METRICS
 from zoo.models.kan_tabular import TabularKAN
 from zoo.tabular.training import Recipe, hold_out, seeded, train
 

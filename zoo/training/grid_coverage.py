@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from zoo.layers.kan import BSplineBasis, KANLinear
-from zoo.layers.kan.coverage import coverage
+from zoo.layers.kan.life.coverage import coverage
 from zoo.layers.modes import evaluating
 
 _ENOUGH = 0.9

@@ -8,7 +8,7 @@ from tests.layers.kan.goldens import golden
 from tests.layers.kan.samples import network, pykan, rows
 from zoo.layers.kan import KANLinear
 from zoo.layers.kan.basis import cox_de_boor
-from zoo.layers.kan.grid import local_bsplines
+from zoo.layers.kan.life.grid import local_bsplines
 
 
 def _layer(seed=0, **options):

@@ -6,7 +6,7 @@ import torch
 from tests.layers.answers import answers
 from tests.layers.kan.samples import network, pykan, rows
 from zoo.layers.kan import KANLinear
-from zoo.layers.kan.regularise import METRICS
+from zoo.layers.kan.life.regularise import METRICS
 
 
 @pytest.mark.parametrize("name", ["pykan_net", "pykan_net_mult"])

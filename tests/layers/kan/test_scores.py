@@ -5,7 +5,7 @@ import torch
 
 from tests.layers.kan.samples import network, pykan, rows
 from zoo.layers.kan import KANLinear
-from zoo.layers.kan.scores import attribution
+from zoo.layers.kan.life.scores import attribution
 
 
 def _curves(layer, x):
@@ -37,7 +37,7 @@ def test_deviations_by_covariances_are_those_of_the_curves(preset, monkeypatch):
     x = rows(60, 4)
     expected = _curves(layer, x).std(0)
     torch.testing.assert_close(layer.edge_deviations(x)[0], expected, rtol=1e-10, atol=1e-12)
-    monkeypatch.setattr("zoo.layers.kan.scores._BLOCK", 200)  # of the sample and of the inputs
+    monkeypatch.setattr("zoo.layers.kan.life.scores._BLOCK", 200)  # of the sample and of the inputs
     torch.testing.assert_close(layer.edge_deviations(x)[0], expected, rtol=1e-10, atol=1e-12)
 
 

@@ -12,8 +12,8 @@ from zoo.layers.kan.basis import ChebyshevBasis, GaussianBasis, SwitchBasis, nam
 from zoo.layers.kan.functional import check_backend, kan_linear, normalised
 from zoo.layers.kan.imitation import imitate_layer
 from zoo.layers.kan.life import KANLife
+from zoo.layers.kan.life.sample import Stage
 from zoo.layers.kan.options import as_activation, check_choice, check_count, check_input, check_nonnegative
-from zoo.layers.kan.sample import Stage
 
 
 class KANLinear(KANLife):

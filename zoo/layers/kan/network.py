@@ -10,10 +10,10 @@ from torch import Tensor, nn
 
 from zoo.layers.kan.imitation import imitate_stack
 from zoo.layers.kan.life import KANLife
+from zoo.layers.kan.life.sample import Stage, stages_of
 from zoo.layers.kan.linear import KANLinear
 from zoo.layers.kan.nodes import MultiplyNodes
 from zoo.layers.kan.options import check_count
-from zoo.layers.kan.sample import Stage, stages_of
 
 
 class KAN(KANLife):

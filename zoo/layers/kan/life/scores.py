@@ -22,7 +22,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from zoo.layers.kan.sample import Stage, working_dtype
+from zoo.layers.kan.life.sample import Stage, working_dtype
 
 _LEAST_DEVIATION = 1e-4
 _BLOCK = 2**22  # numbers held at a time

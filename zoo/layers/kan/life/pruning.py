@@ -13,9 +13,9 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from zoo.layers.kan.basis import BSplineBasis, ChebyshevBasis, GaussianBasis, SwitchBasis
+from zoo.layers.kan.life.sample import Stage
+from zoo.layers.kan.life.scores import attribution
 from zoo.layers.kan.options import check_nonnegative
-from zoo.layers.kan.sample import Stage
-from zoo.layers.kan.scores import attribution
 
 _PARAMETERS = {"weight", "edge_scale", "base_weight", "bias"}
 #: They are the same for all inputs, or have knots that go with theirs.

@@ -15,9 +15,9 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from zoo.layers.kan.life.sample import Stage, visits
+from zoo.layers.kan.life.scores import attribution, deviations, edge_deviations
 from zoo.layers.kan.options import check_choice
-from zoo.layers.kan.sample import Stage, visits
-from zoo.layers.kan.scores import attribution, deviations, edge_deviations
 
 #: The deviation of a curve over its input's spread; the same (with symbolic edges in pykan); the deviation; the score
 #: of an edge; the score of a node.

@@ -8,12 +8,12 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from zoo.layers.eager import no_autocast
-from zoo.layers.kan import grid
-from zoo.layers.kan.coverage import coverage
-from zoo.layers.kan.pruning import Pruned, prune
-from zoo.layers.kan.regularise import METRICS, sample_regularization
-from zoo.layers.kan.sample import Stage, sample_rows, visits
-from zoo.layers.kan.scores import attribution, edge_deviations
+from zoo.layers.kan.life import grid
+from zoo.layers.kan.life.coverage import coverage
+from zoo.layers.kan.life.pruning import Pruned, prune
+from zoo.layers.kan.life.regularise import METRICS, sample_regularization
+from zoo.layers.kan.life.sample import Stage, sample_rows, visits
+from zoo.layers.kan.life.scores import attribution, edge_deviations
 from zoo.layers.modes import evaluating
 
 
@@ -112,7 +112,7 @@ class KANLife(nn.Module):
 
     @torch.no_grad()
     def coverage(self, x: Float[Tensor, "*batch in_features"]) -> list[float]:
-        """For each layer, the fraction of its inputs in the range of its basis: see `zoo.layers.kan.coverage`.
+        """For each layer, the fraction of its inputs in the range of its basis: see `zoo.layers.kan.life.coverage`.
 
         Args:
             x: sample, of one row or more.
