@@ -201,6 +201,21 @@ def test_a_compiled_layer_is_the_reference(options, widths):
         torch.testing.assert_close(ours / scale, wanted / scale, rtol=0, atol=2e-5)
 
 
+@pytest.mark.parametrize("grid_size", [5, 100])
+@pytest.mark.parametrize("lay", [lambda x: x.t().contiguous().t(), lambda x: x.repeat_interleave(2, 1)[:, ::2]])
+def test_inputs_that_lie_apart(grid_size, lay):
+    compiled, reference = _pair(6, 5, grid_size=grid_size)
+    x = torch.randn(30, 6, generator=torch.Generator().manual_seed(1))
+    results = []
+    for layer in (compiled, reference):
+        given = lay(x).requires_grad_()
+        y = layer(given)
+        (grad,) = torch.autograd.grad(y.square().sum(), given)
+        results.append((y, grad))
+    for ours, wanted in zip(*results, strict=True):
+        torch.testing.assert_close(ours, wanted, rtol=1e-4, atol=1e-4)
+
+
 def test_knots_that_are_not_even_take_the_usual_way():
     compiled, reference = _pair(4, 3)
     x = torch.randn(200, 4, generator=torch.Generator().manual_seed(1))

@@ -112,6 +112,16 @@ def test_a_function_of_ones_own():
     assert best.r2 > 1 - 1e-6
 
 
+@pytest.mark.parametrize("name", sorted(set(FUNCTIONS) - {"0", "sgn", "abs"}))
+@pytest.mark.parametrize("curve", [lambda x: x, lambda x: x**2])
+def test_what_is_said_of_a_fit_holds_in_single_precision(name, curve):
+    """Nothing is a line far away or very slowly: there c f + d is lost to rounding."""
+    x = torch.linspace(-1, 1, 200)
+    (fit,) = fit_edge(x, curve(x), functions=[name])
+    residual = fit(x) - curve(x)
+    assert float(1 - residual.square().sum() / (curve(x) - curve(x).mean()).square().sum()) >= fit.r2 - 1e-4
+
+
 def test_the_order_of_the_points_does_not_matter():
     y = torch.sqrt(7 - X)
     mixed = torch.randperm(len(X), generator=torch.Generator().manual_seed(0))
@@ -124,6 +134,7 @@ def test_the_order_of_the_points_does_not_matter():
     [
         (X, X[:-1], {}, r"as many points, 2 or more, got \(400,\) and \(399,\)"),
         (X[:1], X[:1], {}, "2 or more"),
+        (X.double(), X, {"functions": "sine"}, "did you mean 'sin'"),
         (X, X * math.nan, {}, "NaN or infinity"),
         (X * 0 + 3, X, {}, "two different points or more, all are 3"),
         (X, X, {"functions": ["sine"]}, "did you mean 'sin'"),

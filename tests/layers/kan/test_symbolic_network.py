@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import copy
 import math
+import pickle
 
 import pytest
 import sympy
 import torch
 
 from zoo.layers.kan import KAN, KANLinear
-from zoo.layers.kan.symbolic import fit_edge, symbolic_network
+from zoo.layers.kan.symbolic import FUNCTIONS, fit_edge, symbolic_network
 
 
 def _curve_of(layer, out_index, in_index, function, points=400):
@@ -154,6 +156,23 @@ def test_the_kan_is_left_as_it_is():
         assert torch.equal(tensor, before[name]), name
 
 
+def test_it_is_pickled_and_copied():
+    found = symbolic_network(_known_network(), X, functions=["x^2", "exp"], min_r2=0.999)
+    for again in (pickle.loads(pickle.dumps(found)), copy.deepcopy(found)):
+        assert torch.equal(again(X), found(X))
+        assert again.fits[0, 0, 1].function is FUNCTIONS["x^2"]
+        assert str(again.formula()) == str(found.formula())
+
+
+def test_a_line_is_read_off_with_all_its_digits():
+    network = KANLinear(1, 1, grid_size=20, base_activation=None, edge_scale=False)
+    _curve_of(network, 0, 0, lambda x: 0.5 * x)
+    found = symbolic_network(network, X[:, :1].float(), functions=["x^2"])
+    evaluate = sympy.lambdify(sympy.Symbol("x_0"), found.formula(digits=6)[0])
+    values = torch.tensor([evaluate(value) for value in X[:, 0].tolist()])
+    torch.testing.assert_close(values, 0.5 * X[:, 0].float(), rtol=0, atol=0.01)
+
+
 def test_refusals():
     with pytest.raises(ValueError, match=r"layer 0 has a LayerNorm.*norm=None"):
         symbolic_network(KAN([2, 3, 1], layer=KANLinear.fast), X.float())
@@ -164,6 +183,8 @@ def test_refusals():
         symbolic_network(network, X, functions=["sinn"])
     with pytest.raises(ValueError, match="NaN"):
         symbolic_network(network, X * math.nan)
+    with pytest.raises(ValueError, match="min_r2 must be between 0 and 1, got 2"):
+        symbolic_network(network, X, min_r2=2.0)
     with pytest.raises(ValueError, match="2 inputs, got 1"):
         symbolic_network(network, X).formula(["a"])
 

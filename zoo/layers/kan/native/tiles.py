@@ -24,13 +24,18 @@ class CompiledTiles(Tiles):
         return self if self.knots.shape[0] == 1 else CompiledTiles(self.knots[block], self.order)
 
     def fill(self, u: Tensor, phi: Tensor, spare: list[Tensor]) -> None:
-        fill(u, self.knots, self.order, phi)
+        fill(_in_rows(u), self.knots, self.order, phi)
 
     def fill_both(self, u: Tensor, phi: Tensor, slope: Tensor, spare: list[Tensor]) -> None:
-        fill(u, self.knots, self.order, phi)
+        self.fill(u, phi, spare)
 
     def gather(self, u: Tensor, pulled: Tensor, slope: Tensor, grad_u: Tensor) -> None:
-        gather(u, self.knots, self.order, pulled, grad_u)
+        if grad_u.stride(1) == 1:
+            gather(_in_rows(u), self.knots, self.order, pulled, grad_u)
+        else:
+            whole = torch.empty(grad_u.shape, dtype=grad_u.dtype)
+            gather(_in_rows(u), self.knots, self.order, pulled, whole)
+            grad_u.copy_(whole)
 
     def pack(self, weight: Tensor, scale: Tensor | None) -> Tensor:
         return pack(weight, scale) if self._reads(weight, scale) else super().pack(weight, scale)
@@ -56,5 +61,10 @@ class CompiledTiles(Tiles):
 
     def sums(self, u: Tensor, table: Tensor) -> Tensor:
         out = torch.zeros(u.shape[0], table.shape[1], dtype=u.dtype)
-        weighted_sum(u, self.knots, self.order, table.view(u.shape[1], self.num_bases, -1), out)
+        weighted_sum(_in_rows(u), self.knots, self.order, table.view(u.shape[1], self.num_bases, -1), out)
         return out
+
+
+def _in_rows(u: Tensor) -> Tensor:
+    """The same numbers, those of a row beside each other."""
+    return u if u.stride(1) == 1 else u.contiguous()

@@ -17,6 +17,10 @@ _STEP = 0.2  # of a and b, for x scaled to [-1, 1]
 _REACH = 10.0  # of a and b
 _MOST = 100.0  # of a, for x that is wide in its own unit
 _SHIFTS = 801
+# Farther away, or slower, every function is a line with an error too small to see, and c f + d the difference of two
+# numbers so large that nothing is left of it.
+_FARTHEST = 50.0  # shift, for x scaled to [-1, 1]
+_SLOWEST = 0.1  # a
 _CANDIDATES = 4
 _FINER = 11  # points a zoom looks at, in each direction
 _ZOOMS = 7
@@ -65,12 +69,12 @@ def fit_edge(
     """Fit every function of a library to a sampled curve.
 
     For each f the a and b of c f(a x + b) + d are scanned and zoomed in on for the highest R^2; c and d are then a
-    line's. The scan runs over x scaled to [-1, 1], |a| and |b| up to 10 (and up to 10 in the unit of x); where only
-    the ratio of a and b or one of them matters, over all of that. Computed in float64.
+    line's. The scan runs over x scaled to [-1, 1], a from 0.1 to 10 (and up to 10 in the unit of x) and |b| up to 10;
+    where only -b / a matters, over shifts up to 50. Computed in float64.
 
     Args:
         x, y: points of the curve, in any order.
-        functions: names from `FUNCTIONS`, or functions of one's own; all if None.
+        functions: names from `FUNCTIONS` (or one name), or functions of one's own; all if None.
         weight_simple: between 0 and 1: how much a simple function is preferred to a close one.
 
     Returns:
@@ -99,7 +103,7 @@ def fit_edge(
 
 
 def _checked(x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
-    if x.shape != y.shape or len(x) < 2:
+    if x.ndim != 1 or x.shape != y.shape or len(x) < 2:
         raise ValueError(f"x and y must be as many points, 2 or more, got {tuple(x.shape)} and {tuple(y.shape)}")
     x, y = x.detach().double(), y.detach().double()
     if not (x.isfinite().all() and y.isfinite().all()):
@@ -170,13 +174,23 @@ def _scans(search: str, reach: float) -> Iterator[tuple[Tensor, Tensor, _Affine]
         yield none, none, lambda p, q: (torch.ones_like(p), torch.zeros_like(p))
     elif search in {"shift", "signed shift"}:
         # The tangent of an angle: dense where the points are, and far beyond them.
-        angles = torch.linspace(-math.pi / 2, math.pi / 2, _SHIFTS + 2, dtype=torch.float64)[1:-1]
+        end = math.atan(_FARTHEST)
+        angles = torch.linspace(-end, end, _SHIFTS, dtype=torch.float64)
         for sign in (1, -1)[: 2 if search == "signed shift" else 1]:
-            yield angles, none, lambda p, q, sign=sign: (torch.full_like(p, sign), -sign * torch.tan(p))
+            yield (
+                angles,
+                none,
+                lambda p, q, sign=sign: (torch.full_like(p, sign), -sign * torch.tan(p.clamp(-end, end))),
+            )
     elif search == "rate":
-        yield even(-reach, reach, _STEP / 4), none, lambda p, q: (p, torch.zeros_like(p))
+        for sign in (1, -1):
+            yield even(_SLOWEST, reach, _STEP / 4), none, lambda p, q, sign=sign: (sign * _not_slow(p), 0 * p)
     else:  # every function here is odd or even about some point, but for a number: c takes the sign of a
-        yield even(_STEP, reach, _STEP), even(-_REACH, _REACH, _STEP), lambda p, q: (p, q)
+        yield even(_SLOWEST, reach, _STEP), even(-_REACH, _REACH, _STEP), lambda p, q: (_not_slow(p), q)
+
+
+def _not_slow(a: Tensor) -> Tensor:
+    return a.clamp_min(_SLOWEST)
 
 
 def _spacing(values: Tensor) -> float:

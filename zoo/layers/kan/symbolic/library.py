@@ -36,6 +36,12 @@ class SymbolicFunction:
     expression: Callable[[Any, Any], Any]
     period: float | None = None
 
+    def __reduce__(self) -> Any:
+        """Functions of the library are pickled and copied by name: pickle knows no lambdas."""
+        if FUNCTIONS.get(self.name) is self:
+            return _named, (self.name,)
+        return super().__reduce__()
+
 
 def _power(exponent: int, complexity: int) -> SymbolicFunction:
     name = f"x^{exponent}" if exponent > 0 else f"1/x^{-exponent}" if exponent < -1 else "1/x"
@@ -71,6 +77,10 @@ _ALL = (
 
 #: Every function by its name.
 FUNCTIONS: dict[str, SymbolicFunction] = {function.name: function for function in _ALL}
+
+
+def _named(name: str) -> SymbolicFunction:
+    return FUNCTIONS[name]
 
 
 def chosen_functions(names: Collection[str | SymbolicFunction] | None) -> list[SymbolicFunction]:

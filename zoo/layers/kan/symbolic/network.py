@@ -119,11 +119,14 @@ def symbolic_network(
 
     Raises:
         TypeError: not a KAN, a layer that is no `KANLinear`.
-        ValueError: a layer with a norm; fewer than two examples, values that are not finite; an unknown function.
+        ValueError: a layer with a norm; fewer than two examples, values that are not finite; an unknown function; an
+            R^2 out of range.
         KeyError: `edges` names an edge that is not there, or masked.
 
     Source: KAN (2024, arXiv 2404.19756), section 2.5.
     """
+    if not 0 <= min_r2 <= 1:
+        raise ValueError(f"min_r2 must be between 0 and 1, got {min_r2}")
     kan_layers, nodes = _parts(network)
     wanted = dict(edges or {})
     fits: dict[Edge, SymbolicFit] = {}
