@@ -17,7 +17,8 @@ EMBEDDED = [
     "medvit2_kan_nano.digits",
     "tversky_mnist_cnn.digits",
 ]
-assert zoo.list_pretrained() == EMBEDDED, zoo.list_pretrained()
+ON_THE_HUB = ["vgg_kagn11_v2.in1k", "vgg_kagn11_v4.in1k", "vgg_kagn_bn11_v4.in1k"]
+assert zoo.list_pretrained() == EMBEDDED + ON_THE_HUB, zoo.list_pretrained()
 
 import torch  # noqa: E402
 
