@@ -132,6 +132,46 @@ for refused in (
 """
 
 
+TABLES = """
+import json, sys, warnings
+warnings.simplefilter("ignore")
+import numpy as np, onnx, onnxruntime, torch
+import zoo
+
+folder = sys.argv[1]
+model = zoo.create_model("kan_breast_cancer", pretrained=True).eval()
+x = model.scaling.back(torch.randn(5, 30, generator=torch.Generator().manual_seed(0)))
+done = zoo.export(model, f"{folder}/table.onnx")
+assert (done.inputs, done.input_size) == (("rows",), (30,))
+session = onnxruntime.InferenceSession(f"{folder}/table.onnx", providers=["CPUExecutionProvider"])
+(got,) = session.run(["logits"], {"rows": x.numpy()})
+np.testing.assert_allclose(got, model(x).detach().numpy(), atol=1e-4, rtol=1e-4)
+facts = json.loads({p.key: p.value for p in onnx.load(f"{folder}/table.onnx").metadata_props}["zoo"])
+assert facts["label_names"] == ["malignant", "benign"] and facts["feature_names"][:1] == ["mean radius"]
+assert facts["input_size"] == [30] and "interpolation" not in facts
+
+torch.manual_seed(0)
+regression = zoo.create_model("kan_tabular", task="regression", num_classes=2, in_features=3).eval()
+rows = torch.randn(40, 3) * 50 + 300
+regression.fit_scaling(rows, rows[:, :2] * 10)
+zoo.export(regression, f"{folder}/targets.pt2")
+program = torch.export.load(f"{folder}/targets.pt2").module()
+torch.testing.assert_close(program(rows), regression(rows))
+"""
+
+
+def test_tables_come_in_their_units(tmp_path):
+    done = subprocess.run([sys.executable, "-c", TABLES, str(tmp_path)], capture_output=True, text=True, timeout=400)
+    assert done.returncode == 0, done.stderr[-3000:]
+
+
+def test_the_shell_says_how_many_columns(tmp_path):
+    run = [sys.executable, "-m", "zoo", "export", "kan_breast_cancer", "--out", "table.pt2"]
+    done = subprocess.run(run, cwd=tmp_path, capture_output=True, text=True, timeout=200)
+    assert done.returncode == 0, done.stderr
+    assert "any number of rows of 30 columns; differs from the model by" in done.stdout
+
+
 def test_bags_are_padded_and_masked(tmp_path):
     done = subprocess.run([sys.executable, "-c", BAGS, str(tmp_path)], capture_output=True, text=True, timeout=400)
     assert done.returncode == 0, done.stderr[-3000:]

@@ -19,7 +19,7 @@ from zoo.errors import ExportError, MissingExtraError
 from zoo.files import atomic_path
 from zoo.layers.hopfield import Hopfield
 from zoo.layers.modes import evaluating
-from zoo.models.data_config import data_config
+from zoo.models.data_config import data_config, table_columns
 from zoo.naming import did_you_mean, known_keywords
 
 #: Format -> the ending that files of it have.
@@ -27,8 +27,9 @@ FORMATS = {"onnx": ".onnx", "torch-export": ".pt2"}
 #: The ONNX operators that torch's exporter writes; older ones it cannot.
 _FIRST_OPSET = 18
 INPUT, OUTPUT = "image", "logits"
-#: What a model of bags takes.
+#: What a model of bags takes, and one of tables.
 BAG_INPUTS = ("instances", "padding_mask")
+ROW_INPUT = "rows"
 
 
 @dataclass(frozen=True)
@@ -38,9 +39,9 @@ class Exported:
     Attributes:
         path: the file.
         format: "onnx" or "torch-export".
-        inputs: names of what it takes: the image; of a model of bags, instances and padding mask.
-        input_size: (channels, height, width) of an image, or the shape of an instance.
-        batch: number of images or bags at a time, `None` for any.
+        inputs: names of what it takes: the image; of a model of bags, instances and padding mask; of tables, rows.
+        input_size: (channels, height, width) of an image, the shape of an instance, or (columns,).
+        batch: number of images, bags or rows at a time, `None` for any.
         opset: version of the ONNX operators, `None` for `torch.export`.
         size: bytes.
         error: the largest difference of an output to the model's, relative to the largest output; `None` if the file
@@ -76,6 +77,8 @@ def export(
 
     That of a model of bags takes `instances`, bags padded to the longest, (bags, instances, *shape of an instance), and
     `padding_mask`, (bags, instances), True where there is no instance. Features come standardised, by `mean` and `std`.
+    That of a model of tables takes `rows`, (rows, columns), in their own units; `logits` of a regression are the
+    targets, in theirs.
 
     Where a Hopfield layer stops as soon as nothing changes (`tol`), the file makes every update, which the comparison
     with the model covers.
@@ -84,7 +87,7 @@ def export(
         model: made by `zoo.create_model`; it is not changed.
         path: the file; it appears whole or not at all.
         to: "onnx" or "torch-export". Default: by the ending, `.onnx` or `.pt2`.
-        batch: images, or bags, at a time, if only so many; any number by default.
+        batch: images, bags or rows at a time, if only so many; any number by default.
         opset: version of the ONNX operators, from 18; the exporter's default if not given.
         tolerance: the largest difference allowed, relative to the largest output; a number from 0.
         verify: run the written file, for one image and for several, and compare.
@@ -105,11 +108,11 @@ def export(
     form = format_of(target, to)
     check_options(target, form, batch=batch, opset=opset, tolerance=tolerance)
     if not (hasattr(model, "pretrained_cfg") and isinstance(getattr(model, "num_classes", None), int)):
-        raise ExportError(f"{type(model).__name__} is no image model made by zoo.create_model: its input is not known")
+        raise ExportError(f"{type(model).__name__} is no model made by zoo.create_model: its input is not known")
     check_model(model)
     plain = copy.deepcopy(model).to(device="cpu", dtype=torch.float32).requires_grad_(False)
     facts = _facts(plain)
-    inputs = _BagInputs(facts["input_size"]) if hasattr(plain, "instance_shape") else _ImageInputs(facts["input_size"])
+    inputs = _inputs_of(plain, facts["input_size"])
     example = inputs.draw(batch or 2, torch.Generator().manual_seed(0))
     with evaluating(plain), torch.no_grad(), atomic_path(target) as temporary:
         try:
@@ -143,15 +146,17 @@ def check_model(model: nn.Module) -> None:
 
 
 @dataclass(frozen=True)
-class _ImageInputs:
-    """Images (B, C, H, W)."""
+class _PlainInputs:
+    """Images (B, C, H, W), or rows (B, columns), which `in_units` spreads as those that the model was fitted to."""
 
     size: tuple[int, ...]
     names: tuple[str, ...] = (INPUT,)
     noun: str = "image"
+    in_units: Callable[[Tensor], Tensor] | None = None
 
     def draw(self, count: int, generator: torch.Generator) -> tuple[Tensor, ...]:
-        return (torch.randn(count, *self.size, generator=generator),)
+        drawn = torch.randn(count, *self.size, generator=generator)
+        return (drawn if self.in_units is None else self.in_units(drawn),)
 
     def any_number(self, *, of_batch: bool) -> Any:
         """The axes whose length is free, as `torch.export.export` wants them."""
@@ -177,6 +182,12 @@ class _BagInputs:
         free = {0: torch.export.Dim("bags", min=1)} if of_batch else {}
         free[1] = torch.export.Dim("instances", min=1)
         return (free, free)
+
+
+def _inputs_of(model: Any, size: tuple[int, ...]) -> _PlainInputs | _BagInputs:
+    if table_columns(model) is not None:
+        return _PlainInputs(size, (ROW_INPUT,), "row", model.scaling.back)
+    return _BagInputs(size) if hasattr(model, "instance_shape") else _PlainInputs(size)
 
 
 def _without_tests(model: nn.Module) -> nn.Module:
@@ -247,6 +258,8 @@ def _facts(model: nn.Module) -> dict[str, Any]:
     cfg: dict[str, Any] = getattr(model, "pretrained_cfg", None) or {}
     facts = data_config(model)
     facts["input_size"] = tuple(facts["input_size"])
+    if table_columns(model) is not None:
+        facts |= {name: getattr(model, name) for name in ("task", "feature_names", "feature_units", "target_units")}
     name = getattr(model, "zoo_name", None) or cfg.get("architecture")
     return {"architecture": name, "label_names": cfg.get("label_names"), "zoo": __version__, **facts}
 
@@ -292,7 +305,7 @@ def _write(
 def _difference(
     model: nn.Module,
     run: Callable[..., Tensor],
-    inputs: _ImageInputs | _BagInputs,
+    inputs: _PlainInputs | _BagInputs,
     batch: int | None,
     most: float,
     form: str,

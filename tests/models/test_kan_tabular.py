@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+
 import pytest
 import torch
 from torch import nn
@@ -67,6 +69,16 @@ def test_saved_with_its_scaling_names_and_units(tmp_path):
     assert torch.equal(other.forward_features(x), model.forward_features(x))
     features = zoo.create_model(f"local-dir:{tmp_path / 'alloys'}", num_classes=0).eval()
     assert torch.equal(features(x), model.forward_features(x))
+
+
+def test_of_images_its_configuration_says_nothing(tmp_path, unchecked):
+    model = zoo.create_model("kan_breast_cancer")
+    assert zoo.data_config(model) == {"input_size": (30,), "mean": None, "std": None}
+    zoo.save_pretrained(model, tmp_path / "table")
+    cfg = json.loads((tmp_path / "table" / "config.json").read_text())["pretrained_cfg"]
+    assert not cfg.keys() & {"mean", "std", "interpolation", "crop_pct", "crop_mode"}
+    with pytest.raises(ValueError, match=r"mean, feature_names: TabularKAN takes rows of a table"):
+        zoo.set_data_config(model, mean=0.5, feature_names=["a"] * 30, label_names=["malignant", "benign"])
 
 
 def test_another_classifier_forgets_the_targets():

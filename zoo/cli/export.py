@@ -19,7 +19,7 @@ def export(
         str | None, typer.Option(help="onnx or torch-export; default by the ending of --out, else onnx.")
     ] = None,
     out: Annotated[Path | None, typer.Option("--out", "-o", help="The file; default MODEL.onnx or MODEL.pt2.")] = None,
-    batch: Annotated[int | None, typer.Option(help="Images, or bags, at a time; any number by default.")] = None,
+    batch: Annotated[int | None, typer.Option(help="Images, bags or rows at a time; any number by default.")] = None,
     opset: Annotated[
         int | None, typer.Option(help="Version of the ONNX operators, from 18; default the exporter's.")
     ] = None,
@@ -29,7 +29,7 @@ def export(
     json: Annotated[bool, typer.Option("--json", help="Print the result as JSON.")] = False,
 ) -> None:
     """Write MODEL, with its weights, as an ONNX or torch.export file, and check the file against the model."""
-    from zoo.exporting import FORMATS, check_options, export, format_of
+    from zoo.exporting import BAG_INPUTS, FORMATS, ROW_INPUT, check_options, export, format_of
     from zoo.factory import create_model
     from zoo.training.model_source import resolve_name
 
@@ -53,11 +53,14 @@ def export(
         echo_json({**vars(done), "path": str(done.path)})
         return
     number = "any number of" if done.batch is None else str(done.batch)
-    bags = len(done.inputs) > 1
-    noun = f"bags, padded to the longest and with a {done.inputs[1]} (True: no instance), of" if bags else "images of"
+    noun, unit = "images of", ""
+    if done.inputs == BAG_INPUTS:
+        noun = f"bags, padded to the longest and with a {done.inputs[1]} (True: no instance), of"
+    elif done.inputs == (ROW_INPUT,):
+        noun, unit = "rows of", " columns"
     checked = (
         "not checked" if done.error is None else f"differs from the model by {done.error:.1e} of its largest output"
     )
     version = "" if done.opset is None else f"opset {done.opset}, "
     size = "×".join(map(str, done.input_size))
-    typer.echo(f"{done.path}\t{done.size:,} bytes, {version}{number} {noun} {size}; {checked}")
+    typer.echo(f"{done.path}\t{done.size:,} bytes, {version}{number} {noun} {size}{unit}; {checked}")

@@ -22,6 +22,8 @@ DEFAULTS: dict[str, Any] = {
     "crop_pct": 0.875,
     "crop_mode": "center",
 }
+#: What tells of outputs and weights, for models of anything.
+_WORDS = ("label_names", "label_descriptions", "license", "description")
 _FIELDS = (
     "input_size",
     "interpolation",
@@ -51,9 +53,12 @@ def data_config(model: nn.Module) -> dict[str, Any]:
         `input_size` (channels, height, width), `interpolation`, `mean`, `std` (one value a channel, in units of
         images scaled to [0, 1]), `crop_pct` and `crop_mode`. Of a model of bags of images, those of an instance. Of one
         of bags of vectors or sequences `input_size`, the shape of an instance, `mean` and `std` alone: by these its
-        features are standardised, one value a feature, or they are None.
+        features are standardised, one value a feature, or they are None. Of a model of tables `input_size`,
+        (columns,), and `mean` and `std`, None: it standardises columns itself.
     """
     recorded_fields = getattr(model, "pretrained_cfg", None) or {}
+    if (columns := table_columns(model)) is not None:
+        return {"input_size": (columns,), "mean": None, "std": None}
     instance = getattr(model, "instance_shape", None)
     if instance is not None and len(instance) != 3:
         found = [recorded_fields.get(key) for key in ("mean", "std")]
@@ -72,6 +77,12 @@ def data_config(model: nn.Module) -> dict[str, Any]:
         "crop_pct": cfg["crop_pct"],
         "crop_mode": cfg["crop_mode"],
     }
+
+
+def table_columns(model: Any) -> int | None:
+    """Columns of the rows that a model of tables takes; None for the other models."""
+    columns, cfg = getattr(model, "in_features", None), getattr(model, "pretrained_cfg", None) or {}
+    return columns if isinstance(columns, int) and cfg.get("input_size", ()) is None else None
 
 
 def _fit(recorded: float | int | Sequence[float | int], channels: int, what: str) -> tuple[float, ...]:
@@ -108,9 +119,15 @@ def set_data_config(model: nn.Module, **fields: Any) -> dict[str, Any]:
 
     Raises:
         TypeError: an unknown field.
-        ValueError: a value that does not fit the model, or is out of range.
+        ValueError: a value that does not fit the model, or is out of range; how images are prepared, of a model of
+            tables.
     """
     check_keywords(fields, _FIELDS, "set_data_config")
+    if table_columns(model) is not None and (others := [key for key in fields if key not in _WORDS]):
+        raise ValueError(
+            f"{', '.join(others)}: {type(model).__name__} takes rows of a table, which it standardises itself "
+            f"(fit_scaling), and has its own feature_names; set_data_config knows of it {', '.join(_WORDS)}"
+        )
     cfg = getattr(model, "pretrained_cfg", None)
     if not isinstance(cfg, dict):
         raise ValueError(f"{type(model).__name__} has no pretrained_cfg; only models made by name can be described")

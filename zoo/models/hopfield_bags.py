@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 from zoo.layers.hopfield import HopfieldPooling
 from zoo.layers.hopfield.options import positive_int
+from zoo.models.data_config import table_columns
 
 #: Bags are no images: what saving compares on an image, and timm's default sizes, have no place in a configuration.
 NO_IMAGE: dict[str, Any] = {"input_size": None, "classifier": "head"}
@@ -150,7 +151,8 @@ def described(model: Model, given: Any, name: str = "") -> Model:
     if name:
         given = resolve_pretrained_cfg(name, pretrained_cfg=given)
     cfg = given.to_dict() if hasattr(given, "to_dict") else given if isinstance(given, Mapping) else {}
-    known = {key: cfg[key] for key in (*_WORDS, *_PREPARATION) if cfg.get(key)}
+    fields = _WORDS if table_columns(model) is not None else (*_WORDS, *_PREPARATION)
+    known = {key: cfg[key] for key in fields if cfg.get(key)}
     if len(known.get("label_names", ())) != model.num_classes:
         known.pop("label_names", None)
     model.pretrained_cfg = {**model.pretrained_cfg, **known}  # pyright: ignore
