@@ -6,7 +6,7 @@ import torch
 from tests.layers.answers import answers
 from tests.layers.kan.goldens import golden
 from tests.layers.kan.samples import network, pykan, rows
-from zoo.layers.kan import KANLinear
+from zoo.layers.kan import KAN, KANLinear
 from zoo.layers.kan.basis import cox_de_boor
 from zoo.layers.kan.life.grid import local_bsplines
 
@@ -95,6 +95,54 @@ def test_finer_knots_among_which_are_the_old_ones_change_nothing(spread):
     assert layer.weight.shape == (3, 4, 22)
     assert layer.weight is not old
     torch.testing.assert_close(layer(x), before, rtol=0, atol=1e-8)
+
+
+@pytest.mark.parametrize("order", [1, 3])
+@pytest.mark.parametrize("own_knots", [False, True])
+def test_a_curve_stays_where_samples_lie_beyond_the_ends(order, own_knots):
+    """Training moves hidden values off the grid: the finer outer knots, nearer to its ends, would cut the curves."""
+    layer = _layer(spline_order=order)
+    if own_knots:
+        layer.update_grid(rows(50, 4) ** 3)
+    beyond = torch.tensor([[1.0, 1.4, 2.0, 9.0]], dtype=torch.float64)
+    beyond = torch.cat([rows(300, 2) * beyond[:, :2], rows(300, 2).abs() * beyond[:, 2:]], -1)
+    before, deviation = layer(beyond), layer(beyond).std()
+    layer.refine(12, beyond)
+    assert (layer(beyond) - before).abs().max() < (0.2 if order == 1 else 0.02) * deviation
+    before = layer(beyond)
+    layer.refine(24, beyond)
+    torch.testing.assert_close(layer(beyond), before, rtol=0, atol=1e-8)
+
+
+def test_outer_knots_stay_only_beyond_the_ends_that_samples_pass():
+    layer = _layer()
+    old = layer.basis.knots.clone()
+    x = rows(100, 4)
+    x[0] = torch.tensor([1.1, -1.1, 1 + 1e-9, 0.5])
+    layer.refine(10, x)
+    even = -1 + 0.2 * torch.arange(-3, 14, dtype=torch.float64)
+    expected = even.repeat(4, 1)
+    expected[0, -3:], expected[1, :3] = old[0, -3:], old[0, :3]
+    torch.testing.assert_close(layer.basis.knots, expected)
+
+
+def test_a_trained_network_is_refined_without_losing_anything():
+    torch.manual_seed(1)
+    model, x = KAN([2, 3, 1], dtype=torch.float64), rows(300, 2)
+    y = torch.exp(torch.sin(torch.pi * x[:, :1]) + x[:, 1:].square())
+    optimizer = torch.optim.LBFGS(model.parameters(), max_iter=30, line_search_fn="strong_wolfe")
+
+    def loss():
+        optimizer.zero_grad()
+        value = (model(x) - y).square().mean()
+        value.backward()
+        return value
+
+    optimizer.step(loss)
+    assert model.coverage(x)[1] < 0.9  # training has moved what the second layer gets
+    before = model(x)
+    model.refine(20, x)
+    torch.testing.assert_close(model(x), before, rtol=0, atol=1e-6)
 
 
 def test_in_single_precision_too():

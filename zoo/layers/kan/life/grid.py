@@ -5,8 +5,8 @@ From the sorted inputs of a sample, with eps = `grid_eps`,
     interior_j = eps (low + j step) + (1 - eps) sorted[index_j],        j = 0 ... G,
 
 then k knots more on either side. New coefficients of all curves of an input are one K' x K matrix times the old ones,
-the least-squares solution T_i of A_new T = A_old over the sample, clamped to the new intervals. Points spread over
-these count, too, with a tiny weight: a curve keeps its shape where no sample falls, and there is always one solution.
+the least-squares solution T_i of A_new T = A_old over the sample. Points spread over the new intervals count, too, with
+a tiny weight: a curve keeps its shape where no sample falls, and there is always one solution.
 
 Source: efficient-kan (2024); KAN (2024, arXiv 2404.19756).
 """
@@ -26,6 +26,7 @@ _MARGIN = 0.01
 _FAINT = 1e-8  # weight of all spread points together, the samples having 1
 _RIDGE = 1e-14  # of the diagonal; keeps the solver from dividing by what rounding leaves
 _INPUTS = 64  # at a time
+_OUTSIDE = 1e-5  # of an interval: less may be rounding
 
 
 @torch.no_grad()
@@ -78,7 +79,8 @@ def refine(layer: Any, grid_size: int, x: Float[Tensor, "rows in_features"]) -> 
     """More intervals between the same ends. `weight` becomes a new, larger parameter.
 
     The new knots lie between the old ones as those do. Where the old ones are among them (a multiple of the grid size)
-    every curve is exactly what it was between the ends.
+    every curve is exactly what it was between the ends. Beyond an end it falls to 0 over `order` intervals of the new
+    width, unless some of an input's samples lie there: then its outer knots on that side stay, and the curve with them.
 
     Args:
         layer: a `KANLinear` of B-splines.
@@ -98,7 +100,7 @@ def refine(layer: Any, grid_size: int, x: Float[Tensor, "rows in_features"]) -> 
     share = place - left
     finer = interior[:, left] * (1 - share) + interior[:, left + 1] * share
     step = (interior[:, -1:] - interior[:, :1]) / grid_size
-    knots = _extended(finer, step, basis.order).to(old.dtype)
+    knots = _with_old_ends(_extended(finer, step, basis.order).to(old.dtype), old, basis.order, u)
     weight = _refitted(layer.weight, old, knots, basis, u)
     layer.weight = nn.Parameter(weight.to(layer.weight.device), layer.weight.requires_grad)
     basis.set_knots(knots)
@@ -144,6 +146,16 @@ def _extended(interior: Tensor, step: Tensor, order: int) -> Tensor:
     return torch.cat([interior[:, :1] - outwards.flip(-1), interior, interior[:, -1:] + outwards], -1)
 
 
+def _with_old_ends(knots: Tensor, old: Tensor, order: int, u: Tensor) -> Tensor:
+    """The knots, with the old ones beyond an end where there are samples beyond it."""
+    low, high = knots[:, order], knots[:, -order - 1]
+    tolerance = _OUTSIDE * (high - low) / (knots.shape[1] - 2 * order - 1)
+    below, above = (u.amin(0) < low - tolerance).unsqueeze(-1), (u.amax(0) > high + tolerance).unsqueeze(-1)
+    left = torch.where(below, old[:, :order], knots[:, :order])
+    right = torch.where(above, old[:, -order:], knots[:, -order:])
+    return torch.cat([left, knots[:, order:-order].expand(len(left), -1), right], -1)
+
+
 def _ascend(knots: Tensor) -> Tensor:
     """Rows of knots that can serve: finite, in order, and not all in one place."""
     inner = (knots.diff() >= 0).all(-1) & (knots[:, -1] > knots[:, 0])
@@ -161,10 +173,10 @@ def _refitted(weight: Tensor, old: Tensor, new: Tensor, basis: BSplineBasis, u: 
 def _transforms(old: Tensor, new: Tensor, samples: Tensor, basis: BSplineBasis) -> Tensor:
     """T_i of some inputs, (inputs, K', K)."""
     order = basis.order
-    interior = new[:, order : new.shape[1] - order]
-    # A sample outside is moved to the nearest end.
-    samples = samples.clamp(interior[:, :1].to(samples), interior[:, -1:].to(samples))
-    spread = _spread(interior, order)
+    low, high = (end.unsqueeze(-1).to(new) for end in samples.aminmax(dim=1))
+    # Intervals of the grid, and those beyond its ends that samples reach.
+    reached = new.clamp(low.minimum(new[:, order, None]), high.maximum(new[:, -order - 1, None]))
+    spread = _spread(reached, order)
     gram = target = torch.zeros((), dtype=torch.float64, device=samples.device)
     for points, weight in ((samples, 1 / samples.shape[1]), (spread, _FAINT / spread.shape[1])):
         before, after = (local_bsplines(points, knots, order).double() for knots in (old, new))

@@ -94,7 +94,9 @@ class KANLife(nn.Module):
         """More intervals for the B-splines of every layer, between the same ends: the curves stay what they were.
 
         Exactly so where the new knots have the old ones among them, for a multiple of the grid size; otherwise as
-        nearly as may be on the sample. `weight` becomes a new parameter: an optimizer must be made anew.
+        nearly as may be on the sample. Beyond the ends a curve falls to 0 sooner than before where no sample lies;
+        where some lie, it stays and gets no finer: `update_grid` afterwards moves knots there. `weight` becomes a new
+        parameter: an optimizer must be made anew.
 
         Args:
             grid_size: intervals, more than there are.
