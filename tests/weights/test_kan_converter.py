@@ -220,6 +220,35 @@ def test_on_disk(tmp_path):
     case.check(model(case.tensors["in.x"]), case.tensors["out.y"])
 
 
+@pytest.mark.parametrize(
+    ("name", "back"), [("kan_bspline", to_efficient_kan), ("kan_rbf", to_fast_kan), ("kan_switch", None)]
+)
+def test_a_network_becomes_a_model_of_the_catalogue(tmp_path, name, back):
+    model = zoo.create_model(name, pretrained=True).eval()
+    state = model.kan.state_dict()
+    torch.save(state if back is None else back(state), tmp_path / "official.pth")
+    report = convert_file(tmp_path / "official.pth", tmp_path / "model", name, allow_pickle=True)
+    assert report.num_classes == 10
+    x = torch.rand(3, 1, 8, 8)
+    assert torch.equal(zoo.create_model(f"local-dir:{tmp_path / 'model'}").eval()(x), model(x))
+
+
+def test_a_model_takes_the_widths_knots_and_masks_of_the_network():
+    torch.manual_seed(0)
+    kan = KAN([64, 6, 5, 3], layer=KANLinear.efficient)
+    kan.update_grid(torch.rand(50, 64))
+    kan.layers[1].mask_edges(torch.rand(5, 6) > 0.5)
+    converted = convert(kan.state_dict(), "kan_bspline")
+    options = {"hidden_sizes": [6, 5], "own_knots": [0, 1, 2], "masked": [1]}
+    assert (converted.report.num_classes, converted.report.options) == (3, options)
+    model = zoo.create_model("kan_bspline", num_classes=3, **options)
+    model.load_state_dict(converted)
+    x = torch.rand(4, 64)
+    assert torch.equal(model(x.view(4, 1, 8, 8)), kan(x))
+    with pytest.raises(ConversionError, match=r"kan\.layers\.0\.weight has shape \(6, 63, 8\), the model's is"):
+        convert(KAN([63, 6, 3], layer=KANLinear.efficient).state_dict(), "kan_bspline")
+
+
 def test_layers_that_keep_the_official_names_keep_them():
     block = KANBlock(4)
     same(convert(block.state_dict(), "KANBlock"), dict(block.state_dict()))

@@ -88,6 +88,7 @@ def convert(state_dict: Mapping[str, Any], name: str) -> ConvertedState:
     entry = model_entry(name)
     converter = entry.family.load_converter()
     new, notes = converter(tensors) if converter else (tensors, [])
+    new = _at_its_place(new, entry.name)
     report = ConversionReport(entry.name, list(notes), len(new), options=_options(converter, new))
     _check_against_model(new, report)
     return ConvertedState(new, report)
@@ -126,12 +127,26 @@ def _options(converter: Converter | None, tensors: dict[str, Tensor]) -> dict[st
         return {}  # not one of the published sizes; the comparison with the model says what does not fit
 
 
+def _at_its_place(tensors: dict[str, Tensor], name: str) -> dict[str, Tensor]:
+    """Tensors of a network that is a part of the model, under its name there; others as they are."""
+    from timm import create_model
+
+    with torch.device("meta"):
+        model = create_model(name)
+    names = model.state_dict().keys()
+    for part, _ in model.named_children():
+        moved = {f"{part}.{key}": tensor for key, tensor in tensors.items()}
+        if names.isdisjoint(tensors) and not names.isdisjoint(moved):
+            return moved
+    return tensors
+
+
 def _check_against_model(tensors: Mapping[str, Tensor], report: ConversionReport) -> nn.Module:
     """Compare with the registered model of the checkpoint's own class and channel counts, built without memory."""
     from timm import create_model
 
     with torch.device("meta"):
-        model = create_model(report.name)
+        model = create_model(report.name, **report.options)
         report.num_classes, report.in_chans = _counts(model, tensors)
         options: dict[str, Any] = {"num_classes": report.num_classes, "in_chans": report.in_chans, **report.options}
         model = create_model(report.name, **{k: v for k, v in options.items() if v is not None})

@@ -9,7 +9,7 @@ from __future__ import annotations
 import itertools
 import re
 from collections.abc import Mapping
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from torch import Tensor
 
@@ -117,6 +117,18 @@ def convert_official(state: Mapping[str, Tensor]) -> tuple[dict[str, Tensor], li
     if any("base_weight" in key for key in new):
         notes.append("weights do not tell the activation of the base branch: SiLU, unless it was set to another")
     return new, notes
+
+
+def infer_variant(state: Mapping[str, Tensor]) -> dict[str, Any]:
+    """Options of the family's models that a network in our layout calls for: widths, knots and masks of its layers."""
+    found = {key: re.fullmatch(r"(?:kan\.)?layers\.(\d+)\.(weight|basis\.knots|mask)", key) for key in state}
+    parts = {(int(place[1]), place[2]): state[key] for key, place in found.items() if place}
+    widths = [parts[place].shape[0] for place in sorted(parts) if place[1] == "weight"]
+    return {
+        "hidden_sizes": widths[:-1],
+        "own_knots": [i for i, name in parts if name == "basis.knots" and len(parts[i, name]) > 1],
+        "masked": [i for i, name in parts if name == "mask"],
+    }
 
 
 def split_layers(state: Mapping[str, Tensor]) -> tuple[dict[str, tuple[str, dict[str, Tensor]]], list[str]]:
