@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from typing import Any, ClassVar
+
+import pytest
 import timm
 import torch
 from safetensors.torch import save_file
@@ -40,6 +43,29 @@ def test_a_linear_head_costs_what_it_has():
     with_head, without = (zoo.summary(build("test_resnet", head="linear", num_classes=n)) for n in (7, 0))
     assert (with_head.params - without.params, with_head.macs - without.macs) == (96 * 7 + 7, 96 * 7)
     assert (with_head.base_params, with_head.base_macs) == (with_head.params, with_head.macs)
+
+
+@pytest.mark.parametrize(("name", "bases"), [("kan_switch", 8), ("kan_bspline", 9), ("kan_rbf", 9)])
+def test_a_layer_with_a_faster_way_of_its_own_costs_what_it_computes(name, bases):
+    model = build(name)
+    before = {n: t.clone() for n, t in model.state_dict().items()}
+    assert zoo.summary(model).macs == bases * (64 * 32 + 32 * 10)
+    assert all(torch.equal(t, before[n]) for n, t in model.state_dict().items())
+
+
+def test_a_model_that_needs_values_is_counted_where_it_is():
+    class Looks(nn.Module):
+        num_classes = 2
+        pretrained_cfg: ClassVar[dict[str, Any]] = {"input_size": (3, 4, 4)}
+
+        def __init__(self):
+            super().__init__()
+            self.fc = nn.Linear(48, 2)
+
+        def forward(self, x):
+            return self.fc(x.flatten(1)) * (1 if x.sum().item() == 0 else 2)
+
+    assert zoo.summary(Looks()).macs == 96
 
 
 def test_the_text_names_places_by_groups_and_what_is_new():

@@ -11,6 +11,7 @@ from torch import nn
 
 from zoo.composition.composed import Change, Composed
 from zoo.composition.composite import without_memory
+from zoo.composition.meta import meta_copy
 from zoo.composition.probe import example_input
 from zoo.composition.spec import Spec
 from zoo.layers.modes import evaluating
@@ -137,15 +138,27 @@ def _adapted(model: nn.Module) -> dict[str, Any]:
 
 
 def count_macs(model: nn.Module) -> int | None:
-    """Multiply-accumulates of one image, by torch's counter of FLOPs; `None` where the model cannot run."""
+    """Multiply-accumulates of one image, by torch's counter of FLOPs; `None` where the model cannot run.
+
+    Counted on the meta device, where layers compute by the operations that the counter knows; where a model cannot run
+    there, on its own device, by what it does there.
+    """
+    try:
+        return _counted(meta_copy(model))
+    except Exception:
+        pass
+    try:
+        return _counted(model)
+    except Exception:
+        return None
+
+
+def _counted(model: nn.Module) -> int:
     from torch.utils.flop_counter import FlopCounterMode
 
     counter = FlopCounterMode(display=False)
-    try:
-        with evaluating(model), torch.no_grad(), counter:
-            model(example_input(model, 1))
-    except Exception:
-        return None
+    with evaluating(model), torch.no_grad(), counter:
+        model(example_input(model, 1))
     return counter.get_total_flops() // 2
 
 
