@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 from torch import nn
@@ -12,7 +12,7 @@ from zoo.composition.heads import fit_head, leaf_slots
 from zoo.composition.mixers import MixerPort
 from zoo.composition.pools import TOKEN_POOL, TokenPool
 from zoo.composition.slots import make, placement, replace_module
-from zoo.composition.spec import BUILD_OPTIONS, SLOTS, Spec, as_json
+from zoo.composition.spec import BUILD_OPTIONS, SLOTS, Choice, Spec, as_json
 from zoo.composition.specialise import Specialised, original_class, restore, specialise
 from zoo.composition.where import select
 from zoo.weights.description import backbone_state
@@ -97,7 +97,25 @@ class Composed(Specialised):
                 arguments[name] = value
         built = self.zoo_composition.built
         arguments |= {k: v for k, v in backbone_state(self).items() if v != built.get(k, v)}  # type: ignore[arg-type]
-        return Spec(spec.base, spec.choices, {k: as_json(v, k) for k, v in arguments.items()}).to_dict()
+        choices = {slot: self._zoo_present(choice) for slot, choice in spec.choices.items()}
+        return Spec(spec.base, choices, {k: as_json(v, k) for k, v in arguments.items()}).to_dict()
+
+    def _zoo_present(self, choice: Choice) -> Choice:
+        """A choice with the options that its modules have now, where all of them changed to the same."""
+        modules = [self._zoo_module(c.path) for c in self.zoo_composition.changes if c.slot == choice.slot]
+        said = [module.changed_options() if hasattr(module, "changed_options") else {} for module in modules]
+        if not said or not said[0] or any(options != said[0] for options in said):
+            return choice
+        replaced = ("hidden_ratio",) if "hidden_features" in said[0] else ()
+        kept = {name: value for name, value in choice.options.items() if name not in replaced}
+        return replace(choice, options=dict(sorted({**kept, **said[0]}.items())))
+
+    def _zoo_module(self, path: str) -> Any:
+        """The module at a path; None where there is none any more."""
+        try:
+            return self.get_submodule(path)  # type: ignore[attr-defined]
+        except AttributeError:
+            return None
 
     def reset_classifier(self, num_classes: int, global_pool: str | None = None, **options: Any) -> None:
         """Another number of classes, with the same kind of head (timm's method).
@@ -157,11 +175,7 @@ class Composed(Specialised):
         inherited: Any = getattr(super(), "no_weight_decay", set)
         names = set(inherited())
         for change in self.zoo_composition.changes:
-            try:
-                module = self.get_submodule(change.path)  # type: ignore[attr-defined]
-            except AttributeError:
-                continue
-            own: Any = getattr(module, "no_weight_decay", set)
+            own: Any = getattr(self._zoo_module(change.path), "no_weight_decay", set)
             names |= {f"{change.path}.{name}" for name in own()}
         return names
 

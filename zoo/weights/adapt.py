@@ -163,7 +163,7 @@ def adapt_classifier(
     """
     notes: dict[str, str] = {}
     missing: set[str] = set()
-    for path in classifier_names(model):
+    for path, rows in zip(classifier_names(model), class_row_names(model), strict=True):
         prefix = f"{path}."
         wanted = {name: shape for name, shape in shapes.items() if name.startswith(prefix)}
         given = [name for name in tensors if name.startswith(prefix)]
@@ -176,6 +176,9 @@ def adapt_classifier(
         differing = [n for n in given if n not in wanted or tensors[n].shape != wanted[n]]
         if not differing:
             continue
+        counted = f"{rows}.weight"
+        if counted in wanted and counted in given and counted not in differing:
+            continue  # as many classes; something else is of another shape, which is reported as a mismatch
         if wanted and not all(n in wanted and _only_classes_differ(tensors[n].shape, wanted[n]) for n in differing):
             continue  # not a matter of classes: reported as a mismatch
         counts = {(tensors[n].shape[0] if tensors[n].ndim else 1) for n in differing}

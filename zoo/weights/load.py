@@ -66,7 +66,9 @@ def load_weights(
     """Load weights into a model.
 
     Names and shapes are compared with the model's before anything is changed. A missing backbone tensor is an error
-    even when the head is adapted; a head whose shapes fit is kept, whatever its configuration says.
+    even when the head is adapted; a head whose shapes fit is kept, whatever its configuration says. A module with a
+    method `state_shapes(given) -> {name: shape, or None for a tensor that need not be there}` takes tensors in other
+    shapes than it has: a KAN layer those of pruned edges and of knots for every input.
 
     Args:
         model: any module. The names of its classifier and first convolution come from its `pretrained_cfg`.
@@ -123,12 +125,13 @@ def prepare(
     if rename is not None:
         tensors = rename_keys(tensors, rename, origin)
     state = model.state_dict(keep_vars=True)
-    shapes = {name: value.shape for name, value in state.items() if isinstance(value, Tensor)}
     _fill_aliases(tensors, state, checkpoint.metadata)
+    shapes = _shapes(model, state, tensors)
     heads = tuple(f"{path}." for path in classifier_names(model))
     swollen = grows(state, {n: t for n, t in tensors.items() if not n.startswith(heads)})
     if _differs(tensors, shapes) and not swollen:
         tensors = _family_filter(model, tensors, origin)
+        shapes = _shapes(model, state, tensors)
     notes = adapt_first_conv(
         model,
         tensors,
@@ -149,6 +152,7 @@ def prepare(
         origin=origin,
     )
     report.adapted = notes | head_notes
+    shapes = _shapes(model, state, tensors)
     _fill_counters(tensors, state)
     missing = [name for name in shapes if name not in tensors]
     unexpected = [name for name in tensors if name not in shapes]
@@ -242,6 +246,23 @@ def _kind(tensor: Tensor) -> str:
     if tensor.dtype == torch.bool:
         return "bool"
     return "complex" if tensor.is_complex() else "real" if tensor.is_floating_point() else "whole"
+
+
+def _shapes(model: nn.Module, state: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> dict[str, torch.Size]:
+    """The shapes that tensors must have: the model's, but for what modules take in others, by their `state_shapes`."""
+    shapes = {name: value.shape for name, value in state.items() if isinstance(value, Tensor)}
+    for path, module in model.named_modules():
+        state_shapes: Any = getattr(module, "state_shapes", None)
+        if state_shapes is None:
+            continue
+        prefix = f"{path}." if path else ""
+        given = {name.removeprefix(prefix): tensor for name, tensor in tensors.items() if name.startswith(prefix)}
+        for name, shape in state_shapes(given).items():
+            if shape is None:
+                shapes.pop(prefix + name, None)
+            else:
+                shapes[prefix + name] = shape
+    return shapes
 
 
 def _differs(tensors: Mapping[str, Tensor], shapes: Mapping[str, torch.Size]) -> bool:

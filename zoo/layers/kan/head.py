@@ -1,10 +1,12 @@
 """A KAN layer as a classifier head."""
 
+from typing import Any
+
 import torch
 from torch import nn
 
 from zoo.layers.kan.linear import KANLinear
-from zoo.layers.kan.slots import slot_options
+from zoo.layers.kan.slots import changed, grid_option, slot_options
 
 
 class KANHead(KANLinear):
@@ -58,3 +60,8 @@ class KANHead(KANLinear):
             device=device,
             dtype=dtype,
         )
+        self._made_with = grid_option([self])
+
+    def changed_options(self) -> dict[str, Any]:
+        """Options of the constructor that are others now: `grid_size` by `refine`."""
+        return changed(self._made_with, grid_option([self]))

@@ -1,6 +1,7 @@
 """The Kolmogorov-Arnold layer: a learned curve on every edge, where a linear layer has a number."""
 
 import math
+from collections.abc import Mapping
 from typing import Any
 
 import torch
@@ -369,6 +370,20 @@ class KANLinear(KANLife):
         # p ln p has an infinite slope at 0, where a curve that is 0 would get NaN for its gradient.
         shares = (sizes / total.clamp_min(tiny)).clamp_min(tiny)
         return l1 * total + entropy * torch.special.entr(shares).sum()
+
+    def state_shapes(self, given: Mapping[str, Tensor]) -> dict[str, torch.Size | None]:
+        """What of a state dict need not have the shape that it has here: the mask, which may be there or not.
+
+        Args:
+            given: the layer's part of the state dict.
+
+        Returns:
+            name -> the shape that is taken, None where nothing need be there.
+        """
+        mask = given.get("mask")
+        if mask is None:
+            return {"mask": None} if "weight" in given else {}
+        return {"mask": torch.Size((self.out_features, self.in_features))} if mask.dtype == torch.bool else {}
 
     def _load_from_state_dict(self, state_dict: Any, prefix: str, *args: Any) -> None:
         if prefix + "mask" in state_dict:

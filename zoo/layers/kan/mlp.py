@@ -7,7 +7,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from zoo.layers.kan.network import KAN
-from zoo.layers.kan.slots import slot_options
+from zoo.layers.kan.slots import changed, grid_option, slot_options
 
 
 class KANMlp(KAN):
@@ -72,6 +72,14 @@ class KANMlp(KAN):
         )
         self.hidden_features = hidden
         self.drop = nn.Dropout(drop)
+        self._made_with = self._present_options()
+
+    def _present_options(self) -> dict[str, Any]:
+        return {"hidden_features": self.sizes[1], **grid_option(self.layers)}
+
+    def changed_options(self) -> dict[str, Any]:
+        """Options of the constructor that are others now: `grid_size` by `refine`, `hidden_features` by `prune`."""
+        return changed(self._made_with, self._present_options())
 
     def forward(self, x: Float[Tensor, "*batch in_features"]) -> Float[Tensor, "*batch out_features"]:
         for layer in self.layers:

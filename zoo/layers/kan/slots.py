@@ -1,7 +1,11 @@
 """What the KAN layers are by default that stand inside of other models, in place of a perceptron or a classifier."""
 
+from collections.abc import Iterable
 from typing import Any
 
+from torch import nn
+
+from zoo.layers.kan.basis import BSplineBasis
 from zoo.layers.kan.basis.named import BASES
 from zoo.layers.kan.options import check_choice
 
@@ -26,3 +30,14 @@ def slot_options(basis: str, grid_size: int | None, grid_range: tuple[float, flo
     if grid_range is not None or basis != "chebyshev":
         options["grid_range"] = _RANGE if grid_range is None else grid_range
     return options
+
+
+def grid_option(layers: Iterable[nn.Module]) -> dict[str, Any]:
+    """The `grid_size` that layers of B-splines have in common; nothing where there is none."""
+    sizes = {layer.basis.grid_size for layer in layers if isinstance(layer.basis, BSplineBasis)}
+    return {"grid_size": sizes.pop()} if len(sizes) == 1 else {}
+
+
+def changed(before: dict[str, Any], now: dict[str, Any]) -> dict[str, Any]:
+    """Options that are others than before."""
+    return {name: value for name, value in now.items() if before.get(name) != value}

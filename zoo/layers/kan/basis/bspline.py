@@ -1,5 +1,6 @@
 """The B-spline basis of a KAN layer."""
 
+from collections.abc import Mapping
 from typing import Any
 
 import torch
@@ -167,12 +168,22 @@ class BSplineBasis(Basis):
             nn.init.uniform_(noise, -0.5 * scale / self.grid_size, 0.5 * scale / self.grid_size)
             weight.copy_(noise @ inverse.t().to(noise))
 
+    def state_shapes(self, given: Mapping[str, Tensor]) -> dict[str, torch.Size | None]:
+        """The shape in which the knots of a state dict are taken: for all inputs or for each its own.
+
+        Args:
+            given: the basis's part of the state dict.
+        """
+        knots = given.get("knots")
+        if not isinstance(knots, Tensor) or knots.ndim != 2 or knots.shape[1] != self.knots.shape[1]:
+            return {}
+        return {"knots": knots.shape} if knots.shape[0] in {1, self.in_features or knots.shape[0]} else {}
+
     def _load_from_state_dict(self, state_dict: Any, prefix: str, *args: Any) -> None:
-        given = state_dict.get(prefix + "knots")
-        if isinstance(given, Tensor) and given.ndim == 2 and given.shape[1] == self.knots.shape[1]:
-            rows = given.shape[0]
-            if rows != self.knots.shape[0] and rows in {1, self.in_features or rows}:
-                self.knots = self.knots.new_empty(given.shape)
+        given = {"knots": state_dict[prefix + "knots"]} if prefix + "knots" in state_dict else {}
+        shape = self.state_shapes(given).get("knots")
+        if shape is not None and shape != self.knots.shape:
+            self.knots = self.knots.new_empty(shape)
         super()._load_from_state_dict(state_dict, prefix, *args)
         if not self.knots.is_meta and not must_compose(self.knots):
             self._look()
