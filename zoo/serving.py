@@ -16,7 +16,7 @@ from zoo.models.data_config import data_config
 from zoo.naming import known_keywords
 from zoo.training.data.folder import image_files
 from zoo.training.device import check_device
-from zoo.training.model_source import instance_shape, model_name, ready_model
+from zoo.training.model_source import instance_shape, model_name, ready_model, refuse_tables
 from zoo.training.prediction import predict
 
 _EXAMPLES = 12
@@ -55,7 +55,7 @@ def app(
 
     Raises:
         ValueError: `top` below 1, or a device that is not there.
-        DataError: an example that is no file, a model of bags, or one without a classifier.
+        DataError: an example that is no file, a model of bags or tables, or one without a classifier.
         MissingExtraError: without the extra `app`.
     """
     if isinstance(top, bool) or not isinstance(top, int) or top < 1:
@@ -69,7 +69,7 @@ def app(
     except ImportError as error:
         raise MissingExtraError("zoo.app", "gradio", "app") from error
     net = ready_model(model)
-    _refuse_bags(net)
+    _refuse_other_inputs(net)
     net.eval()
     if getattr(net, "num_classes", None) == 0:
         raise DataError(f"{model_name(net)} has no classifier (num_classes=0): there is nothing to show")
@@ -123,7 +123,7 @@ def save_space(model: Any, folder: str | os.PathLike[str], *, title: str | None 
 
     Raises:
         ValueError: a model that is not on the Hub.
-        DataError: a model of bags.
+        DataError: a model of bags or tables.
     """
     from zoo.weights.space import space_files
 
@@ -134,7 +134,7 @@ def save_space(model: Any, folder: str | os.PathLike[str], *, title: str | None 
             f"a Space shows a model that is on the Hub, hf-hub:USER/REPO; got {str(model)!r}. Publish it first: "
             "zoo.push_to_hub(…, space=True), zoo push … --space"
         )
-    _refuse_bags(net)
+    _refuse_other_inputs(net)
     written = []
     for name, text in space_files(source["repo"], source["commit"], name=title).items():
         write_text(Path(folder).expanduser() / name, text)
@@ -142,8 +142,9 @@ def save_space(model: Any, folder: str | os.PathLike[str], *, title: str | None 
     return written
 
 
-def _refuse_bags(net: nn.Module) -> None:
+def _refuse_other_inputs(net: nn.Module) -> None:
     """Refuse a model that one image is no input of."""
+    refuse_tables(net)
     if instance_shape(net) is not None:
         raise DataError(
             f"{model_name(net)} takes bags of instances, and the page shows one image at a time; zoo.predict (zoo "

@@ -43,3 +43,21 @@ def test_codes_are_called_by_their_descriptions_and_words_by_themselves() -> Non
     assert label_names(model, 3) == ["tench", "n01443537", "/m/01g317"]
     zoo.set_data_config(model, label_names=["cat", "dog", "owl"], label_descriptions={"cat": "a small feline"})
     assert label_names(model, 3) == ["cat", "dog", "owl"]
+
+
+def test_a_model_of_tables_is_sent_to_zoo_tabular(tmp_path: Path) -> None:
+    table = tmp_path / "alloys.csv"
+    table.write_text("a,b,label\n1,2,x\n3,4,y\n")
+    model = zoo.create_model("kan_tabular", in_features=2)
+    zoo.save_pretrained(model, tmp_path / "saved")
+    said = r"(kan_tabular|saved) is a model of tables.*use zoo\.tabular"
+    for of in (model, "kan_tabular", tmp_path / "saved"):
+        with pytest.raises(zoo.errors.DataError, match=said):
+            zoo.evaluate(of, table)
+        with pytest.raises(zoo.errors.DataError, match=said):
+            zoo.finetune(of, table, out=tmp_path / "run")
+    with pytest.raises(zoo.errors.DataError, match=said):
+        zoo.predict(tmp_path / "saved", table)
+    with pytest.raises(zoo.errors.DataError, match=r"kan_breast_cancer.* is a model of tables"):
+        zoo.predict("kan_breast_cancer.wdbc", torch.rand(2, 30))
+    assert not (tmp_path / "run").exists()

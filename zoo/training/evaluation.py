@@ -15,7 +15,7 @@ from zoo.training.data.image_set import ImageSet
 from zoo.training.data.source import open_split
 from zoo.training.device import check_device
 from zoo.training.metrics import measure_answers, numbers, own_metrics
-from zoo.training.model_source import model_name, ready_model
+from zoo.training.model_source import model_name, ready_model, refuse_tables
 from zoo.training.options import check_batch_size
 from zoo.training.preparation import pipeline_for
 from zoo.training.progress import Progress
@@ -74,7 +74,7 @@ def evaluate(
         labels right), `f1`, `f1_micro`, `auroc`, `auprc`, `ece`. Ready for `zoo.push_to_hub(metrics=…)`.
 
     Raises:
-        DataError: the data cannot be read, or its classes are not the model's.
+        DataError: the data cannot be read, or its classes are not the model's; a model of tables.
         ValueError: a device that is not there, a metric that fails or whose name is in use.
         MissingExtraError: without the extra `train`.
     """
@@ -85,6 +85,7 @@ def evaluate(
         raise ValueError(f"transform must be 'auto' or None, got {transform!r}")
     show = Progress(progress, 1)
     check_device(device)
+    refuse_tables(model)
     opened = open_split(data, split, on_bad=on_bad)
     images = opened.images
     for note in opened.notes:

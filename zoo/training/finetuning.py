@@ -26,7 +26,14 @@ from zoo.training.freeze import FreezeSpec
 from zoo.training.grid_coverage import coverage_notes
 from zoo.training.lora import lora_adapters
 from zoo.training.metrics import flat, numbers
-from zoo.training.model_source import describe_data, model_for, model_name, set_image_size, starts_from_weights
+from zoo.training.model_source import (
+    describe_data,
+    model_for,
+    model_name,
+    refuse_tables,
+    set_image_size,
+    starts_from_weights,
+)
 from zoo.training.options import Options, check_seed
 from zoo.training.out_folder import check_out, clear_leftovers, clear_run
 from zoo.training.persistence import resume_run
@@ -209,7 +216,7 @@ def finetune(
     Raises:
         ValueError: a setting out of range; the message says what is allowed.
         TypeError: a setting that there is not, with near names; parts of the model (`head`, …), with where they go.
-        DataError: data that cannot be used.
+        DataError: data that cannot be used; a model of tables.
         TrainingError: a run that cannot go on: another run in `out`, non-finite loss (`NonFiniteLossError`), no memory
             (`OutOfMemoryError`).
         MissingExtraError: without the extra `train`.
@@ -232,6 +239,7 @@ def finetune(
     check_seed(seed)
     check_standardise(standardise)
     check_out(out, data, val)
+    refuse_tables(model)
     show = Progress(progress and int(os.environ.get("RANK", "0")) == 0, epochs)
     with kept_random_state():
         splits = open_splits(data, val=val, seed=seed, on_bad=on_bad)

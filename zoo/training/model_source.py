@@ -15,13 +15,14 @@ from torch import Tensor, nn
 
 from zoo.composition import SLOTS, Composed, is_composition
 from zoo.errors import DataError, TrainingError
-from zoo.models.data_config import data_config, set_data_config
+from zoo.models.data_config import data_config, set_data_config, table_columns
 from zoo.registry import is_model, list_pretrained, model_entry, split_model_name_tag
 from zoo.training.data.bags import BagSet
 from zoo.training.data.image_set import ImageSet
 from zoo.training.data.loader import Pipeline
 from zoo.training.data.transform import eval_transform
 from zoo.training.randomness import kept_random_state
+from zoo.weights.config import CONFIG_NAME, read_config
 
 #: Training images on which parts that begin as copies are fitted.
 _EXAMPLES = 64
@@ -62,6 +63,30 @@ def ready_model(model: Any) -> nn.Module:
     from zoo.factory import create_model
 
     return create_model(resolve_name(model), pretrained=True)
+
+
+def refuse_tables(model: Any) -> None:
+    """Refuse a model of tables, itself or by name, before images are looked for in its rows.
+
+    Raises:
+        DataError: it is one.
+    """
+    if _takes_tables(model):
+        raise DataError(
+            f"{model_name(model)} is a model of tables, which has no place here: use zoo.tabular (KANClassifier, "
+            "KANRegressor), or call the model on rows, (rows, columns)"
+        )
+
+
+def _takes_tables(model: Any) -> bool:
+    if isinstance(model, nn.Module):
+        return table_columns(model) is not None
+    name = resolve_name(model)
+    scheme, _, folder = name.partition(":")
+    if scheme == "local-dir" and (Path(folder) / CONFIG_NAME).is_file():
+        return read_config(folder).table_task is not None
+    known = inspect.signature(model_entry(name).load()).parameters if is_model(name) else ()
+    return "in_features" in known and "task" in known
 
 
 def model_for(

@@ -25,7 +25,7 @@ from zoo.training.data.loader import Pipeline
 from zoo.training.data.source import check_on_bad
 from zoo.training.data.transform import eval_transform
 from zoo.training.device import check_device
-from zoo.training.model_source import instance_shape, model_name, ready_model
+from zoo.training.model_source import instance_shape, model_name, ready_model, refuse_tables
 from zoo.training.options import check_batch_size
 from zoo.training.progress import Progress
 from zoo.weights.config_checks import ordered_labels
@@ -74,7 +74,8 @@ def predict(
         stderr.
 
     Raises:
-        DataError: no images, one that cannot be read, a model without a classifier, or an answer that is not finite.
+        DataError: no images, one that cannot be read, a model of tables or without a classifier, or an answer that is
+            not finite.
         ValueError: `top` or `instances` below 1, or a device that is not there.
     """
     if isinstance(top, bool) or not isinstance(top, int) or top < 1:
@@ -85,6 +86,7 @@ def predict(
     check_device(device)
     check_on_bad(on_bad)
     net = ready_model(model)
+    refuse_tables(net)
     if getattr(net, "num_classes", None) == 0:
         raise DataError(
             f"{model_name(net)} has no classifier (num_classes=0), so it names no classes; build it with a classifier, "

@@ -18,7 +18,7 @@ from zoo.training.data.image_set import ImageSet
 from zoo.training.data.labels import some
 from zoo.training.data.loader import Pipeline
 from zoo.training.data.transform import eval_transform, train_transform
-from zoo.training.model_source import instance_shape, model_name
+from zoo.training.model_source import instance_shape, model_name, refuse_tables
 
 #: The `instance_shape` of a model that takes sequences of any length.
 SEQUENCES = (None,)
@@ -93,8 +93,9 @@ def pipeline_for(
         hflip: probability of mirroring.
 
     Raises:
-        DataError: bags for a model of images, or images for one of bags.
+        DataError: bags for a model of images, or images for one of bags; a model of tables.
     """
+    refuse_tables(net)
     shape = instance_shape(net)
     if isinstance(images, BagSet) != (shape is not None):
         takes, are = ("images", "bags") if shape is None else ("bags of instances", "images")

@@ -79,6 +79,11 @@ class ModelConfig:
         return tuple(self.zoo.get("feature_names") or ())
 
     @property
+    def table_task(self) -> str | None:
+        """What a model of tables is for, "classification" or "regression"; None for other models."""
+        return None if self.takes_images or "in_features" not in self.model_args else self.model_args.get("task")
+
+    @property
     def vocabulary(self) -> int | None:
         """Tokens that a language model knows; None for other models."""
         return None if self.takes_images else self.model_args.get("vocab_size")
