@@ -33,8 +33,9 @@ def same(found, expected):
 @pytest.mark.parametrize("name", CASES)
 def test_every_case_is_built_from_its_file_alone(name):
     case = golden(name)
-    # An activation is not in the file.
-    model = from_official(case.part("state"), **({"base_activation": "tanh"} if name.endswith("order2") else {}))
+    # An activation is not in the file, nor is a basis without a base branch.
+    unsaid = {"bspline_linear_order2": {"base_activation": "tanh"}, "rbf_linear_plain": {"basis": "gaussian"}}
+    model = from_official(case.part("state"), **unsaid.get(name, {}))
     place = next(key for key in ("out.y", "out.y_before") if key in case.tensors)
     torch.testing.assert_close(model(case.tensors["in.x"]), case.tensors[place], atol=1e-5, rtol=0)
 
@@ -56,6 +57,27 @@ def test_a_number_that_the_forward_pass_ignores_is_told():
     assert [note for note in notes if "inv_denominator" in note] == [
         f"dropped layers.{i}.rbf.inv_denominator, 0.5: the released forward pass never reads it" for i in (0, 1)
     ]
+
+
+def test_a_layer_of_fast_kan_or_of_faster_kan_asks_which():
+    plain, case = official("rbf_linear_plain"), golden("rswaf_net")
+    switches = {key: value for key, value in case.part("state").items() if not key.endswith("inv_denominator")}
+    for state, place in ((plain, "the layer"), (switches, r"layers\.0")):
+        for read in (from_official, kan_options):
+            with pytest.raises(ConversionError, match=rf"{place} has centres and no base .* or basis='switch'"):
+                read(state)
+        assert any("or of faster-kan if rbf.inv_denominator" in note for note in convert_official(state)[1])
+    assert not any("or of faster-kan" in note for note in convert_official(official("rbf_net"))[1])
+    assert kan_options(plain, basis="gaussian")["basis"] == "gaussian"
+    case.check(from_official(switches, basis="switch")(case.tensors["in.x"]), case.tensors["out.y"])
+
+
+def test_containers_and_prefixes_are_taken_off():
+    state = official("bspline_net")
+    model = from_official({"state_dict": {f"module.{key}": value for key, value in state.items()}, "epoch": 3})
+    case = golden("bspline_net")
+    case.check(model(case.tensors["in.x"]), case.tensors["out.y"])
+    assert kan_options({"model": state}) == kan_options(state)
 
 
 def test_attention_of_fast_kan():

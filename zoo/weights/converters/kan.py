@@ -114,6 +114,10 @@ def convert_official(state: Mapping[str, Tensor]) -> tuple[dict[str, Tensor], li
         raise ConversionError(f"the sizes disagree: {'; '.join(problems)}")
     if any(library in ("fast-kan", "faster-kan") for library, _ in layers.values()):
         notes.append("weights do not tell the width of the bells: the distance of the centres, or 1 for switches")
+    if any(library == "fast-kan" and "base_linear.weight" not in parts for library, parts in layers.values()):
+        notes.append(
+            "layers without a base branch are of fast-kan, or of faster-kan if rbf.inv_denominator was left out"
+        )
     if any("base_weight" in key for key in new):
         notes.append("weights do not tell the activation of the base branch: SiLU, unless it was set to another")
     return new, notes

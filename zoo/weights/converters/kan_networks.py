@@ -13,43 +13,51 @@ from zoo.errors import ConversionError
 from zoo.layers.kan import KAN, KANLinear
 from zoo.weights.converters import pykan
 from zoo.weights.converters.kan import LIBRARIES, convert_official, split_layers
+from zoo.weights.state import unwrap
 
 _EFFICIENT = {ours: theirs for theirs, ours in LIBRARIES["efficient-kan"].names.items()}
 _FAST = {ours: theirs for theirs, ours in LIBRARIES["fast-kan"].names.items()}
 
 
-def kan_options(state: Mapping[str, Tensor], *, arity: int = 2) -> dict[str, Any]:
+def kan_options(state: Mapping[str, Any], *, arity: int = 2, basis: str | None = None) -> dict[str, Any]:
     """What a checkpoint says of the layer or network that it is of.
 
     Args:
-        state: of a library, or ours, as for `convert_official`.
+        state: of a library, or ours, as for `convert_official`; or the training checkpoint that holds it.
         arity: factors of pykan's product nodes, which their weights do not tell.
+        basis: "gaussian" (fast-kan) or "switch" (faster-kan), for layers without a base branch, whose weights do not
+            tell it unless faster-kan's `rbf.inv_denominator` is among them.
 
     Returns:
         Keywords of `KANLinear` (`in_features`, `out_features`, ...) or of `KAN` (`sizes`, ...). What weights do not
-        tell is as the library has it by default; in our own layout centres are taken for those of Gaussians.
+        tell is as the library has it by default; centres beside a base branch are taken for those of Gaussians.
 
     Raises:
-        ConversionError: as `convert_official`; layers that are not those of a network, or have different options.
+        ConversionError: as `convert_official`; layers that are not those of a network, have different options, or may
+            be of two bases.
+        WeightsError: no dict of tensors.
     """
-    new, _ = convert_official(state)
-    return _options(state, new, arity)
+    state = unwrap(state, "the checkpoint")
+    return _options(state, convert_official(state)[0], arity, basis)
 
 
-def from_official(state: Mapping[str, Tensor], *, arity: int = 2, **options: Any) -> KANLinear | KAN:
+def from_official(
+    state: Mapping[str, Any], *, arity: int = 2, basis: str | None = None, **options: Any
+) -> KANLinear | KAN:
     """The layer or network of a checkpoint, with its weights, on their device and in their type.
 
         kan = from_official(torch.load("efficient_kan.pth", weights_only=True))
 
     Args:
-        state, arity: see `kan_options`.
+        state, arity, basis: see `kan_options`.
         options: win over what was found: `base_activation="gelu"`, say.
 
     Raises:
-        ConversionError: as `kan_options`.
+        ConversionError, WeightsError: as `kan_options`.
     """
+    state = unwrap(state, "the checkpoint")
     new, _ = convert_official(state)
-    options = {**_options(state, new, arity), **options}
+    options = {**_options(state, new, arity, basis), **options}
     model = KAN(**options) if "sizes" in options else KANLinear(**options)
     model.load_state_dict(new)
     return model
@@ -103,11 +111,11 @@ def _exported(
     return official
 
 
-def _options(state: Mapping[str, Tensor], new: Mapping[str, Tensor], arity: int) -> dict[str, Any]:
+def _options(state: Mapping[str, Tensor], new: Mapping[str, Tensor], arity: int, basis: str | None) -> dict[str, Any]:
     """Options from the official names, which tell the basis, and our tensors, which tell the sizes."""
     found, _ = split_layers(pykan.as_layers(state)[0] if pykan.is_network(state) else state)
     places = sorted(found, key=lambda prefix: [int(n) for n in re.findall(r"\d+", prefix)])
-    layers = [_layer(LIBRARIES[found[place][0]].basis, new, place) for place in places]
+    layers = [_layer(found[place][0], new, place, basis) for place in places]
     if places == [""]:
         return layers[0]
     if not places:
@@ -147,8 +155,8 @@ def _node_size(layer: int, sums: int, nodes: int, arity: int) -> int | tuple[int
     return (nodes - products, products) if products else nodes
 
 
-def _layer(basis: str, new: Mapping[str, Tensor], prefix: str) -> dict[str, Any]:
-    """Keywords of one layer."""
+def _layer(library: str, new: Mapping[str, Tensor], prefix: str, basis: str | None) -> dict[str, Any]:
+    """Keywords of one layer; `basis` says whose centres they are, where they do not."""
     weight = new[f"{prefix}weight"]
     options: dict[str, Any] = {
         "in_features": weight.shape[1],
@@ -167,10 +175,22 @@ def _layer(basis: str, new: Mapping[str, Tensor], prefix: str) -> dict[str, Any]
         inner = knots[:, order : knots.shape[1] - order]
         found = {"basis": "bspline", "grid_size": bases - order, "spline_order": order, "grid_range": _ends(inner)}
     elif centres is not None:
-        found = {"basis": basis or "gaussian", "grid_size": bases, "grid_range": _ends(centres)}
+        basis = basis or _of_centres(library, new, prefix)
+        found = {"basis": basis, "grid_size": bases, "grid_range": _ends(centres)}
     else:
         found = {"basis": "chebyshev", "grid_size": bases - 1}
     return {**options, **found}
+
+
+def _of_centres(library: str, new: Mapping[str, Tensor], prefix: str) -> str:
+    if library == "faster-kan":
+        return "switch"
+    if f"{prefix}base_weight" in new:
+        return "gaussian"
+    raise ConversionError(
+        f"{prefix.rstrip('.') or 'the layer'} has centres and no base branch: it may be of Gaussians (fast-kan) or of "
+        "switches (faster-kan, without its rbf.inv_denominator); say basis='gaussian' or basis='switch'"
+    )
 
 
 def _ends(positions: Tensor) -> tuple[float, float]:
