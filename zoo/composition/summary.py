@@ -77,7 +77,8 @@ class Summary:
             lines.append(f"trainable   {self.trainable:,}")
         if self.macs is not None:
             size = "×".join(map(str, self.input_size))
-            lines.append(f"MACs        {_change(self.base_macs, self.macs)} (one image, {size})")
+            one = "row" if len(self.input_size) == 1 else "image"
+            lines.append(f"MACs        {_change(self.base_macs, self.macs)} (one {one}, {size})")
         lines.append(f"weights     {self.weights}")
         return "\n".join(lines)
 
