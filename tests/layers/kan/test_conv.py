@@ -255,6 +255,8 @@ def test_to_empty_then_reset(kind):
 def test_another_basis_and_knots_of_channels():
     polynomials = KANConv2d(3, 4, basis="chebyshev", grid_size=3, grid_range=(-1.0, 1.0), norm=None)
     assert polynomials.basis_conv.weight.shape == (4, 12, 3, 3)
+    assert KANConv2d(3, 4, basis="chebyshev").basis.degree == 8
+    assert KANConv2d(3, 4, basis="bspline").basis.grid_range == KANConv2d(3, 4).basis.grid_range == (-2.0, 2.0)
     layer = KANConv2d.efficient(2, 3, 1, grid_size=3, out_norm=None, activation=None)
     x = torch.rand(1, 2, 3, 3) * 2 - 1
     expected = layer(x)

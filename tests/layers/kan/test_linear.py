@@ -183,6 +183,15 @@ def test_a_large_layer_is_built_quickly():
     assert time.process_time() - started < 1.5
 
 
+@pytest.mark.parametrize("order", [2, 3])
+def test_a_fine_grid_is_built_quickly_and_starts_as_small(order):
+    started = time.process_time()
+    layer = KANLinear(2, 2, grid_size=100_000, spline_order=order, scale_noise=0.1)
+    assert time.process_time() - started < 1.5
+    largest = float(layer.weight.detach().abs().max()) * 100_000
+    assert 0.049 < largest <= 0.05 + 1e-6  # the curves are means of coefficients
+
+
 @pytest.mark.parametrize(
     ("preset", "parameters"), [("efficient", 508_160), ("fast", 459_114), ("faster", 408_224), ("chebyshev", 406_528)]
 )
@@ -352,6 +361,7 @@ for layer in (KANLinear, KANLinear.fast, KANLinear.faster, KANLinear.chebyshev):
         torch.testing.assert_close(compiled(x), model(x), atol=1e-3, rtol=0.02)
     program = torch.export.export(model, (x,), dynamic_shapes=({0: torch.export.Dim("batch")},)).module()
     torch.testing.assert_close(program(torch.cat([x, x])), torch.cat([expected, expected]))
+    torch.testing.assert_close(torch.jit.trace(model, (x,))(x[:2] / 2), model(x[:2] / 2))
     torch.testing.assert_close(torch.vmap(model)(x), expected)
     jacobian = torch.func.jacrev(model)(x[0])
     torch.testing.assert_close(torch.func.jacfwd(model)(x[0]), jacobian)
@@ -359,6 +369,6 @@ for layer in (KANLinear, KANLinear.fast, KANLinear.faster, KANLinear.chebyshev):
 """
 
 
-def test_compile_export_function_transforms_and_the_contract_of_heads():
+def test_compile_export_trace_function_transforms_and_the_contract_of_heads():
     """In a process of its own: they read the functions, not the run-time checks around them."""
     subprocess.run([sys.executable, "-c", _CAPTURE], check=True, capture_output=True, text=True, timeout=300)

@@ -31,12 +31,32 @@ CASES = {
     "KANLinear.fast(3, 2, width=0.0)": ["ValueError", "width", "greater than 0"],
     "KANLinear.faster(3, 2, inv_width=-1.0)": ["ValueError", "inv_width", "greater than 0"],
     "KANLinear.chebyshev(3, 2, degree=0)": ["ValueError", "degree", "got 0"],
+    "KANLinear.fast(4, 3, grid_size=20)": [
+        "TypeError",
+        "KANLinear.fast takes num_centres, grid_range",
+        "got grid_size",
+    ],
+    "KANLinear.faster(4, 3, grid_size=3)": ["TypeError", "KANLinear.faster takes num_centres", "got grid_size"],
+    "KANLinear.chebyshev(4, 1, grid_size=20, spline_order=7)": ["TypeError", "degree", "got grid_size, spline_order"],
+    "KANLinear.chebyshev(4, 1, grid_range=(0.0, 1.0))": ["TypeError", "degree", "got grid_range"],
+    "KANLinear.fast(4, 1, basis='bspline')": ["TypeError", "KANLinear.fast takes num_centres", "got basis"],
+    "KAN([4, 3], layer=KANLinear.fast, grid_size=20)": ["TypeError", "num_centres", "got grid_size"],
+    "KANLinear(3, 2, dtype=torch.int32)": ["TypeError", "dtype must be a floating type", "torch.int32"],
+    "KAN(4)": ["TypeError", "sizes must be a list of widths", "got 4"],
+    "KAN([4, 3, 1], layer='fast')": ["TypeError", "layer", "KANLinear.fast", "'fast'"],
     "KAN([4])": ["ValueError", "sizes", "[4]"],
     "KAN([4, 3], layer=KANLinear.fast, num_centre=3)": ["TypeError", "num_centre"],
     "KANAttention(4, 4, 4, 0, 2)": ["ValueError", "head_dim", "got 0"],
     "KANLinear(3, 2)(torch.zeros(5, 4))": ["ValueError", "in_features = 3", "got 4", "(5, 4)"],
     "KANLinear(3, 2)(torch.tensor(1.0))": ["ValueError", "in_features = 3", "a number"],
     "KANLinear(3, 2)(torch.zeros(5, 3, dtype=torch.int64))": ["TypeError", "floating", "torch.int64"],
+    "KANLinear(3, 2)([[0.0, 1.0, 2.0]])": ["TypeError", "x must be a tensor, got list", "torch.as_tensor(x)"],
+    "KANLinear(3, 2)(torch.zeros(5, 3).double())": ["TypeError", "x is torch.float64", "x.to(torch.float32)"],
+    "KANLinear.fast(3, 2)(torch.zeros(5, 3).half())": ["TypeError", "x is torch.float16", "layer.to(torch.float16)"],
+    "KANLinear(3, 2, basis=Own(2, 0))(torch.zeros(2, 3))": ["ValueError", "(2, 3, 2)", "Own gave (3, 2)"],
+    "KANLinear(3, 2, basis=Own(4, ...))(torch.zeros(2, 3))": ["ValueError", "(2, 3, 4)", "Own gave (2, 3, 2)"],
+    "KANLinear(3, 2, basis=Own(4, ...)).expand(torch.zeros(2, 3))": ["ValueError", "(2, 3, 4)", "Own gave (2, 3, 2)"],
+    "KANConv2d(3, 2, basis=Own(4, ...))(torch.zeros(1, 3, 5, 5))": ["ValueError", "(1, 5, 5, 3, 4)", "(1, 5, 5, 3, 2)"],
     "BSplineBasis(4, 3).set_knots(torch.zeros(1, 7))": ["ValueError", "8 or more", "(1, 7)"],
     "BSplineBasis(4, 3, in_features=3).set_knots(torch.arange(11.).expand(2, -1))": ["ValueError", "1 or 3", "(2, 11)"],
     "BSplineBasis(4, 3).set_knots(-torch.arange(11.)[None])": ["ValueError", "knots must be finite and ascend"],
@@ -50,6 +70,16 @@ CASES = {
 }
 PREPARATION = """
 from zoo.layers.kan import KAN, KANAttention, KANLinear, BSplineBasis
+from zoo.layers.kan.conv import KANConv2d
+
+class Own(nn.Module):
+    def __init__(self, num_bases, rows):
+        super().__init__()
+        self.num_bases, self.rows = num_bases, rows
+
+    def forward(self, x):
+        return torch.stack([x, x * x], -1)[self.rows]
+
 own_knots = BSplineBasis(4, 3)
 own_knots.set_knots(torch.arange(11.) + torch.tensor([[0.], [1.], [2.]]))
 """

@@ -53,7 +53,8 @@ def kan_linear(
             even knots filled by a C file, on a CPU; it needs a C compiler at its first call.
 
     Raises:
-        ValueError: an unknown backend, a compiled one of another basis than B-splines.
+        ValueError: an unknown backend, a compiled one of another basis than B-splines; a basis that gives another
+            shape than (*, in_features, K).
         RuntimeError: a compiled backend, and no C compiler.
     """
     check_backend(backend, basis)
@@ -111,11 +112,26 @@ def composed(
         dtype: None for that of x, or of autocast.
     """
     with no_autocast(x):
-        bases = expand(normalised(x, norm)).flatten(-2)
+        bases = checked_bases(expand, normalised(x, norm), weight.shape[-1]).flatten(-2)
         weight = (weight if scale is None else weight * scale.unsqueeze(-1)).flatten(1)
     if dtype is not None:
         return F.linear(bases.to(dtype), weight.to(dtype))
     return F.linear(bases.to(x.dtype), weight)
+
+
+def checked_bases(expand: Expand, u: Tensor, num_bases: int) -> Tensor:
+    """The functions of u, phi(u).
+
+    Raises:
+        ValueError: they have another shape than (*, in, K), which broadcasting might hide.
+    """
+    bases, wanted = expand(u), (*u.shape, num_bases)
+    if bases.shape != wanted:
+        raise ValueError(
+            f"a basis must give (*, in_features, num_bases) = {wanted} for x of the shape {tuple(u.shape)}, "
+            f"{type(expand).__name__} gave {tuple(bases.shape)}"
+        )
+    return bases
 
 
 def must_be_composed(x: Tensor, weight: Tensor) -> bool:

@@ -10,11 +10,19 @@ from torch import Tensor, nn
 
 from zoo.layers.eager import no_autocast
 from zoo.layers.kan.basis import ChebyshevBasis, GaussianBasis, SwitchBasis, named_basis
-from zoo.layers.kan.functional import check_backend, kan_linear, normalised
+from zoo.layers.kan.functional import check_backend, checked_bases, kan_linear, normalised
 from zoo.layers.kan.imitation import imitate_layer
 from zoo.layers.kan.life import KANLife
 from zoo.layers.kan.life.sample import Stage
-from zoo.layers.kan.options import as_activation, check_choice, check_count, check_input, check_nonnegative
+from zoo.layers.kan.options import (
+    as_activation,
+    check_choice,
+    check_count,
+    check_dtype,
+    check_input,
+    check_nonnegative,
+    check_same_dtype,
+)
 
 
 class KANLinear(KANLife):
@@ -51,8 +59,9 @@ class KANLinear(KANLife):
 
     Raises:
         ValueError: a value out of range, an unknown name, a layer norm over a single input; in the call, an input of
-            another width.
-        TypeError: something that is no basis, activation or norm; in the call, an input that is not floating.
+            another width, a basis that gives another shape than it should.
+        TypeError: something that is no basis, activation or norm, a preset's basis or its options under another name;
+            in the call, an input that is not of the layer's type (autocast excepted).
 
     Half precision and autocast: layer norm and basis are computed in float32, the products in the lower type.
 
@@ -87,7 +96,7 @@ class KANLinear(KANLife):
         self.scale_noise = check_nonnegative("scale_noise", scale_noise)
         self.scale_base = check_nonnegative("scale_base", scale_base)
         self.scale_spline = check_nonnegative("scale_spline", scale_spline)
-        dd: dict[str, Any] = {"device": device, "dtype": dtype}
+        dd: dict[str, Any] = {"device": device, "dtype": check_dtype(dtype)}
         if isinstance(basis, str):
             basis = named_basis(basis, in_features, grid_size, spline_order, grid_range, **dd)
         self.basis = _checked_basis(basis)
@@ -134,7 +143,7 @@ class KANLinear(KANLife):
             in_features, out_features, base_activation, norm, options: see the class.
             num_centres, grid_range, width: see `GaussianBasis`.
         """
-        dd = _place(options)
+        dd = _place("fast", options, "num_centres, grid_range and width")
         basis = GaussianBasis(num_centres, grid_range, width=width, **dd)
         options = {"edge_scale": False, "bias": base_activation is not None, **options}
         return cls(in_features, out_features, basis=basis, base_activation=base_activation, norm=norm, **options)
@@ -159,9 +168,8 @@ class KANLinear(KANLife):
             in_features, out_features, options: see the class.
             num_centres, grid_range, inv_width, compat_gradient: see `SwitchBasis`.
         """
-        basis = SwitchBasis(
-            num_centres, grid_range, inv_width=inv_width, compat_gradient=compat_gradient, **_place(options)
-        )
+        dd = _place("faster", options, "num_centres, grid_range, inv_width and compat_gradient")
+        basis = SwitchBasis(num_centres, grid_range, inv_width=inv_width, compat_gradient=compat_gradient, **dd)
         options = {"base_activation": None, "edge_scale": False, "norm": "layer", **options}
         return cls(in_features, out_features, basis=basis, **options)
 
@@ -173,6 +181,7 @@ class KANLinear(KANLife):
             in_features, out_features, options: see the class.
             degree: see `ChebyshevBasis`; that library has no default.
         """
+        _place("chebyshev", options, "degree")
         options = {"base_activation": None, "edge_scale": False, **options}
         return cls(in_features, out_features, basis=ChebyshevBasis(degree), **options)
 
@@ -209,6 +218,7 @@ class KANLinear(KANLife):
 
     def forward(self, x: Float[Tensor, "*batch in_features"]) -> Float[Tensor, "*batch out_features"]:
         check_input(x, self.in_features)
+        check_same_dtype(x, self.weight)
         return kan_linear(
             x,
             self.weight,
@@ -228,7 +238,7 @@ class KANLinear(KANLife):
     def expand(self, x: Float[Tensor, "*batch in_features"]) -> Float[Tensor, "*batch in_features bases"]:
         """The basis functions of the normed inputs, in float32 or float64."""
         with no_autocast(x):
-            return self.basis(self.normalised(x))
+            return checked_bases(self.basis, self.normalised(x), self.num_bases)
 
     def scaled_weight(self) -> Float[Tensor, "out in_features bases"]:
         """The coefficients of the basis functions with their edges' scales, s_oi c_oij; 0 for masked edges."""
@@ -402,7 +412,11 @@ class KANLinear(KANLife):
         return "{}, {}, edge_scale={}, bias={}, parameters={:,}".format(self.in_features, self.out_features, *kept)
 
 
-def _place(options: dict[str, Any]) -> dict[str, Any]:
+def _place(preset: str, options: dict[str, Any], names: str) -> dict[str, Any]:
+    """Where a preset makes its basis; `names` are its options, which the class has under others."""
+    unheard = [name for name in ("basis", "grid_size", "spline_order", "grid_range") if name in options]
+    if unheard:
+        raise TypeError(f"KANLinear.{preset} takes {names} for its basis, got {', '.join(unheard)}")
     return {name: options.get(name) for name in ("device", "dtype")}
 
 

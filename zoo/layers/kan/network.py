@@ -32,6 +32,7 @@ class KAN(KANLife):
 
     Raises:
         ValueError: fewer than two sizes, or a value that the layer refuses.
+        TypeError: sizes that are no sequence, a layer that cannot be called, options the layer does not have.
 
     `KAN(sizes, layer=KANLinear.faster, grid_range=(-1.2, 1.2))` is the network of faster-kan, `KAN([3, (2, 2), 1],
     affine=True)` a network of pykan with two sums and two products.
@@ -49,6 +50,10 @@ class KAN(KANLife):
         **options: Any,
     ) -> None:
         super().__init__()
+        if not isinstance(sizes, Sequence) or isinstance(sizes, str):
+            raise TypeError(f"sizes must be a list of widths such as [4, 5, 3], got {sizes!r}")
+        if not callable(layer):
+            raise TypeError(f"layer must make a layer of two widths, as KANLinear.fast does, got {layer!r}")
         sizes = list(sizes)
         if len(sizes) < 2:
             raise ValueError(f"sizes must hold at least an input and an output width, got {sizes}")

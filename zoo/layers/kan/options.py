@@ -2,10 +2,13 @@
 
 import math
 from collections.abc import Collection
+from numbers import Integral, Real
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 
+from zoo.layers.eager import autocasts
 from zoo.naming import did_you_mean
 
 ACTIVATIONS: dict[str, type[nn.Module]] = {
@@ -33,18 +36,19 @@ def check_choice(argument: str, value: str, allowed: Collection[str]) -> str:
     return value
 
 
-def check_count(argument: str, value: int, most: int | None = None, least: int = 1) -> int:
+def check_count(argument: str, value: Any, most: int | None = None, least: int = 1) -> int:
     """The value, if it is an integer between `least` and `most`.
 
     Raises:
         TypeError, ValueError: it is not.
     """
     limits = f"of at least {least}" if most is None else f"from {least} to {most}"
-    if isinstance(value, bool) or not isinstance(value, int):
+    if isinstance(value, bool) or not isinstance(value, Integral):  # NumPy's integers too
         raise TypeError(f"{argument} must be an integer {limits}, got {value!r}")
-    if value < least or (most is not None and value > most):
-        raise ValueError(f"{argument} must be an integer {limits}, got {value}")
-    return value
+    count = int(value)
+    if count < least or (most is not None and count > most):
+        raise ValueError(f"{argument} must be an integer {limits}, got {count}")
+    return count
 
 
 def check_range(grid_range: tuple[float, float]) -> tuple[float, float]:
@@ -62,24 +66,24 @@ def check_range(grid_range: tuple[float, float]) -> tuple[float, float]:
     return low, high
 
 
-def check_positive(argument: str, value: float) -> float:
+def check_positive(argument: str, value: Any) -> float:
     """The value, if it is a finite number above 0.
 
     Raises:
         ValueError: it is not.
     """
-    if isinstance(value, bool) or not isinstance(value, int | float) or not (math.isfinite(value) and value > 0):
+    if isinstance(value, bool) or not isinstance(value, Real) or not (math.isfinite(value) and float(value) > 0):
         raise ValueError(f"{argument} must be a finite number greater than 0, got {value!r}")
     return float(value)
 
 
-def check_nonnegative(argument: str, value: float) -> float:
+def check_nonnegative(argument: str, value: Any) -> float:
     """The value, if it is a finite number of at least 0.
 
     Raises:
         ValueError: it is not.
     """
-    if isinstance(value, bool) or not isinstance(value, int | float) or not (math.isfinite(value) and value >= 0):
+    if isinstance(value, bool) or not isinstance(value, Real) or not (math.isfinite(value) and float(value) >= 0):
         raise ValueError(f"{argument} must be a finite number of at least 0, got {value!r}")
     return float(value)
 
@@ -98,13 +102,36 @@ def as_activation(argument: str, value: Any) -> nn.Module | None:
     return ACTIVATIONS[check_choice(argument, value, ACTIVATIONS)]()
 
 
+def check_dtype(dtype: torch.dtype | None) -> torch.dtype | None:
+    """The type, if parameters can have it.
+
+    Raises:
+        TypeError: it is not floating.
+    """
+    if dtype is not None and not dtype.is_floating_point:
+        raise TypeError(f"dtype must be a floating type, got {dtype}")
+    return dtype
+
+
+def check_same_dtype(x: Tensor, weight: Tensor) -> None:
+    """Refuse an input of another type than the weight, unless autocast chooses the type.
+
+    Raises:
+        TypeError: the types differ.
+    """
+    if x.dtype != weight.dtype and not autocasts(x):
+        raise TypeError(f"x is {x.dtype}, the layer {weight.dtype}: x.to({weight.dtype}) or layer.to({x.dtype})")
+
+
 def check_input(x: Tensor, in_features: int) -> None:
     """Refuse what the layer cannot expand.
 
     Raises:
-        TypeError: no floating type.
+        TypeError: no tensor, or of no floating type.
         ValueError: another width.
     """
+    if not isinstance(x, Tensor):
+        raise TypeError(f"x must be a tensor, got {type(x).__name__}; torch.as_tensor(x) makes one")
     if not x.is_floating_point():
         raise TypeError(f"x must be of a floating type, got {x.dtype}; x.float() makes it one")
     if x.ndim == 0 or x.shape[-1] != in_features:

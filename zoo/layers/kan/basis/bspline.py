@@ -16,6 +16,7 @@ from zoo.layers.kan.tiles import Tiles
 
 _HIGHEST_ORDER = 9
 _EVEN = 1e-5  # of the spacing
+_MOST_SOLVED = 256  # intervals; the pseudo-inverse takes time with their cube
 
 
 class BSplineBasis(Basis):
@@ -150,23 +151,29 @@ class BSplineBasis(Basis):
 
     def _fitting_knots(self, x: Tensor) -> Tensor:
         rows = self.knots.shape[0]
-        if rows not in {1, x.shape[-1]}:
+        if rows != 1 and rows != x.shape[-1]:  # a size that is traced is in no set
             raise ValueError(f"the basis has knots for {rows} inputs, x has {x.shape[-1]} (last dimension)")
         return self.knots.to(x.dtype)
 
     def draw_(self, weight: Float[Tensor, "out in_features bases"], scale: float) -> None:
         """Curves through noise: least squares for values from U(-1/2, 1/2) * scale / G at the knots from a to b.
 
-        The knots of the constructor count, for all inputs: one small pseudo-inverse serves all curves.
+        The knots of the constructor count, for all inputs: one small pseudo-inverse serves all curves. With more than
+        256 intervals the coefficients are drawn from that range: the curves stay in it, too.
         """
-        knots = self._even_knots().unsqueeze(0)
-        inner = knots[0, self.order : self.order + self.grid_size + 1]
-        inverse = torch.linalg.pinv(cox_de_boor(inner.unsqueeze(-1), knots, self.order)[:, 0])
+        solved = self.grid_size <= _MOST_SOLVED
         with torch.no_grad():
             dtype = torch.promote_types(weight.dtype, torch.float32)
-            noise = torch.empty(*weight.shape[:2], inner.numel(), device=weight.device, dtype=dtype)
+            count = self.grid_size + 1 if solved else self.num_bases
+            noise = torch.empty(*weight.shape[:2], count, device=weight.device, dtype=dtype)
             nn.init.uniform_(noise, -0.5 * scale / self.grid_size, 0.5 * scale / self.grid_size)
-            weight.copy_(noise @ inverse.t().to(noise))
+            weight.copy_(noise @ self._inverse().t().to(noise) if solved else noise)
+
+    def _inverse(self) -> Tensor:
+        """From values at the knots from a to b to the smallest coefficients that have them."""
+        knots = self._even_knots().unsqueeze(0)
+        inner = knots[0, self.order : self.order + self.grid_size + 1]
+        return torch.linalg.pinv(cox_de_boor(inner.unsqueeze(-1), knots, self.order)[:, 0])
 
     def state_shapes(self, given: Mapping[str, Tensor]) -> dict[str, torch.Size | None]:
         """The shape in which the knots of a state dict are taken: for all inputs or for each its own.

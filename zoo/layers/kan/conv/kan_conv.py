@@ -11,6 +11,7 @@ from zoo.layers.eager import no_autocast
 from zoo.layers.kan.basis import named_basis
 from zoo.layers.kan.conv.expanded import ExpandedConv2d, Size, made_norm
 from zoo.layers.kan.conv.functional import by_group, check_maps, recomputed
+from zoo.layers.kan.functional import checked_bases
 from zoo.layers.kan.options import as_activation, check_choice
 
 _BACKENDS = ("auto", "reference")
@@ -27,7 +28,8 @@ class KANConv2d(ExpandedConv2d):
     Args:
         in_channels, out_channels, kernel_size, stride, padding, dilation, groups: as of `nn.Conv2d`. Padding is 0 in
             the maps of the functions, not their values at 0.
-        basis, grid_size, spline_order, grid_range: see `KANLinear`; a module takes channels as its inputs.
+        basis, grid_size, spline_order: see `KANLinear`; a module takes channels as its inputs.
+        grid_range: see `KANLinear`; None for -2 to 2, where the basis has a range.
         base_activation: sigma, a name or a module.
         norm: of what the functions see: "instance", "batch", None or a module. Those of a name learn nothing.
         out_norm: of the sum.
@@ -36,7 +38,8 @@ class KANConv2d(ExpandedConv2d):
             sigma have parameters; "reference" keeps the functions.
 
     Raises:
-        ValueError: a value out of range, an unknown name; in the call, maps of other channels.
+        ValueError: a value out of range, an unknown name; in the call, maps of other channels, a basis that gives
+            another shape than it should.
         TypeError: in the call, integer maps.
 
     Half precision and autocast: the functions are computed in float32, the convolutions in the lower type.
@@ -57,7 +60,7 @@ class KANConv2d(ExpandedConv2d):
         basis: str | nn.Module = "gaussian",
         grid_size: int = 8,
         spline_order: int = 3,
-        grid_range: tuple[float, float] = (-2.0, 2.0),
+        grid_range: tuple[float, float] | None = None,
         base_activation: str | nn.Module = "silu",
         norm: str | nn.Module | None = "instance",
         out_norm: str | nn.Module | None = None,
@@ -136,8 +139,10 @@ class KANConv2d(ExpandedConv2d):
     def _maps(self, u: Tensor) -> list[Tensor]:
         """The K functions of all channels, a map (B, in_channels, H, W) each."""
         work = torch.float64 if u.dtype == torch.float64 else torch.float32
+        num_bases = self.basis_conv.in_channels // self.in_channels
         with no_autocast(u):
-            return list(self.basis(u.to(work).movedim(1, -1)).movedim(-2, 1).unbind(-1))
+            bases = checked_bases(self.basis, u.to(work).movedim(1, -1), num_bases)
+            return list(bases.movedim(-2, 1).unbind(-1))
 
     def _merged(self, x: Tensor, u: Tensor, base_weight: Tensor, weight: Tensor) -> tuple[Tensor, Tensor]:
         """The activated maps and all functions of them, and the kernel of both convolutions."""
