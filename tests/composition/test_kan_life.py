@@ -7,7 +7,7 @@ import torch
 
 import zoo
 from tests.composition.helpers import build
-from zoo.errors import MismatchError
+from zoo.errors import MismatchError, UnsupportedSurgery
 from zoo.weights import load_weights
 
 SPLINES = {"type": "kan", "basis": "bspline", "norm": None}
@@ -65,14 +65,35 @@ def test_perceptrons_that_were_changed_are_saved(change, tmp_path):
     same_again(model, tmp_path / "all")
 
 
-def test_a_spec_tells_the_grid_and_the_width_that_all_places_have():
-    model = build("vit_tiny_patch16_224", mlp={**SPLINES, "hidden_ratio": 0.5}, **VIT)
-    assert model.zoo_spec["mlp"] == {**SPLINES, "hidden_ratio": 0.5}
+def test_a_spec_tells_what_changed_everywhere_and_what_at_one_place(tmp_path):
+    mlp = {**SPLINES, "hidden_ratio": 0.5}
+    model = build("vit_tiny_patch16_224", mlp=mlp, **VIT)
+    assert model.zoo_spec["mlp"] == mlp
     first, second = (block.mlp for block in model.blocks)
     first.refine(7, sample(12))
-    assert "grid_size" not in model.zoo_spec["mlp"]
-    second.refine(7, sample(12))
-    assert model.zoo_spec["mlp"] == {**SPLINES, "hidden_ratio": 0.5, "grid_size": 7}
+    assert model.zoo_spec["mlp"] == {**mlp, "places": {"blocks.0.mlp": {"grid_size": 7}}}
+    model = same_again(model, tmp_path / "a")
+    first, second = (block.mlp for block in model.blocks)
+    second.prune(sample(12), node_threshold=float(second.node_scores(sample(12))[1].median()))
+    here = {"blocks.0.mlp": {"grid_size": 7}, "blocks.1.mlp": {"hidden_features": second.sizes[1]}}
+    assert model.zoo_spec["mlp"] == {**mlp, "places": here}
+    assert second.sizes[1] < first.sizes[1]
+    model = same_again(model, tmp_path / "b")
+    for block in model.blocks:
+        block.mlp.refine(9, sample(12))
+    del here["blocks.0.mlp"]
+    assert model.zoo_spec["mlp"] == {**mlp, "grid_size": 9, "places": here}
+    same_again(model, tmp_path / "c")
+
+
+def test_options_for_a_place_that_is_none_are_refused():
+    for places, error, said in (
+        ({"blocks.2.mlp": {"grid_size": 7}}, UnsupportedSurgery, r"blocks\.2\.mlp.*: blocks\.0\.mlp, blocks\.1\.mlp"),
+        ({"blocks.1.mlp": {"grid_sise": 7}}, TypeError, "grid_size"),
+        ({"blocks.1.mlp": 7}, TypeError, "must map paths to options"),
+    ):
+        with pytest.raises(error, match=said):
+            build("vit_tiny_patch16_224", mlp={**SPLINES, "places": places}, **VIT)
 
 
 @pytest.mark.parametrize("change", [update, prune])

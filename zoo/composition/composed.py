@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from torch import nn
@@ -101,14 +101,11 @@ class Composed(Specialised):
         return Spec(spec.base, choices, {k: as_json(v, k) for k, v in arguments.items()}).to_dict()
 
     def _zoo_present(self, choice: Choice) -> Choice:
-        """A choice with the options that its modules have now, where all of them changed to the same."""
-        modules = [self._zoo_module(c.path) for c in self.zoo_composition.changes if c.slot == choice.slot]
-        said = [module.changed_options() if hasattr(module, "changed_options") else {} for module in modules]
-        if not said or not said[0] or any(options != said[0] for options in said):
-            return choice
-        replaced = ("hidden_ratio",) if "hidden_features" in said[0] else ()
-        kept = {name: value for name, value in choice.options.items() if name not in replaced}
-        return replace(choice, options=dict(sorted({**kept, **said[0]}.items())))
+        """A choice with the options that its modules have now."""
+        modules = {c.path: self._zoo_module(c.path) for c in self.zoo_composition.changes if c.slot == choice.slot}
+        return choice.changed_to(
+            {path: m.changed_options() if hasattr(m, "changed_options") else {} for path, m in modules.items()}
+        )
 
     def _zoo_module(self, path: str) -> Any:
         """The module at a path; None where there is none any more."""

@@ -38,7 +38,9 @@ def build_native(
     layers: dict[str, Any] = {}
     for slot, keyword in _KEYWORDS.items():
         choice = spec.choices.get(slot)
-        if choice is None or choice.where != "all" or choice.init == "match" or keyword not in parameters:
+        if choice is None or choice.where != "all" or choice.places or choice.init == "match":
+            continue
+        if keyword not in parameters:
             continue
         if keyword not in spec.arguments and _same_places(spec, slot, choice, plan[slot].paths):
             layers[slot] = _factory(slot, choice)

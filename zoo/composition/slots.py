@@ -68,12 +68,13 @@ def make(choice: Choice, slot: Slot, like: nn.Module) -> nn.Module:
             message.
         ValueError: an option that the backbone decides.
     """
-    clash = sorted(choice.options.keys() & {*slot.sizes, "device", "dtype"})
+    given = choice.options_at(slot.path)
+    clash = sorted(given.keys() & {*slot.sizes, "device", "dtype"})
     if clash:
         raise ValueError(f"{', '.join(clash)} of {choice.name} comes from the backbone and cannot be an option")
     target = choice.target
     entry = choice.entry
-    chosen = resolve_options(choice.options)
+    chosen = resolve_options(given)
     ratio = chosen.pop("hidden_ratio", None) if choice.slot == "mlp" and not takes(target, "hidden_ratio") else None
     if ratio is not None:
         if isinstance(ratio, bool) or not isinstance(ratio, int | float) or not ratio > 0:

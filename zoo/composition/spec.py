@@ -39,6 +39,7 @@ class Choice:
         where: canonical `where`.
         init: `"match"`, `"own"` or, to leave it to the composer, `None`. Another value is the module's own `init`, one
             of its options.
+        places: path -> options that the module there has otherwise, after it was pruned, say.
     """
 
     slot: str
@@ -46,6 +47,7 @@ class Choice:
     options: Mapping[str, Any] = field(default_factory=dict)
     where: str | list[int] = "all"
     init: str | None = None
+    places: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
 
     @classmethod
     def of(cls, slot: str, value: Any) -> Choice:
@@ -69,12 +71,36 @@ class Choice:
         begins = options.get("init")  # the composer's two words, or else the module's own option of that name
         ours = begins is None or (isinstance(begins, str) and begins in INITS)
         init = options.pop("init", None) if ours else None
+        places = options.pop("places", {})
+        if not isinstance(places, Mapping) or not all(isinstance(own, Mapping) for own in places.values()):
+            raise TypeError(f"{slot}.places must map paths to options, got {shown(places)}")
         module = _module(slot, value)
-        choice = cls(slot, module, {k: as_json(v, f"{slot}.{k}") for k, v in sorted(options.items())}, where, init)
+        options = {k: as_json(v, f"{slot}.{k}") for k, v in sorted(options.items())}
+        choice = cls(slot, module, options, where, init, as_json(places, f"{slot}.places"))
         if "init" in choice.options and "init" not in parameters_of(choice.target):
             raise ValueError(f"init must be 'match' or 'own', got {begins!r}; {choice.name} has no init of its own")
-        check_options(choice.target, choice.options, choice.name, ("hidden_ratio",) if slot == "mlp" else ())
+        named = [*choice.options, *(name for own in choice.places.values() for name in own)]
+        check_options(choice.target, named, choice.name, ("hidden_ratio",) if slot == "mlp" else ())
         return choice
+
+    def options_at(self, path: str) -> Mapping[str, Any]:
+        """The options of the module at a path."""
+        return _updated(self.options, self.places.get(path, {}))
+
+    def changed_to(self, now: Mapping[str, Mapping[str, Any]]) -> Choice:
+        """The choice whose modules have other options now.
+
+        Args:
+            now: path -> options that changed there, for every place.
+        """
+        first = next(iter(now.values()), {})
+        shared = {k: v for k, v in first.items() if all(k in own and own[k] == v for own in now.values())}
+        places = {}
+        for path in dict.fromkeys((*self.places, *now)):
+            own = {**self.places.get(path, {}), **now.get(path, {})}
+            if own := {name: value for name, value in own.items() if name not in shared}:
+                places[path] = own
+        return replace(self, options=_updated(self.options, shared), places=places)
 
     @property
     def entry(self) -> Entry | None:
@@ -104,7 +130,16 @@ class Choice:
             content["where"] = self.where
         if self.init is not None:
             content["init"] = self.init
+        if self.places:
+            content["places"] = {path: dict(own) for path, own in self.places.items()}
         return content
+
+
+def _updated(options: Mapping[str, Any], new: Mapping[str, Any]) -> dict[str, Any]:
+    """Options with new values; a width takes the place of a ratio."""
+    dropped = ("hidden_ratio",) if "hidden_features" in new else ()
+    kept = {name: value for name, value in options.items() if name not in dropped}
+    return dict(sorted({**kept, **new}.items()))
 
 
 def _module(slot: str, value: Any) -> str | Callable[..., Any]:

@@ -91,6 +91,12 @@ def operate(
     assert isinstance(example, nn.Module)  # whoever gives a builder gives a twin
     before = probe(example)
     plan = {slot: _plan(example, before, spec.base, choices[slot]) for slot in SLOTS if slot in choices}
+    for slot, places in plan.items():
+        if strange := choices[slot].places.keys() - set(places.paths):
+            raise UnsupportedSurgery(
+                f"{slot}.places of {spec.base} has options for {min(strange)!r}, which is none of its places: "
+                f"{', '.join(places.paths)}"
+            )
     if "pool" in plan:  # an attention pool has parts of its own, which go with it
         inside = f"{plan['pool'].slots[0].path}."
         for places in plan.values():
