@@ -31,6 +31,24 @@ def test_columns_are_standardised():
     torch.testing.assert_close(model(other.float()), before, rtol=1e-2, atol=1e-2)
 
 
+def test_the_scaling_keeps_its_digits():
+    """Of a column at 1e9, whose rows a model in float32 takes in float64; and whatever type the model is moved to."""
+    model = kan_tabular(2, in_features=2).eval()
+    x = torch.rand(50, 2, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
+    model.fit_scaling(x)
+    here = model(x)
+    model.fit_scaling(x + 1e9)
+    torch.testing.assert_close(model(x + 1e9), here, rtol=1e-4, atol=1e-4)
+    mean = model.scaling.mean.clone()
+    assert torch.equal(model.half().float().to("cpu").scaling.mean, mean)
+
+
+def test_a_scaling_comes_from_the_meta_device():
+    model = kan_tabular(2, in_features=2, device="meta").to_empty(device="cpu")
+    model.init_weights()
+    assert model.scaling.std.tolist() == [1, 1]
+
+
 def test_a_constant_column_is_only_shifted():
     model = kan_tabular(2, in_features=2)
     x = torch.stack((torch.full((9,), 0.1), torch.arange(9.0)), 1)
@@ -113,6 +131,7 @@ def test_refusals(unchecked):
     cases = (
         (lambda: kan_tabular(task="clasification"), "task must be one of.*did you mean 'classification'"),
         (lambda: kan_tabular(in_features=3, feature_names=["a"]), "feature_names must be 3 texts, got"),
+        (lambda: kan_tabular(in_features=3, feature_names=list("aab")), "must all be different, 'a' is there twice"),
         (lambda: kan_tabular(in_features=3)(x[:, :2]), r"expected rows \(batch, 3\), got \(50, 2\)"),
         (lambda: kan_tabular(in_features=3).fit_scaling(x, y), "no targets y"),
         (lambda: kan_tabular(2, in_features=3, task="regression").fit_scaling(x), "takes targets y"),
@@ -122,6 +141,8 @@ def test_refusals(unchecked):
     for call, message in cases:
         with pytest.raises(ValueError, match=message):
             call()
+    with pytest.raises(TypeError, match="x must be a floating tensor, got ndarray; torch"):
+        kan_tabular(in_features=3).fit_scaling(x.numpy())
 
 
 def test_saved_after_a_life_of_its_own(tmp_path):

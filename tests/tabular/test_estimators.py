@@ -20,7 +20,7 @@ from sklearn.utils.estimator_checks import parametrize_with_checks
 import zoo
 from zoo.errors import NonFiniteLossError
 from zoo.layers.kan import BSplineBasis
-from zoo.tabular import KANClassifier, KANRegressor
+from zoo.tabular import KANClassifier, KANRegressor, KANSelector
 
 FAST = {"epochs": 30, "random_state": 0}
 
@@ -67,7 +67,11 @@ def test_the_model_takes_rows_in_their_own_units(wine, classifier, tmp_path):
         again = zoo.create_model(f"local-dir:{tmp_path / 'saved'}").eval()
         assert again(rows).equal(classifier.model_(rows))
     np.testing.assert_allclose(probabilities, classifier.predict_proba(X_test), atol=1e-4)
-    assert json.loads((tmp_path / "saved/config.json").read_text())["architecture"] == "kan_tabular"
+    config = json.loads((tmp_path / "saved/config.json").read_text())
+    assert config["architecture"] == "kan_tabular"
+    assert config["label_names"] == ["barbera", "barolo", "grignolino"]
+    title = zoo.explain.edge_curves(again, rows, layer=-1).axes[0].get_title()
+    assert any(name in title for name in config["label_names"])
 
 
 def test_regresses_and_knows_the_curves():
@@ -85,6 +89,19 @@ def test_targets_of_any_size():
     plain = KANRegressor(**FAST).fit(X, y).predict(X)
     scaled = KANRegressor(**FAST).fit(1000 * X - 5, 1e4 * y + 3e5).predict(1000 * X - 5)
     np.testing.assert_allclose((scaled - 3e5) / 1e4, plain, atol=0.02)
+
+
+@pytest.mark.parametrize(("scale", "shift"), [(1, 1e9), (1e60, 0), (1e-200, 0)])
+def test_columns_and_targets_far_from_zero_or_one(scale, shift):
+    """Standardised in float64: neither the digits behind a large offset are lost, nor what float32 has no room for."""
+    X, y = make_friedman1(100, random_state=0)
+    plain = KANRegressor(**FAST).fit(X, y).predict(X)
+    far = KANRegressor(**FAST).fit(scale * X + shift, scale * y + shift)
+    np.testing.assert_allclose((far.predict(scale * X + shift) - shift) / scale, plain, atol=1e-3)
+    classes = y > y.mean()
+    there = KANClassifier(**FAST).fit(scale * X + shift, classes)
+    here = KANClassifier(**FAST).fit(X, classes)
+    np.testing.assert_allclose(there.predict_proba(scale * X + shift), here.predict_proba(X), atol=1e-3)
 
 
 def test_several_targets():
@@ -164,6 +181,30 @@ def test_prune_then_train_what_is_left():
     assert np.std(regressor.predict(X) - before) < 1e-5
 
 
+def test_labels_that_are_no_texts():
+    """Numbers are written out; a label without a text has no name in the model, and is answered all the same."""
+    X, y = make_friedman1(60, random_state=0)
+    numbers = KANClassifier(epochs=1, random_state=0).fit(X, y.astype(int) // 10)
+    assert numbers.model_.pretrained_cfg["label_names"] == ("0", "1", "2")
+    empty = KANClassifier(epochs=1, random_state=0).fit(X, np.where(y > y.mean(), "hard", ""))
+    assert not empty.model_.pretrained_cfg.get("label_names")
+    assert set(empty.predict(X)) <= {"", "hard"}
+
+
+def test_numbers_of_numpy(tmp_path):
+    """As the grids of a search have them; the model is that of Python's numbers, and is saved."""
+    X, y = make_friedman1(60, random_state=0)
+    grid = {"epochs": np.arange(1, 3), "lr": np.float32([0.01]), "batch_size": np.array([16])}
+    search = GridSearchCV(KANRegressor(random_state=0), grid, cv=2, error_score="raise").fit(X, y)
+    assert search.best_params_["epochs"] == 2
+    how = {"epochs": 2, "random_state": 0}
+    ours = KANRegressor(np.array([3]), layer_options={"grid_size": np.int64(4)}, **how).fit(X, y)
+    plain = KANRegressor([3], layer_options={"grid_size": 4}, **how).fit(X, y)
+    np.testing.assert_array_equal(ours.predict(X), plain.predict(X))
+    zoo.save_pretrained(ours.model_, tmp_path / "saved")
+    assert zoo.create_model(f"local-dir:{tmp_path / 'saved'}").kan.sizes == [10, 3, 1]
+
+
 def test_grid_search_in_a_pipeline(wine):
     X, _, y, _ = wine
     pipeline = make_pipeline(FunctionTransformer(np.log1p), KANClassifier(random_state=0))
@@ -183,7 +224,12 @@ def test_grid_search_in_a_pipeline(wine):
         ({"validation_fraction": 1.0}, ValueError, "validation_fraction must be between 0 and 1, got 1.0"),
         ({"patience": 0}, ValueError, "patience must be"),
         ({"layer": "quick"}, ValueError, "layer must be one of 'efficient'"),
-        ({"hidden_sizes": (0,)}, ValueError, "at least 1, got 0"),
+        ({"hidden_sizes": (0,)}, ValueError, "hidden_sizes must be an integer of at least 1, got 0"),
+        ({"hidden_sizes": 5}, TypeError, r"hidden_sizes must be a sequence of integers, such as \(8,\) .* got 5"),
+        ({"hidden_sizes": None}, TypeError, "hidden_sizes must be a sequence of integers.* got None"),
+        ({"hidden_sizes": (2.5,)}, TypeError, "hidden_sizes must be an integer of at least 1, got 2.5"),
+        ({"layer_options": {"gridsize": 3}}, TypeError, "'efficient' takes no argument 'gridsize'.*mean 'grid_size'"),
+        ({"layer": "fast", "layer_options": {"grid_size": 3}}, TypeError, "'fast' takes no argument 'grid_size'"),
         ({"lr": 1e30}, NonFiniteLossError, r"in epoch \d+; a lower learning rate than lr=1e\+30"),
     ],
 )
@@ -199,6 +245,10 @@ def test_refused_data(wine, classifier):
     broken.iloc[3, 2] = np.nan
     with pytest.raises(ValueError, match="Input X contains NaN"):
         KANClassifier().fit(broken, y)
+    words = X.assign(crystal="bcc", phase="one")
+    for refused in (KANClassifier(), KANSelector()):
+        with pytest.raises(ValueError, match="columns must be numbers, crystal, phase are none: OneHotEncoder"):
+            refused.fit(words, y)
     with pytest.raises(ValueError, match="two classes at least, got one class: barolo"):
         KANClassifier().fit(X, np.full(len(X), "barolo"))
     with pytest.raises(ValueError, match="class merlot, which was not there in fit: those were barbera, barolo"):

@@ -105,6 +105,7 @@ def test_small_classes_and_few_rows():
         ({"n_features_to_select": "half"}, TypeError, "a share .* or a number .*, got 'half'"),
         ({"task": "regress"}, ValueError, "task must be one of 'auto'.*did you mean 'regression'"),
         ({"cv": -1}, ValueError, "cv must be an integer of at least 0, got -1"),
+        ({"cv": 1}, ValueError, "cv must be 0, .* or 2 at least, got 1"),
         ({"hidden_size": 0}, ValueError, "hidden_size must be"),
         ({"epochs": 0}, ValueError, "epochs must be"),
         ({"lr": -1.0}, ValueError, "lr must be"),

@@ -19,7 +19,7 @@ def test_it_reaches_what_the_manifest_states():
     model = zoo.create_model("kan_breast_cancer", pretrained=True).eval()
     assert script["measure"](model) == row.metrics
     x, y = script["table"]("train")
-    torch.testing.assert_close(model.scaling.mean, x.mean(0), rtol=1e-4, atol=1e-6)
+    torch.testing.assert_close(model.scaling.mean, x.double().mean(0), rtol=1e-4, atol=1e-6)
     assert len(x) + len(script["table"]("val")[0]) + row.metrics["samples"] == 569
     assert set(y.tolist()) == {0, 1}
 

@@ -4,13 +4,14 @@ Source: Liu et al., "KAN: Kolmogorov-Arnold Networks" (2024, arXiv 2404.19756); 
 Bandyopadhyay et al. (2024, arXiv 2410.08452).
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from zoo.layers.kan.life.sample import working_dtype
 from zoo.layers.kan.options import check_choice, check_count
 from zoo.models.hopfield_bags import described
 from zoo.models.kan import KANModel
@@ -22,19 +23,30 @@ _TEXTS = ("feature_names", "feature_units", "target_units")
 class Scaling(nn.Module):
     """Standardises columns: (x - mean) / std, with mean 0 and std 1 until `fit` takes them from data.
 
-    Shapes: (B, columns) -> the same.
+    Mean and deviation are float64, whatever the type of the model, so that a column may lie far from 0; float32 on
+    Apple's GPUs, which have no other.
+
+    Shapes: (B, columns) -> the same, in the type of the input.
     """
 
     mean: Tensor
     std: Tensor
 
-    def __init__(
-        self, columns: int, *, device: torch.device | str | None = None, dtype: torch.dtype | None = None
-    ) -> None:
+    def __init__(self, columns: int, *, device: torch.device | str | None = None) -> None:
         super().__init__()
-        self.register_buffer("mean", torch.empty(columns, device=device, dtype=dtype))
-        self.register_buffer("std", torch.empty(columns, device=device, dtype=dtype))
+        for name in ("mean", "std"):
+            place = torch.empty(columns, device=device, dtype=torch.float32)
+            self.register_buffer(name, place.to(working_dtype(place)))
         self.reset_parameters()
+
+    def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> "Scaling":
+        """To another device, but to no other type: a mean of 1e8 has lost its digits in float32."""
+        for name in ("mean", "std"):
+            kept = getattr(self, name)
+            moved = fn(kept.float())
+            # From the meta device there is nothing to keep.
+            setattr(self, name, (moved if kept.is_meta else kept).to(moved.device, working_dtype(moved)))
+        return self
 
     def reset_parameters(self) -> None:
         """To mean 0 and std 1."""
@@ -50,33 +62,41 @@ class Scaling(nn.Module):
             name: of x, for errors.
 
         Raises:
+            TypeError: no floating tensor.
             ValueError: another width, no rows, NaN or infinity.
         """
         columns = len(self.mean)
+        if not isinstance(x, Tensor) or not x.is_floating_point():
+            kind = x.dtype if isinstance(x, Tensor) else type(x).__name__
+            raise TypeError(f"{name} must be a floating tensor, got {kind}; torch.tensor makes one of an array")
         if x.ndim != 2 or x.shape[1] != columns or not len(x):
             raise ValueError(f"{name} must be (rows, {columns}) with one row at least, got {tuple(x.shape)}")
         if not bool(x.isfinite().all()):
             column = int((~x.isfinite()).any(0).nonzero()[0])
             raise ValueError(f"{name} must be finite, column {column} has NaN or infinity")
-        x = x.double()
-        spread = x.std(0, correction=0)
+        x = x.to(working_dtype(x))
+        largest = x.abs().amax(0)
+        unit = largest.masked_fill(largest == 0, 1)  # squares of what is large or small would leave the range
+        shares = x / unit
+        spread = shares.std(0, correction=0)
         # What rounding leaves of a constant is no spread.
-        self.std.copy_(spread.masked_fill(spread <= 1e-12 * x.abs().amax(0), 1))
-        self.mean.copy_(x.mean(0))
+        self.std.copy_((unit * spread).masked_fill(spread <= 10 * torch.finfo(x.dtype).eps, 1))
+        self.mean.copy_(unit * shares.mean(0))
 
     def forward(self, x: Float[Tensor, "rows columns"]) -> Float[Tensor, "rows columns"]:
-        return (x - self.mean) / self.std
+        return ((x - self.mean) / self.std).to(x.dtype)
 
     def back(self, z: Float[Tensor, "rows columns"]) -> Float[Tensor, "rows columns"]:
         """What is standardised, in its own units again."""
-        return self.mean + self.std * z
+        return (self.mean + self.std * z).to(z.dtype)
 
 
 class TabularKAN(KANModel):
     """A KAN whose inputs are the columns of a table, in their own units, which it standardises.
 
-    Shapes: (B, in_features) -> (B, num_classes). State dict: `kan.`, `scaling.mean` and `scaling.std` of the columns,
-    and for regression those of the targets, `target_scaling.`.
+    Shapes: (B, in_features) -> (B, num_classes), of any floating type; a column that lies far from 0 wants float64.
+    State dict: `kan.`, `scaling.mean` and `scaling.std` of the columns, and for regression those of the targets,
+    `target_scaling.`.
 
     Args:
         in_features: columns.
@@ -88,8 +108,8 @@ class TabularKAN(KANModel):
             `zoo.set_data_config`, as for every model.
 
     Raises:
-        ValueError, TypeError: as `KANModel`; an unknown task, names or units of another number than there are columns;
-            in the call, rows of another width.
+        ValueError, TypeError: as `KANModel`; an unknown task, names or units of another number than there are columns,
+            names that are there twice; in the call, rows of another width.
     """
 
     def __init__(
@@ -125,7 +145,7 @@ class TabularKAN(KANModel):
         self.feature_names = _texts("feature_names", feature_names, in_features)
         self.feature_units = _texts("feature_units", feature_units, in_features)
         self.target_units = _texts("target_units", target_units, num_classes)
-        self.scaling = Scaling(in_features, device=device, dtype=dtype)
+        self.scaling = Scaling(in_features, device=device)
         self.target_scaling = self._new_target_scaling()
         if task == "regression":
             self._classifier = [self._last, "target_scaling"]  # both are of the targets
@@ -134,7 +154,7 @@ class TabularKAN(KANModel):
     def _new_target_scaling(self) -> Scaling | None:
         if self.task != "regression" or not self.num_classes:
             return None
-        return Scaling(self.num_classes, device=self.scaling.mean.device, dtype=self.scaling.mean.dtype)
+        return Scaling(self.num_classes, device=self.scaling.mean.device)
 
     def init_weights(self) -> None:
         """Draw every parameter anew and forget the scaling."""
@@ -166,6 +186,7 @@ class TabularKAN(KANModel):
             y: their targets, (rows, num_classes), for regression.
 
         Raises:
+            TypeError: x or y is no floating tensor.
             ValueError: another width, no rows, NaN or infinity; targets missing, or given where there are none.
         """
         if (y is None) != (self.target_scaling is None):
@@ -185,7 +206,7 @@ class TabularKAN(KANModel):
     def _rows(self, x: Tensor) -> Tensor:
         if x.ndim != 2 or x.shape[1] != self.in_features:
             raise ValueError(f"expected rows (batch, {self.in_features}), got {tuple(x.shape)}; in_features= sets this")
-        return self.scaling(x)
+        return self.scaling(x).to(next(self.kan.parameters()).dtype)
 
 
 def _texts(argument: str, texts: Sequence[str] | None, count: int) -> list[str] | None:
@@ -193,6 +214,9 @@ def _texts(argument: str, texts: Sequence[str] | None, count: int) -> list[str] 
         return None
     if isinstance(texts, str) or len(texts) != count or not all(isinstance(text, str) for text in texts):
         raise ValueError(f"{argument} must be {count} texts, got {texts!r}")
+    twice = next((text for text in texts if argument == "feature_names" and list(texts).count(text) > 1), None)
+    if twice is not None:
+        raise ValueError(f"feature_names must all be different, {twice!r} is there twice or more")
     return list(texts)
 
 

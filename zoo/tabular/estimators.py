@@ -12,14 +12,16 @@ import torch.nn.functional as F
 from sklearn.base import BaseEstimator, ClassifierMixin, RegressorMixin
 from sklearn.utils import check_random_state
 from sklearn.utils.multiclass import check_classification_targets
-from sklearn.utils.validation import check_is_fitted, validate_data
+from sklearn.utils.validation import check_is_fitted
 from torch import Tensor
 
 from zoo.factory import create_model
 from zoo.layers.kan import KAN, BSplineBasis
 from zoo.layers.kan.life.regularise import METRICS
 from zoo.layers.kan.options import check_choice, check_count, check_nonnegative, check_positive
+from zoo.models.data_config import set_data_config
 from zoo.models.kan_tabular import TabularKAN
+from zoo.tabular.given import checked, hidden_sizes, layer_options
 from zoo.tabular.training import Recipe, hold_out, seeded, train
 
 _REGULARIZERS = (*METRICS, "weight")
@@ -88,15 +90,16 @@ class _KANEstimator(BaseEstimator):
                 num_classes=self._num_outputs(targets),
                 in_features=rows.shape[1],
                 task=self._task,
-                hidden_sizes=tuple(self.hidden_sizes),
+                hidden_sizes=hidden_sizes(self.hidden_sizes),
                 layer=self.layer,
                 layer_options=self._layer_options(),
                 feature_names=None if names is None else [str(name) for name in names],
             )
+            self._describe(model)
             model.fit_scaling(rows, targets if self._task == "regression" else None)
             first = model.kan.layers[0]
             if self.update_grid and isinstance(first.basis, BSplineBasis) and first.norm is None:
-                first.update_grid(model.scaling(rows))
+                first.update_grid(model.scaling(rows).float())
             self.model_ = model
             self._train(rows, targets, recipe, generator)
         return self
@@ -115,7 +118,7 @@ class _KANEstimator(BaseEstimator):
         check_is_fitted(self)
         recipe = self._recipe()
         rows, targets = self._checked(X, y, first=False)
-        self.model_.kan.prune(self.model_.scaling(rows), node_threshold, edge_threshold)
+        self.model_.kan.prune(self.model_.scaling(rows).float(), node_threshold, edge_threshold)
         if retrain:
             with seeded(self._seed()) as generator:
                 self._train(rows, targets, recipe, generator)
@@ -128,10 +131,10 @@ class _KANEstimator(BaseEstimator):
             classes = targets if self._task == "classification" else torch.zeros(len(rows))
             held_out = hold_out(classes, self.validation_fraction, generator)
         if model.target_scaling is not None:
-            targets = model.target_scaling(targets)
+            targets = model.target_scaling(targets).float()
         loss = F.cross_entropy if self._task == "classification" else F.mse_loss
         penalty = self._penalty(model.kan)
-        x = model.scaling(rows)
+        x = model.scaling(rows).float()
         self.history_ = train(model.kan, x, targets, loss, recipe, generator, penalty=penalty, held_out=held_out)
         model.eval()
 
@@ -150,7 +153,7 @@ class _KANEstimator(BaseEstimator):
 
     def _layer_options(self) -> dict[str, Any] | None:
         if self.layer_options is not None:
-            return dict(self.layer_options)
+            return layer_options(self.layer, self.layer_options)
         # Finer grids fit a few hundred rows worse.
         return {"grid_size": 3, "grid_range": (-3.0, 3.0)} if self.layer == "efficient" else None
 
@@ -172,7 +175,7 @@ class _KANEstimator(BaseEstimator):
 
     def _outputs(self, X: Any) -> np.ndarray:
         check_is_fitted(self)
-        rows = torch.tensor(validate_data(self, X, reset=False, dtype=_TYPES), dtype=torch.float64)
+        rows = torch.tensor(checked(self, X, reset=False, dtype=_TYPES), dtype=torch.float64)
         # In float32 what a row is given depends, in the last digits, on the rows beside it.
         model = deepcopy(self.model_).double()
         with torch.no_grad():
@@ -185,12 +188,20 @@ class _KANEstimator(BaseEstimator):
     def _num_outputs(self, targets: Tensor) -> int:
         raise NotImplementedError
 
+    def _describe(self, model: TabularKAN) -> None:
+        """Tell the model what its outputs are called."""
+
 
 class KANClassifier(ClassifierMixin, _KANEstimator):
     """A KAN that classifies the rows of a table, as a scikit-learn estimator.
 
     Columns are standardised inside, so that no scaler is needed before it. After `fit`, `model_` is the zoo model
     `kan_tabular`: it takes rows in their own units, and can be explained, exported, saved and published as any.
+
+    It takes numbers without gaps: `OneHotEncoder(sparse_output=False)` and `SimpleImputer` go before it in a pipeline.
+    Outside the range of the rows it was fitted on its curves are no guide and it does not say so: B-splines end there.
+    A single extreme value in a column takes most of the grid from the others: `QuantileTransformer` or
+    `RobustScaler` and a clip before it help.
 
     Args:
         hidden_sizes: widths between the layers. A narrow network has few curves to look at.
@@ -211,8 +222,8 @@ class KANClassifier(ClassifierMixin, _KANEstimator):
         random_state: of initial values, order and held-out rows: None, a number, or a NumPy RandomState.
 
     Attributes:
-        model_: `kan_tabular`; outputs are logits in the order of `classes_`. The names of a data frame's columns are
-            its `feature_names`.
+        model_: `kan_tabular`; outputs are logits in the order of `classes_`, whose texts are its `label_names`. The
+            names of a data frame's columns are its `feature_names`.
         classes_: labels.
         history_: a dictionary an epoch: `epoch`, `train_loss` with the penalty, `val_loss` where rows were held out.
         n_features_in_, feature_names_in_: as in scikit-learn.
@@ -240,7 +251,7 @@ class KANClassifier(ClassifierMixin, _KANEstimator):
         return torch.tensor(self._outputs(X)).softmax(1).numpy()
 
     def _checked(self, X: Any, y: Any, *, first: bool) -> tuple[Tensor, Tensor]:
-        X, y = validate_data(self, X, y, reset=first, dtype=_TYPES, ensure_min_samples=2)
+        X, y = checked(self, X, y, reset=first, dtype=_TYPES, ensure_min_samples=2)
         check_classification_targets(y)
         if first:
             self.classes_ = np.unique(y)
@@ -249,17 +260,23 @@ class KANClassifier(ClassifierMixin, _KANEstimator):
         elif not np.isin(y, self.classes_).all():
             unknown, known = np.setdiff1d(y, self.classes_)[0], ", ".join(map(str, self.classes_))
             raise ValueError(f"y has the class {unknown}, which was not there in fit: those were {known}")
-        return torch.tensor(X, dtype=torch.float32), torch.tensor(np.searchsorted(self.classes_, y))
+        return torch.tensor(X, dtype=torch.float64), torch.tensor(np.searchsorted(self.classes_, y))
 
     def _num_outputs(self, targets: Tensor) -> int:
         return len(self.classes_)
+
+    def _describe(self, model: TabularKAN) -> None:
+        names = [str(label) for label in self.classes_]
+        if all(names) and len(set(names)) == len(names):  # a model's labels are texts
+            set_data_config(model, label_names=names)
 
 
 class KANRegressor(RegressorMixin, _KANEstimator):
     """A KAN that predicts one number or several for the rows of a table, as a scikit-learn estimator.
 
     Columns and targets are standardised inside. After `fit`, `model_` is the zoo model `kan_tabular`: it takes rows in
-    their own units and gives the targets in theirs.
+    their own units and gives the targets in theirs. What `KANClassifier` says of gaps, outliers and rows outside the
+    range it was fitted on holds here too: it does not go on with a trend.
 
     Args:
         hidden_sizes, layer, layer_options, update_grid, epochs, batch_size, lr, weight_decay: see `KANClassifier`.
@@ -284,10 +301,10 @@ class KANRegressor(RegressorMixin, _KANEstimator):
 
     def _checked(self, X: Any, y: Any, *, first: bool) -> tuple[Tensor, Tensor]:
         how: dict[str, Any] = {"dtype": _TYPES, "ensure_min_samples": 2, "multi_output": True, "y_numeric": True}
-        X, y = validate_data(self, X, y, reset=first, **how)
+        X, y = checked(self, X, y, reset=first, **how)
         if first:
             self._flat = y.ndim == 1
-        return torch.tensor(X, dtype=torch.float32), torch.tensor(y, dtype=torch.float32).reshape(len(X), -1)
+        return torch.tensor(X, dtype=torch.float64), torch.tensor(y, dtype=torch.float64).reshape(len(X), -1)
 
     def _num_outputs(self, targets: Tensor) -> int:
         return targets.shape[1]

@@ -15,12 +15,13 @@ from sklearn.model_selection import KFold, StratifiedKFold
 from sklearn.preprocessing import StandardScaler
 from sklearn.utils import check_random_state
 from sklearn.utils.multiclass import check_classification_targets
-from sklearn.utils.validation import check_is_fitted, validate_data
+from sklearn.utils.validation import check_is_fitted
 from torch import Tensor
 
 from zoo.layers.kan import KAN
 from zoo.layers.kan.feature_scores import METHODS, default_loss, normalized, score_features
 from zoo.layers.kan.options import check_choice, check_count, check_positive
+from zoo.tabular.given import checked
 from zoo.tabular.training import Recipe, seeded, train
 
 _TASKS = ("auto", "classification", "regression")
@@ -99,7 +100,7 @@ class KANSelector(SelectorMixin, BaseEstimator):
             ValueError, TypeError: an argument of the constructor out of range, an unknown method; more features to
                 keep than there are; X or y with NaN or infinity, or of another shape.
         """
-        X, y = validate_data(self, X, y, dtype=[np.float64, np.float32], ensure_min_samples=2)
+        X, y = checked(self, X, y, dtype=[np.float64, np.float32], ensure_min_samples=2)
         check_choice("method", self.method, METHODS)
         count = self._count(X.shape[1])
         check_choice("task", self.task, _TASKS)
@@ -134,7 +135,9 @@ class KANSelector(SelectorMixin, BaseEstimator):
     def _folds(self, X: np.ndarray, y: np.ndarray, random: Any) -> Iterator[tuple[np.ndarray, np.ndarray]]:
         """Rows to train on and rows to score on."""
         rows = np.arange(len(X))
-        wanted = min(check_count("cv", self.cv, least=0), len(X))
+        if check_count("cv", self.cv, least=0) == 1:
+            raise ValueError("cv must be 0, for one network on all rows, or 2 at least, got 1")
+        wanted = min(self.cv, len(X))
         smallest = np.bincount(y).min() if self.task_ == "classification" else len(X)
         if wanted < 2:
             return iter([(rows, rows)])
