@@ -199,7 +199,8 @@ def _create(
     adapt = ("in_chans",)
     if "num_classes" in (kwargs if asked is None else asked):
         adapt = ("head", "in_chans")  # a head that nobody asked for is an error, not a random one
-    changed = kwargs.keys() - {"num_classes", "in_chans", "device", "dtype"}
+    wanted = {k: v for k, v in kwargs.items() if k not in ("num_classes", "device", "dtype")}
+    changed = wanted.keys() - {"in_chans"}
     if source.config is not None:
         kwargs = {**source.config.model_args, **kwargs}
     from_name = loading.pretrained and loading.path is None
@@ -234,7 +235,7 @@ def _create(
         checkpoint = open_checkpoint(os.fspath(loading.path), allow_pickle=loading.allow_pickle)
         return _build_loaded(build, checkpoint, kwargs, adapt)
     if source.config is not None:
-        with _described_by(source.config, changed):
+        with _described_by(source.config, changed), _advised(wanted):
             model = _build_loaded(build, source.weights, kwargs, adapt) if from_name else build()
         model.zoo_multi_label = source.config.multi_label  # type: ignore[assignment] - read by zoo.predict
         if getattr(model, "instance_shape", None) == (len(source.config.feature_names),):
@@ -255,7 +256,23 @@ def _create(
         return build(by_timm=True)
     where = loading.hub if isinstance(weights, str) else {}
     checkpoint = open_checkpoint(weights, sha256=sha256, allow_pickle=loading.allow_pickle, **where)
-    return _build_loaded(build, checkpoint, kwargs, adapt)
+    with _advised(wanted):
+        return _build_loaded(build, checkpoint, kwargs, adapt)
+
+
+@contextmanager
+def _advised(wanted: Mapping[str, Any]) -> Iterator[None]:
+    """Say of weights that do not fit with which arguments the model is wanted."""
+    try:
+        yield
+    except MismatchError as error:
+        if not wanted:
+            raise
+        arguments = ", ".join(f"{name}={shorten(value)}" for name, value in wanted.items())
+        raise MismatchError(
+            f"{error} The weights are not of a model with {cut(arguments)}: leave that out, or begin without weights, "
+            "pretrained=False"
+        ) from error
 
 
 @contextmanager

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import numpy as np
 import pytest
 import timm
 import torch
 
 import zoo
+from zoo.errors import MismatchError
 from zoo.layers.kan import KAN, KANLinear
 from zoo.models.kan import ImageKAN
 
@@ -103,6 +105,35 @@ def test_init_weights_completes_a_model_from_the_meta_device():
     other.init_weights()
     x = torch.rand(2, 1, 8, 8)
     assert torch.equal(model(x), other(x))
+
+
+@pytest.mark.parametrize("option", [{"in_chans": 3}, {"img_size": 16}, {"hidden_sizes": [5]}])
+def test_weights_of_another_model_are_refused_with_advice(option):
+    (name,) = option
+    with pytest.raises(MismatchError, match=rf"not of a model with {name}=.*leave that out.*pretrained=False"):
+        zoo.create_model("kan_bspline", pretrained=True, **option)
+
+
+def test_what_a_kan_has_not(unchecked):
+    with pytest.raises(TypeError, match="kan_bspline has no stages, so features_only=True is not for it"):
+        zoo.create_model("kan_bspline", features_only=True)
+    with pytest.raises(ValueError, match=r"img_size must be one side or \(height, width\), got \(8,\)"):
+        zoo.create_model("kan_bspline", img_size=(8,))
+
+
+def test_trained_on_colour_images_of_another_size(tmp_path):
+    images = np.random.default_rng(0).integers(0, 255, (12, 20, 20, 3), np.uint8)
+    result = zoo.finetune(
+        "kan_bspline",
+        (images, ["a", "b"] * 6),
+        img_size=16,
+        model_args={"in_chans": 3, "hidden_sizes": [4]},
+        epochs=1,
+        out=tmp_path / "run",
+        progress=False,
+    )
+    assert result.model.image_shape == (3, 16, 16)
+    assert zoo.data_config(result.model)["input_size"] == (3, 16, 16)
 
 
 def test_refusals(unchecked):

@@ -94,6 +94,8 @@ def check_values(kwargs: Mapping[str, Any]) -> None:
             _check_rate(name, kwargs[name])
     if "img_size" in kwargs:
         size = kwargs["img_size"]
+        if isinstance(size, list | tuple) and len(size) != 2:
+            raise ValueError(f"img_size must be one side or (height, width), got {size!r}")
         for side in size if isinstance(size, list | tuple) else [size]:
             _check_count("img_size", side, 1)
             if side > MAX_IMAGE_SIDE:
@@ -139,7 +141,8 @@ def build_explained(build: Callable[[], nn.Module], architecture: str, kwargs: M
     """Call `build()`, turning the constructor's complaints into ones that name a way out.
 
     Raises:
-        TypeError: a keyword that the constructor does not take, with near and accepted names.
+        TypeError: a keyword that the constructor does not take, with near and accepted names; `features_only` of a
+            model without stages.
         ValueError: a `global_pool` that the model does not have, with those it has; another value that the
             constructor cannot use.
     """
@@ -159,6 +162,11 @@ def build_explained(build: Callable[[], nn.Module], architecture: str, kwargs: M
     except OSError:
         raise
     except Exception as error:
+        if kwargs.get("features_only") and isinstance(error, AttributeError) and "feature_info" in str(error):
+            raise TypeError(
+                f"{architecture} has no stages, so features_only=True is not for it; num_classes=0 makes a model that "
+                "gives features"
+            ) from error
         pool = kwargs.get("global_pool")
         if pool is not None:
             accepted = _accepted_pools(architecture, kwargs)

@@ -253,7 +253,13 @@ def finetune(
         options = resolve(given, splits, name)
         seed_all(derive(seed, "model"))
         net, notes = model_for(
-            model, train, pretrained=pretrained, model_args=model_args, transform=transform, scale=scale
+            model,
+            train,
+            pretrained=pretrained,
+            model_args=model_args,
+            transform=transform,
+            scale=scale,
+            img_size=img_size,
         )
         if img_size is not None:
             set_image_size(net, img_size)

@@ -97,6 +97,7 @@ def model_for(
     model_args: Mapping[str, Any] | None,
     transform: str | None = "auto",
     scale: float | None = None,
+    img_size: int | None = None,
 ) -> tuple[nn.Module, list[str]]:
     """The model to train, with as many outputs as the data has classes, and notes on what was changed.
 
@@ -116,7 +117,8 @@ def model_for(
             pretrained = starts_from_weights(name, None)
             if not pretrained and _has_weights(name):
                 notes.append(f"{name} starts from random weights; pretrained=True (--pretrained) takes its checkpoint")
-        arguments = {"pretrained": pretrained, **_width(name, train), **(model_args or {}), "num_classes": classes}
+        sizes = {**_width(name, train), **fixed_size(name, img_size)}
+        arguments = {"pretrained": pretrained, **sizes, **(model_args or {}), "num_classes": classes}
         if pretrained is not False and _is_composed(name, arguments):
             arguments.setdefault("init_batches", _examples(name, arguments, train, transform, scale))
         model = create_model(name, **arguments)
@@ -152,6 +154,15 @@ def _width(name: str, train: ImageSet) -> dict[str, int]:
         return {}
     known = "dim" in inspect.signature(model_entry(name).load()).parameters
     return {"dim": train.features} if known and train.features is not None else {}
+
+
+def fixed_size(name: str, img_size: int | None) -> dict[str, int]:
+    """`img_size`, for a registered model that takes it when it is built, and never again."""
+    if img_size is None or not is_model(name):
+        return {}
+    target = model_entry(name).load()
+    fixed = inspect.isclass(target) and not hasattr(target, "set_input_size")
+    return {"img_size": img_size} if fixed and "img_size" in inspect.signature(target).parameters else {}
 
 
 def starts_from_weights(model: Any, pretrained: bool | None) -> bool | None:

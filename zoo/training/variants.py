@@ -16,7 +16,7 @@ from torch import nn
 from zoo.composition import SLOTS, Choice
 from zoo.errors import ZooError
 from zoo.training.freeze import FreezePlan
-from zoo.training.model_source import resolve_name, set_image_size
+from zoo.training.model_source import fixed_size, resolve_name, set_image_size
 from zoo.training.options import Options
 
 #: In the place of a module: what the base has there stays.
@@ -103,8 +103,9 @@ def _build(
     from zoo.factory import create_model
 
     with torch.device("meta") if meta else nullcontext():
-        arguments = {**model_args, **variant.parts, "num_classes": classes}
-        model = create_model(resolve_name(base), pretrained=False, **arguments)
+        name = resolve_name(base)
+        arguments = {**fixed_size(name, options.img_size), **model_args, **variant.parts, "num_classes": classes}
+        model = create_model(name, pretrained=False, **arguments)
         if options.img_size is not None:
             set_image_size(model, options.img_size)
         return model
