@@ -32,6 +32,23 @@ def test_a_pure_element_mixes_nothing(symbol):
     found = alloy_descriptors([symbol])
     assert found.pop("vec")[0] == ELEMENTS[symbol].valence
     assert all(column[0] == pytest.approx(0, abs=1e-12) for column in found.values())
+    assert not np.signbit(found["mixing_entropy"][0])
+
+
+def test_a_carbide():
+    """Electrons of the p block are those of the outer shell: eight of TiC are shared by two atoms."""
+    found = alloy_descriptors(["TiC", "TiN", "TiB2"])
+    np.testing.assert_allclose(found["vec"], [4, 4.5, 10 / 3])
+    assert found["delta_electronegativity"][0] == pytest.approx((2.55 - 1.54) / 2)
+
+
+def test_what_is_no_list_of_alloys():
+    with pytest.raises(TypeError, match=r"a list of formulas.*\['CoCrFe'\] makes a list"):
+        alloy_descriptors("CoCrFe")
+    with pytest.raises(TypeError, match=r"a single one: \[\{'Co': 1.0\}\]"):
+        alloy_descriptors({"Co": 1.0})
+    with pytest.raises(TypeError, match=r"a formula or a mapping .* got None"):
+        alloy_descriptors([None])
 
 
 def test_no_alloys():
@@ -44,7 +61,7 @@ def test_no_alloys():
         ("Unobtainium", "'Unobtainium'"),
         ("CoCr-Fe", "element symbols with amounts, .* got 'CoCr-Fe'"),
         ("", "got ''"),
-        ("CoXe2", "no constants of the element 'Xe' in 'CoXe2'; .*Al, Si"),
+        ("CoXe2", "no constants of the element 'Xe' in 'CoXe2'; .*Li, Be"),
         ({"Co": -1.0, "Ni": 2.0}, "at least 0 and one above it"),
         ({"Co": 0.0}, "at least 0 and one above it"),
         ({"Co": float("nan")}, "must be finite"),
