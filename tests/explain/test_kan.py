@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 from torch import nn
@@ -158,6 +159,11 @@ def test_bars_are_the_scores_in_order(tmp_path: Any) -> None:
     assert figure.get_suptitle() == "the 2 highest of 3 scores"
 
 
+def test_a_series_brings_its_names() -> None:
+    figure = explain.importance_chart(pd.Series([0.1, 0.9], ["grain", "valence"]))
+    assert [label.get_text() for label in figure.axes[0].get_yticklabels()] == ["valence", "grain"]
+
+
 def test_refusals() -> None:
     kan, x = network()
     cases = (
@@ -165,6 +171,8 @@ def test_refusals() -> None:
         (lambda: explain.edge_curves(nn.ModuleList([kan, network()[0]]), x), "the model has 2 KANs; name one of"),
         (lambda: explain.edge_curves(kan, x, layer=2), "layer must be from -2 to 1, got 2"),
         (lambda: explain.edge_curves(kan, x, edges=[(3, 0)]), r"pairs \(input, output\) below \(3, 2\), got \(3, 0\)"),
+        (lambda: explain.edge_curves(kan, x[:1]), r"two rows at least.* got \(1, 3\)"),
+        (lambda: explain.edge_curves(kan, x / torch.tensor([1, 0, 1])), r"x must be finite, x\[0, 1\] is -?inf"),
         (lambda: explain.edge_curves(kan, x, edges=[]), "there is no edge to draw"),
         (lambda: explain.edge_curves(kan, x, feature_names=["a"]), "feature_names must be 3 names, got 1"),
         (lambda: explain.network_graph(kan, x, most=0), "most must be at least 1, got 0"),
@@ -175,3 +183,5 @@ def test_refusals() -> None:
     for call, message in cases:
         with pytest.raises(ValueError, match=message):
             call()
+    with pytest.raises(TypeError, match=r"got DataFrame; torch.tensor\(x.to_numpy\(\), dtype=torch.float32\)"):
+        explain.edge_curves(kan, pd.DataFrame(x.numpy()))

@@ -7,6 +7,7 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
+import zoo
 from tests.layers.kan.goldens import golden
 from zoo.explain import feature_scores
 from zoo.layers.kan import KAN, FasterKAN, KANLinear
@@ -129,6 +130,20 @@ def test_other_kans():
     assert feature_scores(FasterKAN([5, 4, 3]), x).sum() == pytest.approx(1)
 
 
+def test_pixels_are_features():
+    model = zoo.create_model("kan_bspline", pretrained=True).eval()
+    images = torch.rand(6, 1, 8, 8)
+    for method in ("l1", "sensitivity"):
+        found = feature_scores(model, images, method=method)
+        torch.testing.assert_close(found, feature_scores(model.kan, images.flatten(1), method=method))
+
+
+class _Estimator:
+    """What holds a fitted model as an estimator does."""
+
+    model_ = nn.Linear(5, 3)
+
+
 def test_scores_that_are_all_zero_stay_so():
     net = _kan()
     net.layers[0].mask_edges(torch.zeros(4, 5, dtype=torch.bool))
@@ -161,6 +176,9 @@ def test_own_loss():
         ({"x": torch.zeros(3, 5, dtype=torch.int64)}, TypeError, "got torch.int64"),
         ({"x": _rows(features=4)}, ValueError, "in_features = 5, got 4"),
         ({"model": nn.Sequential(nn.Linear(5, 5), _kan())}, ValueError, "Sequential begins with Linear"),
+        ({"model": nn.Sequential(nn.Conv2d(3, 4, 3), _kan())}, ValueError, "Sequential begins with Conv2d"),
+        ({"y": _rows().numpy()}, TypeError, "y must be a tensor, got ndarray: .*searchsorted"),
+        ({"model": _Estimator()}, TypeError, "model must be a torch module, got _Estimator; give its model_"),
         ({"model": nn.Sequential(nn.Tanh())}, ValueError, "Sequential has no layer with parameters"),
         ({"model": nn.Sequential(nn.AvgPool1d(2), _kan(sizes=(2, 1)))}, ValueError, "x has 5 features.*sees 2"),
     ],

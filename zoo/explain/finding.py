@@ -47,8 +47,36 @@ def hopfield_layer(model: nn.Module, name: str | None = None) -> HopfieldKind:
     return only_layer(model, name, "Hopfield layer", *get_args(HopfieldKind))
 
 
+def check_module(model: Any) -> None:
+    """Refuse what is no torch module.
+
+    Raises:
+        TypeError: it is none; of an estimator of `zoo.tabular`, with where its model is.
+    """
+    if not isinstance(model, nn.Module):
+        inside = isinstance(getattr(model, "model_", None), nn.Module)
+        hint = "give its model_" if inside else "fit it and give its model_" if hasattr(model, "fit") else ""
+        raise TypeError(f"model must be a torch module, got {type(model).__name__}{'; ' if hint else ''}{hint}")
+
+
+def check_floating(x: Any) -> None:
+    """Refuse what is no floating tensor, and what is not finite.
+
+    Raises:
+        TypeError, ValueError: it is not.
+    """
+    if not isinstance(x, Tensor) or not x.is_floating_point():
+        kind = x.dtype if isinstance(x, Tensor) else type(x).__name__
+        made = "x.to_numpy()" if hasattr(x, "to_numpy") else "x"
+        raise TypeError(f"x must be a floating tensor, got {kind}; torch.tensor({made}, dtype=torch.float32) makes one")
+    if not x.isfinite().all():
+        place = (~x.isfinite()).nonzero()[0].tolist()
+        raise ValueError(f"x must be finite, x{place} is {float(x[tuple(place)])}")
+
+
 def only_layer(model: nn.Module, name: str | None, what: str, *kinds: type[Layer]) -> Layer:
     """The one layer of some kinds, or that of a name; what lies inside another of them is a part of it."""
+    check_module(model)
     found: dict[str, Layer] = {}
     for path, module in model.named_modules():
         inside = any(path.startswith(f"{other}." if other else "") for other in found)

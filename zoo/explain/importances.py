@@ -25,7 +25,8 @@ def importance_chart(
 
     Args:
         scores: (features,), as `zoo.explain.feature_scores` gives them or a KAN's `node_scores(x)[0]`; or several, by
-            the names of their methods: axes side by side, the features in the order of the first.
+            the names of their methods: axes side by side, the features in the order of the first. A pandas Series
+            brings its names.
         feature_names: one for every feature.
         top: features with a bar.
         title: of the figure.
@@ -36,7 +37,11 @@ def importance_chart(
         MissingExtraError: matplotlib is not installed.
     """
     given = dict(scores) if isinstance(scores, Mapping) else {"": scores}
-    found = {method: torch.as_tensor(values).detach().double().cpu() for method, values in given.items()}
+    names_of: Any = getattr(scores, "index", None)  # a Series has its names there, and a list a method
+    if feature_names is None and names_of is not None and not callable(names_of):
+        feature_names = [str(name) for name in names_of]
+    tensors = {m: values if isinstance(values, Tensor) else torch.tensor(list(values)) for m, values in given.items()}
+    found = {method: values.detach().double().cpu() for method, values in tensors.items()}
     if not found or any(values.ndim != 1 or not len(values) for values in found.values()):
         raise ValueError(f"scores must be (features,), got {[tuple(values.shape) for values in found.values()]}")
     first, *others = found.values()

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from zoo.explain.figure import check_names
-from zoo.explain.finding import only_layer
+from zoo.explain.finding import check_floating, only_layer
 from zoo.layers.kan import KAN, KANLinear
 from zoo.layers.kan.life.sample import visits
 from zoo.layers.modes import evaluating
@@ -64,9 +64,12 @@ def kan_part(
         feature_names, output_names: of its inputs and outputs.
 
     Raises:
-        ValueError: there is no KAN or there are several, the model does not call it, or too few names.
+        TypeError: no torch module, or x is no floating tensor.
+        ValueError: there is no KAN or there are several, the model does not call it, or too few names; x with NaN or
+            infinity, or fewer than two rows.
     """
     kan: Any = only_layer(model, name, "KAN", KAN, KANLinear)
+    check_floating(x)
     stages = kan.stages()
     first, (last, nodes) = stages[0][0], stages[-1]
     inputs, outputs = first.in_features, last.out_features if nodes is None else nodes.num_nodes
@@ -82,6 +85,9 @@ def kan_part(
         handle.remove()
     if not seen:
         raise ValueError("the model does not call its KAN on this input")
+    rows = seen[-1].detach().reshape(-1, inputs)
+    if len(rows) < 2:
+        raise ValueError(f"x must have two rows at least, over which curves are drawn; got {tuple(x.shape)}")
     ends = isinstance(answer, Tensor) and answer.shape[-1] == outputs
     labels = (getattr(model, "pretrained_cfg", None) or {}).get("label_names") if ends else None
     scaling: Any = getattr(model, "scaling", None)
@@ -90,7 +96,7 @@ def kan_part(
         scale = scaling.mean, scaling.std
     return KANPart(
         kan,
-        seen[-1].detach().reshape(-1, inputs),
+        rows,
         _names(feature_names or getattr(model, "feature_names", None), "x", inputs),
         _names(output_names or labels, "y", outputs),
         _names(getattr(model, "feature_units", None), "", inputs),

@@ -7,6 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from zoo.explain.finding import check_floating, check_module
 from zoo.layers.kan import KANLinear
 from zoo.layers.kan.feature_scores import METHODS, Loss, default_loss, normalized, score_features
 from zoo.layers.modes import evaluating
@@ -46,7 +47,7 @@ def feature_scores(
     Args:
         model: a `KAN`, a `KANLinear`, or any module that brings its rows to such a layer feature by feature: a
             Sequential, `kan_tabular`. It is called in evaluation mode.
-        x: (rows, features).
+        x: (rows, features), or (rows, ...) for a model that flattens them, such as `kan_bspline`: a pixel is a feature.
         y: targets of the rows, for the knock-out: class numbers (integers), or a number for every output.
         method: one of those above.
         normalize: divide the scores by their sum; scores that are all 0 stay so. False: as they come, and knock-outs
@@ -59,14 +60,15 @@ def feature_scores(
 
     Raises:
         ValueError: an unknown method; y missing for the knock-out, or of another number of rows; x with NaN or
-            infinity, without rows or not two-dimensional; a model that does not begin with a KAN layer.
-        TypeError: x is no floating tensor.
+            infinity, or without rows; a model that does not begin with a KAN layer.
+        TypeError: the model is no torch module, x no floating tensor, y no tensor.
 
     Source: KAN feature selection (2025, arXiv 2509.23366).
     """
     if method not in METHODS:
         choices = ", ".join(map(repr, METHODS))
         raise ValueError(f"method must be one of {choices}, got {method!r}{did_you_mean(method, METHODS)}")
+    check_module(model)
     _check_rows(x, y, method)
     layer = _first_layer(model, x)
     scores = score_features(model, layer, x, y, method, loss or default_loss)
@@ -74,16 +76,16 @@ def feature_scores(
 
 
 def _check_rows(x: Any, y: Tensor | None, method: str) -> None:
-    if not isinstance(x, Tensor) or not x.is_floating_point():
-        kind = x.dtype if isinstance(x, Tensor) else type(x).__name__
-        raise TypeError(f"x must be a floating tensor, got {kind}; torch.tensor(x, dtype=torch.float32) makes one")
-    if x.ndim != 2 or not len(x):
+    check_floating(x)
+    if x.ndim < 2 or not len(x):
         raise ValueError(f"x must have the shape (rows, features) with one row at least, got {tuple(x.shape)}")
-    if not x.isfinite().all():
-        row, feature = (~x.isfinite()).nonzero()[0].tolist()
-        raise ValueError(f"x must be finite, x[{row}, {feature}] is {float(x[row, feature])}")
     if method == "knockout" and y is None:
         raise ValueError("method='knockout' compares losses and needs the targets y")
+    if y is not None and not isinstance(y, Tensor):
+        raise TypeError(
+            f"y must be a tensor, got {type(y).__name__}: torch.tensor(y) makes one of numbers, and "
+            "torch.tensor(kan.classes_.searchsorted(y)) class numbers of labels"
+        )
     if y is not None and len(y) != len(x):
         raise ValueError(f"y must have a target for each of the {len(x)} rows of x, got {len(y)}")
 
@@ -100,18 +102,32 @@ def _first_layer(model: nn.Module, x: Tensor) -> KANLinear:
     try:
         with evaluating(model):
             model(x[:1])
+    except Exception as error:
+        first = _begins_with(called)
+        if first is None or isinstance(first, KANLinear):
+            raise
+        raise _not_a_kan(model, first) from error  # no other x would do
     finally:
         for hook in hooks:
             hook.remove()
-    first = next((m for m in called if not isinstance(m, _FEATURE_WISE)), None)
+    first = _begins_with(called)
     if not isinstance(first, KANLinear):
-        found = "has no layer with parameters" if first is None else f"begins with {type(first).__name__}"
+        raise _not_a_kan(model, first)
+    features = x[0].numel()
+    if first.in_features != features:
         raise ValueError(
-            f"the scores are of a network whose first layer is a KAN layer (KANLinear); {type(model).__name__} {found}"
-        )
-    if first.in_features != x.shape[1]:
-        raise ValueError(
-            f"x has {x.shape[1]} features, and the first KAN layer sees {first.in_features}: what stands before it "
+            f"x has {features} features, and the first KAN layer sees {first.in_features}: what stands before it "
             "must keep the features"
         )
     return first
+
+
+def _begins_with(called: list[nn.Module]) -> nn.Module | None:
+    return next((module for module in called if not isinstance(module, _FEATURE_WISE)), None)
+
+
+def _not_a_kan(model: nn.Module, first: nn.Module | None) -> ValueError:
+    found = "has no layer with parameters" if first is None else f"begins with {type(first).__name__}"
+    return ValueError(
+        f"the scores are of a network whose first layer is a KAN layer (KANLinear); {type(model).__name__} {found}"
+    )
