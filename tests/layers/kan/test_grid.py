@@ -177,6 +177,28 @@ def test_local_splines_are_those_of_the_recursion(order):
     torch.testing.assert_close(found, cox_de_boor(points.t(), knots, order).transpose(0, 1), rtol=0, atol=1e-14)
 
 
+def test_a_change_of_the_curves_is_said():
+    """One row far out stretches the even part of the knots: hardly an interval is left for the others."""
+    layer, x = _layer(), rows(501, 4)
+    at = torch.linspace(-1.6, 1.6, layer.num_bases, dtype=torch.float64)
+    with torch.no_grad():
+        layer.weight.copy_(torch.randn(3, 4, 1, dtype=torch.float64) * (3 * at).sin())
+    x[7] = 1e6
+    before, usual = layer(x), torch.arange(501) != 7
+    with pytest.warns(UserWarning, match=r"outputs of layer 0 by 6\d% of their deviation.*far from the others"):
+        layer.update_grid(x)
+    changed = (layer(x) - before)[usual].std() / before[usual].std()
+    assert 0.6 < float(changed.detach()) < 0.7
+
+
+@pytest.mark.parametrize("data", ["normal", "ties", "skewed", "constant"])
+def test_ordinary_changes_are_not_said(data):
+    x = torch.randn(300, 4, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
+    x = {"normal": x, "ties": x.relu(), "skewed": x.exp(), "constant": 0 * x}[data]
+    for seed in range(5):
+        _layer(seed).update_grid(x)  # a warning is an error here
+
+
 def test_few_samples_ties_and_constant_inputs():
     layer = _layer(grid_size=10)
     x = rows(4, 4)  # fewer rows than basis functions

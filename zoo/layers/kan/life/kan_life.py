@@ -1,5 +1,6 @@
 """What a KAN does with a sample of its inputs, besides learning from it."""
 
+import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -15,6 +16,8 @@ from zoo.layers.kan.life.regularise import METRICS, sample_regularization
 from zoo.layers.kan.life.sample import Stage, sample_rows, visits
 from zoo.layers.kan.life.scores import attribution, edge_deviations
 from zoo.layers.modes import evaluating
+
+_NOTABLE_CHANGE = 0.3
 
 
 class KANLife(nn.Module):
@@ -70,8 +73,9 @@ class KANLife(nn.Module):
     ) -> None:
         """Lay the knots of B-splines where the inputs of every layer are; the curves keep their values there.
 
-        Layer by layer, each on what the layers before it then give. Parameters are changed in place. An input that is
-        the same in all rows keeps its knots.
+        As nearly as the new knots allow: a warning says so where a layer's outputs change by 30 % of their deviation or
+        more, as a single row far out makes them. Layer by layer, each on what the layers before it then give.
+        Parameters are changed in place. An input that is the same in all rows keeps its knots.
 
         Args:
             x: sample.
@@ -86,8 +90,15 @@ class KANLife(nn.Module):
         with self._measured_on(x) as (stages, rows):
             for layer, _ in stages:
                 grid.spline_basis(layer)
-            for layer, inputs in visits(stages, rows):
-                grid.update_grid(layer, inputs, grid_eps, rule, margin)
+            for i, (layer, inputs) in enumerate(visits(stages, rows)):
+                change = grid.update_grid(layer, inputs, grid_eps, rule, margin)
+                if change >= _NOTABLE_CHANGE:
+                    warnings.warn(
+                        f"update_grid changed the outputs of layer {i} by {change:.0%} of their deviation: too few "
+                        "intervals are left where most rows lie. Leave out rows of x that are far from the others, or "
+                        "take a larger grid",
+                        stacklevel=3,
+                    )
 
     @torch.no_grad()
     def refine(self, grid_size: int, x: Float[Tensor, "*batch in_features"]) -> None:
