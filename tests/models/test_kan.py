@@ -11,6 +11,7 @@ import zoo
 from zoo.errors import MismatchError
 from zoo.layers.kan import KAN, KANLinear
 from zoo.models.kan import ImageKAN
+from zoo.registry import model_entry
 
 NETWORKS = {
     "kan_bspline": (KANLinear.efficient, {}),
@@ -31,6 +32,15 @@ def test_is_the_network_on_the_pixels(name):
     torch.testing.assert_close(model.forward_features(x), network.layers[0](x.flatten(1)))
     entry = zoo.registry.model_entry(name)
     assert sum(p.numel() for p in model.parameters()) == entry.params
+
+
+@pytest.mark.parametrize("name", NETWORKS)
+def test_the_catalogue_says_what_an_image_costs(name):
+    model, entry = zoo.create_model(name, device="meta"), model_entry(name)
+    functions = [layer.weight.numel() for layer in model.kan.layers]
+    base = [0 if layer.base_weight is None else layer.base_weight.numel() for layer in model.kan.layers]
+    assert entry.macs == sum(functions) + sum(base) == zoo.summary(model).macs
+    assert (model.image_shape, zoo.data_config(model)["mean"]) == (entry.input_size, (0.5,))
 
 
 @pytest.mark.parametrize("name", NETWORKS)

@@ -5,7 +5,7 @@ from huggingface_hub import ModelCard
 
 import zoo
 from zoo.weights import describe
-from zoo.weights.card import existing_license, is_untouched, make_card
+from zoo.weights.card import existing_license, is_untouched, make_card, split_card
 from zoo.weights.config import parse_config
 from zoo.weights.facts import data_facts, metric_rows
 
@@ -348,6 +348,32 @@ def test_bags_of_images_and_of_sequences():
     assert "## Preprocessing" not in sequences
     assert "eprint = {2007.13505}" in sequences  # its own paper, not that of the other models of bags
     assert "2008.02217" not in sequences
+
+
+def test_tables():
+    about = {"feature_names": ["grain", "valence"], "feature_units": ["µm", ""], "target_units": ["HV"]}
+    model = zoo.create_model("kan_tabular", num_classes=1, in_features=2, task="regression", **about)
+    zoo.set_data_config(model, label_names=["hardness"])
+    long = "Vickers hardness of alloys: 370 rows of 2 descriptors, split by composition with seed 0; 300 to train"
+    config = parse_config(describe(model), "config.json")
+    text = make_card(config, repo_id="me/hv", license="mit", metrics={"r2": 0.9}, train_data=long)
+    front, _ = split_card(text)
+    assert front["pipeline_tag"] == "tabular-regression"
+    (result,) = front["model-index"][0]["results"]
+    assert (result["task"]["type"], result["dataset"]["type"]) == ("tabular-regression", "vickers-hardness-of-alloys")
+    assert result["dataset"]["name"] == long
+    assert "- Input: rows of a table, 2 columns: grain (µm), valence\n" in text
+    assert "## Targets\n\n1: hardness (HV); predicted in their own units." in text
+    assert "the model standardises every column itself" in text
+    assert "## Classes" not in text
+    plain = zoo.create_model("kan_tabular", num_classes=2, in_features=3, task="regression")
+    plain_card = make_card(parse_config(describe(plain), "config.json"), repo_id="me/x", license="mit")
+    assert "2; their names are not stated; predicted in their own units." in plain_card
+    classes = make_card(
+        parse_config(describe(zoo.create_model("kan_breast_cancer")), ""), repo_id="me/b", license="mit"
+    )
+    assert "pipeline_tag: tabular-classification" in classes
+    assert "## Classes\n\n2" in classes
 
 
 @pytest.mark.parametrize("shape", [[], ["3"], [0], 3, [True]])

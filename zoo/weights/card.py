@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from zoo.errors import UnknownModuleError
-from zoo.weights.card_input import bags_section, input_line, preprocessing_section
+from zoo.weights.card_input import bags_section, input_line, preprocessing_section, with_units
 from zoo.weights.config import ModelConfig
 from zoo.weights.facts import data_facts, metric_rows
 from zoo.weights.markdown import escape, table
@@ -26,6 +26,10 @@ _RECIPE = {
     "hardware": ("hardware", "device", "gpu"),
 }
 _NOT_STATED = "not stated"
+#: Arguments of a model of tables that the card says in words.
+_OF_TABLES = ("in_features", "feature_names", "feature_units", "target_units")
+#: The longest name of a data set that counts as its identifier.
+_LONGEST_ID = 60
 _SEAL = "<!-- written by zoo, and written anew at each push until edited: "
 
 
@@ -215,7 +219,7 @@ def _front_matter(
     results = [
         EvalResult(
             task_type=task,
-            dataset_type=row.get("dataset_type") or data.get("hub_id") or row["dataset"],
+            dataset_type=row.get("dataset_type") or data.get("hub_id") or _identifier(row["dataset"]),
             dataset_name=row["dataset"],
             dataset_split=row.get("split"),
             metric_type=row["name"],
@@ -245,7 +249,16 @@ def _task(config: ModelConfig) -> str:
         return "text-generation"
     if config.takes_images:
         return "image-classification" if config.num_classes else "image-feature-extraction"
+    if config.table_task and config.num_classes:
+        return f"tabular-{config.table_task}"
     return "other"
+
+
+def _identifier(dataset: str) -> str:
+    """The name of a data set, of a long description its beginning as an identifier."""
+    if len(dataset) <= _LONGEST_ID:
+        return dataset
+    return re.sub(r"\W+", "-", re.split(r"[:;,.(]", dataset)[0].lower())[:_LONGEST_ID].strip("-") or "other"
 
 
 def _with_dataset(rows: list[dict[str, Any]], data: Mapping[str, Any]) -> list[dict[str, Any]]:
@@ -360,7 +373,8 @@ def _model_section(config: ModelConfig, entry: Any, base_model: str | None) -> s
     said = entry.summary if entry is not None and (config.takes_images or params == entry.params) else ""
     lines = lines or [f"- Architecture: `{config.architecture}`{said and f', {said}'}"]
     if not config.takes_images and config.model_args:
-        given = ", ".join(f"{key}={value}" for key, value in config.model_args.items() if key != "num_classes")
+        elsewhere = ("num_classes", *(_OF_TABLES if config.table_task else ()))
+        given = ", ".join(f"{key}={value}" for key, value in config.model_args.items() if key not in elsewhere)
         lines += [f"- Built with: {escape(given)}"] if given else []
     if entry is not None and entry.uses:
         lines.append(f"- Modules: {', '.join(f'`{u}`' for u in entry.uses)}")
@@ -408,6 +422,10 @@ def _classes_section(config: ModelConfig) -> str:
     if not config.num_classes:
         return "## Classes\n\nNone: the model gives features."
     labels = config.pretrained_cfg.get("label_names")
+    if config.table_task == "regression":
+        units = config.model_args.get("target_units")
+        said = escape(", ".join(with_units(labels, units))) if labels else f"their names are {_NOT_STATED}"
+        return f"## Targets\n\n{config.num_classes}{': ' if labels else '; '}{said}; predicted in their own units."
     if not labels:
         return f"## Classes\n\n{config.num_classes}; their names are {_NOT_STATED}."
     names = list(labels.values()) if isinstance(labels, Mapping) else list(labels)

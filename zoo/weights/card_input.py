@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 from zoo.weights.config import ModelConfig
-from zoo.weights.markdown import table
+from zoo.weights.markdown import escape, table
 
 _PREPARATION = ("input_size", "interpolation", "crop_pct", "crop_mode", "mean", "std")
 
@@ -17,7 +18,20 @@ def input_line(config: ModelConfig) -> str | None:
     if tokens := config.vocabulary:
         most = config.model_args.get("n_positions")
         return f"tokens, numbers from 0 to {tokens - 1:,}{f', at most {most:,} a text' if most else ''}"
+    if config.table_task is not None:
+        return f"rows of a table, {config.model_args['in_features']} columns{_column_names(config)}"
     return f"bags of any number of instances, {_instances(config)}" if config.instance_shape else None
+
+
+def _column_names(config: ModelConfig) -> str:
+    names = config.model_args.get("feature_names")
+    return f": {escape(', '.join(with_units(names, config.model_args.get('feature_units'))))}" if names else ""
+
+
+def with_units(names: Sequence[str], units: Sequence[str] | None) -> list[str]:
+    """Names of quantities, each with its unit behind it where it has one."""
+    pairs = zip(names, units or [""] * len(names), strict=True)
+    return [f"{name} ({unit})" if unit else name for name, unit in pairs]
 
 
 def _instances(config: ModelConfig) -> str:
@@ -56,6 +70,8 @@ def bags_section(config: ModelConfig) -> str:
 def preprocessing_section(config: ModelConfig) -> str:
     """How the input is prepared."""
     cfg, shape = config.pretrained_cfg, config.instance_shape
+    if config.table_task is not None:
+        return "## Preprocessing\n\nNone: rows come in their own units, and the model standardises every column itself."
     if shape is not None and len(shape) != 3:
         return _features(cfg, shape)
     if not (config.takes_images or shape):
