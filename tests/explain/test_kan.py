@@ -11,6 +11,7 @@ import torch
 from torch import nn
 
 from zoo import explain
+from zoo.explain.figure import told_apart
 from zoo.layers.kan import KAN, KANLinear
 from zoo.models.kan_tabular import kan_tabular
 
@@ -123,10 +124,40 @@ def test_an_edge_is_as_dark_as_its_score_is_high() -> None:
 def test_only_the_strongest_edges_of_a_layer() -> None:
     kan, x = network(6, 5)
     (scores,) = kan.edge_scores(x)
-    figure = explain.network_graph(kan, x, most=4)
-    wanted = {f"edge 0 {int(k) % 6} {int(k) // 6}" for k in scores.flatten().topk(4).indices}
-    assert drawn(figure, "edge") == wanted
-    assert figure.get_suptitle() == "the strongest edges; 26 others are not drawn"
+    figure = explain.network_graph(kan, x, most=9)
+    firsts = {(o, int(scores[o].argmax())) for o in range(5)}  # no output hangs without an edge
+    others = [(int(k) // 6, int(k) % 6) for k in scores.flatten().argsort(descending=True)]
+    wanted = firsts | set([edge for edge in others if edge not in firsts][:4])
+    assert drawn(figure, "edge") == {f"edge 0 {i} {o}" for o, i in wanted}
+    assert figure.get_suptitle() == "the strongest edges; 21 others are not drawn"
+
+
+def test_what_is_drawn_leads_to_an_output() -> None:
+    kan, x = network(10, 15, 15, 5)
+    edges = [tuple(map(int, edge.split()[1:])) for edge in drawn(explain.network_graph(kan, x), "edge")]
+    for number in range(3):
+        ends = {o for layer, _, o in edges if layer == number}
+        wanted = {i for layer, i, _ in edges if layer == number + 1} if number < 2 else set(range(5))
+        assert ends == wanted
+
+
+def test_what_is_constant_is_not_drawn() -> None:
+    kan, x = network(3, 2)
+    x[:, 1] = 0.3
+    assert all("x1" not in axes.get_title() for axes in explain.edge_curves(kan, x).axes)
+    assert {edge.split()[2] for edge in drawn(explain.network_graph(kan, x), "edge")} == {"0", "2"}
+    with pytest.raises(ValueError, match="masked or constant over x"):
+        explain.edge_curves(kan, torch.ones(9, 3))
+
+
+def test_long_names_stay_apart() -> None:
+    kan, x = network(3, 1)
+    names = [f"MagpieData {what}" for what in ("mean Electronegativity", "range Electronegativity", "mean MeltingT")]
+    titles = {axes.get_title().split("\n")[0] for axes in explain.edge_curves(kan, x, feature_names=names).axes}
+    assert titles == {"mean Electronegativity", "range Electronegativity", "mean MeltingT → y0"}
+    texts = {text.get_text() for text in explain.network_graph(kan, x, feature_names=names).axes[0].texts}
+    assert texts == {"mean Electronegativity", "range Electronegativity", "mean MeltingT", "y0"}
+    assert told_apart(["a long name of a column", "b"], 11) == ["a lon…olumn", "b"]
 
 
 def test_factors_of_a_product_end_in_one_node() -> None:

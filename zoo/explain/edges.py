@@ -9,15 +9,16 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from zoo.explain.figure import finish
+from zoo.explain.figure import finish, told_apart
 from zoo.explain.kan_parts import KANPart, kan_part
 from zoo.layers.kan import KANLinear
 from zoo.layers.kan.life.scores import edge_deviations
-from zoo.training.plots import BLUE, GREY, new_figure, shorten
+from zoo.training.plots import BLUE, GREY, new_figure
 
 #: Curves of one figure.
 _MOST = 36
 _COLUMNS, _POINTS, _BINS = 6, 200, 30
+_LONGEST = 26  # characters over a panel
 
 
 @torch.no_grad()
@@ -44,8 +45,8 @@ def edge_curves(
         model: a KAN, a KAN layer, or a model with one.
         x: a batch for the model, two rows at least: the data.
         layer: which of the KAN's layers, counted from 0; -1 is the last.
-        edges: pairs (input, output); the 36 of the greatest deviation if None. Masked edges are left out, unless asked
-            for.
+        edges: pairs (input, output); the 36 of the greatest deviation if None. Masked edges, and those that are
+            constant over x, are left out, unless asked for.
         name: dotted name of the KAN where the model has several.
         feature_names, output_names: of the KAN's inputs and outputs; see `zoo.explain.kan_part`.
         title: of the figure.
@@ -63,11 +64,13 @@ def edge_curves(
     shown, rows = layers[layer]
     arguments = shown.normalised(rows)
     deviations = edge_deviations(shown, rows)
-    chosen, there = _chosen(shown, deviations, edges)
+    moving = arguments.amax(0) > arguments.amin(0)
+    chosen, there = _chosen(shown, deviations.masked_fill(~moving, 0), edges)
     columns = min(_COLUMNS, len(chosen))
     count = -(-len(chosen) // columns)
     figure, panels = new_figure(columns, (1.9 * columns + 0.5, 1.75 * count + 0.5), rows=count)
     low = high = 0.0
+    sources, targets = told_apart(part.feature_names, _LONGEST), told_apart(part.output_names, _LONGEST)
     for axes, (i, o) in zip(panels, chosen, strict=False):
         values = arguments[:, i]
         points = torch.linspace(float(values.min()), float(values.max()), _POINTS).to(values)
@@ -79,11 +82,13 @@ def edge_curves(
         axes.bar(ends[:-1].tolist(), shares, width=ends.diff().tolist(), align="edge", color=GREY, alpha=0.45, lw=0,
                  transform=axes.get_xaxis_transform())  # fmt: skip
         axes.plot(at.tolist(), curve.tolist(), color=BLUE, lw=1.8)
-        source = part.feature_names[i] if layer == 0 else f"node {i}"
-        target = part.output_names[o] if shown is layers[-1][0] and o < len(part.output_names) else f"node {o}"
-        axes.set_title(f"{shorten(source, 14)} → {shorten(target, 10)}\n{float(deviations[o, i]):.2g}", fontsize=8)
+        source = sources[i] if layer == 0 else f"node {i}"
+        target = targets[o] if shown is layers[-1][0] and o < len(targets) else f"node {o}"
+        between = " " if len(source) + len(target) + 3 <= _LONGEST else "\n"
+        axes.set_title(f"{source}{between}→ {target}\n{float(deviations[o, i]):.2g}", fontsize=8)
         axes.set_xlabel(unit, fontsize=8)
         axes.tick_params(labelsize=7)
+        axes.xaxis.get_offset_text().set_fontsize(6)
     margin = 0.05 * (high - low) or 1.0
     for axes in panels[: len(chosen)]:
         axes.set_ylim(low - margin, high + margin)
@@ -98,11 +103,11 @@ def _chosen(
     layer: KANLinear, deviations: Tensor, edges: Sequence[tuple[int, int]] | None
 ) -> tuple[list[tuple[int, int]], int]:
     """Edges (input, output), those of the greatest deviation first unless others were asked for, and how many there
-    are.
+    are that do anything.
     """
     if layer.mask is not None:
-        deviations = deviations.masked_fill(layer.mask == 0, -1)
-    there = int((deviations >= 0).sum())
+        deviations = deviations.masked_fill(layer.mask == 0, 0)
+    there = int((deviations > 0).sum())
     if edges is None:
         best = deviations.flatten().topk(min(_MOST, there)).indices.tolist()
         edges = [(place % layer.in_features, place // layer.in_features) for place in best]
@@ -113,7 +118,9 @@ def _chosen(
                 f"edges must be pairs (input, output) below ({layer.in_features}, {layer.out_features}), got {(i, o)}"
             )
     if not chosen:
-        raise ValueError("there is no edge to draw: edges is empty, or all edges of the layer are masked")
+        raise ValueError(
+            "there is no edge to draw: edges is empty, or all edges of the layer are masked or constant over x"
+        )
     return chosen, there
 
 

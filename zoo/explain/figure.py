@@ -45,3 +45,20 @@ def picked(argument: str, indices: Sequence[int] | None, count: int, most: int) 
     if not chosen:
         raise ValueError(f"{argument} must name one at least of 0..{count - 1}")
     return chosen
+
+
+def told_apart(names: Sequence[str], longest: int) -> list[str]:
+    """Names that fit: long ones without the words that all of them begin with, then without their middle.
+
+    Args:
+        names: of the columns of one table, say.
+        longest: characters of a name.
+    """
+    words = [name.split(" ") for name in names]
+    common = 0
+    if len(names) > 1 and max(map(len, names)) > longest:
+        while all(len(parts) > common + 1 and parts[common] == words[0][common] for parts in words):
+            common += 1
+    rest = [" ".join(parts[common:]) for parts in words]
+    tail = (longest - 1) // 2
+    return [name if len(name) <= longest else f"{name[: longest - 1 - tail]}…{name[-tail:]}" for name in rest]

@@ -9,8 +9,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from zoo.explain.figure import check_names, finish
-from zoo.training.plots import BLUE, new_figure, shorten
+from zoo.explain.figure import check_names, finish, told_apart
+from zoo.training.plots import BLUE, new_figure
 
 
 def importance_chart(
@@ -54,7 +54,8 @@ def importance_chart(
     if top < 1:
         raise ValueError(f"top must be at least 1, got {top}")
     order: list[int] = first.argsort(descending=True, stable=True)[:top].tolist()
-    names = [f"x{i}" if feature_names is None else shorten(feature_names[i]) for i in order]
+    short = told_apart(feature_names or (), 30)
+    names = [f"x{i}" if feature_names is None else short[i] for i in order]
     width = 3.0 * len(found) + 0.8 + 0.07 * max(map(len, names))
     figure, panels = new_figure(len(found), (width, 0.9 + 0.27 * len(order)))
     for number, (axes, (method, values)) in enumerate(zip(panels, found.items(), strict=True)):

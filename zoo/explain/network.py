@@ -9,11 +9,11 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor, nn
 
-from zoo.explain.figure import finish
+from zoo.explain.figure import finish, told_apart
 from zoo.explain.kan_parts import KANPart, kan_part
 from zoo.layers.kan import KANLinear
 from zoo.layers.modes import evaluating
-from zoo.training.plots import BLUE, GREY, new_figure, shorten
+from zoo.training.plots import BLUE, GREY, new_figure
 
 _POINTS = 60
 #: Of the distance of two layers, how much the row of curves takes; the least distance and greatest width of two curves.
@@ -35,7 +35,7 @@ def network_graph(
     model: nn.Module,
     x: Tensor,
     *,
-    most: int = 40,
+    most: int = 24,
     name: str | None = None,
     feature_names: Sequence[str] | None = None,
     output_names: Sequence[str] | None = None,
@@ -45,13 +45,15 @@ def network_graph(
     """Nodes and edges of a KAN, inputs below and outputs above, as a matplotlib Figure.
 
     In the middle of every edge is its curve over the range of the data, in a box of its own scale; the darker, the
-    higher the edge's score (`KAN.edge_scores`), within its layer. A node that multiplies is a square. Masked edges are
-    left out, and so is every inner node and input that no edge that is drawn leads from or to.
+    higher the edge's score (`KAN.edge_scores`), within its layer. A node that multiplies is a square. Masked edges,
+    and those that are constant over x, are left out, and so is every inner node and input that no edge that is drawn
+    leads from or to.
 
     Args:
         model: a KAN, a KAN layer, or a model with one.
         x: a batch for the model, two rows at least: the data.
-        most: edges of a layer that are drawn, those of the highest score.
+        most: edges of a layer that are drawn, those of the highest score among those that lead to an output by drawn
+            ones; a node keeps its strongest edge even if there are more nodes.
         name: dotted name of the KAN where the model has several.
         feature_names, output_names: of the KAN's inputs and outputs; see `zoo.explain.kan_part`.
         title: of the figure.
@@ -68,12 +70,15 @@ def network_graph(
     with evaluating(part.kan):
         scores = part.kan.edge_scores(part.rows)
     drawn, hidden = [], 0
-    for (layer, nodes), score in zip(stages, scores, strict=True):
+    needed = set(range(len(part.output_names)))
+    for (layer, nodes), (_, rows), score in reversed(list(zip(stages, layers, scores, strict=True))):
         owners = list(range(layer.out_features))
         if nodes is not None:
             owners = nodes.of_subnodes(torch.arange(nodes.num_nodes)).tolist()
-        edges, left_out = _strongest(layer, score, owners, most)
-        drawn.append(edges)
+        still = rows.amax(0) == rows.amin(0)
+        edges, left_out = _strongest(layer, score.masked_fill(still, 0), owners, needed, most)
+        drawn.insert(0, edges)
+        needed = {edge.source for edge in edges}
         hidden += left_out
     levels = _levels(part, drawn)
     width = max(max(map(len, drawn)), max(map(len, levels)), 3) * _PITCH
@@ -92,14 +97,21 @@ def network_graph(
     return finish(figure, path)
 
 
-def _strongest(layer: KANLinear, score: Tensor, owners: list[int], most: int) -> tuple[list[_Edge], int]:
-    """Edges to draw, from left to right, and how many are left out though they are not masked."""
-    there = torch.ones_like(score, dtype=torch.bool) if layer.mask is None else layer.mask != 0
+def _strongest(
+    layer: KANLinear, score: Tensor, owners: list[int], needed: set[int], most: int
+) -> tuple[list[_Edge], int]:
+    """Edges to draw, from left to right, and how many are left out though they do something.
+
+    They end in the nodes that are needed: the strongest of each, and of the rest the strongest.
+    """
+    there = score > 0 if layer.mask is None else (score > 0) & (layer.mask != 0)
     outputs, inputs = there.nonzero(as_tuple=True)
-    order = score[outputs, inputs].argsort(descending=True)[:most].sort().values
-    chosen = [_Edge(int(inputs[k]), owners[int(outputs[k])], int(outputs[k]), float(score[outputs[k], inputs[k]]))
-              for k in order]  # fmt: skip
-    return sorted(chosen, key=lambda edge: (edge.source, edge.output)), len(outputs) - len(chosen)
+    edges = [_Edge(i, owners[o], o, float(score[o, i])) for o, i in zip(outputs.tolist(), inputs.tolist(), strict=True)]
+    ending = sorted((edge for edge in edges if edge.node in needed), key=lambda edge: -edge.score)
+    firsts = list({edge.node: edge for edge in reversed(ending)}.values())
+    others = [edge for edge in ending if edge not in firsts]
+    chosen = firsts + others[: max(most - len(firsts), 0)]
+    return sorted(chosen, key=lambda edge: (edge.source, edge.output)), len(edges) - len(chosen)
 
 
 def _levels(part: KANPart, drawn: Sequence[Sequence[_Edge]]) -> list[list[int]]:
@@ -152,9 +164,9 @@ def _draw_nodes(axes: Any, part: KANPart, places: Sequence[dict[int, float]]) ->
             if multiplies:
                 axes.text(at, level, "×", color="white", ha="center", va="center", fontsize=8, zorder=5)
         if level in (0, len(places) - 1):
-            names = part.output_names if level else part.feature_names
-            slanted = len(row) > 1 and max(len(shorten(names[node], 18)) for node in row) > 8
+            names = told_apart(part.output_names if level else part.feature_names, 24)
+            slanted = len(row) > 1 and max(len(names[node]) for node in row) > 8
             for node, at in row.items():
-                axes.text(at, level + (0.08 if level else -0.08), shorten(names[node], 18), fontsize=8,
+                axes.text(at, level + (0.08 if level else -0.08), names[node], fontsize=8,
                           ha="center" if level or not slanted else "right", va="bottom" if level else "top",
                           rotation=0 if level or not slanted else 30, rotation_mode="anchor")  # fmt: skip
