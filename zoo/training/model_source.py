@@ -73,8 +73,8 @@ def refuse_tables(model: Any) -> None:
     """
     if _takes_tables(model):
         raise DataError(
-            f"{model_name(model)} is a model of tables, which has no place here: use zoo.tabular (KANClassifier, "
-            "KANRegressor), or call the model on rows, (rows, columns)"
+            f"{model_name(model)} is a model of tables: use zoo.tabular (KANClassifier, KANRegressor), or call the "
+            "model on rows, (rows, columns)"
         )
 
 
