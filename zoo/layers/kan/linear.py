@@ -143,8 +143,8 @@ class KANLinear(KANLife):
             in_features, out_features, base_activation, norm, options: see the class.
             num_centres, grid_range, width: see `GaussianBasis`.
         """
-        dd = _place("fast", options, "num_centres, grid_range and width")
-        basis = GaussianBasis(num_centres, grid_range, width=width, **dd)
+        _check_preset("fast", options, "num_centres, grid_range and width")
+        basis = GaussianBasis(num_centres, grid_range, width=width, **_place(options))
         options = {"edge_scale": False, "bias": base_activation is not None, **options}
         return cls(in_features, out_features, basis=basis, base_activation=base_activation, norm=norm, **options)
 
@@ -168,8 +168,10 @@ class KANLinear(KANLife):
             in_features, out_features, options: see the class.
             num_centres, grid_range, inv_width, compat_gradient: see `SwitchBasis`.
         """
-        dd = _place("faster", options, "num_centres, grid_range, inv_width and compat_gradient")
-        basis = SwitchBasis(num_centres, grid_range, inv_width=inv_width, compat_gradient=compat_gradient, **dd)
+        _check_preset("faster", options, "num_centres, grid_range, inv_width and compat_gradient")
+        basis = SwitchBasis(
+            num_centres, grid_range, inv_width=inv_width, compat_gradient=compat_gradient, **_place(options)
+        )
         options = {"base_activation": None, "edge_scale": False, "norm": "layer", **options}
         return cls(in_features, out_features, basis=basis, **options)
 
@@ -181,7 +183,7 @@ class KANLinear(KANLife):
             in_features, out_features, options: see the class.
             degree: see `ChebyshevBasis`; that library has no default.
         """
-        _place("chebyshev", options, "degree")
+        _check_preset("chebyshev", options, "degree")
         options = {"base_activation": None, "edge_scale": False, **options}
         return cls(in_features, out_features, basis=ChebyshevBasis(degree), **options)
 
@@ -412,12 +414,15 @@ class KANLinear(KANLife):
         return "{}, {}, edge_scale={}, bias={}, parameters={:,}".format(self.in_features, self.out_features, *kept)
 
 
-def _place(preset: str, options: dict[str, Any], names: str) -> dict[str, Any]:
-    """Where a preset makes its basis; `names` are its options, which the class has under others."""
+def _place(options: dict[str, Any]) -> dict[str, Any]:
+    return {name: options.get(name) for name in ("device", "dtype")}
+
+
+def _check_preset(preset: str, options: dict[str, Any], names: str) -> None:
+    """Refuse options of the class that say nothing to the basis of a preset, whose own are `names`."""
     unheard = [name for name in ("basis", "grid_size", "spline_order", "grid_range") if name in options]
     if unheard:
         raise TypeError(f"KANLinear.{preset} takes {names} for its basis, got {', '.join(unheard)}")
-    return {name: options.get(name) for name in ("device", "dtype")}
 
 
 def _checked_basis(basis: Any) -> nn.Module:
