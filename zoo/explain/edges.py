@@ -88,6 +88,7 @@ def edge_curves(
         axes.set_title(f"{source}{between}→ {target}\n{float(deviations[o, i]):.2g}", fontsize=8)
         axes.set_xlabel(unit, fontsize=8)
         axes.tick_params(labelsize=7)
+        axes.ticklabel_format(axis="x", style="sci", scilimits=(-3, 4))  # longer numbers touch
         axes.xaxis.get_offset_text().set_fontsize(6)
     margin = 0.05 * (high - low) or 1.0
     for axes in panels[: len(chosen)]:

@@ -200,8 +200,8 @@ class KANClassifier(ClassifierMixin, _KANEstimator):
 
     It takes numbers without gaps: `OneHotEncoder(sparse_output=False)` and `SimpleImputer` go before it in a pipeline.
     Outside the range of the rows it was fitted on its curves are no guide and it does not say so: B-splines end there.
-    A single extreme value in a column takes most of the grid from the others: `QuantileTransformer` or
-    `RobustScaler` and a clip before it help.
+    A single extreme value in a column takes most of the range of its curve from the others: `RobustScaler` and a clip
+    to some units of it, before the model, keep it from that.
 
     Args:
         hidden_sizes: widths between the layers. A narrow network has few curves to look at.
