@@ -54,7 +54,7 @@ def test_ctrl_c_saves_and_the_same_command_goes_on(tmp_path: Path) -> None:
         stored = list(csv.DictReader(file))
     assert [row[0] for row in rows] == ["head linear", "head kan"] == [row["variant"] for row in stored]
     assert [row[1] for row in rows] == [f"{float(row['mean']):.4f}" for row in stored]
-    assert [row[2] for row in rows] == ["373,658", "380,570"]
+    assert [row[2] for row in rows] == ["373,658", "381,530"]
     facts = json.loads(invoke(*ARGUMENTS, "--out", tmp_path, "--json", "--quiet")[0])
     assert facts["folder"] == str(tmp_path)
     assert [row["mean"] for row in facts["rows"]] == [float(row["mean"]) for row in stored]
@@ -65,7 +65,7 @@ def test_ctrl_c_saves_and_the_same_command_goes_on(tmp_path: Path) -> None:
     ("args", "message", "code"),
     [
         (["--head", "linear,kann"], "error: unknown module 'head/kann'; did you mean 'head/kan'", 1),
-        (["--head", 'linear,{"type": "kan", "num_centers": 3}'], "takes no argument 'num_centers'; did you mean", 1),
+        (["--head", 'linear,{"type": "kan", "grid_sizes": 3}'], "takes no argument 'grid_sizes'; did you mean", 1),
         (["--mlp", "kan,none"], "error: mlp kan: test_resnet has no mlp that can be replaced", 1),
         (["--head", "kan"], "there is one model and nothing to compare it with", 1),
         (["--head", "linear,kan", "--lr", "0"], "error: lr must be a positive number", 1),
