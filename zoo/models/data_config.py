@@ -23,7 +23,7 @@ DEFAULTS: dict[str, Any] = {
     "crop_mode": "center",
 }
 #: What tells of outputs and weights, for models of anything.
-_WORDS = ("label_names", "label_descriptions", "license", "description")
+WORDS = ("label_names", "label_descriptions", "license", "description")
 _FIELDS = (
     "input_size",
     "interpolation",
@@ -123,10 +123,10 @@ def set_data_config(model: nn.Module, **fields: Any) -> dict[str, Any]:
             tables.
     """
     check_keywords(fields, _FIELDS, "set_data_config")
-    if table_columns(model) is not None and (others := [key for key in fields if key not in _WORDS]):
+    if table_columns(model) is not None and (others := [key for key in fields if key not in WORDS]):
         raise ValueError(
             f"{', '.join(others)}: {type(model).__name__} takes rows of a table, which it standardises itself "
-            f"(fit_scaling), and has its own feature_names; set_data_config knows of it {', '.join(_WORDS)}"
+            f"(fit_scaling), and has its own feature_names; set_data_config knows of it {', '.join(WORDS)}"
         )
     cfg = getattr(model, "pretrained_cfg", None)
     if not isinstance(cfg, dict):

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from zoo.layers.hopfield.maps import masked_softmax
 from zoo.layers.hopfield.options import positive_int
-from zoo.models.hopfield_bags import NO_IMAGE, described
+from zoo.models.no_image import NO_IMAGE, described
 
 #: The letters of amino acids, in the order of their numbers.
 AMINO_ACIDS = "ACDEFGHIKLMNPQRSTVWY"

@@ -5,23 +5,15 @@ and the examples of the authors' code.
 """
 
 from collections.abc import Mapping, Sequence
-from typing import Any, TypeVar
+from typing import Any
 
 import torch
 from jaxtyping import Bool, Float, Int
-from timm.models import resolve_pretrained_cfg
 from torch import Tensor, nn
 
 from zoo.layers.hopfield import HopfieldPooling
 from zoo.layers.hopfield.options import positive_int
-from zoo.models.data_config import table_columns
-
-#: Bags are no images: what saving compares on an image, and timm's default sizes, have no place in a configuration.
-NO_IMAGE: dict[str, Any] = {"input_size": None, "classifier": "head"}
-_WORDS = ("label_names", "label_descriptions", "license", "description")
-#: How images that are instances are prepared.
-_PREPARATION = ("mean", "std", "interpolation", "crop_pct", "crop_mode")
-Model = TypeVar("Model", bound=nn.Module)
+from zoo.models.no_image import NO_IMAGE, described
 
 
 class HopfieldBagClassifier(nn.Module):
@@ -138,25 +130,6 @@ class HopfieldBagClassifier(nn.Module):
         if not x.is_floating_point():
             raise TypeError(f"instances must be floating point, got {x.dtype}")
         return self.embed(x.flatten(0, lead - 1)).unflatten(0, x.shape[:lead])
-
-
-def described(model: Model, given: Any, name: str = "") -> Model:
-    """The model, with what a configuration says of its classes and of images.
-
-    Args:
-        model: whose `pretrained_cfg` is completed.
-        given: a saved configuration, of timm's form.
-        name: under which the model is registered, if `given` may be a tag or left to the registry.
-    """
-    if name:
-        given = resolve_pretrained_cfg(name, pretrained_cfg=given)
-    cfg = given.to_dict() if hasattr(given, "to_dict") else given if isinstance(given, Mapping) else {}
-    fields = _WORDS if table_columns(model) is not None else (*_WORDS, *_PREPARATION)
-    known = {key: cfg[key] for key in fields if cfg.get(key)}
-    if len(known.get("label_names", ())) != model.num_classes:
-        known.pop("label_names", None)
-    model.pretrained_cfg = {**model.pretrained_cfg, **known}  # pyright: ignore
-    return model
 
 
 def hopfield_mil(

@@ -13,8 +13,8 @@ from torch import Tensor, nn
 
 from zoo.layers.kan.life.sample import working_dtype
 from zoo.layers.kan.options import check_choice, check_count
-from zoo.models.hopfield_bags import described
 from zoo.models.kan import KANModel
+from zoo.models.no_image import described
 
 _TASKS = ("classification", "regression")
 _TEXTS = ("feature_names", "feature_units", "target_units")

@@ -14,7 +14,7 @@ Size = int | tuple[int, int]
 class InstanceNorm2d(nn.InstanceNorm2d):
     """As PyTorch's without running statistics, computed as a group norm with a channel a group.
 
-    That takes a third of the time, and batches of 0 images. It also is right: the gradient of PyTorch 2.15's instance
+    That takes a third of the time, and batches of 0 images. It also is right: the gradient of PyTorch 2.14's instance
     norm is wrong for one image where it comes back in another memory format, channels last say.
     """
 
