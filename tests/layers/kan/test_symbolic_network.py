@@ -164,6 +164,14 @@ def test_it_is_pickled_and_copied():
         assert str(again.formula()) == str(found.formula())
 
 
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
+def test_on_a_gpu():
+    network = _known_network()
+    found = symbolic_network(network.cuda(), X.cuda(), functions=["x^2", "sin", "exp"])
+    wanted = torch.exp(torch.sin(math.pi * X[:, 0]) + X[:, 1] ** 2)
+    torch.testing.assert_close(found(X.cuda())[:, 0].cpu(), wanted, rtol=1e-3, atol=1e-3)
+
+
 def test_a_line_is_read_off_with_all_its_digits():
     network = KANLinear(1, 1, grid_size=20, base_activation=None, edge_scale=False)
     _curve_of(network, 0, 0, lambda x: 0.5 * x)

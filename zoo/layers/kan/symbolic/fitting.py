@@ -70,7 +70,7 @@ def fit_edge(
 
     For each f the a and b of c f(a x + b) + d are scanned and zoomed in on for the highest R^2; c and d are then a
     line's. The scan runs over x scaled to [-1, 1], a from 0.1 to 10 (and up to 10 in the unit of x) and |b| up to 10;
-    where only -b / a matters, over shifts up to 50. Computed in float64.
+    where only -b / a matters, over shifts up to 50. Computed on the CPU in float64.
 
     Args:
         x, y: points of the curve, in any order.
@@ -105,7 +105,7 @@ def fit_edge(
 def _checked(x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
     if x.ndim != 1 or x.shape != y.shape or len(x) < 2:
         raise ValueError(f"x and y must be as many points, 2 or more, got {tuple(x.shape)} and {tuple(y.shape)}")
-    x, y = x.detach().double(), y.detach().double()
+    x, y = x.detach().cpu().double(), y.detach().cpu().double()  # the scan is made there, and not all have doubles
     if not (x.isfinite().all() and y.isfinite().all()):
         raise ValueError("x and y must be finite: there is NaN or infinity among the points")
     if x.max() <= x.min():
