@@ -14,6 +14,8 @@ ORDER = [
     "files",
     "_version",
     "registry",
+    "eager",
+    "quantum",
     "layers",
     "models",
     "weights",

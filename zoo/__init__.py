@@ -12,7 +12,7 @@ from zoo._version import __version__
 from zoo.models.timm_hook import install as _install_timm_hook
 
 if TYPE_CHECKING:
-    from zoo import explain, layers, registry, testing, weights
+    from zoo import explain, layers, quantum, registry, testing, weights
     from zoo import tabular as tabular  # not in __all__: it needs scikit-learn
     from zoo.composition.naming import register_spec
     from zoo.composition.summary import summary
@@ -67,7 +67,7 @@ _HOME = {
     "summary": "zoo.composition.summary",
     "verify": "zoo.verifying",
 }
-_SUBMODULES = ("errors", "explain", "layers", "registry", "tabular", "testing", "weights")
+_SUBMODULES = ("errors", "explain", "layers", "quantum", "registry", "tabular", "testing", "weights")
 
 __all__ = [
     "ZooError",
@@ -93,6 +93,7 @@ __all__ = [
     "module_info",
     "predict",
     "push_to_hub",
+    "quantum",
     "register_model",
     "register_module",
     "register_spec",

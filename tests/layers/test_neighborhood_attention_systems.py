@@ -32,7 +32,7 @@ LAYERS = {
 def plain():
     """The package as a user imports it: compilers cannot look through the session's run-time checks."""
     hooks = [finder for finder in sys.meta_path if type(finder).__module__ == "jaxtyping._import_hook"]
-    checked = {name: module for name, module in sys.modules.items() if name.startswith((PACKAGE, "zoo.layers.eager"))}
+    checked = {name: module for name, module in sys.modules.items() if name.startswith((PACKAGE, "zoo.eager"))}
     for hook in hooks:
         sys.meta_path.remove(hook)
     for name in checked:
@@ -41,7 +41,7 @@ def plain():
     yield importlib.import_module(PACKAGE)
     sys.modules.update(checked)
     zoo.layers.neighborhood = checked[PACKAGE]
-    zoo.layers.eager = checked["zoo.layers.eager"]
+    zoo.eager = checked["zoo.eager"]
     sys.meta_path[:0] = hooks
 
 

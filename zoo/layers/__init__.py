@@ -40,6 +40,9 @@ _HOME = {
     "GFPBlock": "medvit2_blocks",
     "Linear": "plain",
     "Mlp": "plain",
+    "QNN": "zoo.quantum",
+    "QTN": "zoo.quantum",
+    "QuantumLayer": "zoo.quantum",
     "TverskyProjection": "tversky",
     "TverskySimilarity": "tversky",
     "replace_linear": "tversky",
@@ -52,7 +55,8 @@ __all__ = list(_HOME)  # pyright: ignore[reportUnsupportedDunderAll]
 
 def __getattr__(name: str) -> Any:
     if name in _HOME:
-        return getattr(importlib.import_module(f"zoo.layers.{_HOME[name]}"), name)
+        home = _HOME[name]
+        return getattr(importlib.import_module(home if home.startswith("zoo.") else f"zoo.layers.{home}"), name)
     from zoo.naming import did_you_mean
 
     raise AttributeError(f"module 'zoo.layers' has no attribute {name!r}{did_you_mean(name, __all__)}")

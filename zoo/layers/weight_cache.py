@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 from torch.optim.optimizer import register_optimizer_step_post_hook
 
-from zoo.layers.eager import autocasts, must_compose
+from zoo.eager import autocasts, must_compose
 
 Values = tuple[Tensor | None, ...]
 

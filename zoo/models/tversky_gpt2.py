@@ -7,8 +7,8 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from zoo.eager import must_compose
 from zoo.errors import MissingExtraError
-from zoo.layers.eager import must_compose
 from zoo.layers.tversky.banks import SharedBank
 from zoo.layers.tversky.options import check_size
 from zoo.layers.tversky.projection import TverskyProjection

@@ -6,7 +6,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from zoo.layers.eager import autocasts, must_compose
+from zoo.eager import autocasts, must_compose
 from zoo.layers.hopfield.maps import masked_softmax
 
 _FORWARD = torch.ops.aten._scaled_dot_product_flash_attention_for_cpu

@@ -17,7 +17,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from zoo.layers.eager import must_compose, no_autocast
+from zoo.eager import must_compose, no_autocast
 from zoo.layers.hopfield.bags import Block, EqualBags, RaggedBags, rows_of_block
 from zoo.layers.hopfield.normed import Moments, NormedRows, centred, working_dtype
 

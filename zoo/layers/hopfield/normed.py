@@ -6,7 +6,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from zoo.layers.eager import no_autocast
+from zoo.eager import no_autocast
 from zoo.layers.hopfield.bags import Block, rows_of_block
 
 

@@ -7,7 +7,7 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
-from zoo.layers.eager import must_compose
+from zoo.eager import must_compose
 from zoo.layers.hopfield.absorbed import absorbed_association, absorbing_saves, can_absorb
 from zoo.layers.hopfield.bags import EqualBags, RaggedBags
 from zoo.layers.hopfield.hopfield import Hopfield, HopfieldOutput, as_output

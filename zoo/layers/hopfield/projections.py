@@ -7,7 +7,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from zoo.layers.eager import must_compose
+from zoo.eager import must_compose
 
 
 class Projected(NamedTuple):

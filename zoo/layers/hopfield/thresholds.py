@@ -13,7 +13,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from zoo.layers.eager import must_compose
+from zoo.eager import must_compose
 
 # Scores at a time: on a CPU they stay in its cache from step to step.
 _BLOCK = 2**18

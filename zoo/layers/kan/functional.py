@@ -8,7 +8,7 @@ import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from zoo.layers.eager import autocasts, must_compose, no_autocast
+from zoo.eager import autocasts, must_compose, no_autocast
 from zoo.layers.kan.options import check_choice
 from zoo.layers.kan.tiles import Tiles, multiply, pull_back
 

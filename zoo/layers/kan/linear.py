@@ -8,7 +8,7 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
-from zoo.layers.eager import no_autocast
+from zoo.eager import no_autocast
 from zoo.layers.kan.basis import ChebyshevBasis, GaussianBasis, SwitchBasis, named_basis
 from zoo.layers.kan.functional import check_backend, checked_bases, kan_linear, normalised
 from zoo.layers.kan.imitation import imitate_layer

@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from zoo.layers.eager import autocasts
+from zoo.eager import autocasts
 from zoo.naming import did_you_mean
 
 ACTIVATIONS: dict[str, type[nn.Module]] = {

@@ -13,7 +13,7 @@ import torch.nn.functional as F
 from torch import Tensor
 from torch.autograd.forward_ad import unpack_dual
 
-from zoo.layers.eager import no_autocast
+from zoo.eager import no_autocast
 from zoo.layers.neighborhood.plan import Plan, build_plan, tile_plan, tile_sizes
 from zoo.layers.neighborhood.windows import Windows
 

@@ -24,7 +24,7 @@ import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor
 
-from zoo.layers.eager import autocasts, must_compose, no_autocast
+from zoo.eager import autocasts, must_compose, no_autocast
 from zoo.layers.tversky.functional import Scalar, as_scalars, check_rows, compare_measures, tversky_similarity
 from zoo.layers.tversky.options import (
     BACKENDS,

@@ -5,7 +5,7 @@ import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor
 
-from zoo.layers.eager import autocasts
+from zoo.eager import autocasts
 from zoo.layers.tversky.feature_level import feature_similarity
 from zoo.layers.tversky.options import BACKENDS, MEMBERSHIPS, check_choice, check_reductions
 from zoo.layers.tversky.reference import reference_similarity

@@ -18,7 +18,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from zoo.layers.eager import no_autocast
+from zoo.eager import no_autocast
 from zoo.layers.tversky.blocks import accumulate, block_spans, dense, keep_present_, summing_dtype
 from zoo.layers.tversky.composed import composed_similarity, present
 

@@ -21,7 +21,7 @@ import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor
 
-from zoo.layers.eager import must_compose, no_autocast
+from zoo.eager import must_compose, no_autocast
 from zoo.layers.tversky import min_sum_compiled, min_sum_eager
 from zoo.layers.tversky.options import BACKENDS, check_choice
 

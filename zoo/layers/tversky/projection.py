@@ -7,7 +7,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from zoo.layers.eager import must_compose
+from zoo.eager import must_compose
 from zoo.layers.tversky import interpretation
 from zoo.layers.tversky.banks import Bank, SharedBank, as_bank
 from zoo.layers.tversky.base import TverskyBase, check_place, warn_blind

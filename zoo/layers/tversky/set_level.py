@@ -2,7 +2,7 @@
 
 from torch import Tensor
 
-from zoo.layers.eager import must_compose
+from zoo.eager import must_compose
 from zoo.layers.tversky.composed import composed_similarity
 from zoo.layers.tversky.lifted import linear_similarity
 from zoo.layers.tversky.matched import matched_similarity

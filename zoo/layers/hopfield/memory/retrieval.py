@@ -5,7 +5,7 @@ from collections.abc import Callable
 from jaxtyping import Float, Shaped
 from torch import Tensor
 
-from zoo.layers.eager import no_autocast
+from zoo.eager import no_autocast
 from zoo.layers.hopfield.memory.composed import Recall, composed_recall, needs_graph, working_dtype
 from zoo.layers.hopfield.memory.separation import Separation
 from zoo.layers.hopfield.memory.similarity import Comparison

@@ -7,7 +7,7 @@ import torch
 from jaxtyping import Float, Int, Shaped
 from torch import Tensor, nn
 
-from zoo.layers.eager import must_compose
+from zoo.eager import must_compose
 from zoo.layers.hopfield.memory.composed import Recall, working_dtype
 from zoo.layers.hopfield.memory.energies import energy
 from zoo.layers.hopfield.memory.feature_map import learn_feature_map

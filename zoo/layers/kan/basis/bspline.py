@@ -7,7 +7,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from zoo.layers.eager import must_compose
+from zoo.eager import must_compose
 from zoo.layers.kan.basis.base import Basis, position_dtype
 from zoo.layers.kan.basis.spline_tiles import spline_tiles
 from zoo.layers.kan.basis.splines import cox_de_boor, cox_de_boor_derivative, uniform_bsplines

@@ -7,7 +7,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from zoo.layers.eager import must_compose
+from zoo.eager import must_compose
 
 _FEW_PIXELS = 256
 

@@ -8,7 +8,7 @@ import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from zoo.layers.eager import no_autocast
+from zoo.eager import no_autocast
 from zoo.layers.kan.conv.expanded import ExpandedConv2d, Size, fold_batch_norm, made_norm
 from zoo.layers.kan.conv.functional import by_group, check_maps, few_pixels, pair, recomputed
 from zoo.layers.kan.options import check_choice, check_count

@@ -7,7 +7,7 @@ import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from zoo.layers.eager import no_autocast
+from zoo.eager import no_autocast
 from zoo.layers.kan.basis import named_basis
 from zoo.layers.kan.conv.expanded import ExpandedConv2d, Size, made_norm
 from zoo.layers.kan.conv.functional import by_group, check_maps, recomputed

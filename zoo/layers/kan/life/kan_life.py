@@ -8,7 +8,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from zoo.layers.eager import no_autocast
+from zoo.eager import no_autocast
 from zoo.layers.kan.life import grid
 from zoo.layers.kan.life.coverage import coverage
 from zoo.layers.kan.life.pruning import Pruned, prune

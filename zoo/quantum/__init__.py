@@ -1,0 +1,23 @@
+"""Simulated quantum circuits as PyTorch modules; imported when first used."""
+
+from __future__ import annotations
+
+import importlib
+from typing import Any
+
+#: Public name -> file or folder of this package that has it.
+_HOME: dict[str, str] = {}
+
+__all__ = list(_HOME)  # pyright: ignore[reportUnsupportedDunderAll]
+
+
+def __getattr__(name: str) -> Any:
+    if name in _HOME:
+        return getattr(importlib.import_module(f"zoo.quantum.{_HOME[name]}"), name)
+    from zoo.naming import did_you_mean
+
+    raise AttributeError(f"module 'zoo.quantum' has no attribute {name!r}{did_you_mean(name, __all__)}")
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)
