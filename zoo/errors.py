@@ -115,6 +115,10 @@ class DiskFullError(TrainingError):
     """No space for what a run writes; what was there before is still there."""
 
 
+class CircuitTooLarge(ZooError, MemoryError):  # noqa: N818 - the name users see in the docs
+    """A simulated circuit that needs more memory than there is; the message names other ways to run it."""
+
+
 class MissingExtraError(ZooError, ImportError):
     """A feature whose optional packages are not installed."""
 
