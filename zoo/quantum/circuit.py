@@ -1,0 +1,295 @@
+"""A circuit: gates on numbered wires, whose angles are numbers, trainable weights or features of the input."""
+
+import hashlib
+import json
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import replace
+from functools import partial
+from typing import Any
+
+from torch import Tensor
+
+from zoo.naming import did_you_mean
+from zoo.quantum import op as ops
+from zoo.quantum.angle import Angle, as_angle, feature, weight
+from zoo.quantum.gates import GATES, Gate, gate_named
+from zoo.quantum.op import Op
+
+__all__ = ["Angle", "Circuit", "Op", "depth", "feature", "weight"]
+
+
+class Circuit:
+    """A list of gates on `n_qubits` wires; wire 0 is the most significant bit of a basis state.
+
+    There is a method for every gate, which takes the angles, then the wires, and gives the circuit back:
+
+        c = Circuit(3).h(0).rx("a", 1).pauli_rot("zx", "b", [0, 2]).rz(2 * feature(0), 2)
+
+    An angle is a number, a name of a trainable weight (the same name again is the same weight), `weight(i)` or
+    `feature(i)`, both of which may be multiplied and added to. The values come with each call as two flat vectors:
+    weights (W,), or (*, W) for other weights for each sample, and inputs (*, I).
+
+    Args:
+        n_qubits: the number of wires.
+
+    Raises:
+        ValueError: n_qubits < 1; wires out of range or repeated; a matrix that is not unitary (with its deviation).
+    """
+
+    def __init__(self, n_qubits: int):
+        if isinstance(n_qubits, bool) or not isinstance(n_qubits, int):
+            raise TypeError(f"n_qubits must be an integer of at least 1, got {n_qubits!r}")
+        if n_qubits < 1:
+            raise ValueError(f"n_qubits must be an integer of at least 1, got {n_qubits}")
+        self.n_qubits = n_qubits
+        self.n_weights = 0
+        self.n_inputs = 0
+        self._ops: list[Op] = []
+        self._names: dict[str, int] = {}
+        self._key = ""
+
+    # --- Reading
+
+    @property
+    def ops(self) -> tuple[Op, ...]:
+        """The gates in the order in which they act."""
+        return tuple(self._ops)
+
+    def __iter__(self) -> Iterator[Op]:
+        return iter(self._ops)
+
+    def __len__(self) -> int:
+        return len(self._ops)
+
+    @property
+    def weight_names(self) -> tuple[str, ...]:
+        """A name for every weight; `w3` for weight 3 if it was given none."""
+        names = {place: name for name, place in self._names.items()}
+        return tuple(names.get(i, f"w{i}") for i in range(self.n_weights))
+
+    @property
+    def key(self) -> str:
+        """A digest of the structure: circuits with equal keys compute the same function."""
+        if not self._key:
+            text = json.dumps([self.n_qubits, self.n_weights, self.n_inputs, [op.to_dict() for op in self._ops]])
+            self._key = hashlib.sha256(text.encode()).hexdigest()
+        return self._key
+
+    @property
+    def unitary_only(self) -> bool:
+        """Whether every op is a gate: no post-selection, no channel."""
+        return all(op.gate.unitary for op in self._ops)
+
+    @property
+    def depth(self) -> int:
+        """The number of layers, where a gate goes into the first layer that has all its wires free."""
+        return depth(self._ops)
+
+    def summary(self) -> dict[str, Any]:
+        """Counts: qubits, weights, inputs, gates by name, depth, and the same for the circuit as OpenQASM writes it.
+
+        Returns:
+            `n_qubits`, `n_weights`, `n_inputs`, `n_gates`, `gates` (name -> count), `depth`, and `standard`: a dict
+            with `gates` and `depth` after every gate has been written in those of `stdgates.inc`.
+        """
+        counts = Counter(op.gate.name for op in self._ops)
+        return {
+            "n_qubits": self.n_qubits,
+            "n_weights": self.n_weights,
+            "n_inputs": self.n_inputs,
+            "n_gates": len(self),
+            "gates": dict(counts.most_common()),
+            "depth": self.depth,
+        }
+
+    def __repr__(self) -> str:
+        return (
+            f"Circuit(n_qubits={self.n_qubits}, gates={len(self)}, weights={self.n_weights}, inputs={self.n_inputs}, "
+            f"depth={self.depth})"
+        )
+
+    # --- Building
+
+    def __getattr__(self, name: str) -> Callable[..., "Circuit"]:
+        if name.startswith("_"):
+            raise AttributeError(name)
+        try:
+            gate = gate_named(name)
+        except ValueError:
+            hint = did_you_mean(name, dir(self))
+            raise AttributeError(f"a circuit has no attribute or gate {name!r}{hint}") from None
+        return partial(self._add, gate)
+
+    def __dir__(self) -> list[str]:
+        return sorted({*super().__dir__(), *GATES})
+
+    def _add(self, gate: Gate, *arguments: Any) -> "Circuit":
+        return self.append(ops.make_op(gate, *arguments))
+
+    def append(self, op: Op) -> "Circuit":
+        """Put a gate at the end.
+
+        Raises:
+            ValueError: a wire that is out of range, or there twice.
+        """
+        for wire in op.wires:
+            if not 0 <= wire < self.n_qubits:
+                raise ValueError(f"{op.gate.name} on wire {wire}: the wires are 0 to {self.n_qubits - 1}")
+        if len(set(op.wires)) < len(op.wires):
+            raise ValueError(f"{op.gate.name} acts on different wires, got {op.wires}")
+        op = replace(op, angles=tuple(self._resolved(angle) for angle in op.angles))
+        for angle in op.angles:
+            if angle.source == "weight":
+                self.n_weights = max(self.n_weights, angle.place + 1)
+            elif angle.source == "input":
+                self.n_inputs = max(self.n_inputs, angle.place + 1)
+        self._ops.append(op)
+        self._key = ""
+        return self
+
+    def _resolved(self, angle: Angle) -> Angle:
+        if not isinstance(angle.index, str):
+            return angle
+        if angle.source != "weight":
+            raise ValueError(f"only weights have names; {angle.index!r} is no number of a feature")
+        if angle.index not in self._names:
+            self._names[angle.index] = self.n_weights
+            self.n_weights += 1
+        return replace(angle, index=self._names[angle.index])
+
+    def post_select(self, wire: int, bit: int = 0) -> "Circuit":
+        """Keep the runs in which a measurement of the wire gives `bit`; the state is normalised again.
+
+        No gate, but differentiable.
+        """
+        if bit not in (0, 1):
+            raise ValueError(f"a bit is 0 or 1, got {bit!r}")
+        op = ops.make_op(GATES["post_select"], wire)
+        return self.append(replace(op, word=str(int(bit))))
+
+    def channel(self, name: str, strength: float | str | Angle, *wires: Any) -> "Circuit":
+        """Noise in the middle of a circuit, for the methods that simulate noise.
+
+        Args:
+            name: a channel of `zoo.quantum.noise`, such as "depolarizing".
+            strength: its probability.
+            wires: where it acts.
+        """
+        op = ops.make_op(GATES["channel"], *wires)
+        return self.append(replace(op, word=name, angles=(as_angle(strength),)))
+
+    def compose(self, other: "Circuit", wires: Sequence[int] | None = None) -> "Circuit":
+        """Put another circuit at the end.
+
+        Args:
+            other: its named weights are those of the same name here; its other weights and its inputs come after
+                those of this circuit.
+            wires: the wires here of its wires 0, 1, ...; by default the same numbers.
+
+        Raises:
+            ValueError: as many wires as `other` has are needed, and each must be here.
+        """
+        places = tuple(range(other.n_qubits)) if wires is None else tuple(wires)
+        if len(places) != other.n_qubits:
+            raise ValueError(f"a circuit of {other.n_qubits} qubits goes on as many wires, got {len(places)}: {places}")
+        names = {place: name for name, place in other._names.items()}
+        moved: dict[int, int] = {}
+        next_weight, first_input = self.n_weights, self.n_inputs
+        for place in range(other.n_weights):
+            known = self._names.get(names.get(place, ""))
+            moved[place] = next_weight if known is None else known
+            next_weight += known is None
+        self._names |= {name: moved[place] for place, name in names.items()}
+
+        def move(angle: Angle) -> Angle:
+            if angle.source == "weight":
+                return replace(angle, index=moved[angle.place])
+            return replace(angle, index=angle.place + first_input) if angle.source == "input" else angle
+
+        for op in other.ops:
+            angles = tuple(move(angle) for angle in op.angles)
+            self.append(replace(op, wires=tuple(places[wire] for wire in op.wires), angles=angles))
+        self.n_weights = max(self.n_weights, next_weight)
+        self.n_inputs = max(self.n_inputs, first_input + other.n_inputs)
+        return self
+
+    def inverse(self) -> "Circuit":
+        """The circuit that undoes this one, with the same weights and inputs."""
+        return self._with([op.inverse() for op in reversed(self._ops)])
+
+    def bind(self, values: Mapping[str, float] | Sequence[float] | Tensor) -> "Circuit":
+        """A circuit with numbers in place of weights.
+
+        Args:
+            values: numbers for all weights in their order, or for some of them by name; the others keep their order.
+
+        Raises:
+            ValueError: another count of numbers than of weights.
+            KeyError: a name that no weight has.
+        """
+        names = self.weight_names
+        if isinstance(values, Mapping):
+            for name in values:
+                if name not in names:
+                    raise KeyError(f"no weight is named {name!r}{did_you_mean(name, names)}")
+            numbers = {names.index(name): float(value) for name, value in values.items()}
+        else:
+            if len(values) != self.n_weights:
+                raise ValueError(f"the circuit has {self.n_weights} weights, got {len(values)} values")
+            numbers = {place: float(value) for place, value in enumerate(values)}
+        left = [place for place in range(self.n_weights) if place not in numbers]
+
+        def put(angle: Angle) -> Angle:
+            if angle.source != "weight":
+                return angle
+            if angle.place in numbers:
+                return as_angle(angle.scale * numbers[angle.place] + angle.offset)
+            return replace(angle, index=left.index(angle.place))
+
+        bound = self._with([replace(op, angles=tuple(put(angle) for angle in op.angles)) for op in self._ops])
+        bound.n_weights = len(left)
+        bound._names = {name: left.index(place) for name, place in self._names.items() if place in left}
+        return bound
+
+    def copy(self) -> "Circuit":
+        """A circuit with the same gates that can be added to on its own."""
+        return self._with(self._ops)
+
+    def _with(self, ops: Sequence[Op]) -> "Circuit":
+        new = Circuit(self.n_qubits)
+        new.n_weights, new.n_inputs, new._names = self.n_weights, self.n_inputs, dict(self._names)
+        new._ops = list(ops)
+        return new
+
+    # --- Keeping
+
+    def to_dict(self) -> dict[str, Any]:
+        """JSON-able; `Circuit.from_dict` reads it."""
+        return {
+            "n_qubits": self.n_qubits,
+            "n_weights": self.n_weights,
+            "n_inputs": self.n_inputs,
+            "weight_names": dict(self._names),
+            "ops": [op.to_dict() for op in self._ops],
+        }
+
+    @classmethod
+    def from_dict(cls, record: Mapping[str, Any]) -> "Circuit":
+        """The circuit that `to_dict` described."""
+        circuit = cls(record["n_qubits"])
+        for op in record["ops"]:
+            circuit.append(ops.op_from_dict(op))
+        circuit.n_weights = max(circuit.n_weights, record["n_weights"])
+        circuit.n_inputs = max(circuit.n_inputs, record["n_inputs"])
+        circuit._names = dict(record["weight_names"])
+        return circuit
+
+
+def depth(ops: Sequence[Op]) -> int:
+    """The number of layers, where an op goes into the first layer that has all its wires free."""
+    level: dict[int, int] = {}
+    for op in ops:
+        layer = 1 + max(level.get(wire, 0) for wire in op.wires)
+        level.update(dict.fromkeys(op.wires, layer))
+    return max(level.values(), default=0)
