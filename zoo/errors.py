@@ -119,6 +119,10 @@ class CircuitTooLarge(ZooError, MemoryError):  # noqa: N818 - the name users see
     """A simulated circuit that needs more memory than there is; the message names other ways to run it."""
 
 
+class PostSelectionError(ZooError, ArithmeticError):
+    """A post-selection on an outcome that never occurs."""
+
+
 class MissingExtraError(ZooError, ImportError):
     """A feature whose optional packages are not installed."""
 
