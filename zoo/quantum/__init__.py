@@ -6,7 +6,12 @@ import importlib
 from typing import Any
 
 #: Public name -> file or folder of this package that has it.
-_HOME: dict[str, str] = {}
+_HOME: dict[str, str] = {
+    "ANSATZE": "ansatze",
+    "FEATURE_MAPS": "feature_maps",
+    "ansatz": "ansatze",
+    "feature_map": "feature_maps",
+}
 
 __all__ = list(_HOME)  # pyright: ignore[reportUnsupportedDunderAll]
 
