@@ -1,0 +1,131 @@
+"""What is measured: combinations of Pauli words, projectors on bit strings, Hermitian matrices on few wires."""
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from zoo.quantum.paulis import PauliSum, PauliWord, parse_pauli_sum
+
+MAX_HERMITIAN_WIRES = 10
+_TOLERANCE = 1e-5
+_PROJECTOR = re.compile(r"\|([01]+)>\s*(?:@?\s*\[?\s*(\d+(?:[\s,]+\d+)*)\s*\]?)?")
+
+
+@dataclass(frozen=True)
+class Projector:
+    """1 where the wires read `bits`, else 0: its expectation is the probability of that outcome.
+
+    Args:
+        bits: such as "01".
+        wires: a wire a bit.
+    """
+
+    bits: str
+    wires: tuple[int, ...]
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "wires", tuple(self.wires))
+        if not self.bits or set(self.bits) - {"0", "1"}:
+            raise ValueError(f"the bits of a projector are 0 and 1, got {self.bits!r}")
+        if len(self.bits) != len(self.wires):
+            raise ValueError(f"a projector has a bit a wire, got {self.bits!r} on wires {self.wires}")
+
+    def __str__(self) -> str:
+        return f"|{self.bits}> {', '.join(map(str, self.wires))}"
+
+
+class Hermitian:
+    """A Hermitian matrix on at most 10 wires.
+
+    Args:
+        matrix: (2^k, 2^k), real or complex; kept as complex128.
+        wires: k distinct wires, the first the most significant bit.
+
+    Raises:
+        ValueError: another shape, more wires, or a matrix that is not Hermitian (with its deviation).
+    """
+
+    def __init__(self, matrix: Any, wires: Sequence[int]):
+        self.wires = tuple(wires)
+        if not 1 <= len(self.wires) <= MAX_HERMITIAN_WIRES:
+            raise ValueError(f"a Hermitian matrix acts on 1 to {MAX_HERMITIAN_WIRES} wires, got {len(self.wires)}")
+        self.matrix = torch.as_tensor(matrix).detach().to("cpu", torch.complex128)
+        d = 2 ** len(self.wires)
+        if tuple(self.matrix.shape) != (d, d):
+            raise ValueError(f"an observable on {len(self.wires)} wires is ({d}, {d}), got {tuple(self.matrix.shape)}")
+        deviation = (self.matrix - self.matrix.mH).abs().max().item()
+        if not deviation <= _TOLERANCE:
+            raise ValueError(f"the matrix is not Hermitian: max|A - A^H| = {deviation:.3g}, allowed {_TOLERANCE:g}")
+
+    def __str__(self) -> str:
+        return f"Hermitian on {', '.join(map(str, self.wires))}"
+
+
+Observable = PauliSum | Projector | Hermitian
+
+
+def is_single(given: Any) -> bool:
+    """Whether `given` stands for one observable: all but a list, and "x", "y" or "z" for every wire."""
+    return not (
+        isinstance(given, list | tuple) or (isinstance(given, str) and given.strip().lower() in ("x", "y", "z"))
+    )
+
+
+def parse_observables(given: Any, n_qubits: int) -> tuple[Observable, ...]:
+    """The observables that `given` stands for.
+
+    Args:
+        given: "z" (or "x", "y") for that letter on every wire; text such as "0.5 Z0 Z2 - X1"; "|01> 0, 2" for a
+            projector on wires 0 and 2 (without wires: on all); an observable; or a list of these.
+        n_qubits: the number of wires.
+
+    Raises:
+        ValueError: text that cannot be read; a wire that is missing or repeated; an empty list.
+        TypeError: something else.
+    """
+    if isinstance(given, str) and given.strip().lower() in ("x", "y", "z"):
+        letter = given.strip().lower()
+        return tuple(PauliSum(((1.0, PauliWord(((wire, letter),))),)) for wire in range(n_qubits))
+    items = list(given) if isinstance(given, list | tuple) else [given]
+    if not items:
+        raise ValueError("at least one observable is needed, got an empty list")
+    found = tuple(_one(item, n_qubits) for item in items)
+    for observable in found:
+        _check_wires(observable, n_qubits)
+    return found
+
+
+def _one(item: Any, n_qubits: int) -> Observable:
+    if isinstance(item, PauliSum | Projector | Hermitian):
+        return item
+    if isinstance(item, PauliWord):
+        return PauliSum(((1.0, item),))
+    if not isinstance(item, str):
+        raise TypeError(
+            f"an observable is text, a PauliWord, PauliSum, Projector or Hermitian, got {type(item).__name__} {item!r}"
+        )
+    if not item.strip().startswith("|"):
+        return parse_pauli_sum(item)
+    match = _PROJECTOR.fullmatch(item.strip())
+    if match is None:
+        raise ValueError(f"cannot read the projector {item!r}; written like '|01> 0, 2'")
+    wires = [int(wire) for wire in re.findall(r"\d+", match[2])] if match[2] else range(n_qubits)
+    return Projector(match[1], tuple(wires))
+
+
+def _check_wires(observable: Observable, n_qubits: int) -> None:
+    wires = observable.wires
+    for wire in wires:
+        if not 0 <= wire < n_qubits:
+            raise ValueError(f"the observable {observable} is on wire {wire}: the wires are 0 to {n_qubits - 1}")
+    if len(set(wires)) < len(wires):
+        raise ValueError(f"the observable {observable} names a wire twice")
+
+
+def matrix_of(observable: Hermitian, like: Tensor) -> Tensor:
+    """Its matrix in the type and on the device of a complex tensor."""
+    return observable.matrix.to(like.device, like.dtype)

@@ -1,0 +1,151 @@
+"""Pauli words and their real combinations, read from text such as "0.5 Z0 Z2 - 1.25 X1"."""
+
+import math
+import re
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+_TOKEN = re.compile(
+    r"\s*(?:(?P<letter>[IXYZ])(?P<wire>\d+)?|(?P<number>(?:\d+\.?\d*|\.\d+)(?:E[+-]?\d+)?)|(?P<sign>[+-])|(?P<times>\*))"
+)
+
+
+@dataclass(frozen=True, order=True)
+class PauliWord:
+    """A product of Pauli matrices on different wires; without letters the identity.
+
+    Args:
+        letters: (wire, "x" | "y" | "z") pairs; sorted by wire, identities left out.
+    """
+
+    letters: tuple[tuple[int, str], ...] = ()
+
+    def __post_init__(self) -> None:
+        kept = sorted((wire, letter.lower()) for wire, letter in self.letters if letter.lower() != "i")
+        wires = [wire for wire, _ in kept]
+        if len(set(wires)) < len(wires):
+            raise ValueError(f"a Pauli word has one letter a wire, got {kept}")
+        if any(letter not in "xyz" for _, letter in kept) or any(wire < 0 for wire in wires):
+            raise ValueError(f"a Pauli word is made of letters i, x, y, z on wires from 0, got {kept}")
+        object.__setattr__(self, "letters", tuple(kept))
+
+    @property
+    def wires(self) -> tuple[int, ...]:
+        return tuple(wire for wire, _ in self.letters)
+
+    def commutes_by_wire(self, basis: dict[int, str]) -> bool:
+        """Whether each wire's letter is that of `basis`, where both have one."""
+        return all(basis.get(wire, letter) == letter for wire, letter in self.letters)
+
+    def __str__(self) -> str:
+        return " ".join(f"{letter.upper()}{wire}" for wire, letter in self.letters) or "I"
+
+
+@dataclass(frozen=True)
+class PauliSum:
+    """A real combination of Pauli words.
+
+    Args:
+        terms: (coefficient, word) pairs; equal words are put together.
+    """
+
+    terms: tuple[tuple[float, PauliWord], ...]
+
+    def __post_init__(self) -> None:
+        together: dict[PauliWord, float] = {}
+        for coefficient, word in self.terms:
+            if not math.isfinite(coefficient):
+                raise ValueError(f"a coefficient is finite, got {coefficient} {word}")
+            together[word] = together.get(word, 0.0) + float(coefficient)
+        object.__setattr__(self, "terms", tuple((c, word) for word, c in together.items()))
+
+    @property
+    def wires(self) -> tuple[int, ...]:
+        return tuple(sorted({wire for _, word in self.terms for wire in word.wires}))
+
+    def __add__(self, other: "PauliSum") -> "PauliSum":
+        return PauliSum((*self.terms, *other.terms))
+
+    def __mul__(self, factor: float) -> "PauliSum":
+        return PauliSum(tuple((c * factor, word) for c, word in self.terms))
+
+    __rmul__ = __mul__
+
+    def __neg__(self) -> "PauliSum":
+        return self * -1.0
+
+    def __sub__(self, other: "PauliSum") -> "PauliSum":
+        return self + -other
+
+    def __str__(self) -> str:
+        """Text that `parse_pauli_sum` reads back."""
+        parts = []
+        for coefficient, word in self.terms:
+            sign = "-" if coefficient < 0 else "+"
+            size = "" if abs(coefficient) == 1 else f"{abs(coefficient)!r} "
+            parts.append(f"{sign} {size}{word}")
+        text = " ".join(parts)
+        return f"-{text[2:]}" if text.startswith("- ") else text.removeprefix("+ ")
+
+
+def pauli_word(letters: str, wires: Sequence[int]) -> PauliWord:
+    """The word with one letter a wire: `pauli_word("zx", [0, 2])` is Z0 X2."""
+    if len(letters) != len(wires):
+        raise ValueError(f"the word {letters!r} has {len(letters)} letters for {len(wires)} wires")
+    return PauliWord(tuple(zip(wires, letters, strict=True)))
+
+
+def parse_pauli_sum(text: str) -> PauliSum:
+    """Read "0.5 Z0 Z2 - 1.25 X1 + 2"; a word alone has coefficient 1, a number alone is that times the identity.
+
+    Raises:
+        ValueError: with the place where the text could not be read.
+    """
+    upper = text.upper()
+    position, terms = 0, []
+    factor, letters, empty = 1.0, [], True
+    while position < len(upper.rstrip()):
+        token = _TOKEN.match(upper, position)
+        if token is None:
+            raise ValueError(
+                f"cannot read the observable {text!r} at {text[position:].strip()!r}; written like '0.5 Z0 Z2 - X1'"
+            )
+        if token["sign"]:
+            if not empty:
+                terms.append((factor, letters))
+                factor, letters, empty = 1.0, [], True
+            factor *= -1.0 if token["sign"] == "-" else 1.0
+        elif token["number"]:
+            factor, empty = factor * float(token["number"]), False
+        elif token["letter"]:
+            if token["wire"] is None and token["letter"] != "I":
+                raise ValueError(f"the letter {token['letter']} in {text!r} has no wire; written like 'Z0 X1'")
+            letters.append((int(token["wire"] or 0), token["letter"]))
+            empty = False
+        position = token.end()
+    if empty:
+        raise ValueError(f"the observable {text!r} ends before a term is complete")
+    terms.append((factor, letters))
+    return PauliSum(tuple((factor, PauliWord(tuple(letters))) for factor, letters in terms))
+
+
+def commuting_groups(words: Iterable[PauliWord]) -> list[tuple[dict[int, str], list[PauliWord]]]:
+    """Groups of words that one measurement of every wire gives together.
+
+    Each word goes into the first group whose letters it shares wire by wire.
+
+    Returns:
+        Pairs of a basis (wire -> letter) and the words of that group, without the identity.
+    """
+    groups: list[tuple[dict[int, str], list[PauliWord]]] = []
+    for word in dict.fromkeys(words):
+        if not word.letters:
+            continue
+        for basis, members in groups:
+            if word.commutes_by_wire(basis):
+                basis.update(word.letters)
+                members.append(word)
+                break
+        else:
+            groups.append((dict(word.letters), [word]))
+    return groups
