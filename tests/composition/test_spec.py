@@ -65,11 +65,25 @@ def test_a_circuit_goes_in_the_place_of_a_head_under_its_own_kind():
     with registered("circuit", "sines", Sines):
         assert Choice.of("head", "circuit/sines").to_dict() == {"type": "circuit/sines"}
         assert Choice.of("head", Sines).to_dict() == {"type": "circuit/sines"}
-        with pytest.raises(UnknownModuleError, match="cannot go in the place of a mlp"):
-            Choice.of("mlp", "circuit/sines")
+        with pytest.raises(UnknownModuleError, match="cannot go in the place of a mixer"):
+            Choice.of("mixer", "circuit/sines")
         model = build("test_resnet", head={"type": "circuit/sines", "depth": 2}, num_classes=7)
         assert model.zoo_spec["head"] == {"type": "circuit/sines", "depth": 2}
         assert (model.fc.weight.shape, type(model.fc).__name__) == ((7, 96), "Sines")
+
+
+@pytest.mark.parametrize(("base", "shape"), [("test_vit", (2, 5, 64)), ("test_convnext", (2, 3, 4, 24))])
+def test_a_circuit_takes_the_place_of_an_mlp_row_by_row(base, shape):
+    class Rows(Sines):
+        def forward(self, x):
+            assert x.ndim == 2
+            return super().forward(x)
+
+    with registered("circuit", "rows", Rows):
+        model = build(base, mlp="circuit/rows", num_classes=3).eval()
+        part = next(m for m in model.modules() if isinstance(m, Rows))
+        x = torch.randn(shape)
+        torch.testing.assert_close(part(x), x.sin() @ part.weight.T)
 
 
 def test_equal_specs_are_equal_text_whatever_the_order():

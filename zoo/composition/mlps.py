@@ -56,6 +56,17 @@ class WithoutSize(Specialised):
         return self.zoo_without_size(x)
 
 
+class OnRows(Specialised):
+    """Runs a circuit, which takes rows, on tokens."""
+
+    beneath = ("forward", "zoo_on_rows")
+    if TYPE_CHECKING:
+        zoo_on_rows: Callable[[Tensor], Tensor]
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.zoo_on_rows(x.flatten(0, -2)).reshape(x.shape)
+
+
 class NormBefore(Specialised):
     """Keeps the norm that stood inside the replaced module, before it."""
 
@@ -149,8 +160,10 @@ def _activation(module: nn.Module) -> type[nn.Module] | None:
 
 
 def fit_mlp(new: nn.Module, slot: Slot, choice: Choice, old: nn.Module, *_: Any) -> nn.Module:
-    """Adapt a feed-forward module to its place: layout, the size it is passed, the norm that stays."""
+    """Adapt a feed-forward module to its place: rows, layout, the size it is passed, the norm that stays."""
     layout = declared_layout(new, choice)
+    if choice.entry is not None and choice.entry.kind == "circuit":
+        specialise(new, OnRows)
     if slot.layout == "NCHW" and layout != "NCHW":
         specialise(new, ChannelsFirst)
     elif slot.layout != "NCHW" and layout == "NCHW":

@@ -20,7 +20,7 @@ from zoo.registry import Entry, module_entry
 #: Parts of a backbone that can be replaced, in the order in which they are.
 SLOTS = ("mlp", "mixer", "act", "pool", "head")
 #: Kinds of modules that fit a slot beside the kind of its own name.
-_ALSO_FITS = {"head": ("circuit",)}
+_ALSO_FITS = {"head": ("circuit",), "mlp": ("circuit",)}
 INITS = ("match", "own")
 # What a backbone decides of a module, never its user.
 _OF_THE_BACKBONE = ("in_features", "out_features", "dim", "device", "dtype")
