@@ -9,6 +9,10 @@ from typing import Any
 _HOME: dict[str, str] = {
     "ANSATZE": "ansatze",
     "FEATURE_MAPS": "feature_maps",
+    "Channel": "noise",
+    "NoiseModel": "noise",
+    "ReadoutError": "noise",
+    "make_channel": "noise",
     "ansatz": "ansatze",
     "feature_map": "feature_maps",
 }
