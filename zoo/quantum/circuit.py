@@ -15,11 +15,12 @@ from zoo.quantum import op as ops
 from zoo.quantum.angle import Angle, as_angle, feature, weight
 from zoo.quantum.gates import GATES, Gate, gate_named
 from zoo.quantum.op import Op
+from zoo.quantum.simulable import Simulable
 
 __all__ = ["Angle", "Circuit", "Op", "depth", "feature", "weight"]
 
 
-class Circuit:
+class Circuit(Simulable):
     """A list of gates on `n_qubits` wires; wire 0 is the most significant bit of a basis state.
 
     There is a method for every gate, which takes the angles, then the wires, and gives the circuit back:
@@ -168,16 +169,33 @@ class Circuit:
         op = ops.make_op(GATES["post_select"], wire)
         return self.append(replace(op, word=str(int(bit))))
 
-    def channel(self, name: str, strength: float | str | Angle, *wires: Any) -> "Circuit":
+    def channel(self, kind: Any, *rest: Any) -> "Circuit":
         """Noise in the middle of a circuit, for the methods that simulate noise.
 
         Args:
-            name: a channel of `zoo.quantum.noise`, such as "depolarizing".
-            strength: its probability.
-            wires: where it acts.
+            kind: a name of `zoo.quantum.noise.CHANNELS`, such as "depolarizing"; or a `Channel`, or Kraus operators.
+            rest: for a name its probability, a number or an angle; then the wires.
+
+        Raises:
+            ValueError: an unknown name, a probability outside [0, 1], operators that are not complete.
         """
-        op = ops.make_op(GATES["channel"], *wires)
-        return self.append(replace(op, word=name, angles=(as_angle(strength),)))
+        from zoo.quantum.noise.channels import make_channel
+
+        channel, angles = None, ()
+        if isinstance(kind, str):
+            if not rest:
+                raise TypeError("channel takes a name, a probability, then wires")
+            angles = (as_angle(rest[0]),)
+            make_channel(kind, angles[0].offset if angles[0].source == "constant" else 0.0)
+            rest = rest[1:]
+        else:
+            channel = make_channel(kind)
+        op = ops.make_op(GATES["channel"], *rest)
+        if channel is None:
+            return self.append(replace(op, word=kind, angles=angles))
+        if channel.n_wires != len(op.wires):
+            raise ValueError(f"the channel acts on {channel.n_wires} wires, got {len(op.wires)}")
+        return self.append(replace(op, word="kraus", matrix=tuple(channel.kraus().flatten().tolist())))
 
     def compose(self, other: "Circuit", wires: Sequence[int] | None = None) -> "Circuit":
         """Put another circuit at the end.

@@ -7,7 +7,8 @@ on every wire share it.
 
 import functools
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
@@ -33,6 +34,48 @@ def probabilities(state: Tensor) -> Tensor:
     return torch.view_as_real(state).square().sum(-1) if state.is_complex() else state.square()
 
 
+@dataclass(frozen=True)
+class Group:
+    """Words that one measurement of every wire gives together.
+
+    Args:
+        basis: (wire, letter) pairs.
+        words: the wires of each word.
+        columns: a row a word: its coefficient in each observable; empty where the words are the observables.
+    """
+
+    basis: tuple[tuple[int, str], ...]
+    words: tuple[tuple[int, ...], ...]
+    columns: tuple[tuple[float, ...], ...]
+
+
+@dataclass(frozen=True)
+class Plan:
+    """How to measure observables: groups of words, a constant for each, and which are no combinations of words."""
+
+    groups: tuple[Group, ...]
+    constants: tuple[float, ...]
+    others: tuple[int, ...]
+
+
+def plan(observables: tuple[Observable, ...]) -> Plan:
+    """The fewest groups of words that a greedy choice finds."""
+    sums = [{word: c for c, word in o.terms} if isinstance(o, PauliSum) else {} for o in observables]
+    groups = []
+    for basis, members in commuting_groups([word for terms in sums for word in terms]):
+        columns = tuple(tuple(terms.get(word, 0.0) for terms in sums) for word in members)
+        identity = tuple(tuple(float(i == j) for j in range(len(sums))) for i in range(len(sums)))
+        groups.append(
+            Group(tuple(basis.items()), tuple(w.wires for w in members), () if columns == identity else columns)
+        )
+    constants = tuple(terms.get(PauliWord(), 0.0) for terms in sums)
+    others = tuple(i for i, o in enumerate(observables) if not isinstance(o, PauliSum))
+    return Plan(tuple(groups), constants if any(constants) else (), others)
+
+
+_kept_plan = functools.lru_cache(maxsize=128)(plan)
+
+
 def expectations(state: Tensor, observables: Sequence[Observable], n: int) -> Tensor:
     """(B, n_observables) real expectations in (B, 2^n) states; differentiable.
 
@@ -41,21 +84,67 @@ def expectations(state: Tensor, observables: Sequence[Observable], n: int) -> Te
         observables: as `parse_observables` gives them.
         n: the number of wires.
     """
-    words = [word for o in observables if isinstance(o, PauliSum) for _, word in o.terms]
-    values: dict[PauliWord, Tensor] = {}
-    for basis, members in commuting_groups(words):
-        chances = probabilities(in_basis(state, basis, n))
-        masks = tuple(word.wires for word in members)
-        values.update(zip(members, z_words(chances, masks, n).unbind(-1), strict=True))
-    columns = []
-    for observable in observables:
-        if isinstance(observable, PauliSum):
-            columns.append(_combined(observable, values, state))
-        elif isinstance(observable, Projector):
-            columns.append(_outcome(state, observable, n))
-        else:
-            columns.append(overlap(state, apply_observable(state, observable, n)))
-    return torch.stack(columns, dim=-1)
+
+    def chances_in(basis: dict[int, str]) -> Tensor:
+        return probabilities(in_basis(state, basis, n))
+
+    def of_matrix(observable: Hermitian) -> Tensor:
+        return overlap(state, apply_observable(state, observable, n))
+
+    return measured(chances_in, observables, n, of_matrix)
+
+
+def measured(
+    chances_in: Callable[[dict[int, str]], Tensor],
+    observables: Sequence[Observable],
+    n: int,
+    of_matrix: Callable[[Hermitian], Tensor] | None = None,
+) -> Tensor:
+    """(B, n_observables) expectations from the probabilities of basis states, as a device finds them.
+
+    Args:
+        chances_in: basis (wire -> letter; {} for Z everywhere) -> (B, 2^n) probabilities after the change to it.
+        observables: as `parse_observables` gives them.
+        n: the number of wires.
+        of_matrix: the expectation of a Hermitian matrix, (B,); None where there is no way to have it.
+
+    Raises:
+        ValueError: a Hermitian matrix without `of_matrix`.
+    """
+    given = tuple(observables)
+    found = plan(given) if torch.compiler.is_compiling() else _kept_plan(given)
+    result: Tensor | None = None
+    for group in found.groups:
+        chances = chances_in(dict(group.basis))
+        part = z_words(chances, group.words, n)
+        part = part @ chances.new_tensor(group.columns) if group.columns else part
+        result = part if result is None else result + part
+    if result is None or found.constants or found.others:
+        chances = chances_in({})
+        result = chances.new_zeros(len(chances), len(given)) if result is None else result
+        if found.constants:
+            result = result + chances.sum(-1, keepdim=True) * chances.new_tensor(found.constants)
+        if found.others:
+            columns = list(result.unbind(-1))
+            for place in found.others:
+                columns[place] = _of_other(given[place], chances, n, of_matrix)
+            result = torch.stack(columns, dim=-1)
+    return result
+
+
+def _of_other(
+    observable: Observable, chances: Tensor, n: int, of_matrix: Callable[[Hermitian], Tensor] | None
+) -> Tensor:
+    if isinstance(observable, Projector):
+        sizes, chosen, _ = split_wires(observable.wires, n)
+        view = chances.reshape(len(chances), *sizes)
+        for axis, bit in zip(chosen, observable.bits, strict=True):
+            view = view.narrow(axis + 1, int(bit), 1)
+        return view.flatten(1).sum(-1)
+    assert isinstance(observable, Hermitian)
+    if of_matrix is None:
+        raise ValueError("a Hermitian matrix cannot be read wire by wire; write it as a sum of Pauli words")
+    return of_matrix(observable)
 
 
 def in_basis(state: Tensor, basis: dict[int, str], n: int) -> Tensor:
@@ -116,26 +205,6 @@ def _halve(
         _halve(halves[..., 0, :] - halves[..., 1, :], wire + 1, (*taken, wire), words - without, n, found)
 
 
-def _combined(observable: PauliSum, values: dict[PauliWord, Tensor], state: Tensor) -> Tensor:
-    if len(observable.terms) == 1:
-        coefficient, word = observable.terms[0]
-        if word.letters:
-            return values[word] if coefficient == 1 else coefficient * values[word]
-    total = probabilities(state).sum(-1) * sum(c for c, word in observable.terms if not word.letters)
-    for coefficient, word in observable.terms:
-        if word.letters:
-            total = total + coefficient * values[word]
-    return total
-
-
-def _outcome(state: Tensor, projector: Projector, n: int) -> Tensor:
-    sizes, chosen, _ = split_wires(projector.wires, n)
-    view = state.reshape(len(state), *sizes)
-    for axis, bit in zip(chosen, projector.bits, strict=True):
-        view = view.narrow(axis + 1, int(bit), 1)
-    return probabilities(view).flatten(1).sum(-1)
-
-
 def apply_word(state: Tensor, word: PauliWord, n: int) -> Tensor:
     """(B, 2^n) amplitudes after a Pauli word."""
     sizes, axes, _ = split_wires(word.wires, n)
@@ -168,13 +237,9 @@ def overlap(bra: Tensor, ket: Tensor) -> Tensor:
     return (torch.view_as_real(bra) * torch.view_as_real(ket)).sum((-2, -1))
 
 
-def variances(state: Tensor, observables: Sequence[Observable], n: int) -> Tensor:
-    """(B, n_observables) variances <O^2> - <O>^2; differentiable."""
-    columns = []
-    for observable in observables:
-        after = apply_observable(state, observable, n)
-        columns.append(probabilities(after).sum(-1) - overlap(state, after).square())
-    return torch.stack(columns, dim=-1)
+def second_moments(state: Tensor, observables: Sequence[Observable], n: int) -> Tensor:
+    """(B, n_observables) expectations of the observables' squares; differentiable."""
+    return torch.stack([probabilities(apply_observable(state, o, n)).sum(-1) for o in observables], dim=-1)
 
 
 def marginal(chances: Tensor, wires: Sequence[int], n: int) -> Tensor:

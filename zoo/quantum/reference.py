@@ -3,6 +3,8 @@
 import torch
 from torch import Tensor
 
+from zoo.eager import must_compose
+from zoo.errors import PostSelectionError
 from zoo.quantum.angle import Angle
 from zoo.quantum.apply import apply_matrix, split_wires
 from zoo.quantum.circuit import Circuit
@@ -39,7 +41,27 @@ def project(state: Tensor, op: Op, n: int) -> Tensor:
     keep[int(op.word)] = 1
     shape = [2 if i == axis else 1 for i in range(len(sizes))]
     kept = (state.reshape(len(state), *sizes) * keep.reshape(shape)).reshape(state.shape)
-    return kept / torch.linalg.vector_norm(kept, dim=-1, keepdim=True)
+    norm = torch.linalg.vector_norm(kept, dim=-1, keepdim=True)
+    if not must_compose(state):
+        check_selected(norm[:, 0].detach().square(), op)
+    return kept / norm
+
+
+def check_selected(chances: Tensor, op: Op) -> None:
+    """Refuse a post-selection of what never happens.
+
+    Args:
+        chances: (B,) probabilities of the outcome that is kept.
+        op: the post-selection.
+
+    Raises:
+        PostSelectionError: naming the first sample where the outcome has no probability.
+    """
+    never = (chances < 1e-30).nonzero()
+    if len(never):
+        raise PostSelectionError(
+            f"wire {op.wires[0]} is never {op.word} in sample {never[0].item()}: its probability is below 1e-30"
+        )
 
 
 def reference_state(circuit: Circuit, weights: Tensor, inputs: Tensor, state: Tensor | None = None) -> Tensor:

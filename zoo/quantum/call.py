@@ -1,0 +1,154 @@
+"""The tensors of one call of a circuit, checked and laid out as the simulations take them."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+
+import torch
+from torch import Tensor
+
+from zoo.eager import must_compose
+from zoo.naming import did_you_mean
+from zoo.quantum.circuit import Circuit
+from zoo.quantum.gates import complex_type
+
+Values = Tensor | Sequence[float] | Mapping[str, float] | float | None
+
+
+@dataclass(frozen=True)
+class Call:
+    """One call: leading dimensions as one batch, everything of one type.
+
+    Args:
+        circuit: what is simulated.
+        weights: (W,), or (B, W) of each sample; float32 or float64.
+        inputs: (I,) or (B, I), of the same type.
+        state: (B, 2^n) or (1, 2^n) complex, or None for every wire in 0.
+        lead: the leading dimensions of the results; () if nothing has any, although there is a batch of 1 then.
+        dtype: the type of real results: that of what was given.
+    """
+
+    circuit: Circuit
+    weights: Tensor
+    inputs: Tensor
+    state: Tensor | None
+    lead: tuple[int, ...]
+    dtype: torch.dtype
+
+    @property
+    def batch(self) -> int:
+        return int(torch.Size(self.lead).numel())
+
+    def needs_gradient(self) -> bool:
+        tensors = (self.weights, self.inputs, self.state)
+        return torch.is_grad_enabled() and any(t is not None and t.requires_grad for t in tensors)
+
+    def repeated(self, times: int, state: Tensor | None) -> "Call":
+        """The same call that many times, sample by sample within each, with states for all of it."""
+        if self.state is not None and len(self.state) > 1 and state is None:
+            state = self.state.repeat(times, 1)
+        return replace(
+            self,
+            weights=self.weights if self.weights.dim() == 1 else self.weights.repeat(times, 1),
+            inputs=self.inputs if self.inputs.dim() == 1 else self.inputs.repeat(times, 1),
+            state=self.state if state is None else state,
+            lead=(times * self.batch,),
+        )
+
+    def finish(self, result: Tensor) -> Tensor:
+        """(B, ...) or (1, ...) -> (*lead, ...), real results in the type of what was given."""
+        shape = (*self.lead, *result.shape[1:])
+        result = result.expand(self.batch, *result.shape[1:]).reshape(shape)
+        return result if result.is_complex() else result.to(self.dtype)
+
+
+def prepare(circuit: Circuit, weights: Values, inputs: Values, state: Tensor | None, dtype: torch.dtype | None) -> Call:
+    """Check what a call was given and lay it out.
+
+    Args:
+        circuit: what is simulated.
+        weights: (W,) for all samples or (*, W): a tensor, numbers, or numbers by name.
+        inputs: (*, I) features.
+        state: (*, 2^n) amplitudes to begin with.
+        dtype: float32 or float64 to compute in and to give back; by default that of the tensors, of which lower
+            precisions are computed in float32 and given back as they came.
+
+    Raises:
+        ValueError: another count of weights or features than the circuit has; features that are not finite.
+        TypeError: complex or integer weights or features.
+    """
+    given_weights = _real("weights", _by_name(circuit, weights), circuit.n_weights, dtype)
+    given_inputs = _real("inputs", inputs, circuit.n_inputs, dtype)
+    if state is not None and (state.dim() == 0 or state.shape[-1] != 2**circuit.n_qubits):
+        raise ValueError(
+            f"a state of {circuit.n_qubits} qubits has {2**circuit.n_qubits} amplitudes, got {tuple(state.shape)}"
+        )
+    given = [t for t in (given_weights, given_inputs, state) if t is not None]
+    result = dtype or _common(given)
+    real = torch.float64 if result == torch.float64 else torch.float32
+    complex_type(real)
+    device = given[0].device if given else None
+    vectors = [torch.empty(0, dtype=real, device=device) if t is None else t for t in (given_weights, given_inputs)]
+    if must_compose(vectors[1]) or vectors[1].is_meta:
+        pass
+    elif not vectors[1].isfinite().all():
+        raise ValueError(_not_finite(vectors[1]))
+    states = [] if state is None else [state]
+    lead = torch.broadcast_shapes(*(t.shape[:-1] for t in (*vectors, *states)))
+    weights_, inputs_ = (_flat(t.to(real), lead) for t in vectors)
+    state_ = None if state is None else _rows(state.to(complex_type(real)), lead)
+    return Call(circuit, weights_, inputs_, state_, tuple(lead), result)
+
+
+def _by_name(circuit: Circuit, weights: Values) -> Values:
+    if not isinstance(weights, Mapping):
+        return weights
+    names = circuit.weight_names
+    for name in weights:
+        if name not in names:
+            raise ValueError(f"no weight is named {name!r}{did_you_mean(name, names)}")
+    missing = [name for name in names if name not in weights]
+    if missing:
+        raise ValueError(f"no value for the weights {', '.join(map(repr, missing))}")
+    numbers = [torch.as_tensor(weights[name], dtype=None) for name in names]
+    return torch.stack([n if n.is_floating_point() else n.to(torch.get_default_dtype()) for n in numbers], dim=-1)
+
+
+def _real(what: str, values: Values, count: int, dtype: torch.dtype | None) -> Tensor | None:
+    """(*, count) floating tensor."""
+    if values is None:
+        if count:
+            raise ValueError(f"the circuit has {count} {what}, got none: give {what}=")
+        return None
+    if not isinstance(values, Tensor):
+        values = torch.as_tensor(values, dtype=dtype or torch.get_default_dtype())
+    if values.is_complex() or not values.is_floating_point():
+        raise TypeError(f"{what} must be real and floating, got {values.dtype}; call .float() or .real first")
+    if values.dim() == 0 and count == 1:
+        values = values.reshape(1)
+    if values.dim() == 0 or values.shape[-1] != count:
+        raise ValueError(f"the circuit has {count} {what}, got a tensor of shape {tuple(values.shape)}")
+    return values if dtype is None else values.to(dtype)
+
+
+def _common(given: list[Tensor]) -> torch.dtype:
+    """The real type of what was given together."""
+    if not given:
+        return torch.get_default_dtype()
+    result = given[0].dtype
+    for tensor in given[1:]:
+        result = torch.promote_types(result, tensor.dtype)
+    return result.to_real() if result.is_complex else result
+
+
+def _not_finite(inputs: Tensor) -> str:
+    place = (~inputs.isfinite()).nonzero()[0].tolist()
+    return f"features must be finite, got {inputs[tuple(place)].item()} at index {tuple(place)}"
+
+
+def _flat(values: Tensor, lead: torch.Size) -> Tensor:
+    """(W,) as it is, (*, W) as (B, W)."""
+    return values if values.dim() == 1 else _rows(values, lead)
+
+
+def _rows(values: Tensor, lead: torch.Size) -> Tensor:
+    return values.expand(*lead, values.shape[-1]).reshape(lead.numel(), values.shape[-1])

@@ -1,0 +1,41 @@
+"""What can be asked of a circuit, as its methods; the answers are those of the functions in `zoo.quantum.simulate`."""
+
+import importlib
+from typing import Any
+
+from torch import Tensor
+
+
+class Simulable:
+    """The functions of `zoo.quantum.simulate` as methods of a circuit.
+
+    All take weights and inputs, then the options of `zoo.quantum.simulate.Options` by name.
+    """
+
+    def state(self, weights: Any = None, inputs: Any = None, **options: Any) -> Tensor:
+        """(*, 2^n) complex amplitudes."""
+        return _ask("state", self, weights, inputs, **options)
+
+    def probs(self, weights: Any = None, inputs: Any = None, **options: Any) -> Tensor:
+        """(*, 2^k) probabilities of the outcomes of `wires`, by default of all."""
+        return _ask("probs", self, weights, inputs, **options)
+
+    def expval(self, observables: Any, weights: Any = None, inputs: Any = None, **options: Any) -> Tensor:
+        """Expectations: (*) of one observable, (*, n_observables) of a list or of "z"."""
+        return _ask("expval", self, observables, weights, inputs, **options)
+
+    def var(self, observables: Any, weights: Any = None, inputs: Any = None, **options: Any) -> Tensor:
+        """Variances; shapes as `expval`."""
+        return _ask("var", self, observables, weights, inputs, **options)
+
+    def density_matrix(self, weights: Any = None, inputs: Any = None, **options: Any) -> Tensor:
+        """(*, 2^k, 2^k) density matrix of `wires`, by default of all."""
+        return _ask("density_matrix", self, weights, inputs, **options)
+
+    def matrix(self, weights: Any = None, inputs: Any = None, **options: Any) -> Tensor:
+        """(*, 2^n, 2^n) unitary matrix of the circuit."""
+        return _ask("unitary", self, weights, inputs, **options)
+
+
+def _ask(name: str, *arguments: Any, **options: Any) -> Any:
+    return getattr(importlib.import_module("zoo.quantum.simulate"), name)(*arguments, **options)
