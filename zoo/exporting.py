@@ -19,6 +19,7 @@ from zoo.errors import ExportError, MissingExtraError
 from zoo.files import atomic_path
 from zoo.layers.hopfield import Hopfield
 from zoo.layers.modes import evaluating
+from zoo.models.class_scores import as_logits
 from zoo.models.data_config import data_config, table_columns
 from zoo.naming import did_you_mean, known_keywords
 
@@ -113,6 +114,7 @@ def export(
     plain = copy.deepcopy(model).to(device="cpu", dtype=torch.float32).requires_grad_(False)
     facts = _facts(plain)
     inputs = _inputs_of(plain, facts["input_size"])
+    plain = _Scores(plain) if hasattr(plain, "as_logits") else plain
     example = inputs.draw(batch or 2, torch.Generator().manual_seed(0))
     with evaluating(plain), torch.no_grad(), atomic_path(target) as temporary:
         try:
@@ -188,6 +190,17 @@ def _inputs_of(model: Any, size: tuple[int, ...]) -> _PlainInputs | _BagInputs:
     if table_columns(model) is not None:
         return _PlainInputs(size, (ROW_INPUT,), "row", model.scaling.back)
     return _BagInputs(size) if hasattr(model, "instance_shape") else _PlainInputs(size)
+
+
+class _Scores(nn.Module):
+    """A model with the logits that it makes of its output."""
+
+    def __init__(self, model: nn.Module) -> None:
+        super().__init__()
+        self.model = model
+
+    def forward(self, x: Tensor) -> Tensor:
+        return as_logits(self.model, self.model(x))
 
 
 def _without_tests(model: nn.Module) -> nn.Module:

@@ -11,10 +11,11 @@ import pytest
 from zoo.errors import DataError
 from zoo.training.data import open_splits
 from zoo.training.data.bags import BagSet
-from zoo.training.data.mnist_bags import _INSTALLED, draw_bags, open_fashion_mnist_bags
+from zoo.training.data.fashion_mnist import INSTALLED
+from zoo.training.data.mnist_bags import draw_bags, open_fashion_mnist_bags
 from zoo.training.data.source import open_split
 
-installed = pytest.mark.skipif(not _INSTALLED.is_dir(), reason="the Debian package dataset-fashion-mnist is missing")
+installed = pytest.mark.skipif(not INSTALLED.is_dir(), reason="the Debian package dataset-fashion-mnist is missing")
 
 #: Bags, and a digest of which images are in which.
 DIGITS = {

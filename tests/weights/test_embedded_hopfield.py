@@ -15,7 +15,7 @@ import zoo
 from zoo.publish import push_source
 from zoo.registry import weights_entry
 from zoo.training.data.bags import BagSet
-from zoo.training.data.mnist_bags import _INSTALLED
+from zoo.training.data.fashion_mnist import INSTALLED
 from zoo.training.data.source import open_split
 
 ROOT = Path(__file__).parents[2]
@@ -67,7 +67,7 @@ def test_pushed_and_loaded_back(hub, name, shape):
     assert ModelCard.load(repo).data.license == weights_entry(name).licence
 
 
-@pytest.mark.skipif(not _INSTALLED.is_dir(), reason="the Debian package dataset-fashion-mnist is missing")
+@pytest.mark.skipif(not INSTALLED.is_dir(), reason="the Debian package dataset-fashion-mnist is missing")
 def test_bags_of_garments_reach_what_the_manifest_states():
     row = weights_entry("hopfield_mnist_bags.fashion")
     measured = zoo.evaluate("hopfield_mnist_bags", "fashion_mnist_bags", split=row.metrics["split"], progress=False)

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from zoo.errors import DataError
+from zoo.models.class_scores import as_logits
 from zoo.training.data.bags import BagSet, ragged, unlabelled_bag_folder
 from zoo.training.data.bags_batch import answer, association, join
 from zoo.training.data.bags_files import PARTS, check_parts, is_bag_file, load_rows
@@ -102,7 +103,7 @@ def bag_answers(
     for start in range(0, len(data), batch_size):
         numbers = range(start, min(start + batch_size, len(data)))
         batch = join([pipeline(data.image(i), data.where(i)) for i in numbers]).to(device)  # pyright: ignore
-        scores = answer(net, batch)
+        scores = as_logits(net, answer(net, batch))
         bad = (~torch.isfinite(scores).all(1)).nonzero()
         if len(bad):
             raise DataError(

@@ -10,6 +10,7 @@ from accelerate import Accelerator
 from torch import Tensor, nn
 
 from zoo.errors import TrainingError
+from zoo.models.class_scores import as_logits
 from zoo.training.data.bags_batch import answer
 from zoo.training.data.image_set import ImageSet
 from zoo.training.data.loader import batches, eval_plan
@@ -78,7 +79,7 @@ def all_logits(
     for batch in batches(data, pipeline, plan, workers=workers, pin=accelerator.device.type == "cuda"):
         moved = batch.to(accelerator.device)
         with float32_kept(reduced), accelerator.autocast():
-            output = answer(model, moved.images)
+            output = as_logits(model, answer(model, moved.images))
         logits.append(check_logits(output, len(batch), len(data.classes), data.noun).float())
         check_finite(logits[-1], batch.indices, data)
         targets.append(moved.targets)

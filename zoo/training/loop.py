@@ -14,6 +14,7 @@ from timm.utils import ModelEmaV3
 from torch import nn
 
 from zoo.errors import DiskFullError, TrainingError
+from zoo.models.class_scores import own_loss
 from zoo.training import diagnose
 from zoo.training.batch_fit import fit_batch
 from zoo.training.checkpoint import versions
@@ -72,6 +73,10 @@ class Loop:
         self.loss = build_loss(
             multi_label=self.train.multi_label, class_weights=o.class_weights, label_smoothing=o.label_smoothing
         )
+        self.own_loss = own_loss(model)
+        if self.own_loss is not None and (o.mixup or o.cutmix or o.class_weights or o.label_smoothing):
+            progress.note("mixed or smooth labels, weights of classes: cross-entropy in place of the model's own loss")
+            self.own_loss = None
         self.mixup = build_mixup(o.mixup, o.cutmix, k, multi_label=self.train.multi_label)
         self.freeze = FreezePlan(model, o.freeze, o.unfreeze)
         trained = self.freeze.ever_trained()

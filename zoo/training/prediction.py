@@ -16,6 +16,7 @@ from timm.data import ImageNetInfo, infer_imagenet_subset
 from torch import Tensor, nn
 
 from zoo.errors import DataError
+from zoo.models.class_scores import as_logits
 from zoo.models.data_config import data_config
 from zoo.naming import did_you_mean, known_keywords, natural_key
 from zoo.training.bags_prediction import bag_answers
@@ -111,7 +112,7 @@ def predict(
         config = data_config(net)
         pipeline = Pipeline(config["input_size"][0], eval_transform(config), scale)
         for names, batch in _batches(_each(images, on_bad), pipeline, batch_size):
-            output = net(batch.to(device or home))
+            output = as_logits(net, net(batch.to(device or home)))
             if not isinstance(output, Tensor) or output.ndim != 2:
                 raise DataError(f"the model answers {_shape(output)}, not one row of class scores an image")
             bad = (~torch.isfinite(output).all(1)).nonzero()

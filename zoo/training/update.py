@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from zoo.errors import NonFiniteLossError
+from zoo.models.class_scores import as_logits
 from zoo.training import diagnose
 from zoo.training.data.bags_batch import Bags, answer
 from zoo.training.data.loader import Batch
@@ -109,5 +110,10 @@ def batch_loss(loop: Loop, batch: Batch, net: nn.Module) -> Tensor:
     output = answer(net, images)
     outputs = output if isinstance(output, (tuple, list)) else [output]
     k = len(loop.train.classes)
-    losses = [loop.loss(check_logits(out, len(batch), k, loop.train.noun), targets) for out in outputs]
+
+    def loss_of(out: Any) -> Tensor:
+        logits = check_logits(as_logits(loop.model, out), len(batch), k, loop.train.noun)
+        return loop.loss(logits, targets) if loop.own_loss is None else loop.own_loss(out, targets)
+
+    losses = [loss_of(out) for out in outputs]
     return sum(losses[1:], losses[0]) / len(losses)

@@ -16,13 +16,18 @@ from zoo.training.data.bags import bags_of_folders, ragged_bags
 from zoo.training.data.bags_files import PARTS, check_parts, is_bag_file, open_bag_file
 from zoo.training.data.copies import note_copies
 from zoo.training.data.digits import open_digits
+from zoo.training.data.fashion_mnist import FASHION, open_fashion_mnist
 from zoo.training.data.folder import SYNONYMS, open_folder
 from zoo.training.data.image_set import ArrayImages, ImageSet, Splits, channels_last
 from zoo.training.data.labels import number_labels, some
 from zoo.training.data.medmnist import open_npz
-from zoo.training.data.mnist_bags import FASHION, open_digits_bags, open_fashion_mnist_bags
+from zoo.training.data.mnist_bags import FASHION as FASHION_BAGS
+from zoo.training.data.mnist_bags import open_digits_bags, open_fashion_mnist_bags
+from zoo.training.data.only_classes import only_classes
 from zoo.training.data.options_text import split_options
+from zoo.training.data.peptides import open_peptides
 from zoo.training.data.repertoires import REPERTOIRES, open_repertoires
+from zoo.training.data.sequence_files import SEQUENCES, is_sequence_file, open_sequences
 from zoo.training.data.split import check_classes, hold_out
 from zoo.training.data.table import SUFFIXES, open_frame, open_table
 from zoo.training.data.torch_dataset import DatasetImages
@@ -30,8 +35,10 @@ from zoo.training.data.unreadable import drop_unreadable
 
 BUILT_IN = {
     "digits": open_digits,
+    "fashion_mnist": open_fashion_mnist,
     "digits_bags": open_digits_bags,
     "fashion_mnist_bags": open_fashion_mnist_bags,
+    "peptides": open_peptides,
 }
 #: Before a folder: `class/bag/image.png`.
 BAGS = "bags:"
@@ -55,13 +62,15 @@ def open_splits(data: Any, *, val: Any = None, seed: int = 0, on_bad: str = "rai
     """Open a data set for training.
 
     Args:
-        data: "digits", or bags of small images, "digits_bags", "fashion_mnist_bags" and "fashion_mnist_bags:FOLDER"; a
-            folder `class/image.png` or `train/class/image.png` (also val and test, under any of timm's names); a table
+        data: "digits", "fashion_mnist" or "fashion_mnist:FOLDER", or some of their classes, "digits?classes=3,6"; bags
+            of small images, "digits_bags", "fashion_mnist_bags" and "fashion_mnist_bags:FOLDER"; a folder
+            `class/image.png` or `train/class/image.png` (also val and test, under any of timm's names); a table
             `labels.csv`, `.tsv` or `.parquet`; a MedMNIST `.npz`; "hf:user/dataset"; WebDataset shards `wds:FOLDER`; a
             torchvision data set by timm's name; a pair of arrays or lists (images, labels), where labels are class
             numbers or texts; a DataFrame; a torch or Hugging Face Dataset; bags: a table with a column `bag`, `.npz` or
             `.safetensors` of rows, offsets and labels, a dictionary of these three, a folder `bags:FOLDER` of
-            `class/bag/image.png`, `repertoires:TABLE` of files of sequences; a dictionary with the keys train, val and
+            `class/bag/image.png`, `repertoires:TABLE` of files of sequences; sequences: "peptides", FASTA, a table with
+            a column `sequence`, or `sequences:FILE` (see `open_sequences`); a dictionary with the keys train, val and
             test of any of these.
         val: what to validate on. None takes the source's own split, else holds out 20 % of train, class by class; a
             number between 0 and 1 holds out that share; a source is opened; False or "no" does without.
@@ -236,14 +245,15 @@ def _note_absent(splits: Splits) -> None:
 
 
 def _open_path(data: str) -> Splits:
-    if data in BUILT_IN:
-        return BUILT_IN[data]()
-    if data.startswith(FASHION) and not Path(data).exists():
-        return open_fashion_mnist_bags(data.removeprefix(FASHION))
+    splits = _open_built_in(data) if data in BUILT_IN or not Path(data).exists() else None
+    if splits is not None:
+        return splits
     if data.startswith(BAGS) and not Path(data).exists():
         return _open_bag_folder(data.removeprefix(BAGS))
     if data.startswith(REPERTOIRES) and not Path(data).exists():
         return open_repertoires(data.removeprefix(REPERTOIRES))
+    if data.startswith(SEQUENCES) and not Path(data).exists():
+        return open_sequences(data.removeprefix(SEQUENCES))
     for module in (hugging_face, shards, timm_source):
         if data.startswith(module.PREFIXES) and not Path(data).exists():
             return module.open_text(data)
@@ -258,6 +268,8 @@ def _open_path(data: str) -> Splits:
         return splits
     if file.suffix == ".npz":
         return open_npz(data)
+    if file.is_file() and is_sequence_file(file):
+        return open_sequences(data)
     if file.is_file():
         if file.suffix.lower() in SUFFIXES:
             return open_table(data)
@@ -271,6 +283,20 @@ def _open_path(data: str) -> Splits:
         f"no data at {data!r}{hint} Give a folder, a table ({', '.join(SUFFIXES)}), an .npz file, hf:USER/DATASET, "
         f"wds:SHARDS, or a built-in data set ({', '.join(BUILT_IN)})"
     )
+
+
+def _open_built_in(data: str) -> Splits | None:
+    """A data set that comes with the package, or whose files are of one form; None for any other text."""
+    if data in BUILT_IN:
+        return BUILT_IN[data]()
+    if data.startswith(FASHION_BAGS):
+        return open_fashion_mnist_bags(data.removeprefix(FASHION_BAGS))
+    source = data.partition("?")[0]
+    if source not in BUILT_IN and not source.startswith(FASHION):
+        return None
+    source, options = split_options(data, () if source.endswith("_bags") else ("classes",))
+    splits = open_fashion_mnist(source.removeprefix(FASHION)) if source.startswith(FASHION) else BUILT_IN[source]()
+    return only_classes(splits, options["classes"]) if options else splits
 
 
 def _open_bag_folder(text: str) -> Splits:
