@@ -5,17 +5,16 @@ trajectories is that of the density matrix. The p_k in the denominator are const
 the gradients is the gradient of the mean, though the drawing depends on the weights.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable
 
 import torch
 from torch import Tensor
 
 from zoo.quantum.apply import apply_matrix
 from zoo.quantum.circuit import Circuit
-from zoo.quantum.expectation import expectations, reduced_density
+from zoo.quantum.expectation import reduced_density
 from zoo.quantum.noise.model import NoiseModel
 from zoo.quantum.noise.steps import steps
-from zoo.quantum.observables import Observable
 from zoo.quantum.reference import project, zero_state
 
 #: Amplitudes of trajectories that are held at once.
@@ -63,31 +62,34 @@ def trajectory_states(
     return state.reshape(trajectories, batch, 2**n).transpose(0, 1)
 
 
-def trajectory_expectations(
+def trajectory_means(
     circuit: Circuit,
     weights: Tensor,
     inputs: Tensor,
-    observables: Sequence[Observable],
+    measure: Callable[[Tensor], Tensor],
     state: Tensor | None = None,
     *,
     noise: NoiseModel | None = None,
     trajectories: int = 128,
     generator: torch.Generator | None = None,
 ) -> Tensor:
-    """(B, n_observables): the mean over trajectories, of which few enough are held at once to keep memory small.
+    """(B, ...): the mean over trajectories of what is measured, few enough at a time to keep memory small.
 
     Args:
         circuit, weights, inputs, state, noise, trajectories, generator: as `trajectory_states`.
-        observables: as `parse_observables` gives them.
+        measure: (R, 2^n) pure states -> (R, ...), linear in |ψ><ψ|.
     """
-    n, total, left = circuit.n_qubits, None, trajectories
-    most = max(1, _AT_ONCE // (2**n * max(1, *(len(x) for x in (weights, inputs) if x.dim() > 1), 1)))
+    batch = max([len(values) for values in (weights, inputs) if values.dim() > 1], default=1)
+    batch = batch if state is None else max(batch, len(state))
+    most = max(1, _AT_ONCE // (2**circuit.n_qubits * max(batch, 1)))
+    total: Tensor | None = None
+    left = trajectories
     while left > 0 or total is None:
         count = min(most, left)
         states = trajectory_states(
             circuit, weights, inputs, state, noise=noise, trajectories=count, generator=generator
         )
-        part = expectations(states.flatten(0, 1), observables, n).unflatten(0, states.shape[:2]).sum(1)
+        part = measure(states.flatten(0, 1)).unflatten(0, states.shape[:2]).sum(1)
         total = part if total is None else total + part
         left -= count
     return total / trajectories

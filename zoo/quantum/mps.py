@@ -1,0 +1,113 @@
+"""Circuits too wide for a vector of all amplitudes: the state as a chain of small tensors."""
+
+import warnings
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+from zoo.quantum.circuit import Circuit
+from zoo.quantum.mps_chain import apply_products, to_state, zero_chain
+from zoo.quantum.mps_measure import Measured
+from zoo.quantum.mps_narrowing import narrow, widest
+from zoo.quantum.mps_products import as_products
+from zoo.quantum.observables import Observable
+
+#: More discarded weight than this is warned of.
+_MUCH = 1e-3
+
+
+class MPS:
+    """A matrix product state: one (B, left, 2, right) tensor a qubit; B = 1 where nothing has a batch.
+
+    Gates are applied without decompositions: a Pauli rotation of any length or a controlled gate multiplies the bonds
+    between its wires by 2, any other gate on two wires by 4. Bonds are narrowed only when one exceeds `max_bond`; until
+    then the state is exact, and so it is afterwards if its Schmidt ranks are at most `max_bond`.
+
+    Differentiable by autograd, to any order before the first narrowing, to the first after it. If something is
+    discarded, the gradient is that of the circuit with what is discarded held fixed. At points where the state has
+    fewer Schmidt vectors than its neighbours have (all angles zero, say), a narrowed bond hides those.
+
+    Args:
+        chain: the tensors.
+        max_bond: the widest bond.
+    """
+
+    def __init__(self, chain: Sequence[Tensor], max_bond: int = 64) -> None:
+        if isinstance(max_bond, bool) or not isinstance(max_bond, int) or max_bond < 1:
+            raise ValueError(f"max_bond must be an integer of at least 1, got {max_bond!r}")
+        self.chain = list(chain)
+        self.max_bond = max_bond
+        #: (B,) sum of the weights discarded so far, relative to the squared norm.
+        self.truncation_error = self.chain[0].new_zeros(1).real
+        self._measured: Measured | None = None
+
+    @staticmethod
+    def run(circuit: Circuit, weights: Tensor, inputs: Tensor, *, max_bond: int = 64) -> "MPS":
+        """The state after a circuit that begins with every wire in 0.
+
+        Args:
+            circuit: gates and post-selections.
+            weights: (W,) or (B, W) real.
+            inputs: (I,) or (B, I) real, of the type of `weights`.
+            max_bond: the widest bond.
+
+        Warns:
+            UserWarning: more than 1e-3 of the squared norm was discarded.
+
+        Raises:
+            ValueError: a channel, or a gate on more than 4 wires that is no Pauli rotation.
+        """
+        if any(op.gate.name == "channel" for op in circuit):
+            raise ValueError("a channel turns a state into a mixture: use method='density' or 'trajectories'")
+        mps = MPS(zero_chain(circuit.n_qubits, weights), max_bond)
+        for products in as_products(circuit.ops, weights, inputs):
+            apply_products(mps.chain, products)
+            if len(products) > 1 and widest(mps.chain) > max_bond:
+                mps.truncation_error = mps.truncation_error + narrow(mps.chain, max_bond)
+        error = float(mps.truncation_error.max()) if mps.truncation_error.numel() else 0.0
+        if error > _MUCH:
+            warnings.warn(
+                f"the matrix product state discarded {error:.2g} of its squared norm (max_bond={max_bond}); "
+                "expectations may be off by about its square root; a larger max_bond is more exact",
+                stacklevel=2,
+            )
+        return mps
+
+    @property
+    def n_qubits(self) -> int:
+        """Qubits of the state."""
+        return len(self.chain)
+
+    @property
+    def bonds(self) -> tuple[int, ...]:
+        """Widths of the n - 1 bonds."""
+        return tuple(site.shape[-1] for site in self.chain[:-1])
+
+    def expectations(self, observables: Sequence[Observable]) -> Tensor:
+        """(B, n_observables) real expectations of the normalised state; differentiable.
+
+        Args:
+            observables: as `parse_observables` gives them; Hermitian matrices on at most 4 wires.
+        """
+        columns = [self._contracted().expectation(observable) for observable in observables]
+        return torch.stack(torch.broadcast_tensors(*columns), dim=-1)
+
+    def state(self) -> Tensor:
+        """(B, 2^n) amplitudes, normalised."""
+        return to_state(self.chain) / self._contracted().norm.sqrt()[:, None]
+
+    def sample(self, shots: int, generator: torch.Generator | None = None) -> Tensor:
+        """(B, shots, n) bits of measurements of all wires.
+
+        Args:
+            shots: how many.
+            generator: what draws.
+        """
+        with torch.no_grad():
+            return self._contracted().sample(shots, generator)
+
+    def _contracted(self) -> Measured:
+        if self._measured is None:
+            self._measured = Measured(self.chain)
+        return self._measured

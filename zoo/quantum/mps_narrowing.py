@@ -1,0 +1,111 @@
+"""Bonds that have grown too wide, made narrow again.
+
+With M = A B the part of the state on both sides of a bond, seen in orthonormal bases of the rest of the chain, the best
+narrow bond keeps the largest singular values of M. The singular vectors are constants for autograd: their own gradient
+is unsafe where singular values meet. But with constant vectors alone a change of M would be cut down to the kept
+space. What is kept here is M → P M + (1 - P) M Q, P and Q the projectors on the kept left and right vectors: the same
+state, and of its change everything but (1 - P) dM (1 - Q), which is zero for circuits whose exact bond fits. So values
+and gradients are exact where nothing is discarded.
+"""
+
+import torch
+from torch import Tensor
+
+#: Singular values below this, relative to the largest, are rounding.
+_NOISE = {torch.complex64: 1e-6, torch.complex128: 1e-13}
+
+#: Entries of a matrix whose rows have norms around 1.
+_DUST = 1e-60
+
+
+def widest(chain: list[Tensor]) -> int:
+    """The largest bond."""
+    return max(site.shape[-1] for site in chain)
+
+
+def narrow(chain: list[Tensor], max_bond: int) -> Tensor:
+    """Narrow every bond that is wider than `max_bond`, in place.
+
+    Args:
+        chain: (B, left, 2, right) tensors.
+        max_bond: the widest bond left.
+
+    Returns:
+        (B,) the weight that was discarded, relative to the squared norm of the state.
+    """
+    dtype = chain[0].dtype
+    # complex64 has no room for the small numbers that products of nearly dependent rows lead to.
+    chain[:] = [site.to(torch.complex128) for site in chain]
+    right = _right_frames(chain)
+    left = chain[0].new_ones(1, 1, 1)  # (B, frame, bond)
+    lost = chain[0].new_zeros(1).real
+    for i in range(len(chain) - 1):
+        if chain[i].shape[-1] > max_bond:
+            pair = chain[i], chain[i + 1]
+            chain[i], chain[i + 1], discarded = _cut(*pair, left, right[i + 2], max_bond, _NOISE[dtype])
+            lost = lost + discarded
+        seen = _from_left(left, chain[i])
+        left = _columns(seen).mH @ seen
+    chain[:] = [site.to(dtype) for site in chain]
+    return lost.to(chain[0].real.dtype)
+
+
+def _right_frames(chain: list[Tensor]) -> list[Tensor]:
+    """(B, bond, frame) of the bond left of every site, and of the end: what follows is this times orthonormal rows.
+
+    The rows are constants for autograd.
+    """
+    frames = [chain[-1].new_ones(1, 1, 1)]
+    for site in reversed(chain):
+        seen = _from_right(site, frames[-1])
+        frames.append(seen @ _columns(seen.mT).conj())
+    return frames[::-1]
+
+
+def _from_left(left: Tensor, site: Tensor) -> Tensor:
+    """(B, frame 2, right) of (B, frame, left) and (B, left, 2, right)."""
+    return (left @ site.flatten(-2)).unflatten(-1, site.shape[2:]).flatten(1, 2)
+
+
+def _from_right(site: Tensor, right: Tensor) -> Tensor:
+    """(B, left, 2 frame) of (B, left, 2, right) and (B, right, frame)."""
+    return (site @ right[:, None]).flatten(-2)
+
+
+def _columns(matrix: Tensor) -> Tensor:
+    """Orthonormal columns that span those of the matrix."""
+    return torch.linalg.qr(_without_dust(matrix.detach())).Q
+
+
+def _without_dust(matrix: Tensor) -> Tensor:
+    """Entries too small to matter made 0: LAPACK's QR answers columns of denormal numbers with NaN."""
+    parts = torch.view_as_real(matrix.resolve_conj())
+    return torch.view_as_complex(torch.where(parts.abs() < _DUST, 0, parts))
+
+
+def _cut(
+    a: Tensor, b: Tensor, left: Tensor, right: Tensor, max_bond: int, noise: float
+) -> tuple[Tensor, Tensor, Tensor]:
+    """The two sites beside a bond with a narrower one, and the discarded weight.
+
+    Shapes: a (B, l, 2, m), b (B, m, 2, r), left (B, f, l), right (B, r, g).
+    """
+    seen_a, seen_b = _from_left(left, a), _from_right(b, right)
+    with torch.no_grad():
+        rows, upper = torch.linalg.qr(_without_dust(seen_a))
+        columns, lower = torch.linalg.qr(_without_dust(seen_b.mT))
+        u, s, vh = torch.linalg.svd(upper @ lower.mT, full_matrices=False)
+        fits = s > s[..., :1] * noise
+        count = max(1, min(max_bond, int(fits.sum(-1).max()) if fits.numel() else 1))
+        weight = s.square()
+        discarded = weight[..., count:].sum(-1) / weight.sum(-1)
+        inverse = torch.where(fits, 1 / s, 0)[..., :count].to(a.dtype)
+        left_vectors = rows @ u[..., :count]
+        right_vectors = (vh[..., :count, :] @ columns.mT).mH
+    kept = left_vectors.mH @ seen_a  # (B, count, m)
+    across = seen_b @ (right_vectors * inverse[..., None, :])  # (B, m, count)
+    vectors = a.flatten(1, 2) @ across
+    overlaps = kept @ across
+    # The second term is zero; its gradient takes out of the first what P dM has in it already.
+    vectors = vectors - vectors.detach() @ (overlaps - overlaps.detach())
+    return vectors.unflatten(-2, (-1, 2)), (kept @ b.flatten(-2)).unflatten(-1, b.shape[2:]), discarded
