@@ -28,6 +28,14 @@ class Simulable:
         """Variances; shapes as `expval`."""
         return _ask("var", self, observables, weights, inputs, **options)
 
+    def sample(self, weights: Any = None, inputs: Any = None, **options: Any) -> Tensor:
+        """(*, shots, k) bits of `wires`, by default of all; takes `shots`."""
+        return _ask("sample", self, weights, inputs, **options)
+
+    def counts(self, weights: Any = None, inputs: Any = None, **options: Any) -> Any:
+        """{"010": 17, ...}: how often each outcome came; takes `shots`."""
+        return _ask("counts", self, weights, inputs, **options)
+
     def density_matrix(self, weights: Any = None, inputs: Any = None, **options: Any) -> Tensor:
         """(*, 2^k, 2^k) density matrix of `wires`, by default of all."""
         return _ask("density_matrix", self, weights, inputs, **options)

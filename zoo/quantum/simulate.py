@@ -4,57 +4,23 @@ Every function takes the circuit, its weights (W,), or (*, W) of each sample, an
 leading dimensions of these. Nothing is kept between calls.
 """
 
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Sequence
 from typing import Any
 
 import torch
 from torch import Tensor
 
 from zoo.eager import no_autocast
-from zoo.naming import check_keywords, did_you_mean
-from zoo.quantum import shift
-from zoo.quantum.call import Call, Values, prepare
+from zoo.quantum.call import Values, prepare
 from zoo.quantum.circuit import Circuit
-from zoo.quantum.expectation import expectations, marginal, probabilities, reduced_density, second_moments
+from zoo.quantum.expectation import marginal, measured
 from zoo.quantum.gates import complex_type
 from zoo.quantum.observables import is_single, parse_observables
-from zoo.quantum.reference import reference_state
-
-METHODS = ("auto", "reference")
-DIFF_METHODS = ("auto", "adjoint", "backprop", *shift.METHODS)
-
-
-@dataclass(frozen=True)
-class Options:
-    """How a circuit is simulated and differentiated.
-
-    Args:
-        method: "reference": gate after gate; "auto": the fastest.
-        diff_method: "adjoint", "backprop" (through every operation), "parameter_shift", "finite_diff", "spsa"; "auto":
-            the fastest exact one.
-        generator: what draws samples and directions.
-        directions: how many directions "spsa" takes the mean of.
-    """
-
-    method: str = "auto"
-    diff_method: str = "auto"
-    generator: torch.Generator | None = None
-    directions: int = 1
-
-    def __post_init__(self) -> None:
-        for name, value, allowed in (
-            ("method", self.method, METHODS),
-            ("diff_method", self.diff_method, DIFF_METHODS),
-        ):
-            if value not in allowed:
-                hint = did_you_mean(str(value), allowed)
-                raise ValueError(f"{name} is one of {', '.join(map(repr, allowed))}, got {value!r}{hint}")
-
-    @staticmethod
-    def of(given: dict[str, Any]) -> "Options":
-        check_keywords(given, Options.__dataclass_fields__, "a simulation")
-        return Options(**given)
+from zoo.quantum.options import Options
+from zoo.quantum.outcomes import Outcome
+from zoo.quantum.running import asked, differentiated, drawn, final_state, read
+from zoo.quantum.shots import counts as count_indices
+from zoo.quantum.shots import index_bits
 
 
 def state(
@@ -78,7 +44,7 @@ def state(
     """
     call, chosen = prepare(circuit, weights, inputs, state, dtype), Options.of(options)
     with no_autocast(call.weights):
-        return call.finish(_state(call, chosen))
+        return call.finish(final_state(call, chosen))
 
 
 def probs(
@@ -86,12 +52,14 @@ def probs(
     weights: Values = None,
     inputs: Values = None,
     *,
-    wires: list[int] | tuple[int, ...] | None = None,
+    wires: Sequence[int] | None = None,
     state: Tensor | None = None,
     dtype: torch.dtype | None = None,
     **options: Any,
 ) -> Tensor:
     """(*, 2^k) probabilities of the outcomes of k wires, the first of `wires` the most significant bit.
+
+    With shots the shares of the outcomes.
 
     Args:
         circuit, weights, inputs, state, dtype, options: see `state`.
@@ -100,11 +68,11 @@ def probs(
     call, chosen = prepare(circuit, weights, inputs, state, dtype), Options.of(options)
     kept = check_wires(wires, circuit.n_qubits)
 
-    def measure(call: Call) -> Tensor:
-        chances = probabilities(_state(call, chosen))
+    def ask(outcome: Outcome, shots: int | None) -> Tensor:
+        chances = read(outcome, chosen, shots)({})
         return chances if wires is None else marginal(chances, kept, circuit.n_qubits)
 
-    return _differentiated(measure, call, chosen)
+    return differentiated(ask, call, chosen)
 
 
 def expval(
@@ -127,10 +95,12 @@ def expval(
     call, chosen = prepare(circuit, weights, inputs, state, dtype), Options.of(options)
     parsed = parse_observables(observables, circuit.n_qubits)
 
-    def measure(call: Call) -> Tensor:
-        return expectations(_state(call, chosen), parsed, circuit.n_qubits)
+    def ask(outcome: Outcome, shots: int | None) -> Tensor:
+        if shots is None and (chosen.noise is None or chosen.noise.readout is None):
+            return outcome.expectations(parsed)
+        return measured(read(outcome, chosen, shots), parsed, circuit.n_qubits)
 
-    values = _differentiated(measure, call, chosen)
+    values = differentiated(ask, call, chosen)
     return values[..., 0] if is_single(observables) else values
 
 
@@ -144,19 +114,66 @@ def var(
     dtype: torch.dtype | None = None,
     **options: Any,
 ) -> Tensor:
-    """Variances <O^2> - <O>^2 of observables; shapes and arguments as `expval`."""
+    """Variances <O^2> - <O>^2 of observables; shapes and arguments as `expval`.
+
+    Raises:
+        ValueError: shots, or an error of the readout: variances are those of the state.
+    """
     call, chosen = prepare(circuit, weights, inputs, state, dtype), Options.of(options)
     parsed = parse_observables(observables, circuit.n_qubits)
+    if chosen.shots is not None or (chosen.noise is not None and chosen.noise.readout is not None):
+        raise ValueError("var is of the state itself: it takes no shots and no error of the readout")
 
-    def moments(call: Call) -> Tensor:
-        """Both moments go as sines of the angles, so that parameter shift is exact; their combination does not."""
-        after = _state(call, chosen)
-        first, second = expectations(after, parsed, circuit.n_qubits), second_moments(after, parsed, circuit.n_qubits)
-        return torch.stack([first, second], dim=-1)
+    def ask(outcome: Outcome, shots: int | None) -> Tensor:
+        # Both moments go as sines of the angles, so that parameter shift is exact; their combination does not.
+        return torch.stack([outcome.expectations(parsed), outcome.second_moments(parsed)], dim=-1)
 
-    first, second = _differentiated(moments, call, chosen).unbind(-1)
+    first, second = differentiated(ask, call, chosen).unbind(-1)
     values = second - first.square()
     return values[..., 0] if is_single(observables) else values
+
+
+def sample(
+    circuit: Circuit,
+    weights: Values = None,
+    inputs: Values = None,
+    *,
+    shots: int,
+    wires: Sequence[int] | None = None,
+    state: Tensor | None = None,
+    dtype: torch.dtype | None = None,
+    **options: Any,
+) -> Tensor:
+    """(*, shots, k) bits of k wires as integers, one row a run; no gradient.
+
+    Args:
+        circuit, weights, inputs, state, dtype, options: see `state`.
+        shots: how many runs.
+        wires: which are measured; by default all.
+    """
+    call, chosen = prepare(circuit, weights, inputs, state, dtype), Options.of({**options, "shots": shots})
+    kept = list(check_wires(wires, circuit.n_qubits))
+    return call.finish(index_bits(drawn(call, chosen), circuit.n_qubits))[..., kept]
+
+
+def counts(
+    circuit: Circuit,
+    weights: Values = None,
+    inputs: Values = None,
+    *,
+    shots: int,
+    wires: Sequence[int] | None = None,
+    state: Tensor | None = None,
+    dtype: torch.dtype | None = None,
+    **options: Any,
+) -> Any:
+    """How often each outcome came, {"010": 17, ...}, or a list of these for each leading dimension.
+
+    Arguments as `sample`.
+    """
+    bits = sample(circuit, weights, inputs, shots=shots, wires=wires, state=state, dtype=dtype, **options)
+    k = bits.shape[-1]
+    return count_indices((bits << torch.arange(k - 1, -1, -1, device=bits.device)).sum(-1), k)
 
 
 def density_matrix(
@@ -164,7 +181,7 @@ def density_matrix(
     weights: Values = None,
     inputs: Values = None,
     *,
-    wires: list[int] | tuple[int, ...] | None = None,
+    wires: Sequence[int] | None = None,
     state: Tensor | None = None,
     dtype: torch.dtype | None = None,
     **options: Any,
@@ -173,7 +190,7 @@ def density_matrix(
     call, chosen = prepare(circuit, weights, inputs, state, dtype), Options.of(options)
     kept = check_wires(wires, circuit.n_qubits)
     with no_autocast(call.weights):
-        return call.finish(reduced_density(_state(call, chosen), kept, circuit.n_qubits))
+        return call.finish(asked(lambda outcome, shots: outcome.reduced(kept), call, chosen))
 
 
 def unitary(
@@ -195,11 +212,11 @@ def unitary(
     d = 2**circuit.n_qubits
     with no_autocast(call.weights):
         start = torch.eye(d, dtype=complex_type(call.weights.dtype), device=call.weights.device)
-        after = _state(call.repeated(d, start.repeat_interleave(call.batch, dim=0)), chosen)
+        after = final_state(call.repeated(d, start.repeat_interleave(call.batch, dim=0)), chosen)
         return call.finish(after.reshape(d, call.batch, d).permute(1, 2, 0))
 
 
-def check_wires(wires: list[int] | tuple[int, ...] | None, n: int) -> tuple[int, ...]:
+def check_wires(wires: Sequence[int] | None, n: int) -> tuple[int, ...]:
     """The wires as a tuple, all of them for None.
 
     Raises:
@@ -209,16 +226,3 @@ def check_wires(wires: list[int] | tuple[int, ...] | None, n: int) -> tuple[int,
     if not kept or len(set(kept)) < len(kept) or not all(0 <= wire < n for wire in kept):
         raise ValueError(f"wires are different numbers from 0 to {n - 1}, got {list(kept)}")
     return kept
-
-
-def _state(call: Call, options: Options) -> Tensor:
-    """(B, 2^n) or (1, 2^n) amplitudes."""
-    return reference_state(call.circuit, call.weights, call.inputs, call.state)
-
-
-def _differentiated(measure: Callable[[Call], Tensor], call: Call, options: Options) -> Tensor:
-    """What `measure` finds, with gradients as asked for."""
-    with no_autocast(call.weights):
-        if options.diff_method in shift.METHODS:
-            return call.finish(shift.shifted(measure, call, options.diff_method, options.generator, options.directions))
-        return call.finish(measure(call))

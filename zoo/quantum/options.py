@@ -1,0 +1,55 @@
+"""How a circuit is simulated and differentiated, by names and numbers."""
+
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+
+from zoo.naming import check_keywords, did_you_mean
+from zoo.quantum.noise.model import NoiseModel
+from zoo.quantum.shift import METHODS as SHIFTS
+from zoo.quantum.shots import check_shots
+
+METHODS = ("auto", "reference", "density", "trajectories")
+DIFF_METHODS = ("auto", "adjoint", "backprop", *SHIFTS)
+
+
+@dataclass(frozen=True)
+class Options:
+    """How a circuit is simulated and differentiated.
+
+    Args:
+        method: "reference" (amplitudes, gate after gate), "density" (exact noise, up to about 10 wires),
+            "trajectories" (pure states with noise drawn); "auto": the fastest that fits.
+        diff_method: "adjoint", "backprop" (through every operation), "parameter_shift", "finite_diff", "spsa"; "auto":
+            the fastest exact one, parameter shift with shots.
+        shots: runs a basis of measurement; None for exact results.
+        noise: a `NoiseModel`: channels after gates, error of the readout.
+        generator: what draws samples, trajectories and directions.
+        trajectories: of how many trajectories the mean is taken, without shots.
+        directions: of how many directions "spsa" takes the mean.
+    """
+
+    method: str = "auto"
+    diff_method: str = "auto"
+    shots: int | None = None
+    noise: NoiseModel | None = None
+    generator: torch.Generator | None = None
+    trajectories: int = 128
+    directions: int = 1
+
+    def __post_init__(self) -> None:
+        for name, value, allowed in (
+            ("method", self.method, METHODS),
+            ("diff_method", self.diff_method, DIFF_METHODS),
+        ):
+            if value not in allowed:
+                hint = did_you_mean(str(value), allowed)
+                raise ValueError(f"{name} is one of {', '.join(map(repr, allowed))}, got {value!r}{hint}")
+        if self.shots is not None:
+            check_shots(self.shots, self.diff_method)
+
+    @staticmethod
+    def of(given: dict[str, Any]) -> "Options":
+        check_keywords(given, Options.__dataclass_fields__, "a simulation")
+        return Options(**given)
