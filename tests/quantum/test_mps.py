@@ -11,6 +11,8 @@ from tests.quantum.samples import random_circuit, random_unitary
 from zoo.quantum.circuit import Circuit, feature, weight
 from zoo.quantum.expectation import expectations
 from zoo.quantum.mps import MPS
+from zoo.quantum.mps_shots import estimate
+from zoo.quantum.noise import ReadoutError
 from zoo.quantum.observables import Hermitian, parse_observables
 from zoo.quantum.reference import reference_state
 
@@ -157,6 +159,19 @@ def test_samples_follow_the_probabilities():
     assert ((found - chances).abs() <= 4 * (chances * (1 - chances) / 20000).sqrt() + 1e-12).all()
     again = mps.sample(20000, torch.Generator().manual_seed(0))
     assert torch.equal(bits, again)
+
+
+def test_estimates_from_shots_and_misread_bits():
+    """Within 4 sigma of the expectations; a readout that flips every bit with p scales Z by 1 - 2 p."""
+    circuit = random_circuit(5, 20, seed=4)
+    w, x = values(5, torch.float64)
+    mps, shots = MPS.run(circuit, w, x), 4000
+    observables = parse_observables(["Z0", "X1 Y2", "0.5 Z3 + 1", "|1> 4", "Y0"], 5)
+    found = estimate(mps, observables, shots, generator=torch.Generator().manual_seed(0))
+    error = found - mps.expectations(observables)
+    assert (error.abs() < 4 / shots**0.5).all()
+    noisy = estimate(mps, observables[:2], shots, readout=ReadoutError(0.1), generator=torch.Generator().manual_seed(0))
+    assert ((noisy - mps.expectations(observables[:2]) * torch.tensor([0.8, 0.64])).abs() < 4 / shots**0.5).all()
 
 
 @pytest.mark.parametrize("batch", [0, 1])

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from torch import Tensor
 
 #: Confusion matrices with a smaller determinant are not inverted.
@@ -57,6 +57,20 @@ class ReadoutError:
             ValueError: if p01 + p10 of a wire is 1, so that its bit says nothing.
         """
         return _on_each(probs, [_inverse(self.confusion(wire), wire) for wire in wires])
+
+    def misread(
+        self, bits: Int[Tensor, "*shape wires"], wires: Sequence[int], generator: torch.Generator | None = None
+    ) -> Int[Tensor, "*shape wires"]:
+        """Bits as they are read: each flipped or not, drawn for itself.
+
+        Args:
+            bits: 0 or 1.
+            wires: which wires the last axis has.
+            generator: what draws.
+        """
+        flips = torch.tensor([(_of_wire(self.p01, w), _of_wire(self.p10, w)) for w in wires], device=bits.device)
+        chance = torch.where(bits == 0, flips[:, 0], flips[:, 1])
+        return bits ^ (torch.rand(bits.shape, device=bits.device, generator=generator) < chance).to(bits.dtype)
 
     def to_dict(self) -> dict[str, Any]:
         """The error as JSON holds it."""
