@@ -1,0 +1,61 @@
+"""Every bad input is refused with what was given and what is allowed."""
+
+import pytest
+
+from tests.layers.answers import answers
+
+_PREPARATION = """
+from zoo import quantum as zq
+q = zq.QNN(3)
+bits = torch.zeros(2, 3)
+state = torch.eye(8, dtype=torch.complex64)
+"""
+#: expression -> parts of the message.
+CASES = {
+    "zq.QNN(0)": ["ValueError", "n_data must be an int ≥ 1, got 0"],
+    "zq.QNN(2.0)": ["ValueError", "n_data", "2.0"],
+    "zq.QNN(3, [])": ["ValueError", "one layer at least"],
+    "zq.QNN(3, ['ZX', 'XI'])": ["ValueError", "letters X, Y and Z", "'XI'"],
+    "zq.QNN(3, ['ZXX'])": ["ValueError", "'ZXX'"],
+    "zq.QNN(3, readout_init='|0>')": ["ValueError", "readout_init", "'+i'", "'|0>'"],
+    "zq.QNN(3, observable='W')": ["ValueError", "observable", "'W'"],
+    "zq.QNN(3, method='branch')": ["ValueError", "did you mean 'branches'"],
+    "zq.QNN(3, loss='hinges')": ["ValueError", "did you mean 'hinge'"],
+    "zq.QNN(3, ['XX', 'ZZ'])": ["ValueError", "same prediction for every input", "readout_init='-'"],
+    "zq.QNN(3, ['ZZ'])": ["ValueError", "same prediction for every input"],
+    "q(torch.zeros(2, 4))": ["ValueError", "expected bits (batch, 3), got (2, 4)"],
+    "q(torch.zeros(3))": ["ValueError", "expected bits (batch, 3), got (3,)"],
+    "q(bits + 0.5)": ["ValueError", "bits must be 0 and 1, got 0.5 at sample 0, bit 0", "threshold"],
+    "q(bits.index_fill(1, torch.tensor([2]), float('nan')))": ["ValueError", "got nan at sample 0, bit 2"],
+    "q(-bits - 1)": ["ValueError", "got -1"],
+    "q(bits.to(torch.complex64))": ["TypeError", "complex64", "forward_state"],
+    "q.forward_state(state[:, :4])": ["ValueError", "expected states (batch, 8), got (8, 4)"],
+    "q.forward_state(0 * state)": ["ValueError", "normalised", "at [0] is 0"],
+    "q.forward_state(state * float('nan'))": ["ValueError", "normalised", "nan"],
+    "q.forward_product(torch.ones(2, 3, 2).to(torch.complex64))": ["ValueError", "normalised", "[0, 0] is 2"],
+    "q.loss(torch.zeros(2), torch.tensor([1, 2]))": ["ValueError", "+1 and -1, or 1 and 0", "[1, 2]"],
+    "q.loss(torch.zeros(2), torch.tensor([1, 0]), 'avg')": ["ValueError", "reduction", "'mean'", "'avg'"],
+    "q.superposition_loss(bits[:1], torch.tensor([1]))": ["ValueError", "both labels"],
+    "q.superposition_loss(bits, torch.tensor([1, -1]))": ["ValueError", "distinct strings"],
+    "q.circuit([0, 1])": ["ValueError", "expected 3 bits, got 2"],
+    "zq.label_circuit('partiy', [1])": ["ValueError", "did you mean 'parity'"],
+    "zq.label_circuit('parity')": ["ValueError", "subset="],
+    "zq.label_circuit('parity', [0, 2])": ["ValueError", "0 or 1 for each data qubit", "[0, 2]"],
+    "zq.label_circuit('boolean', [1, 1])": ["ValueError", "truth_table="],
+    "zq.label_circuit('boolean', truth_table=[1, -1, 1])": ["ValueError", "2**n labels", "got 3"],
+    "zq.label_circuit('boolean', truth_table=[1, -2])": ["ValueError", "labels must be", "-2"],
+    "zq.FarhiNevenSGD(q.parameters(), rate=0)": ["ValueError", "rate must be above 0"],
+    "zq.FarhiNevenSGD(q.parameters()).step()": ["TypeError", "closure"],
+    "zq.FarhiNevenSGD(q.parameters()).step(lambda: torch.tensor(float('nan')))": ["ValueError", "the loss is nan"],
+}
+
+
+@pytest.fixture(scope="module")
+def answered():
+    return answers(CASES, _PREPARATION)
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_refused(case, answered):
+    for part in CASES[case]:
+        assert part in answered[case]
