@@ -15,7 +15,7 @@ from zoo.quantum import op as ops
 from zoo.quantum.angle import Angle, as_angle, feature, weight
 from zoo.quantum.gates import GATES, Gate, gate_named
 from zoo.quantum.op import Op
-from zoo.quantum.simulable import Simulable
+from zoo.quantum.running.methods import Simulable
 
 __all__ = ["Angle", "Circuit", "Op", "depth", "feature", "weight"]
 

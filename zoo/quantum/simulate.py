@@ -11,14 +11,14 @@ import torch
 from torch import Tensor
 
 from zoo.eager import no_autocast
-from zoo.quantum.call import Values, prepare
 from zoo.quantum.circuit import Circuit
 from zoo.quantum.expectation import marginal, measured
 from zoo.quantum.gates import complex_type
 from zoo.quantum.observables import is_single, parse_observables
-from zoo.quantum.options import Options
-from zoo.quantum.outcomes import Outcome
-from zoo.quantum.running import asked, differentiated, drawn, final_state, read
+from zoo.quantum.running.answers import asked, differentiated, drawn, final_state, read
+from zoo.quantum.running.call import Values, prepare
+from zoo.quantum.running.options import Options
+from zoo.quantum.running.outcomes import Outcome
 from zoo.quantum.shots import counts as count_indices
 from zoo.quantum.shots import index_bits
 

@@ -21,8 +21,8 @@ import torch
 from torch import Tensor
 
 from zoo.quantum.angle import Angle, weight
-from zoo.quantum.call import Call
 from zoo.quantum.circuit import Circuit
+from zoo.quantum.running.call import Call
 
 METHODS = ("parameter_shift", "finite_diff", "spsa")
 #: (distance, factor) of f(t + distance) - f(t - distance), by the frequencies of the gate.

@@ -6,13 +6,13 @@ import torch
 from torch import Tensor
 
 from zoo.eager import no_autocast
-from zoo.quantum import shift
-from zoo.quantum.call import Call
 from zoo.quantum.noise.density import density_matrix
 from zoo.quantum.noise.trajectories import trajectory_means, trajectory_states
-from zoo.quantum.options import Options
-from zoo.quantum.outcomes import Mixed, Outcome, Pure
 from zoo.quantum.reference import reference_state
+from zoo.quantum.running import shift
+from zoo.quantum.running.call import Call
+from zoo.quantum.running.options import Options
+from zoo.quantum.running.outcomes import Mixed, Outcome, Pure
 from zoo.quantum.shots import as_read, sample_indices
 
 #: The widest circuit whose density matrix "auto" takes.

@@ -7,7 +7,7 @@ import torch
 
 from zoo.naming import check_keywords, did_you_mean
 from zoo.quantum.noise.model import NoiseModel
-from zoo.quantum.shift import METHODS as SHIFTS
+from zoo.quantum.running.shift import METHODS as SHIFTS
 from zoo.quantum.shots import check_shots
 
 METHODS = ("auto", "reference", "density", "trajectories")
