@@ -2,19 +2,18 @@
 
 import re
 from math import pi
-from pathlib import Path
 
 import pytest
 import torch
-from safetensors.torch import load_file
 from torch import Tensor
 
+from tests.quantum.goldens import golden
 from zoo.quantum.ansatze import ANSATZE, ansatz, ansatz_named
 from zoo.quantum.circuit import Circuit
 from zoo.quantum.reference import reference_state
 
-GOLDEN = load_file(Path(__file__).parents[1] / "golden" / "quantum" / "ansatz_unitaries.safetensors")
-CASES = [key.removeprefix("in.params.") for key in GOLDEN if key.startswith("in.params.")]
+GOLDEN = golden("ansatz_unitaries")
+CASES = GOLDEN.kwargs["cases"]
 
 
 def unitary(circuit: Circuit, weights: Tensor) -> Tensor:
@@ -30,7 +29,7 @@ def test_unitaries_are_those_of_lambeq(case, dtype, limit):
     circuit = ansatz(name, int(qubits[1:]), int(layers[1:]))
     # There all angles are in full turns.
     turns = GOLDEN[f"in.params.{case}"].flatten() * (1 if ANSATZE[name].turns else 2 * pi)
-    wanted = torch.view_as_complex(GOLDEN[f"out.unitary_in_out.{case}"]).T
+    wanted = GOLDEN.complex(f"out.unitary_in_out.{case}").T
     assert circuit.n_weights == len(turns)
     got = unitary(circuit, turns.to(dtype))
     assert float((got - wanted).abs().max()) < limit
@@ -87,19 +86,19 @@ def test_the_walls_of_the_two_iqp_ansaetze():
 )
 def test_variants_of_the_tensor_networks_are_those_of_the_reference(case, name, layers):
     """A path of boxes on 2 x 2 wires, merged by density matrices; wires 1 and 3 are discarded or post-selected."""
-    golden = load_file(Path(__file__).parents[1] / "golden" / "quantum" / f"qtn_{case}.safetensors")
+    network = golden(f"qtn_{case}")
     select = case.endswith("ps_q2")
     one, two = ansatz(name, 2, layers), ansatz(name, 4, layers)
-    for tokens, wanted in zip(golden["in.tokens"], golden["out.probs"], strict=True):
-        words = [unitary(one, golden["state.words"][t])[:, 0] for t in tokens]
+    for tokens, wanted in zip(network["in.tokens"], network["out.probs"], strict=True):
+        words = [unitary(one, network["state.words"][t])[:, 0] for t in tokens]
         words = [torch.outer(word, word.conj()) for word in words]
         rho = words[0]
         for place, word in enumerate(words[1:]):
-            box = unitary(two, golden["state.rules"][golden["in.rule_index"][place]])
+            box = unitary(two, network["state.rules"][network["in.rule_index"][place]])
             both = (box @ torch.kron(rho, word) @ box.mH).reshape(2, 2, 2, 2, 2, 2, 2, 2)
             rho = both[:, 0, :, 0, :, 0, :, 0] if select else torch.einsum("abcdebfd->acef", both)
             rho = rho.reshape(4, 4)
-        last = unitary(one, golden["state.class"])
+        last = unitary(one, network["state.class"])
         rho = (last @ rho @ last.mH).reshape(2, 2, 2, 2)
         probs = (rho[0, :, 0, :] if select else torch.einsum("abac->bc", rho)).diagonal().real
         torch.testing.assert_close(probs / probs.sum(), wanted, rtol=0, atol=1e-9)

@@ -2,17 +2,14 @@
 
 import re
 from math import pi
-from pathlib import Path
 
 import pytest
 import torch
-from safetensors.torch import load_file
 from torch import Tensor
 
+from tests.quantum.goldens import DTYPES, golden
 from zoo.quantum.feature_maps import FeatureMap, feature_map
 from zoo.quantum.reference import reference_state
-
-GOLDEN = load_file(Path(__file__).parents[1] / "golden" / "quantum" / "embeddings_n4.safetensors")
 
 
 def encoded(found: FeatureMap, x: Tensor) -> Tensor:
@@ -21,20 +18,21 @@ def encoded(found: FeatureMap, x: Tensor) -> Tensor:
     return reference_state(found.circuit, x.new_empty(0), found.angles(x), found.state(x))
 
 
-@pytest.mark.parametrize(("dtype", "limit"), [(torch.float32, 2e-5), (torch.float64, 1e-9)])
+@pytest.mark.parametrize("dtype", DTYPES)
 @pytest.mark.parametrize(
     ("name", "given", "wanted"), [("amplitude", "amplitudes", "amplitude"), ("iqp:2", "x", "iqp"), ("zz", "x", "zz")]
 )
-def test_states_are_those_of_pennylane(name, given, wanted, dtype, limit):
-    x = GOLDEN[f"in.{given}"].to(dtype)
-    got = encoded(feature_map(name, x.shape[-1], 4), x)
-    assert float((got - torch.view_as_complex(GOLDEN[f"out.{wanted}"])).abs().max()) < limit
+def test_states_are_those_of_pennylane(name, given, wanted, dtype):
+    case = golden("embeddings_n4", dtype)
+    x = case[f"in.{given}"]
+    case.check(encoded(feature_map(name, x.shape[-1], 4), x), case.complex(f"out.{wanted}"), name)
 
 
 def test_marginals_of_the_golden():
-    state = encoded(feature_map("iqp:2", 4), GOLDEN["in.x"])
+    case = golden("embeddings_n4")
+    state = encoded(feature_map("iqp:2", 4), case["in.x"])
     probs = state.abs().square().reshape(-1, 2, 2, 2, 2).sum((2, 4)).transpose(1, 2).flatten(1)
-    torch.testing.assert_close(probs, GOLDEN["out.iqp_marginal_probs_wires_2_0"], rtol=0, atol=1e-9)
+    case.check(probs, case["out.iqp_marginal_probs_wires_2_0"])
 
 
 def test_angles_turn_each_wire_by_its_feature():

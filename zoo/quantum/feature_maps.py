@@ -46,7 +46,7 @@ class FeatureMap:
     def check(self, x: Tensor) -> None:
         """Refuse features that this map cannot take.
 
-        Values are not looked at while a compiler traces.
+        Values are not looked at while a compiler traces, nor on the meta device.
 
         Raises:
             TypeError: complex features, or integers where angles are wanted.
@@ -63,7 +63,7 @@ class FeatureMap:
                 f"the feature map {self.name!r} was made for {self.n_features} features, got an input of shape "
                 f"{tuple(x.shape)} with {x.shape[-1] if x.ndim else 'none'}"
             )
-        if must_compose(x):
+        if must_compose(x) or x.is_meta:
             return
         if not bool(x.isfinite().all()):
             where = tuple(x.isfinite().logical_not().nonzero()[0].tolist())
