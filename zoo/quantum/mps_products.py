@@ -21,7 +21,7 @@ _ROTATIONS = {"rxx": "xx", "ryy": "yy", "rzz": "zz", "multirz": "", "pauli_rot":
 #: Gates that turn the last wire if all others are 1.
 _CONTROLLED = {"cx", "cy", "cz", "ch", "crx", "cry", "crz", "cphase", "crot", "ccx", "ccz"}
 #: More wires of a gate that is neither have too many products.
-_MOST_WIRES = 4
+MOST_WIRES = 4
 
 
 def as_products(ops: Sequence[Op], weights: Tensor, inputs: Tensor) -> list[Products]:
@@ -46,12 +46,18 @@ def as_products(ops: Sequence[Op], weights: Tensor, inputs: Tensor) -> list[Prod
     return [found[i] for i in range(len(ops))]
 
 
+def has_products(op: Op) -> bool:
+    """Whether an op is one of those that `as_products` takes."""
+    few = len(op.wires) <= MOST_WIRES or op.gate.name in _ROTATIONS
+    return few and op.gate.name != "channel"
+
+
 def of_matrix(wires: Sequence[int], matrix: Tensor) -> Products:
     """Any (..., d, d) matrix on at most 4 wires."""
     k = len(wires)
-    if k > _MOST_WIRES:
+    if k > MOST_WIRES:
         raise ValueError(
-            f"a matrix product state takes matrices on at most {_MOST_WIRES} wires, got one on {k}: {tuple(wires)}; "
+            f"a matrix product state takes matrices on at most {MOST_WIRES} wires, got one on {k}: {tuple(wires)}; "
             "Pauli words may have any length"
         )
     if k == 1:

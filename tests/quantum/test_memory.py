@@ -1,0 +1,100 @@
+"""How much memory runs take, which way is chosen, and what is said when nothing fits."""
+
+from pathlib import Path
+
+import pytest
+import torch
+
+from tests.quantum.test_mps import brickwork, farhi_neven
+from zoo.errors import CircuitTooLarge, ZooError
+from zoo.quantum.circuit import Circuit, weight
+from zoo.quantum.memory import Run, check_memory, choose_method, free_memory, needed
+from zoo.quantum.observables import parse_observables
+
+MIB = 2**20
+
+
+def ladder(n: int, layers: int) -> Circuit:
+    """Every wire depends on all wires before it."""
+    circuit = Circuit(n)
+    for layer in range(layers):
+        for wire in range(n):
+            circuit.ry(weight(layer * n + wire), wire)
+        for wire in range(n - 1):
+            circuit.cx(wire, wire + 1)
+    return circuit
+
+
+def test_bytes_of_states():
+    """Three states with a gradient: 8 B 2^n 3 bytes in float32."""
+    circuit = ladder(14, 2)
+    assert needed(Run(circuit, batch=16, gradient=True), "statevector") == 8 * 16 * 2**14 * 3
+    assert needed(Run(circuit, batch=16, dtype=torch.float64, gradient=True), "statevector") == 16 * 16 * 2**14 * 3
+    assert needed(Run(circuit, batch=16), "statevector") == 8 * 16 * 2**14 * 2
+    assert needed(Run(ladder(5, 1), batch=2), "density") == 8 * 2 * 4**5 * 2
+    # Autograd keeps the state of every gate.
+    gates = len(circuit)
+    assert needed(Run(circuit, gradient=True), "reference") == 8 * 2**14 * (3 + gates)
+
+
+def test_free_memory_is_what_the_system_says():
+    info = dict(line.split(":") for line in Path("/proc/meminfo").read_text().splitlines())
+    total = 1024 * int(info["MemTotal"].split()[0])
+    assert MIB < free_memory() <= total
+    assert Run(Circuit(1)).limit == pytest.approx(0.8 * free_memory(), rel=0.2)
+
+
+@pytest.mark.parametrize(
+    ("circuit", "observables", "max_memory", "method"),
+    [
+        (ladder(8, 3), "z", None, "statevector"),
+        # 12 qubits fit: cones would be less work, but all amplitudes are little.
+        (brickwork(12, 2), "z", None, "statevector"),
+        (brickwork(40, 4), "z", None, "lightcone"),
+        (brickwork(16, 2), "z", None, "lightcone"),
+        # Cones as wide as the circuit save nothing.
+        (ladder(14, 2), ["Z13"], None, "statevector"),
+        (farhi_neven(30, ["ZX", "XX"]), ["Y30"], 2**34, "mps"),
+        (ladder(14, 2), ["Z13"], MIB // 8, "mps"),
+        # All amplitudes together do not fit, those of a cone do.
+        (ladder(14, 1), ["Z3"], MIB // 8, "lightcone"),
+    ],
+)
+def test_choice_by_work_and_bytes(circuit, observables, max_memory, method):
+    run = Run(circuit, max_memory=max_memory)
+    assert choose_method(run, parse_observables(observables, circuit.n_qubits)) == method
+
+
+def test_choice_with_noise():
+    assert choose_method(Run(ladder(10, 1)), None, noisy=True) == "density"
+    assert choose_method(Run(ladder(11, 1)), None, noisy=True) == "trajectories"
+    assert choose_method(Run(ladder(10, 1), max_memory=MIB), None, noisy=True) == "trajectories"
+
+
+def test_a_state_to_begin_with_has_no_cones():
+    observables = parse_observables("z", 16)
+    assert choose_method(Run(brickwork(16, 2)), observables, begins_with_state=True) == "statevector"
+
+
+def test_too_large_says_how_large_and_what_helps():
+    run = Run(brickwork(40, 4), batch=4, dtype=torch.float64, gradient=True, max_memory=2**30)
+    with pytest.raises(CircuitTooLarge) as caught:
+        check_memory(run, "statevector", parse_observables("z", 40))
+    assert isinstance(caught.value, ZooError)
+    assert isinstance(caught.value, MemoryError)
+    assert str(caught.value) == (
+        "40 qubits in a batch of 4 by method='statevector' take 192 TiB of states, more than the 1 GiB that may be "
+        "taken (max_memory); what helps: a batch smaller than 4, torch.no_grad() if no gradient is needed, float32, "
+        "method='lightcone' (the widest cone has 8 qubits), method='mps', a larger max_memory"
+    )
+
+
+def test_the_state_of_a_wide_circuit_is_refused():
+    with pytest.raises(CircuitTooLarge, match=r"60 qubits in a batch of 1 .* take 16 EiB .* \(80% of what is free\)"):
+        choose_method(Run(brickwork(60, 1)), None)
+
+
+def test_gates_that_no_way_takes():
+    circuit = ladder(16, 2).unitary(torch.eye(2**6), range(6))
+    with pytest.raises(CircuitTooLarge, match=r"what helps: a larger max_memory$"):
+        choose_method(Run(circuit, max_memory=MIB // 4), parse_observables(["Z15"], 16))

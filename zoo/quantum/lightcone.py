@@ -1,0 +1,247 @@
+"""Expectations of wide and shallow circuits, each from the gates that it depends on.
+
+Going back from an observable, a gate on wires that nothing has touched yet cancels with its inverse; the others make up
+the causal cone. Cones are circuits of their own on few wires, and those of equal structure run as one batch.
+"""
+
+import functools
+from collections import defaultdict
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from zoo.quantum.angle import Angle
+from zoo.quantum.circuit import Circuit
+from zoo.quantum.expectation import expectations
+from zoo.quantum.observables import Hermitian, Observable, PauliSum, Projector
+from zoo.quantum.op import Op
+from zoo.quantum.paulis import PauliWord
+from zoo.quantum.reference import reference_state
+
+Evolve = Callable[[Circuit, Tensor, Tensor], Tensor]
+#: What has one cone.
+Piece = PauliWord | Projector | Hermitian
+
+#: Amplitudes of cones that run as one batch; from there on, one after the other, with weights that the batch shares.
+_AT_ONCE = 2**18
+
+
+@dataclass(frozen=True)
+class Cone:
+    """What an observable depends on: wires in ascending order, and places of ops in the circuit."""
+
+    wires: tuple[int, ...]
+    places: tuple[int, ...]
+
+
+def cone(ops: Sequence[Op], wires: Sequence[int]) -> Cone:
+    """The causal cone of an observable on some wires. Post-selections have effects everywhere and are always in it."""
+    reached, places = set(wires), []
+    for place in range(len(ops) - 1, -1, -1):
+        op = ops[place]
+        if not op.gate.unitary or not reached.isdisjoint(op.wires):
+            reached.update(op.wires)
+            places.append(place)
+    return Cone(tuple(sorted(reached)), tuple(reversed(places)))
+
+
+@dataclass(frozen=True)
+class Alike:
+    """Cones of equal structure.
+
+    Args:
+        circuit: theirs, on wires from 0.
+        weights: (cones, W) which weights of the whole circuit are those of each cone.
+        inputs: (cones, I) likewise.
+        pieces: what is measured of each, on its wires.
+        columns: (cones, pieces) places in the list of all pieces.
+    """
+
+    circuit: Circuit
+    weights: Tensor
+    inputs: Tensor
+    pieces: tuple[Observable, ...]
+    columns: tuple[tuple[int, ...], ...]
+
+    def at_once(self, batch: int) -> int:
+        """How many cones run as one batch: all, or one."""
+        count = len(self.columns)
+        return count if count * batch * 2**self.circuit.n_qubits <= _AT_ONCE else 1
+
+
+@dataclass(frozen=True)
+class Cones:
+    """All cones of a measurement.
+
+    Args:
+        groups: cones of equal structure.
+        pieces: Pauli words, projectors and matrices; each has one cone.
+        coefficients: (pieces, observables).
+        constants: one an observable.
+    """
+
+    groups: tuple[Alike, ...]
+    pieces: int
+    coefficients: tuple[tuple[float, ...], ...]
+    constants: tuple[float, ...]
+
+    @property
+    def widest(self) -> int:
+        """Qubits of the widest cone."""
+        return max((group.circuit.n_qubits for group in self.groups), default=0)
+
+    def amplitudes(self, batch: int) -> int:
+        """The most that are held at once."""
+        return max((batch * group.at_once(batch) * 2**group.circuit.n_qubits for group in self.groups), default=0)
+
+    def work(self) -> int:
+        """Amplitudes times gates, for one sample."""
+        return sum(len(g.columns) * len(g.circuit) * 2**g.circuit.n_qubits for g in self.groups)
+
+
+def cones(circuit: Circuit, observables: Sequence[Observable]) -> Cones:
+    """The cones of observables; kept for the next call with a circuit of the same structure."""
+    return _found(_Wanted(circuit.key, tuple(observables), circuit))
+
+
+def lightcone_expectations(
+    circuit: Circuit,
+    weights: Tensor,
+    inputs: Tensor,
+    observables: Sequence[Observable],
+    evolve: Evolve = reference_state,
+) -> Tensor:
+    """(B, n_observables) real expectations for a circuit that begins with every wire in 0; differentiable.
+
+    Equal to those of the whole circuit, to rounding.
+
+    Args:
+        circuit: gates and post-selections.
+        weights: (W,) or (B, W) real.
+        inputs: (I,) or (B, I) real, of the type of `weights`.
+        observables: as `parse_observables` gives them.
+        evolve: (circuit, weights, inputs) -> (B, 2^n) states, by which each cone is run.
+    """
+    found = cones(circuit, observables)
+    (batch,) = torch.broadcast_shapes((1,), weights.shape[:-1], inputs.shape[:-1])
+    columns: list[Tensor] = [weights.new_zeros(batch)] * found.pieces
+    for group in found.groups:
+        run = functools.partial(_run, group, weights, inputs, evolve, batch)
+        together = group.at_once(batch) > 1
+        values = run(slice(None)) if together else torch.cat([run(i) for i in range(len(group.columns))])
+        for cone_values, places in zip(values, group.columns, strict=True):
+            for place, column in zip(places, cone_values.unbind(-1), strict=True):
+                columns[place] = column
+    result = weights.new_tensor(found.constants).expand(batch, -1)
+    if columns:
+        result = result + torch.stack(columns, dim=-1) @ weights.new_tensor(found.coefficients)
+    return result
+
+
+def _run(group: Alike, weights: Tensor, inputs: Tensor, evolve: Evolve, batch: int, chosen: int | slice) -> Tensor:
+    """(cones, B, pieces) of some cones of a group, or of one."""
+    vectors = []
+    for vector, table in ((weights, group.weights), (inputs, group.inputs)):
+        mine = vector[..., table[chosen].to(vector.device)]  # (B, cones, k), (B, k), (cones, k) or (k,)
+        if isinstance(chosen, slice):
+            mine = mine.movedim(-2, 0)
+            mine = (mine if mine.dim() == 3 else mine[:, None].expand(-1, batch, -1)).flatten(0, 1)
+        vectors.append(mine)
+    state = evolve(group.circuit, *vectors)
+    values = expectations(state, group.pieces, group.circuit.n_qubits)
+    if isinstance(chosen, slice):
+        return values.expand(len(group.columns) * batch, -1).unflatten(0, (len(group.columns), batch))
+    return values.expand(batch, -1)[None]
+
+
+@dataclass(frozen=True)
+class _Wanted:
+    key: str
+    observables: tuple[Observable, ...]
+    circuit: Circuit = field(compare=False)
+
+
+@functools.lru_cache(maxsize=64)
+def _found(wanted: _Wanted) -> Cones:
+    ops = wanted.circuit.ops
+    pieces: dict[Piece, int] = {}
+    terms: list[dict[int, float]] = []
+    for observable in wanted.observables:
+        parts = observable.terms if isinstance(observable, PauliSum) else ((1.0, observable),)
+        terms.append({pieces.setdefault(part, len(pieces)): c for c, part in parts if part.wires})
+
+    by_cone: dict[Cone, list[Piece]] = defaultdict(list)
+    for piece in pieces:
+        by_cone[cone(ops, piece.wires)].append(piece)
+    alike: dict[tuple[Any, ...], list[tuple[_Small, tuple[int, ...]]]] = defaultdict(list)
+    for one, members in by_cone.items():
+        small = _cut_out(wanted.circuit, one)
+        measured = tuple(_identity(piece, one.wires) for piece in members)
+        alike[small.circuit.key, measured].append((small, tuple(pieces[piece] for piece in members)))
+    groups = []
+    of_place = {place: piece for piece, place in pieces.items()}
+    for found in alike.values():
+        small, columns = found[0]
+        groups.append(
+            Alike(
+                small.circuit,
+                torch.tensor([one.weights for one, _ in found], dtype=torch.long),
+                torch.tensor([one.inputs for one, _ in found], dtype=torch.long),
+                tuple(_moved(of_place[place], small.wires) for place in columns),
+                tuple(columns for _, columns in found),
+            )
+        )
+    coefficients = tuple(tuple(term.get(place, 0.0) for term in terms) for place in range(len(pieces)))
+    sums = [o.terms if isinstance(o, PauliSum) else () for o in wanted.observables]
+    constants = tuple(sum(c for c, word in terms if not word.letters) for terms in sums)
+    return Cones(tuple(groups), len(pieces), coefficients, constants)
+
+
+@dataclass(frozen=True)
+class _Small:
+    """A cone as a circuit, its wires in the whole, and which weights and inputs of the whole its own are."""
+
+    circuit: Circuit
+    wires: tuple[int, ...]
+    weights: list[int]
+    inputs: list[int]
+
+
+def _cut_out(circuit: Circuit, one: Cone) -> _Small:
+    wires = {wire: place for place, wire in enumerate(one.wires)}
+    own: dict[str, dict[int, int]] = {"weight": {}, "input": {}}
+
+    def move(angle: Angle) -> Angle:
+        if angle.source == "constant":
+            return angle
+        places = own[angle.source]
+        return replace(angle, index=places.setdefault(angle.place, len(places)))
+
+    small = Circuit(len(wires))
+    for place in one.places:
+        op = circuit.ops[place]
+        here = tuple(wires[wire] for wire in op.wires)
+        small.append(replace(op, wires=here, angles=tuple(move(angle) for angle in op.angles)))
+    return _Small(small, one.wires, list(own["weight"]), list(own["input"]))
+
+
+def _moved(piece: Piece, wires: Sequence[int]) -> Observable:
+    """What is measured, on the wires of its cone."""
+    if isinstance(piece, PauliWord):
+        return PauliSum(((1.0, PauliWord(tuple((wires.index(wire), letter) for wire, letter in piece.letters))),))
+    moved = tuple(wires.index(wire) for wire in piece.wires)
+    if isinstance(piece, Projector):
+        return replace(piece, wires=moved)
+    assert isinstance(piece, Hermitian)
+    return Hermitian(piece.matrix, moved)
+
+
+def _identity(piece: Piece, wires: Sequence[int]) -> tuple[Any, ...]:
+    """What tells two pieces apart, but for where their cones are; a matrix is equal to itself alone."""
+    moved = tuple(wires.index(wire) for wire in piece.wires)
+    if isinstance(piece, PauliWord):
+        return moved, tuple(letter for _, letter in piece.letters)
+    return moved, piece.bits if isinstance(piece, Projector) else piece

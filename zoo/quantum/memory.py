@@ -1,0 +1,187 @@
+"""How much memory a run of a circuit takes, whether it is there, and which way of running it fits."""
+
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+
+from zoo.errors import CircuitTooLarge
+from zoo.quantum.circuit import Circuit
+from zoo.quantum.lightcone import cones
+from zoo.quantum.mps_products import MOST_WIRES, has_products
+from zoo.quantum.observables import Hermitian, Observable
+
+#: The part of the free memory that a run may take.
+SHARE = 0.8
+#: States held at once: with a gradient the state, its cotangent and one to write to; else the last two.
+_STATES = {True: 3, False: 2}
+#: Up to here all amplitudes together are less work than anything that avoids them.
+_SMALL = 12
+#: Density matrices are chosen by themselves up to here.
+_DENSITY = 10
+_UNITS = ("bytes", "KiB", "MiB", "GiB", "TiB", "PiB", "EiB")
+
+
+@dataclass(frozen=True)
+class Run:
+    """What is to be run.
+
+    Args:
+        circuit: the circuit.
+        batch: samples.
+        dtype: the real type.
+        device: where.
+        gradient: whether one is wanted.
+        max_memory: bytes that may be taken; None for 80 % of what is free.
+    """
+
+    circuit: Circuit
+    batch: int = 1
+    dtype: torch.dtype = torch.float32
+    device: torch.device | str = "cpu"
+    gradient: bool = False
+    max_memory: int | None = None
+
+    @property
+    def amplitude(self) -> int:
+        """Bytes of a complex number."""
+        return 2 * self.dtype.itemsize
+
+    @property
+    def limit(self) -> int:
+        """Bytes that may be taken."""
+        return int(SHARE * free_memory(self.device)) if self.max_memory is None else self.max_memory
+
+
+def free_memory(device: torch.device | str = "cpu") -> int:
+    """Bytes that are free on a device; for the CPU without swapping, and within the limit of a container."""
+    device = torch.device(device)
+    if device.type == "cuda":
+        return torch.cuda.mem_get_info(device)[0]
+    free = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    info = Path("/proc/meminfo")
+    if info.exists():
+        found = dict(line.split(":", 1) for line in info.read_text().splitlines())
+        free = 1024 * int(found.get("MemAvailable", f"{free // 1024} kB").split()[0])
+    most, now = _number("/sys/fs/cgroup/memory.max"), _number("/sys/fs/cgroup/memory.current")
+    return free if most is None or now is None else max(0, min(free, most - now))
+
+
+def _number(path: str) -> int | None:
+    """The number in a file of the system; None where there is no such file, or it says "max"."""
+    try:
+        return int(Path(path).read_text())
+    except (OSError, ValueError):
+        return None
+
+
+def needed(run: Run, method: str, observables: Sequence[Observable] | None = None) -> int:
+    """Bytes that a run takes, of states alone.
+
+    Args:
+        run: what is run.
+        method: "statevector", "reference", "density", "trajectories", "lightcone" or "mps" (of which nothing is known
+            beforehand: 0).
+        observables: what is measured, for "lightcone".
+    """
+    n, batch = run.circuit.n_qubits, max(run.batch, 1)
+    states = _STATES[run.gradient]
+    if run.gradient and (method in ("reference", "density", "trajectories") or not run.circuit.unitary_only):
+        states += len(run.circuit)  # autograd keeps one a gate
+    if method == "mps":
+        return 0
+    if method == "lightcone":
+        return states * run.amplitude * cones(run.circuit, observables or ()).amplitudes(batch)
+    return states * run.amplitude * batch * (4 if method == "density" else 2) ** n
+
+
+def check_memory(run: Run, method: str, observables: Sequence[Observable] | None = None) -> None:
+    """Refuse a run that does not fit, before it starts.
+
+    Raises:
+        CircuitTooLarge: names the size and the other ways.
+    """
+    bytes_, limit = needed(run, method, observables), run.limit
+    if bytes_ > limit:
+        raise CircuitTooLarge(_too_large(run, method, bytes_, limit, observables))
+
+
+def choose_method(
+    run: Run,
+    observables: Sequence[Observable] | None,
+    *,
+    noisy: bool = False,
+    begins_with_state: bool = False,
+) -> str:
+    """The way to run a circuit: "statevector", "lightcone", "mps", "density" or "trajectories".
+
+    Few qubits: all amplitudes. More: by cones, if that is less work; all amplitudes, if they fit; cones, if these do; a
+    matrix product state. With noise: the density matrix up to 10 qubits if it fits, trajectories beyond.
+
+    Args:
+        run: what is run.
+        observables: what is measured; None where the state itself is wanted.
+        noisy: there are channels.
+        begins_with_state: the circuit does not begin with every wire in 0.
+
+    Raises:
+        CircuitTooLarge: no way fits; names the size and the other ways.
+    """
+    n = run.circuit.n_qubits
+    if noisy:
+        dense = n <= _DENSITY and needed(run, "density") <= run.limit
+        method = "density" if dense else "trajectories"
+    elif observables is None or begins_with_state:
+        method = "statevector"
+    else:
+        method = _of_expectations(run, observables)
+    check_memory(run, method, observables)
+    return method
+
+
+def _of_expectations(run: Run, observables: Sequence[Observable]) -> str:
+    n, limit = run.circuit.n_qubits, run.limit
+    whole = needed(run, "statevector") <= limit
+    if whole and n <= _SMALL:
+        return "statevector"
+    parts = needed(run, "lightcone", observables) <= limit
+    if parts and cones(run.circuit, observables).work() < len(run.circuit) * 2**n:
+        return "lightcone"
+    if not whole and not parts and _chain_of_tensors(run.circuit, observables):
+        return "mps"
+    return "lightcone" if parts and not whole else "statevector"
+
+
+def _chain_of_tensors(circuit: Circuit, observables: Sequence[Observable] | None) -> bool:
+    narrow = all(len(o.wires) <= MOST_WIRES for o in observables or () if isinstance(o, Hermitian))
+    return narrow and all(has_products(op) for op in circuit)
+
+
+def _too_large(run: Run, method: str, bytes_: int, limit: int, observables: Sequence[Observable] | None) -> str:
+    n, batch = run.circuit.n_qubits, max(run.batch, 1)
+    whose = "max_memory" if run.max_memory is not None else f"{SHARE:.0%} of what is free"
+    ways = [f"a batch smaller than {batch}"] if batch > 1 else []
+    if run.gradient:
+        ways.append("torch.no_grad() if no gradient is needed")
+    if run.dtype == torch.float64:
+        ways.append("float32")
+    if method == "density":
+        ways.append("method='trajectories'")
+    if method in ("statevector", "reference") and observables is not None:
+        widest = cones(run.circuit, observables).widest
+        if widest < n:
+            ways.append(f"method='lightcone' (the widest cone has {widest} qubits)")
+        if _chain_of_tensors(run.circuit, observables):
+            ways.append("method='mps'")
+    ways.append("a larger max_memory")
+    return (
+        f"{n} qubits in a batch of {batch} by method={method!r} take {_size(bytes_)} of states, more than the "
+        f"{_size(limit)} that may be taken ({whose}); what helps: {', '.join(ways)}"
+    )
+
+
+def _size(bytes_: int) -> str:
+    unit = min(len(_UNITS) - 1, max(0, bytes_.bit_length() - 1) // 10)
+    return f"{bytes_ / 1024**unit:.3g} {_UNITS[unit]}"
