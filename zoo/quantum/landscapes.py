@@ -31,15 +31,18 @@ def landscape(
     *,
     span: float = pi,
     steps: int = 31,
+    batched: bool = False,
 ) -> Landscape:
     """A loss or an expectation around some weights, over two of them.
 
     Args:
-        function: (W,) weights -> one number, such as `lambda w: circuit.expval("Z0", w)`.
-        weights: (W,) the middle.
+        function: weights of the shape of `weights` -> one number, such as a loss over some data.
+        weights: the middle.
         places: which two weights change.
         span: they change by up to that much in both directions.
         steps: in each direction, at least 2.
+        batched: `function` is of (n, W) weights and gives (n,) numbers, which is faster: for circuits, such as
+            `lambda w: circuit.expval("Z0", w)`.
 
     Raises:
         ValueError: a place that is not there, twice the same, too few steps, a function of several values.
@@ -50,17 +53,17 @@ def landscape(
         raise ValueError(f"places must be two different weights of 0..{count - 1}, got {places}")
     if steps < 2:
         raise ValueError(f"steps must be at least 2, got {steps}")
-    offsets = torch.linspace(-span, span, steps, dtype=weights.dtype)
+    offsets = torch.linspace(-span, span, steps, dtype=weights.dtype, device=weights.device)
     middle = weights.detach().flatten()
-    values = torch.empty(steps, steps, dtype=torch.float64)
+    rows = []
     with torch.no_grad():
-        for row, a in enumerate(offsets.tolist()):
-            for column, b in enumerate(offsets.tolist()):
-                moved = middle.clone()
-                moved[first] += a
-                moved[second] += b
-                value = function(moved.view_as(weights))
-                if value.numel() != 1:
-                    raise ValueError(f"function must give one number, got the shape {tuple(value.shape)}")
-                values[row, column] = float(value)
-    return Landscape(values, offsets, offsets, (first, second))
+        for a in offsets:
+            moved = middle.repeat(steps, 1)
+            moved[:, first] += a
+            moved[:, second] += offsets
+            found = function(moved) if batched else torch.stack([function(one.view_as(weights)) for one in moved])
+            if tuple(found.shape) != (steps,):
+                raise ValueError(f"function must give one number, got the shape {tuple(found.shape[1 - batched :])}")
+            rows.append(found.double())
+    values = torch.stack(rows).cpu()
+    return Landscape(values, offsets.cpu(), offsets.cpu(), (first, second))
