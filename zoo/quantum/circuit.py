@@ -92,9 +92,14 @@ class Circuit(Simulable):
 
         Returns:
             `n_qubits`, `n_weights`, `n_inputs`, `n_gates`, `gates` (name -> count), `depth`, and `standard`: a dict
-            with `gates` and `depth` after every gate has been written in those of `stdgates.inc`.
+            with `gates` and `depth` after every gate has been written in those of `stdgates.inc`; empty with
+            post-selections or channels.
         """
+        from zoo.quantum.qasm.standard import NAMES, standard
+
         counts = Counter(op.gate.name for op in self._ops)
+        written = [part.on_all_wires for part in standard(self)] if self.unitary_only else []
+        standard_counts = Counter(NAMES[op.gate.name] for op in written)
         return {
             "n_qubits": self.n_qubits,
             "n_weights": self.n_weights,
@@ -102,6 +107,7 @@ class Circuit(Simulable):
             "n_gates": len(self),
             "gates": dict(counts.most_common()),
             "depth": self.depth,
+            "standard": {"gates": dict(standard_counts.most_common()), "depth": depth(written)},
         }
 
     def __repr__(self) -> str:
@@ -149,15 +155,20 @@ class Circuit(Simulable):
         self._key = ""
         return self
 
+    def declare(self, name: str) -> Angle:
+        """The weight of that name; a new one, after all others, if none has it."""
+        if name not in self._names:
+            self._names[name] = self.n_weights
+            self.n_weights += 1
+            self._key = ""
+        return weight(self._names[name])
+
     def _resolved(self, angle: Angle) -> Angle:
         if not isinstance(angle.index, str):
             return angle
         if angle.source != "weight":
             raise ValueError(f"only weights have names; {angle.index!r} is no number of a feature")
-        if angle.index not in self._names:
-            self._names[angle.index] = self.n_weights
-            self.n_weights += 1
-        return replace(angle, index=self._names[angle.index])
+        return replace(angle, index=self.declare(angle.index).index)
 
     def post_select(self, wire: int, bit: int = 0) -> "Circuit":
         """Keep the runs in which a measurement of the wire gives `bit`; the state is normalised again.
