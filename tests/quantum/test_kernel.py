@@ -9,7 +9,7 @@ from sklearn.datasets import make_circles
 from sklearn.svm import SVC
 
 from zoo.quantum.feature_maps import feature_map
-from zoo.quantum.fidelity import kernel
+from zoo.quantum.probes import kernel
 
 
 def test_product_states_have_the_product_of_cosines():

@@ -228,3 +228,20 @@ def test_state():
     assert state.shape == (2, 3, 4)
     chances = state.abs().square()
     torch.testing.assert_close(chances @ chances.new_tensor([1, 1, -1, -1]), layer(x)[..., 0], rtol=0, atol=1e-12)
+
+
+@pytest.mark.parametrize("reupload", [False, True])
+def test_as_a_circuit_of_one_sample(reupload):
+    layer = QuantumLayer(3, n_layers=2, encoding="iqp", reupload=reupload, init="uniform", dtype=torch.float64)
+    x = torch.randn(1, 3, dtype=torch.float64)
+    circuit, weights, inputs, observables = layer.as_circuit(x)
+    torch.testing.assert_close(circuit.expval(observables, weights, inputs), layer(x)[0], rtol=0, atol=1e-12)
+    assert layer.as_circuit()[2] is None
+    assert torch.equal(layer.as_circuit(x[0])[2], inputs)
+
+
+def test_several_samples_or_a_first_state_are_no_circuit():
+    with pytest.raises(ValueError, match=r"one sample, got an input of shape \(2, 3\)"):
+        QuantumLayer(3).as_circuit(torch.zeros(2, 3))
+    with pytest.raises(ValueError, match="the state in which the circuit begins"):
+        QuantumLayer(3, encoding="amplitude").as_circuit()

@@ -7,9 +7,7 @@ import torch
 
 from zoo.quantum.ansatze import ansatz
 from zoo.quantum.circuit import Circuit, feature, weight
-from zoo.quantum.landscapes import landscape
-from zoo.quantum.plateaus import gradient_variance
-from zoo.quantum.probes import bloch_vectors, entanglement, expressibility, meyer_wallach
+from zoo.quantum.probes import bloch_vectors, entanglement, expressibility, gradient_variance, landscape, meyer_wallach
 
 
 def seeded(seed: int = 0) -> torch.Generator:

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from zoo.explain.figure import finish
-from zoo.quantum.plateaus import GradientVariance
+from zoo.quantum.probes import GradientVariance
 from zoo.training.plots import BLUE, ORANGE, new_figure
 
 

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from zoo.explain.figure import finish
-from zoo.quantum.landscapes import Landscape
+from zoo.quantum.probes import Landscape
 from zoo.training.plots import ORANGE, new_figure
 
 

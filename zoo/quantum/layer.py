@@ -177,6 +177,24 @@ class QuantumLayer(nn.Module):
         found = simulate.state(self.circuit, weights, inputs, state=state)
         return found.reshape(*x.shape[:-1], 2**self.n_qubits)
 
+    def as_circuit(self, x: Tensor | None = None) -> tuple[Circuit, Tensor | None, Tensor | None, Any]:
+        """The circuit with weights (W,), inputs (I,) of one sample and observables, to write or to run elsewhere.
+
+        Args:
+            x: (in_features,) or (1, in_features); no inputs if None.
+
+        Raises:
+            ValueError: several samples, or an encoding that is the state in which the circuit begins.
+        """
+        if self.features.family == "amplitude":
+            raise ValueError("encoding 'amplitude' is the state in which the circuit begins, no gates of it")
+        if x is None:
+            return self.circuit, None if self.weights is None else self.weights.flatten(), None, self.observables
+        weights, inputs, _ = self._given(x)
+        if inputs is not None and len(inputs) != 1:
+            raise ValueError(f"a circuit is of one sample, got an input of shape {tuple(x.shape)}")
+        return self.circuit, weights, None if inputs is None else inputs[0], self.observables
+
     def draw(self, *args: Any, **kwargs: Any) -> Any:
         """The circuit as text; see `zoo.quantum.Circuit.draw`."""
         return self.circuit.draw(*args, **kwargs)

@@ -11,7 +11,7 @@ from zoo.quantum import simulate
 from zoo.quantum.ansatze import ansatz
 from zoo.quantum.circuit import Circuit
 from zoo.quantum.observables import is_single
-from zoo.quantum.probes import batches_of, turns_of
+from zoo.quantum.probes.coverage import batches_of, turns_of
 
 #: A variance that falls faster than by this factor a qubit will not be seen at a few dozen qubits.
 _STEEP = 0.75
