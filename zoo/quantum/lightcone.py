@@ -196,7 +196,7 @@ def _found(wanted: _Wanted) -> Cones:
         )
     coefficients = tuple(tuple(term.get(place, 0.0) for term in terms) for place in range(len(pieces)))
     sums = [o.terms if isinstance(o, PauliSum) else () for o in wanted.observables]
-    constants = tuple(sum(c for c, word in terms if not word.letters) for terms in sums)
+    constants = tuple(sum((c for c, word in terms if not word.letters), 0.0) for terms in sums)
     return Cones(tuple(groups), len(pieces), coefficients, constants)
 
 
