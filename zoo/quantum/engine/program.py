@@ -1,0 +1,134 @@
+"""A circuit compiled: which matrices are made of which angles, and the steps that apply them."""
+
+from dataclasses import dataclass, field
+
+import torch
+from torch import Tensor
+
+from zoo.quantum.engine.steps import Step, Tensors
+from zoo.quantum.engine.tables import Affine, Chains, OpMatrix, Table, kronecker, outer
+
+
+@dataclass(frozen=True)
+class Kind:
+    """What a program is compiled for.
+
+    Args:
+        own_weights: each sample has weights of its own.
+        own_inputs: each sample has inputs of its own.
+        lead: states have their batch first.
+        given: the initial state is given; else every wire starts in 0.
+    """
+
+    own_weights: bool
+    own_inputs: bool
+    lead: bool
+    given: bool
+
+
+@dataclass
+class Vectors:
+    """The angles' numbers: (N,) of what all samples share, (N, batch) of each sample's own."""
+
+    shared: Tensor
+    own: Tensor
+
+
+@dataclass
+class Start(Table):
+    """The product state that the first turns make of 0: a vector a wire, those of samples' own angles first."""
+
+    own: Chains | None
+    shared: Chains | None
+    order: Tensor
+
+
+@dataclass
+class Bank(Table):
+    """(N, 2^k, 2^k) matrices on k wires, from a table of 2 x 2 ones."""
+
+    slots: str
+    index: Tensor
+
+
+@dataclass
+class Program(Table):
+    """Steps, and the tables that they read.
+
+    Args:
+        n: the number of wires.
+        kind: what it was compiled for.
+        real: the amplitudes are real.
+        mixed: some angle of a sample's own stands beside a shared one, so that both are read as the sample's own.
+    """
+
+    n: int
+    kind: Kind
+    real: bool = True
+    mixed: bool = False
+    start: Start | None = None
+    slots: dict[str, Chains] = field(default_factory=dict)
+    banks: dict[str, Bank] = field(default_factory=dict)
+    phases: dict[str, Affine] = field(default_factory=dict)
+    dense: dict[str, OpMatrix] = field(default_factory=dict)
+    constants: dict[str, Tensor] = field(default_factory=dict)
+    steps: list[Step] = field(default_factory=list)
+
+    @property
+    def spreads(self) -> bool:
+        """Whether samples' own angles come in only after a start that all share."""
+        late = any(name.startswith("own") for name in (*self.slots, *self.phases, *self.dense))
+        return late and (self.start is None or self.start.own is None)
+
+    def vectors(self, weights: Tensor, inputs: Tensor, batch: int) -> Vectors:
+        """Weights (W,) or (batch, W) and inputs (I,) or (batch, I) as the tables read them."""
+        kind = self.kind
+        shared = [part for part, own in ((weights, kind.own_weights), (inputs, kind.own_inputs)) if not own]
+        if self.mixed:
+            own = [part.expand(batch, part.shape[-1]) for part in (weights, inputs)]
+        else:
+            own = [part for part, own in ((weights, kind.own_weights), (inputs, kind.own_inputs)) if own]
+        return Vectors(_joined(shared, weights), _joined(own, weights).t())
+
+    def variables(self, vectors: Vectors) -> Tensors:
+        """The tensors that carry gradients, by name."""
+        found: Tensors = {}
+        tables = {
+            name: chains(vectors.own if name.startswith("own") else vectors.shared)
+            for name, chains in self.slots.items()
+        }
+        for name, bank in self.banks.items():
+            table = tables[bank.slots]
+            count, k = bank.index.shape
+            whole = len(self.banks) == 1 and count * k == len(table)
+            chosen = table if whole else table.index_select(0, bank.index.flatten())
+            found[name] = kronecker(chosen.unflatten(0, (count, k)))
+        found |= {name: table for name, table in tables.items() if name.startswith("own")}
+        for name, affine in self.phases.items():
+            found[name] = affine(vectors.own if name.startswith("own") else vectors.shared)
+        for name, matrix in self.dense.items():
+            found[name] = matrix(vectors.own if name.startswith("own") else vectors.shared)
+        return found
+
+    def first(self, vectors: Vectors, batch: int) -> Tensor:
+        """(L, 2^n, T): the state that the first turns make of 0."""
+        start = self.start
+        assert start is not None
+        parts = []
+        if start.own is not None:
+            parts.append(start.own(vectors.own)[:, :, 0])
+        if start.shared is not None:
+            shared = start.shared(vectors.shared)[:, :, 0, None]
+            parts.append(shared.expand(-1, -1, batch) if parts else shared)
+        table = parts[0] if len(parts) == 1 else torch.cat(parts)
+        wires = table.index_select(0, start.order)  # (n, 2, batch)
+        wires = wires.transpose(1, 2).unsqueeze(3) if self.kind.lead else wires.unsqueeze(1)
+        state = outer(wires)
+        return state if self.real or state.is_complex() else torch.complex(state, torch.zeros_like(state))
+
+
+def _joined(parts: list[Tensor], like: Tensor) -> Tensor:
+    parts = [part for part in parts if part.shape[-1]]
+    if len(parts) == 1:
+        return parts[0]
+    return torch.cat(parts, dim=-1) if parts else like.new_zeros(1)
