@@ -17,6 +17,6 @@ start_for_session()
 
 from jaxtyping import install_import_hook  # noqa: E402
 
-install_import_hook(["zoo.layers", "zoo.models"], "beartype.beartype")
+install_import_hook(["zoo.layers", "zoo.models", "zoo.quantum"], "beartype.beartype")
 
 pytest_plugins = ["tests.hub.fixtures"]
