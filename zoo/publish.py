@@ -17,6 +17,7 @@ from zoo.composition import Composed
 from zoo.errors import HubError, HubUnavailableError, MismatchError
 from zoo.factory import create_model
 from zoo.files import write_text
+from zoo.models.data_config import words_of
 from zoo.naming import did_you_mean, known_keywords
 from zoo.registry import is_model, weights_entry
 from zoo.weights.card import existing_license, given_card, is_untouched, make_card
@@ -173,10 +174,10 @@ def push_to_hub(
     check_ref(tag, "tag")
     if space and create_pr:
         raise ValueError("a Space shows a commit of a branch: leave out space= (--space) or create_pr= (--create-pr)")
-    if space and hasattr(model, "instance_shape"):
+    other = "bags of instances" if hasattr(model, "instance_shape") else "sequences" if words_of(model) else None
+    if space and other is not None:
         raise ValueError(
-            f"a Space shows one image at a time, and {type(model).__name__} takes bags of instances: leave out space= "
-            "(--space)"
+            f"a Space shows one image at a time, and {type(model).__name__} takes {other}: leave out space= (--space)"
         )
     repo_id = full_repo_id(repo_id, token)
     space_id = None if not space else repo_id if space is True else full_repo_id(space, token, "space")

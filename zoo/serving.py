@@ -12,7 +12,7 @@ from torch import nn
 
 from zoo.errors import DataError, MissingExtraError, ZooError
 from zoo.files import write_text
-from zoo.models.data_config import data_config
+from zoo.models.data_config import data_config, words_of
 from zoo.naming import known_keywords
 from zoo.training.data.folder import image_files
 from zoo.training.device import check_device
@@ -145,6 +145,8 @@ def save_space(model: Any, folder: str | os.PathLike[str], *, title: str | None 
 def _refuse_other_inputs(net: nn.Module) -> None:
     """Refuse a model that one image is no input of."""
     refuse_tables(net)
+    if words_of(net) is not None:
+        raise DataError(f"{model_name(net)} takes sequences of letters, and the page shows images; use zoo.predict")
     if instance_shape(net) is not None:
         raise DataError(
             f"{model_name(net)} takes bags of instances, and the page shows one image at a time; zoo.predict (zoo "

@@ -275,7 +275,7 @@ def predict(
     if as_json:
         echo_json(answers)
         return
-    what = "bag" if answers and "bag" in answers[0] else "image"
+    what = next((kind for kind in ("bag", "sequence") if answers and kind in answers[0]), "image")
     rows = [
         [answer[what] if place == 0 else "", best["label"], f"{best['probability']:.4f}"]
         for answer in answers

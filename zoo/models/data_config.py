@@ -54,11 +54,14 @@ def data_config(model: nn.Module) -> dict[str, Any]:
         images scaled to [0, 1]), `crop_pct` and `crop_mode`. Of a model of bags of images, those of an instance. Of one
         of bags of vectors or sequences `input_size`, the shape of an instance, `mean` and `std` alone: by these its
         features are standardised, one value a feature, or they are None. Of a model of tables `input_size`,
-        (columns,), and `mean` and `std`, None: it standardises columns itself.
+        (columns,), and `mean` and `std`, None: it standardises columns itself. Of a model of sequences of letters
+        `input_size`, (words,), the most that it takes, and `mean` and `std`, None.
     """
     recorded_fields = getattr(model, "pretrained_cfg", None) or {}
     if (columns := table_columns(model)) is not None:
         return {"input_size": (columns,), "mean": None, "std": None}
+    if words_of(model) is not None:
+        return {"input_size": (model.max_len,), "mean": None, "std": None}
     instance = getattr(model, "instance_shape", None)
     if instance is not None and len(instance) != 3:
         found = [recorded_fields.get(key) for key in ("mean", "std")]
@@ -77,6 +80,12 @@ def data_config(model: nn.Module) -> dict[str, Any]:
         "crop_pct": cfg["crop_pct"],
         "crop_mode": cfg["crop_mode"],
     }
+
+
+def words_of(model: Any) -> Any | None:
+    """The tokenizer of a model that takes sequences of letters; None for the other models."""
+    tokenizer = getattr(model, "tokenizer", None)
+    return tokenizer if hasattr(tokenizer, "encode") and hasattr(model, "max_len") else None
 
 
 def table_columns(model: Any) -> int | None:

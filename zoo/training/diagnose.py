@@ -13,6 +13,7 @@ from zoo.errors import NonFiniteLossError, OutOfMemoryError
 from zoo.training.data.bags_batch import Bags, answer
 from zoo.training.data.image_set import ImageSet
 from zoo.training.data.loader import Batch
+from zoo.training.data.token_batch import Tokens
 from zoo.training.disk import in_words
 from zoo.training.peak_memory import high_water
 
@@ -46,7 +47,7 @@ def non_finite(model: nn.Module, batch: Batch, data: ImageSet, *, place: str, lr
 
 
 @torch.no_grad()
-def first_bad_module(model: nn.Module, images: Tensor | Bags) -> str | None:
+def first_bad_module(model: nn.Module, images: Tensor | Bags | Tokens) -> str | None:
     """Dotted path of the first module, in order of execution, whose output has NaN or infinity."""
     found: list[str] = []
 
@@ -84,7 +85,9 @@ def check_gradients(model: nn.Module, norm: float, place: str, lr: float) -> Non
     )
 
 
-def _finite_rows(images: Tensor | Bags) -> list[bool]:
+def _finite_rows(images: Tensor | Bags | Tokens) -> list[bool]:
+    if isinstance(images, Tokens):
+        return [True] * len(images.lengths)
     if isinstance(images, Bags):
         return [bool(torch.isfinite(bag).all()) for bag in images.by_bag(images.instances)]
     return torch.isfinite(images.flatten(1)).all(1).tolist()

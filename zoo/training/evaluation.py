@@ -39,7 +39,7 @@ def evaluate(
     detail: bool = False,
     progress: bool = True,
 ) -> dict[str, Any]:
-    """Measure a model on a split of images, or of bags.
+    """Measure a model on a split of images, of bags, or of sequences.
 
     Images are prepared by `zoo.data_config(model)`. When the model knows its label names, the data's classes are
     matched to them by name, in any order. Data may lack some of the model's classes: an answer of such a class is
@@ -142,7 +142,7 @@ def run_model(
     pipeline = pipeline_for(net, images, transform=transform, scale=scale)
     home = next((p.device for p in net.parameters()), torch.device("cpu"))
     training = {m for m in net.modules() if m.training}
-    progress.unit = "bags" if images.noun == "bag" else progress.unit
+    progress.unit = progress.unit if images.noun == "image" else f"{images.noun}s"
     progress.start(0, len(images), 0, "measuring")
     try:
         with engine(resolve_amp(amp, device), device) as accelerator:

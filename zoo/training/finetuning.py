@@ -19,6 +19,7 @@ from zoo.training.checkpoint import checkpoints, prune, read_state, versions
 from zoo.training.data.bags import BagSet
 from zoo.training.data.image_set import ImageSet, Splits
 from zoo.training.data.labels import some
+from zoo.training.data.sequences import SequenceSet
 from zoo.training.data.source import BUILT_IN, open_splits
 from zoo.training.disk import explained_disk
 from zoo.training.float32 import float32_kept
@@ -37,7 +38,7 @@ from zoo.training.model_source import (
 from zoo.training.options import Options, check_seed
 from zoo.training.out_folder import check_out, clear_leftovers, clear_run
 from zoo.training.persistence import resume_run
-from zoo.training.preparation import in_order_of, pipeline_for
+from zoo.training.preparation import cut_notes, in_order_of, pipeline_for
 from zoo.training.progress import Progress
 from zoo.training.randomness import derive, kept_random_state, seed_all
 from zoo.training.result import Callback, Result, check_callbacks
@@ -126,7 +127,7 @@ def finetune(
     callbacks: Sequence[Callback] = (),
     progress: bool = True,
 ) -> Result:
-    """Fine-tune a model on images, or on bags of instances.
+    """Fine-tune a model on images, on bags of instances, or on sequences of letters.
 
     The run is kept in a folder and can be cut off at any time (Ctrl-C, SIGTERM, power): the same call goes on where it
     stopped. On a CPU the resumed run ends in the very same weights as one that was never stopped, because the order of
@@ -142,7 +143,8 @@ def finetune(
             of arrays (images, labels); a DataFrame; a torch or Hugging Face Dataset; or a dictionary of these with the
             keys train, val and test. Bags, for a model that takes them (`hopfield_mil`): a table with a column `bag`;
             `.npz`, `.safetensors` or a dictionary of `rows`, `offsets` and `labels`; `bags:FOLDER` of
-            `class/bag/image.png`; `repertoires:TABLE` of files of sequences, for `deeprc_cnn`.
+            `class/bag/image.png`; `repertoires:TABLE` of files of sequences, for `deeprc_cnn`. Sequences, for a model
+            that takes them (`qtn_uptn_aa`): "peptides", FASTA, a table with a column `sequence`, `sequences:FILE`.
         val: what to compare epochs on. None: the data's own split, else 20 % of training, class by class. A number
             between 0 and 1: that share. False or "no": nothing, the last epoch counts as the best. Else a source.
         out: run folder: new, empty, or an earlier run's, and apart from the data. Default: `runs/MODEL-DATA`, numbered
@@ -244,11 +246,11 @@ def finetune(
     with kept_random_state():
         splits = open_splits(data, val=val, seed=seed, on_bad=on_bad)
         train = splits.present()["train"]
-        if isinstance(train, BagSet):
-            show.unit = "bags"
-            _refuse_for_bags(given)
-        elif max_instances is not None:
-            raise ValueError("max_instances is for bags of instances, the data are images")
+        show.unit = show.unit if train.noun == "image" else f"{train.noun}s"
+        if isinstance(train, BagSet | SequenceSet):
+            _refuse_what_is_for_images(given, "bags of instances" if isinstance(train, BagSet) else "sequences")
+        if not isinstance(train, BagSet) and max_instances is not None:
+            raise ValueError(f"max_instances is for bags of instances, the data are {train.noun}s")
         name = model_name(model)
         options = resolve(given, splits, name)
         seed_all(derive(seed, "model"))
@@ -267,6 +269,7 @@ def finetune(
             train = splits.train = in_order_of(net, train)
         notes += standardise_features(net, train, standardise, trained=bool(starts_from_weights(model, pretrained)))
         describe_data(net, train)
+        notes += cut_notes(net, splits)
         if isinstance(train, BagSet):
             splits.train = train.at_most(max_instances)
             others = {name: bags for name, bags in splits.present().items() if name != "train"}
@@ -280,7 +283,7 @@ def finetune(
             pipeline_for(net, train, aug=aug, hflip=options.hflip, **prepared),
             pipeline_for(net, train, **prepared),
         )
-        if not isinstance(train, BagSet):
+        if not isinstance(train, BagSet | SequenceSet):
             for note in coverage_notes(net, lambda: _first_images(net, train, pipelines[1], _GRID_IMAGES)):
                 show.note(note)
         seed_all(derive(seed, "lora"))
@@ -328,7 +331,7 @@ def finetune(
                 loop.freeze.restore()
 
 
-def _refuse_for_bags(given: Mapping[str, Any]) -> None:
+def _refuse_what_is_for_images(given: Mapping[str, Any], data: str) -> None:
     """Refuse what is for images.
 
     Raises:
@@ -336,7 +339,7 @@ def _refuse_for_bags(given: Mapping[str, Any]) -> None:
     """
     set_for_images = [name for name in ("mixup", "cutmix", "img_size", "lora") if given[name]]
     if set_for_images:
-        raise ValueError(f"{', '.join(set_for_images)}: for models of images, the data are bags of instances")
+        raise ValueError(f"{', '.join(set_for_images)}: for models of images, the data are {data}")
 
 
 def _first_images(net: nn.Module, train: ImageSet, pipeline: Callable[[Any, str], Any], count: int) -> Tensor:
@@ -443,7 +446,9 @@ def _told(value: Any) -> Any:
     if not isinstance(value, str | os.PathLike):
         return value if isinstance(value, bool | int | float) else None
     text = os.fspath(value)
-    kind = next((kind for kind in ("local-dir:", "wds:", "bags:", "repertoires:") if text.startswith(kind)), "")
+    kind = next(
+        (kind for kind in ("local-dir:", "wds:", "bags:", "repertoires:", "sequences:") if text.startswith(kind)), ""
+    )
     path = os.path.expanduser(text.removeprefix(kind))
     named = text in BUILT_IN or text in ("no", "none")
     return f"{kind}{os.path.abspath(path)}" if not named and os.path.exists(path) else text

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from zoo.composition import SLOTS, Composed, is_composition
 from zoo.errors import DataError, TrainingError
-from zoo.models.data_config import data_config, set_data_config, table_columns
+from zoo.models.data_config import data_config, set_data_config, table_columns, words_of
 from zoo.registry import is_model, list_pretrained, model_entry, split_model_name_tag
 from zoo.training.data.bags import BagSet
 from zoo.training.data.image_set import ImageSet
@@ -236,6 +236,9 @@ def set_image_size(model: nn.Module, size: int) -> None:
 def describe_data(model: nn.Module, train: ImageSet) -> None:
     """Record the class names and the preparation of images in the model, from where saving and the Hub take them."""
     if not isinstance(getattr(model, "pretrained_cfg", None), dict):
+        return
+    if words_of(model) is not None:
+        set_data_config(model, label_names=train.classes)
         return
     config, bags = data_config(model), instance_shape(model) is not None
     # A model of bags has no input_size of its own, and of vectors perhaps no statistics.

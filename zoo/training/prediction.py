@@ -1,4 +1,4 @@
-"""`zoo.predict`: what a model answers to images, or to bags."""
+"""`zoo.predict`: what a model answers to images, bags or sequences."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from torch import Tensor, nn
 
 from zoo.errors import DataError
 from zoo.models.class_scores import as_logits
-from zoo.models.data_config import data_config
+from zoo.models.data_config import data_config, words_of
 from zoo.naming import did_you_mean, known_keywords, natural_key
 from zoo.training.bags_prediction import bag_answers
 from zoo.training.data.decode import EXTENSIONS, read_image
@@ -29,6 +29,7 @@ from zoo.training.device import check_device
 from zoo.training.model_source import instance_shape, model_name, ready_model, refuse_tables
 from zoo.training.options import check_batch_size
 from zoo.training.progress import Progress
+from zoo.training.sequences_prediction import sequence_answers
 from zoo.weights.config_checks import ordered_labels
 
 #: Names that only a machine knows: of WordNet's synsets, and of Freebase's topics.
@@ -49,14 +50,15 @@ def predict(
     instances: int | None = None,
     device: str | torch.device | None = None,
 ) -> list[dict[str, Any]]:
-    """The most probable classes of images, or of bags.
+    """The most probable classes of images, of bags, or of sequences.
 
     Args:
         model: a module, a registered name with weights, a run folder, `local-dir:…` or `hf-hub:…`.
         images: a path, a folder (with all folders below), a glob pattern, a PIL image, an array (H, W[, C]) or
             (N, H, W, C), a tensor (C, H, W) or (N, C, H, W); or a list of any of these. For a model of bags: a
             source of bags as `zoo.finetune` takes it, with or without labels, of which the test split is taken, or all
-            if it has no splits; of bags:FOLDER every folder that holds images; or a list of arrays (n, …).
+            if it has no splits; of bags:FOLDER every folder that holds images; or a list of arrays (n, …). For a model
+            of sequences: a source of them as `zoo.finetune` takes it, in the same way, or texts of letters.
         top: how many classes to name, best first.
         batch_size: images or bags at a time.
         scale: value of white in float images above 1.
@@ -70,9 +72,9 @@ def predict(
     Returns:
         One dictionary an image: `image` (its path, or its number), `label` and `probability` of the best class, and
         `top`, a list of {`label`, `index`, `probability`}. Class names come from the model; ImageNet's are known. Of a
-        bag `bag` instead of `image`, and `instances`, a sequence of {`instance` (its file, or number), `weight` (its
-        share in what the answer was made of, the mean of `heads`), `heads`}. What was decided on the way is noted on
-        stderr.
+        sequence `sequence` instead of `image`. Of a bag `bag`, and `instances`, a sequence of {`instance` (its file, or
+        number), `weight` (its share in what the answer was made of, the mean of `heads`), `heads`}. What was decided on
+        the way is noted on stderr.
 
     Raises:
         DataError: no images, one that cannot be read, a model of tables or without a classifier, or an answer that is
@@ -108,6 +110,11 @@ def predict(
                 row = row.float().sigmoid() if multi_label else row.float().softmax(0)
                 found_one = _answer(name, row, label_names(net, len(row)), top, what="bag")
                 found.append({**found_one, "instances": weighed if instances is None else weighed.strongest(instances)})
+            return found
+        if words_of(net) is not None:
+            for name, row in sequence_answers(net, images, batch_size, device or home, note=Progress(True, 1).note):
+                row = row.float().sigmoid() if multi_label else row.float().softmax(0)
+                found.append(_answer(name, row, label_names(net, len(row)), top, what="sequence"))
             return found
         config = data_config(net)
         pipeline = Pipeline(config["input_size"][0], eval_transform(config), scale)

@@ -11,12 +11,14 @@ import torch
 from torch import Tensor, nn
 
 from zoo.errors import DataError
-from zoo.models.data_config import data_config
+from zoo.models.data_config import data_config, words_of
 from zoo.training.data.bags import BagSet
 from zoo.training.data.bags_batch import Bag
-from zoo.training.data.image_set import ImageSet
+from zoo.training.data.image_set import ImageSet, Splits
 from zoo.training.data.labels import some
 from zoo.training.data.loader import Pipeline
+from zoo.training.data.sequences import SequenceSet
+from zoo.training.data.token_batch import TokenRow
 from zoo.training.data.transform import eval_transform, train_transform
 from zoo.training.model_source import instance_shape, model_name, refuse_tables
 
@@ -73,6 +75,28 @@ class BagPipeline:
         return "sequences of amino acids" if self.shape == SEQUENCES else str(self.shape)
 
 
+@dataclass(frozen=True)
+class WordPipeline:
+    """How a sequence of letters becomes the model's input.
+
+    Attributes:
+        tokenizer: the model's.
+        most: words that are taken, from the start.
+    """
+
+    tokenizer: Any
+    most: int
+
+    def __call__(self, text: Any, where: str) -> TokenRow:
+        try:
+            words = self.tokenizer.encode(text)
+        except ValueError as error:
+            raise DataError(f"{where}: {error}") from error
+        if len(words) < 2:
+            raise DataError(f"{where} has {len(words)} word(s) ({text[:20]!r}); the model takes two or more")
+        return TokenRow(torch.tensor(words[: self.most]))
+
+
 def pipeline_for(
     net: nn.Module,
     images: ImageSet,
@@ -81,8 +105,8 @@ def pipeline_for(
     scale: float | None = None,
     aug: str | None = None,
     hflip: float = 0.0,
-) -> Pipeline | BagPipeline:
-    """What prepares the images, or bags, of a set for a model.
+) -> Pipeline | BagPipeline | WordPipeline:
+    """What prepares the images, bags or sequences of a set for a model.
 
     Args:
         net: the model.
@@ -93,9 +117,19 @@ def pipeline_for(
         hflip: probability of mirroring.
 
     Raises:
-        DataError: bags for a model of images, or images for one of bags; a model of tables.
+        DataError: images, bags or sequences for a model of another kind; a model of tables.
     """
     refuse_tables(net)
+    tokenizer = words_of(net)
+    if isinstance(images, SequenceSet) != (tokenizer is not None):
+        if tokenizer is None:
+            raise DataError(f"{images.name} has sequences, {model_name(net)} takes none; qtn_uptn_aa and its like do")
+        raise DataError(
+            f"{model_name(net)} takes sequences of letters, {images.name} has {images.noun}s; give FASTA, a table with "
+            "a column 'sequence', or 'peptides'"
+        )
+    if tokenizer is not None:
+        return WordPipeline(tokenizer, net.max_len)  # pyright: ignore - of words
     shape = instance_shape(net)
     if isinstance(images, BagSet) != (shape is not None):
         takes, are = ("images", "bags") if shape is None else ("bags of instances", "images")
@@ -114,6 +148,21 @@ def pipeline_for(
         made = eval_transform(config) if aug is None else train_transform(config, aug, hflip=hflip)
     pipeline = Pipeline(config["input_size"][0], made, scale)
     return pipeline if shape is None else BagPipeline(shape, pipeline)
+
+
+def cut_notes(net: nn.Module, splits: Splits) -> list[str]:
+    """That sequences have more words than the model takes, if some have."""
+    tokenizer = words_of(net)
+    if tokenizer is None:
+        return []
+    texts = [text for part in splits.present().values() if isinstance(part, SequenceSet) for text in part.texts]
+    longer = sum(len(tokenizer.encode(text)) > net.max_len for text in texts)  # pyright: ignore - of words
+    if not longer:
+        return []
+    return [
+        f"{longer:,} of {len(texts):,} sequences are longer than the {net.max_len} words that the model takes, and are "
+        "cut behind them; max_len=, --model-arg max_len=, sets this"
+    ]
 
 
 def feature_names(net: nn.Module) -> tuple[str, ...] | None:

@@ -11,6 +11,7 @@ import torch
 from zoo.composition import SLOTS, Choice, Composed
 from zoo.training.data.bags import BagSet
 from zoo.training.data.image_set import ImageSet, Splits
+from zoo.training.data.sequences import SequenceSet
 from zoo.training.freeze import FreezeSpec
 from zoo.training.lora import resolve_lora
 from zoo.training.loss import resolve_class_weights
@@ -59,7 +60,7 @@ def resolve(given: Mapping[str, Any], splits: Splits, name: str) -> Options:
         unfreeze=dict(given["unfreeze"]) if given["unfreeze"] else None,
         monitor=_monitor(given["monitor"], splits),
         hflip=_hflip(given["hflip"], train),
-        of_images=not isinstance(train, BagSet) or train.shape is None,
+        of_images=not isinstance(train, SequenceSet) and (not isinstance(train, BagSet) or train.shape is None),
         model=name,
         model_args=_model_args(given["model"], given["model_args"]),
         workers=_workers(given["workers"], on_gpu),

@@ -175,15 +175,16 @@ def _some(what: str, names: list[str], limit: int = 5) -> str:
 
 
 def _counts(model: nn.Module, tensors: Mapping[str, Tensor]) -> tuple[int | None, int | None]:
-    """Classes and image channels of a checkpoint, from the shapes of its first and last layers."""
-    classes = [tensors[f"{p}.weight"].shape[0] for p in class_row_names(model) if f"{p}.weight" in tensors]
+    """Classes and image channels of a checkpoint, from the shapes of its first and last layers; None if none tells."""
+    rows = class_row_names(model)
+    classes = [tensors[f"{p}.weight"].shape[0] for p in rows if f"{p}.weight" in tensors]
     channels = None
     shapes = model.state_dict()
     for path in first_conv_names(model):
         name = f"{path}.weight"
         if name in tensors and name in shapes and tensors[name].ndim == shapes[name].ndim == 4:
             channels = tensors[name].shape[1] * model.in_chans // shapes[name].shape[1]  # type: ignore[operator]
-    return (classes[0] if classes else 0), channels
+    return (classes[0] if classes else 0 if rows else None), channels
 
 
 def convert_file(

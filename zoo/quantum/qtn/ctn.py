@@ -10,7 +10,7 @@ from jaxtyping import Bool, Inexact, Int
 from torch import Tensor
 
 from zoo.quantum.qtn.ptn import gather
-from zoo.quantum.qtn.scan import rescaled
+from zoo.quantum.qtn.scan import Rescaler
 
 
 def convolutional_state(
@@ -19,10 +19,9 @@ def convolutional_state(
     boxes: Inexact[Tensor, "rules dim dim dim"],
     tokens: Int[Tensor, "batch length"],
     absent: Bool[Tensor, "batch length"] | None,
-    *,
-    rescale: bool,
-) -> tuple[Inexact[Tensor, "batch dim"], Tensor]:
-    """The state at the root, and the logarithm of what it was divided by, (B,).
+    rescale: Rescaler | None,
+) -> Inexact[Tensor, "batch dim"]:
+    """The state at the root.
 
     Args:
         words: states.
@@ -31,11 +30,10 @@ def convolutional_state(
             levels, or one a level, the leaves' first.
         tokens: a power of two of them a sample.
         absent: where there is no word, behind the last one; what would meet nothing stays as it is.
-        rescale: divide by the largest number after every level.
+        rescale: divides the tensors of the chain by their largest number after every level; None leaves them.
     """
     states = gather(words, tokens)
-    batch, sites, dim = states.shape
-    scale = torch.zeros(batch, dtype=states.real.dtype, device=states.device)
+    _, sites, dim = states.shape
     if absent is not None:
         nothing = torch.zeros(dim, dtype=states.dtype, device=states.device)
         nothing[0] = 1
@@ -53,18 +51,13 @@ def convolutional_state(
         first = torch.einsum("boxy,blxm,bmyvr->blovr", box[:, 0], first, pairs[:, 0]).flatten(3)
         middle = torch.einsum("bnoxy,bnmyvr->bnxmovr", box[:, 1:-1], pairs[:, 1:]).flatten(5).flatten(2, 3)
         last = torch.einsum("boxy,bmyr->bxmor", box[:, -1], last).flatten(1, 2)
-        if rescale:
-            first, logs = rescaled(first, (1, 2, 3))
-            last, more = rescaled(last, (1, 2, 3))
-            scale = scale + logs + more
-            if middle.shape[1]:
-                middle, logs = rescaled(middle, (2, 3, 4))
-                scale = scale + logs.sum(1)
+        if rescale is not None:
+            first, last, middle = rescale(first, 3), rescale(last, 3), rescale(middle, 3)
         inner = middle
         sites, level = sites // 2, level + 1
         absent = None if absent is None else absent[:, 0::2]
     _, box = _at_level(disentanglers[0], boxes[level if boxes.shape[0] > 1 else 0], absent, sites)
-    return torch.einsum("boxy,blxm,bmyr->bo", box[:, 0], first, last), scale
+    return torch.einsum("boxy,blxm,bmyr->bo", box[:, 0], first, last)
 
 
 def _at_level(unitary: Tensor, box: Tensor, absent: Tensor | None, sites: int) -> tuple[Tensor, Tensor]:

@@ -15,6 +15,7 @@ from zoo.quantum.qtn.ctn import convolutional_state
 from zoo.quantum.qtn.padding import PADS, Grid, centred, check_tokens, power_of_two, right_padded, words_in
 from zoo.quantum.qtn.pauli_transfer import pauli_basis, pauli_channel, pauli_effects, pauli_states
 from zoo.quantum.qtn.ptn import path_state
+from zoo.quantum.qtn.scan import Rescaler
 from zoo.quantum.qtn.ttn import tree_state
 from zoo.quantum.qtn.unitaries import SmallCircuit
 
@@ -22,7 +23,7 @@ TOPOLOGIES = ("ptn", "ttn", "ctn")
 SHARINGS = ("uniform", "hierarchical")
 #: Added to probabilities before their logarithm.
 EPSILON = 1e-7
-#: Of what is left after rescaling: below it nothing but rounding is.
+#: Of what one box, or the readout, leaves: below it nothing but rounding is left.
 _LEAST = 1e-30
 
 
@@ -193,8 +194,9 @@ class QTN(nn.Module):
         A device has to repeat the circuit exp(-log_success) times for every run that counts; 0 where all is discarded.
         """
         with no_autocast(self.words.weight):
-            _, total, scale = self._outcomes(tokens, lengths, mask)
-            return (total.squeeze(1).log() + 2 * scale).to(self.words.weight.dtype)
+            _, total, rescale = self._outcomes(tokens, lengths, mask)
+            log = total.squeeze(1).log() + (0 if rescale is None else 2 * rescale.log)
+            return log.to(self.words.weight.dtype)
 
     def as_logits(self, probabilities: Float[Tensor, "batch classes"]) -> Float[Tensor, "batch classes"]:
         """Their logarithms, whose cross-entropy is the loss."""
@@ -224,22 +226,24 @@ class QTN(nn.Module):
             f"post_select={self.post_select}, pad={self.pad!r}"
         )
 
-    def _outcomes(self, tokens: Tensor, lengths: Tensor | None, mask: Tensor | None) -> tuple[Tensor, Tensor, Tensor]:
-        """Unnormalised probabilities (B, K), their sums (B, 1), and the logarithm of the amplitudes' divisor, (B,)."""
+    def _outcomes(
+        self, tokens: Tensor, lengths: Tensor | None, mask: Tensor | None
+    ) -> tuple[Tensor, Tensor, Rescaler | None]:
+        """Unnormalised probabilities (B, K), their sums (B, 1), and what the amplitudes were divided by."""
         grid, tensors = self.grid(tokens, lengths, mask), self.tensors()
-        options = {"rescale": self.post_select}
-        if tensors.disentanglers is not None:
-            state, scale = convolutional_state(
-                tensors.words, tensors.disentanglers, tensors.boxes, grid.tokens, grid.absent, **options
-            )
+        words, boxes, across, readout = tensors
+        rescale = Rescaler(len(tokens), words) if self.post_select else None
+        if across is not None:
+            state = convolutional_state(words, across, boxes, *grid, rescale)
         else:
-            merge = path_state if self.topology == "ptn" else tree_state
-            state, scale = merge(tensors.words, tensors.boxes, grid.tokens, grid.absent, **options)
-        found = state @ tensors.readout.mT
-        probabilities = found.abs().square() if self.post_select else found
+            state = (path_state if self.topology == "ptn" else tree_state)(words, boxes, *grid, rescale)
+        found = state @ readout.mT
+        if rescale is None:
+            return found, found.sum(1, keepdim=True), None
+        probabilities = found.abs().square()
         total = probabilities.sum(1, keepdim=True)
-        self._check(total)
-        return probabilities, total, scale
+        self._check(torch.minimum(total.squeeze(1), (2 * rescale.lowest).exp()))
+        return probabilities, total, rescale
 
     def grid(self, tokens: Tensor, lengths: Tensor | None = None, mask: Tensor | None = None) -> Grid:
         """The tokens with their padding as the topology takes them.
@@ -292,16 +296,17 @@ class QTN(nn.Module):
             pauli_states(words, paulis), pauli_channel(outcomes, paulis, inputs=2), across, pauli_effects(rows, paulis)
         )
 
-    def _check(self, total: Tensor) -> None:
-        if torch.compiler.is_compiling() or total.is_meta or torch._C._are_functorch_transforms_active():
+    def _check(self, chances: Tensor) -> None:
+        if torch.compiler.is_compiling() or chances.is_meta or torch._C._are_functorch_transforms_active():
             return
-        lost = total.squeeze(1) < _LEAST
+        chances = chances.detach()
+        lost = chances < _LEAST
         if bool(lost.any()):
             k = int(lost.nonzero()[0])
             raise PostSelectionError(
-                f"sample {k} is never post-selected: the probability of its outcomes, over the largest one on the way, "
-                f"is {float(total[k]):.3g}, below {_LEAST:g}; its words, as they are prepared, exclude one another. "
-                "Other angles, or post_select=False, help"
+                f"sample {k} is never post-selected: at one of its boxes the probability is {float(chances[k]):.3g}, "
+                f"below {_LEAST:g}. Its words, as they are prepared, exclude one another; other angles, or "
+                "post_select=False, help"
             )
 
 

@@ -5,7 +5,7 @@ from jaxtyping import Bool, Inexact, Int
 from torch import Tensor
 
 from zoo.quantum.qtn.ptn import gather
-from zoo.quantum.qtn.scan import rescaled
+from zoo.quantum.qtn.scan import Rescaler
 
 
 def tree_state(
@@ -13,20 +13,18 @@ def tree_state(
     boxes: Inexact[Tensor, "rules dim dim dim"],
     tokens: Int[Tensor, "batch length"],
     absent: Bool[Tensor, "batch length"] | None,
-    *,
-    rescale: bool,
-) -> tuple[Inexact[Tensor, "batch dim"], Tensor]:
-    """The state at the root, and the logarithm of what it was divided by, (B,).
+    rescale: Rescaler | None,
+) -> Inexact[Tensor, "batch dim"]:
+    """The state at the root.
 
     Args:
         words: states.
         boxes: (R, D, D, D), as out, left, right; one for all levels, or one a level, the leaves' first.
         tokens: a power of two of them a sample.
         absent: where there is no word; what would be merged with nothing stays as it is.
-        rescale: divide by the largest amplitude after every level.
+        rescale: divides states by their largest amplitude after every level; None leaves them.
     """
     states, level = gather(words, tokens), 0
-    scale = torch.zeros(tokens.shape[0], dtype=states.real.dtype, device=states.device)
     while states.shape[1] > 1:
         left, right = states[:, 0::2], states[:, 1::2]
         box = boxes[level if boxes.shape[0] > 1 else 0].flatten(1)
@@ -34,8 +32,7 @@ def tree_state(
         if absent is not None:
             states = torch.where(absent[:, 1::2, None], left, states)
             absent = absent[:, 0::2]
-        if rescale:
-            states, logs = rescaled(states, (-1,))
-            scale = scale + logs.sum(1)
+        if rescale is not None:
+            states = rescale(states, 1)
         level += 1
-    return states[:, 0], scale
+    return states[:, 0]

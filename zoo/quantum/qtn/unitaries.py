@@ -82,4 +82,4 @@ class SmallCircuit:
             parts.append(F.pad(small, (0, 1)).gather(2, places))
         everything = torch.cat(parts, 1).unflatten(2, (self.dim, self.dim))
         order = sorted(range(len(self._order)), key=self._order.__getitem__)
-        return ordered_product(everything[:, order], rescale=False)[0]
+        return ordered_product(everything[:, order])

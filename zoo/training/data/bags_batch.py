@@ -12,6 +12,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn.utils.rnn import pad_sequence
 
+from zoo.training.data.token_batch import Tokens
+
 
 class Bags(NamedTuple):
     """A batch of bags.
@@ -59,8 +61,10 @@ def join(bags: Sequence[Bag]) -> Bags:
     )
 
 
-def answer(net: nn.Module, images: Tensor | Bags) -> Any:
-    """What a model answers to a batch of images, or of bags."""
+def answer(net: nn.Module, images: Tensor | Bags | Tokens) -> Any:
+    """What a model answers to a batch of images, of bags, or of sequences."""
+    if isinstance(images, Tokens):
+        return net(images.words, images.lengths)
     return _call(net, net, images) if isinstance(images, Bags) else net(images)
 
 

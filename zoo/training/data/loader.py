@@ -18,6 +18,7 @@ from zoo.errors import DataError, MissingExtraError
 from zoo.training.data.bags_batch import Bag, Bags, join
 from zoo.training.data.image import to_channels
 from zoo.training.data.image_set import ImageSet
+from zoo.training.data.token_batch import TokenRow, Tokens, join_tokens
 from zoo.training.randomness import derive, order, seed_host
 
 Step = list[list[int]]
@@ -25,9 +26,9 @@ Step = list[list[int]]
 
 @dataclass(frozen=True)
 class Batch:
-    """Images (B, C, H, W), or bags, targets ((B,) or (B, K)) and the indices that they came from."""
+    """Images (B, C, H, W), bags or sequences, targets ((B,) or (B, K)) and the indices that they came from."""
 
-    images: Tensor | Bags
+    images: Tensor | Bags | Tokens
     targets: Tensor
     indices: list[int]
 
@@ -93,6 +94,8 @@ def _collate(items: list[Any]) -> Batch | DataError:
     targets = torch.stack([torch.as_tensor(label) for label in labels])
     if isinstance(images[0], Bag):
         return Batch(join(images), targets, list(indices))
+    if isinstance(images[0], TokenRow):
+        return Batch(join_tokens(images), targets, list(indices))
     shapes = {tuple(image.shape) for image in images}
     if len(shapes) > 1:
         return DataError(f"images of one batch have different shapes {sorted(shapes)}; pass a transform that resizes")

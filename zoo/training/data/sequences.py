@@ -114,7 +114,9 @@ class Filters:
         return None
 
     def _once(self, records: Sequence[Record]) -> list[Record]:
-        """Each sequence once in a split, and none that has two labels."""
+        """Each sequence once in a split, and none that has two labels; all of those without labels."""
+        if all(record.label is None for record in records):
+            return list(records)
         labels: dict[str, set[str | None]] = {}
         for record in records:
             labels.setdefault(record.text, set()).add(record.label)

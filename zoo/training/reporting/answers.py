@@ -16,6 +16,7 @@ from torch import nn
 from zoo.errors import DataError
 from zoo.training.data.bags import BagSet
 from zoo.training.data.image_set import ImageSet, Splits
+from zoo.training.data.sequences import SequenceSet
 from zoo.training.data.source import open_splits
 from zoo.training.progress import Progress
 from zoo.training.reporting.bags import Instance, heaviest
@@ -207,6 +208,8 @@ def show(answers: Answers, index: int) -> Shown:
 
 def _where(answers: Answers, index: int) -> str:
     where = answers.images.where(index)
+    if isinstance(answers.images, SequenceSet):
+        return f"{where}: {answers.images.image(index)}"
     if answers.root is not None and Path(where).is_relative_to(answers.root):
         return Path(where).relative_to(answers.root).as_posix()
     return where

@@ -1,0 +1,135 @@
+"""The loss, precisions, copies, compilation, and refusals of the layer."""
+
+from __future__ import annotations
+
+import copy
+import pickle
+import subprocess
+import sys
+from collections.abc import Mapping
+
+import pytest
+import torch
+
+from zoo.errors import PostSelectionError
+from zoo.quantum.qtn import QTN
+
+TOKENS = torch.tensor([[0, 1, 2, 3], [3, 2, 1, 0]])
+
+
+def small(**options: object) -> QTN:
+    torch.manual_seed(0)
+    return QTN(5, **{"max_len": 4, "init_scale": 1.0, **options})  # type: ignore[arg-type]
+
+
+def test_the_loss_is_the_cross_entropy_of_its_logits() -> None:
+    net = small()
+    probabilities, labels = net(TOKENS), torch.tensor([1, 0])
+    mean = net.loss(probabilities, labels)
+    torch.testing.assert_close(2 * mean, net.loss(probabilities, labels, reduction="sum"))
+    torch.testing.assert_close(mean, net.loss(probabilities, torch.tensor([[0.0, 1.0], [1.0, 0.0]])))
+    torch.testing.assert_close(mean, torch.nn.functional.cross_entropy(net.as_logits(probabilities), labels))
+    assert torch.equal(net.as_logits(probabilities).argmax(1), probabilities.argmax(1))
+
+
+def test_half_precision_and_autocast_are_computed_in_single() -> None:
+    net = small()
+    exact = net(TOKENS)
+    with torch.autocast("cpu", torch.bfloat16):
+        assert torch.equal(net(TOKENS), exact)
+    half = copy.deepcopy(net).bfloat16()(TOKENS)
+    assert half.dtype is torch.bfloat16
+    torch.testing.assert_close(half.float(), exact, rtol=0, atol=0.1)
+
+
+def test_copies_answer_alike() -> None:
+    net = small(topology="ctn", sharing="hierarchical")
+    for other in (copy.deepcopy(net), pickle.loads(pickle.dumps(net))):
+        assert torch.equal(other(TOKENS), net(TOKENS))
+    empty = small(device="meta", topology="ctn", sharing="hierarchical").to_empty(device="cpu")
+    empty.load_state_dict(net.state_dict())
+    assert torch.equal(empty(TOKENS), net(TOKENS))
+
+
+def test_angles_begin_between_0_and_the_scale() -> None:
+    angles = torch.cat([p.detach().flatten() for p in QTN(200, max_len=100, sharing="hierarchical").parameters()])
+    assert 0 <= float(angles.min()) < 1e-4
+    assert 0.0099 < float(angles.max()) <= 0.01
+
+
+def test_it_compiles_and_exports_in_one_graph() -> None:
+    """In a process of its own, where annotations are not checked."""
+    script = """
+import torch
+from zoo.quantum import QTN
+tokens, lengths = torch.tensor([[0, 1, 2, 3], [3, 2, 1, 0]]), torch.tensor([4, 3])
+for topology in ("ptn", "ttn", "ctn"):
+    torch.manual_seed(0)
+    net = QTN(5, max_len=4, topology=topology, sharing="hierarchical", init_scale=1.0)
+    compiled = torch.compile(net, fullgraph=True, backend="aot_eager")
+    torch.testing.assert_close(compiled(tokens, lengths), net(tokens, lengths))
+    program = torch.export.export(net, (tokens,))
+    torch.testing.assert_close(program.module()(tokens), net(tokens))
+"""
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=300)
+    assert done.returncode == 0, done.stderr[-2000:]
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        ({"max_len": 1}, ["max_len", "from 2", "got 1"]),
+        ({"qubits": 0}, ["qubits", "from 1", "got 0"]),
+        ({"n_layers": True}, ["n_layers", "True"]),
+        ({"num_classes": 1}, ["num_classes", "from 2", "got 1"]),
+        ({"num_classes": 3}, ["3 classes need 2 qubits", "qubits="]),
+        ({"topology": "pnt"}, ["topology", "'ptn', 'ttn', 'ctn'", "did you mean 'ptn'"]),
+        ({"sharing": "hierarchic"}, ["did you mean 'hierarchical'"]),
+        ({"pad": "zero"}, ["pad must be one of 'identity', 'token'"]),
+        ({"pad_token": 5}, ["pad_token", "0 to 4", "got 5"]),
+        ({"ansatz": "qtn15"}, ["unknown ansatz 'qtn15'", "qtn14"]),
+    ],
+)
+def test_the_constructor_refuses(options: dict[str, object], words: list[str]) -> None:
+    with pytest.raises(ValueError, match=r".+") as caught:
+        QTN(5, **{"max_len": 4, **options})  # type: ignore[arg-type]
+    assert all(word in str(caught.value) for word in words), str(caught.value)
+
+
+def _refused(options: dict[str, object], arguments: tuple[object, ...], named: Mapping[str, object]) -> str:
+    with pytest.raises(ValueError, match=r".+") as caught:
+        small(**options)(*arguments, **named)
+    return str(caught.value)
+
+
+def test_the_call_refuses_with_place_and_limit() -> None:
+    ids = torch.tensor([[0, 1, 2, 3], [3, 5, 1, 0]])
+    assert "token 5 at place 1 of sample 1" in _refused({}, (ids,), {})
+    assert "0 to 4" in _refused({}, (ids - 1,), {})
+    assert "at least two words, got 1" in _refused({}, (TOKENS[:, :1],), {})
+    assert "5 words are more than max_len=4" in _refused({"sharing": "hierarchical"}, (torch.zeros(1, 5).long(),), {})
+    lengths = torch.tensor([1, 4])
+    assert "sample 0 has 1 words" in _refused({}, (TOKENS, lengths), {})
+    assert "sample 1 has 6 words" in _refused({}, (TOKENS, lengths + 2), {})
+    assert "all of one length" in _refused({"pad": None}, (TOKENS, torch.tensor([4, 3])), {})
+    assert "a power of two" in _refused({"pad": None, "topology": "ttn"}, (TOKENS[:, :3],), {})
+    both = {"lengths": torch.tensor([4, 4]), "mask": torch.zeros(2, 4, dtype=torch.bool)}
+    assert "not both" in _refused({}, (TOKENS,), both)
+    first = torch.tensor([[True, False, False, False], [False, False, False, False]])
+    assert "sample 0: padding lies behind the words" in _refused({}, (TOKENS,), {"mask": first})
+
+
+@pytest.mark.parametrize("topology", ["ptn", "ttn", "ctn"])
+def test_a_sequence_that_is_never_post_selected_is_named(topology: str) -> None:
+    """The box is Hadamards and a CZ: of a right word (|0> - |1>) / sqrt(2) its lower qubit is in 1, always."""
+    net = QTN(2, max_len=4, topology=topology, ansatz="qtn9", dtype=torch.float64)
+    with torch.no_grad():
+        for parameter in net.parameters():
+            parameter.zero_()
+        net.words.weight[1] = torch.tensor([0.25, -0.25, 0.0], dtype=torch.float64)
+    fine, never = [0, 0], [0, 1]
+    assert torch.isfinite(net(torch.tensor([fine]))).all()
+    with pytest.raises(PostSelectionError, match=r"sample 1 is never post-selected.*below 1e-30"):
+        net(torch.tensor([fine, never]))
+    with pytest.raises(PostSelectionError, match="sample 0"):
+        net(torch.tensor([[0, 1, 0, 0]] if topology != "ctn" else [never]))
