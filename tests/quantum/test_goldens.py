@@ -7,7 +7,7 @@ import pytest
 from tests.quantum.goldens import DTYPES, golden
 from tests.quantum.samples import reuploading, strongly_entangling
 
-METHODS = ("reference",)
+METHODS = ("reference", "statevector", "mps")
 
 
 @pytest.mark.parametrize("dtype", DTYPES)

@@ -7,6 +7,7 @@ from typing import Any
 
 from torch import Tensor
 
+Number = float | int
 SOURCES = ("constant", "weight", "input")
 
 
@@ -23,8 +24,8 @@ class Angle:
 
     source: str = "constant"
     index: int | str = 0
-    scale: float = 1.0
-    offset: float = 0.0
+    scale: Number = 1.0
+    offset: Number = 0.0
 
     def __post_init__(self) -> None:
         if self.source not in SOURCES:
@@ -33,6 +34,8 @@ class Angle:
             raise ValueError(f"the index of an angle is 0 or more, got {self.index}")
         if not (math.isfinite(self.scale) and math.isfinite(self.offset)):
             raise ValueError(f"an angle is finite, got {self.scale} * {self.source} + {self.offset}")
+        object.__setattr__(self, "offset", float(self.offset))
+        object.__setattr__(self, "scale", float(self.scale))
         if self.source == "constant":  # one way to write a number: equal circuits have equal keys
             object.__setattr__(self, "index", 0)
             object.__setattr__(self, "scale", 1.0)
@@ -43,23 +46,23 @@ class Angle:
         assert isinstance(self.index, int)
         return self.index
 
-    def __mul__(self, factor: float) -> "Angle":
+    def __mul__(self, factor: Number) -> "Angle":
         return replace(self, scale=self.scale * factor, offset=self.offset * factor)
 
     __rmul__ = __mul__
 
-    def __truediv__(self, divisor: float) -> "Angle":
+    def __truediv__(self, divisor: Number) -> "Angle":
         return self * (1 / divisor)
 
-    def __add__(self, other: float) -> "Angle":
+    def __add__(self, other: Number) -> "Angle":
         return replace(self, offset=self.offset + other)
 
     __radd__ = __add__
 
-    def __sub__(self, other: float) -> "Angle":
+    def __sub__(self, other: Number) -> "Angle":
         return self + -other
 
-    def __rsub__(self, other: float) -> "Angle":
+    def __rsub__(self, other: Number) -> "Angle":
         return -self + other
 
     def __neg__(self) -> "Angle":

@@ -83,6 +83,11 @@ class Circuit(Simulable):
         return all(op.gate.unitary for op in self._ops)
 
     @property
+    def has_channels(self) -> bool:
+        """Whether some op is a channel, which makes the state a mixture."""
+        return any(op.gate.name == "channel" for op in self._ops)
+
+    @property
     def depth(self) -> int:
         """The number of layers, where a gate goes into the first layer that has all its wires free."""
         return depth(self._ops)
@@ -247,7 +252,7 @@ class Circuit(Simulable):
         """The circuit that undoes this one, with the same weights and inputs."""
         return self._with([op.inverse() for op in reversed(self._ops)])
 
-    def bind(self, values: Mapping[str, float] | Sequence[float] | Tensor) -> "Circuit":
+    def bind(self, values: Mapping[str, Any] | Sequence[Any] | Tensor) -> "Circuit":
         """A circuit with numbers in place of weights.
 
         Args:

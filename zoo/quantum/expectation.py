@@ -29,6 +29,11 @@ _TO_Z: dict[str, list[list[complex]]] = {
 }
 
 
+def as_complex(state: Tensor) -> Tensor:
+    """Real amplitudes as complex ones."""
+    return state if state.is_complex() else torch.complex(state, torch.zeros_like(state))
+
+
 def probabilities(state: Tensor) -> Tensor:
     """|amplitude|^2, real."""
     return torch.view_as_real(state).square().sum(-1) if state.is_complex() else state.square()
@@ -89,7 +94,7 @@ def expectations(state: Tensor, observables: Sequence[Observable], n: int) -> Te
         return probabilities(in_basis(state, basis, n))
 
     def of_matrix(observable: Hermitian) -> Tensor:
-        return overlap(state, apply_observable(state, observable, n))
+        return overlap(as_complex(state), apply_observable(state, observable, n))
 
     return measured(chances_in, observables, n, of_matrix)
 
@@ -152,7 +157,7 @@ def in_basis(state: Tensor, basis: dict[int, str], n: int) -> Tensor:
     for wire, letter in basis.items():
         if letter != "z":
             rows = _TO_Z[letter]
-            state = state if letter == "x" or state.is_complex() else torch.complex(state, torch.zeros_like(state))
+            state = state if letter == "x" else as_complex(state)
             state = apply_matrix(state, torch.tensor(rows, dtype=state.dtype, device=state.device), (wire,), n)
     return state
 
@@ -221,6 +226,7 @@ def apply_word(state: Tensor, word: PauliWord, n: int) -> Tensor:
 
 def apply_observable(state: Tensor, observable: Observable, n: int) -> Tensor:
     """(B, 2^n) amplitudes O|state>, complex and not normalised; differentiable in the state."""
+    state = as_complex(state)
     if isinstance(observable, Hermitian):
         return apply_matrix(state, matrix_of(observable, state), observable.wires, n)
     if isinstance(observable, Projector):
@@ -231,9 +237,7 @@ def apply_observable(state: Tensor, observable: Observable, n: int) -> Tensor:
 
 
 def overlap(bra: Tensor, ket: Tensor) -> Tensor:
-    """Re <bra|ket>, row by row."""
-    if not bra.is_complex():
-        return (bra * ket).sum(-1)
+    """Re <bra|ket>, row by row, of complex vectors."""
     return (torch.view_as_real(bra) * torch.view_as_real(ket)).sum((-2, -1))
 
 
@@ -251,9 +255,9 @@ def marginal(chances: Tensor, wires: Sequence[int], n: int) -> Tensor:
 
 
 def reduced_density(state: Tensor, wires: Sequence[int], n: int) -> Tensor:
-    """(B, 2^k, 2^k) density matrices of k wires, the others traced out."""
+    """(B, 2^k, 2^k) complex density matrices of k wires, the others traced out."""
     sizes, chosen, rest = split_wires(wires, n)
     view = state.reshape(len(state), *sizes)
     view = view.permute(0, *(axis + 1 for axis in chosen), *(axis + 1 for axis in rest))
     matrix = view.reshape(len(state), 2 ** len(chosen), 2 ** (n - len(chosen)))
-    return matrix @ matrix.mH
+    return as_complex(matrix @ matrix.mH)

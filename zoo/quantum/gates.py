@@ -7,6 +7,7 @@ are its controls. A rotation about a Pauli word P by t is exp(-i t P / 2).
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -16,10 +17,11 @@ from zoo.naming import did_you_mean
 #: The two frequencies of a rotation with a control, in units of its angle; a plain rotation has the last one only.
 _CONTROLLED = (0.5, 1.0)
 _PLAIN = (1.0,)
+Rows = list[list[Any]]
 _COMPLEX = {torch.float32: torch.complex64, torch.float64: torch.complex128}
 _ROOT = 1 / math.sqrt(2)
 
-PAULIS: dict[str, list[list[complex]]] = {
+PAULIS: dict[str, Rows] = {
     "i": [[1, 0], [0, 1]],
     "x": [[0, 1], [1, 0]],
     "y": [[0, -1j], [1j, 0]],
@@ -34,7 +36,7 @@ def complex_type(real: torch.dtype) -> torch.dtype:
         TypeError: for any other type.
     """
     if real not in _COMPLEX:
-        raise TypeError(f"angles are float32 or float64, got {real}")
+        raise TypeError(f"circuits are computed in float32 or float64, got {real}")
     return _COMPLEX[real]
 
 
@@ -82,7 +84,7 @@ class Gate:
         return gate_named, (self.name,)
 
 
-def constant(rows: list[list[complex]], angles: Tensor) -> Tensor:
+def constant(rows: Rows, angles: Tensor) -> Tensor:
     """A matrix of numbers as a complex tensor of the precision and device of `angles`."""
     return torch.tensor(rows, dtype=complex_type(angles.dtype), device=angles.device)
 
@@ -134,7 +136,7 @@ def _u2(angles: Tensor) -> Tensor:
     return _u3(torch.full_like(phi, math.pi / 2), phi, delta)
 
 
-def _middle(angle: Tensor, diagonal: list[list[complex]], off: list[list[complex]]) -> Tensor:
+def _middle(angle: Tensor, diagonal: Rows, off: Rows) -> Tensor:
     """A rotation among 01 and 10: cos(angle/2) on `diagonal`, sin(angle/2) on `off`, 1 on 00 and 11."""
     half = angle / 2
     ends = constant([[1, 0, 0, 0], [0, 0, 0, 0], [0, 0, 0, 0], [0, 0, 0, 1]], angle)
@@ -149,29 +151,29 @@ def _pswap(angle: Tensor) -> Tensor:
 
 _X, _Y, _Z = PAULIS["x"], PAULIS["y"], PAULIS["z"]
 _IDENTITY = PAULIS["i"]
-_H: list[list[complex]] = [[_ROOT, _ROOT], [_ROOT, -_ROOT]]
-_SWAP: list[list[complex]] = [[1, 0, 0, 0], [0, 0, 1, 0], [0, 1, 0, 0], [0, 0, 0, 1]]
-_ECR: list[list[complex]] = [
+_H: Rows = [[_ROOT, _ROOT], [_ROOT, -_ROOT]]
+_SWAP: Rows = [[1, 0, 0, 0], [0, 0, 1, 0], [0, 1, 0, 0], [0, 0, 0, 1]]
+_ECR: Rows = [
     [0, 0, _ROOT, 1j * _ROOT],
     [0, 0, 1j * _ROOT, _ROOT],
     [_ROOT, -1j * _ROOT, 0, 0],
     [-1j * _ROOT, _ROOT, 0, 0],
 ]
-_SX: list[list[complex]] = [[0.5 + 0.5j, 0.5 - 0.5j], [0.5 - 0.5j, 0.5 + 0.5j]]
-_SXDG: list[list[complex]] = [[0.5 - 0.5j, 0.5 + 0.5j], [0.5 + 0.5j, 0.5 - 0.5j]]
+_SX: Rows = [[0.5 + 0.5j, 0.5 - 0.5j], [0.5 - 0.5j, 0.5 + 0.5j]]
+_SXDG: Rows = [[0.5 - 0.5j, 0.5 + 0.5j], [0.5 + 0.5j, 0.5 - 0.5j]]
 
 
-def _exchange(c: float, s: complex) -> list[list[complex]]:
+def _exchange(c: float, s: complex) -> Rows:
     return [[1, 0, 0, 0], [0, c, s, 0], [0, s, c, 0], [0, 0, 0, 1]]
 
 
-def _diagonal(*entries: complex) -> list[list[complex]]:
+def _diagonal(*entries: Any) -> Rows:
     return [[entry if row == column else 0 for column in range(len(entries))] for row, entry in enumerate(entries)]
 
 
 def _fixed(
     name: str,
-    rows: list[list[complex]],
+    rows: Rows,
     controls: int = 0,
     *,
     diagonal: bool = False,
@@ -227,7 +229,7 @@ _ALL = [
     _fixed("cz", _Z, 1, diagonal=True, real=True),
     _fixed("ch", _H, 1, real=True),
     _fixed("swap", _SWAP, permutation=True, real=True),
-    _fixed("iswap", _exchange(0, 1j)),
+    _fixed("iswap", _exchange(0.0, 1j)),
     _fixed("siswap", _exchange(_ROOT, 1j * _ROOT)),
     _fixed("ecr", _ECR),
     _turning("crx", 2, lambda a: _controlled(_rotation(a, "x")), _CONTROLLED),

@@ -49,7 +49,7 @@ class PauliSum:
         terms: (coefficient, word) pairs; equal words are put together.
     """
 
-    terms: tuple[tuple[float, PauliWord], ...]
+    terms: tuple[tuple[float | int, PauliWord], ...]
 
     def __post_init__(self) -> None:
         together: dict[PauliWord, float] = {}
@@ -66,7 +66,7 @@ class PauliSum:
     def __add__(self, other: "PauliSum") -> "PauliSum":
         return PauliSum((*self.terms, *other.terms))
 
-    def __mul__(self, factor: float) -> "PauliSum":
+    def __mul__(self, factor: float | int) -> "PauliSum":
         return PauliSum(tuple((c * factor, word) for c, word in self.terms))
 
     __rmul__ = __mul__

@@ -15,7 +15,7 @@ from zoo.quantum.circuit import Circuit
 from zoo.quantum.expectation import marginal, measured
 from zoo.quantum.gates import complex_type
 from zoo.quantum.observables import is_single, parse_observables
-from zoo.quantum.running.answers import asked, differentiated, drawn, final_state, read
+from zoo.quantum.running.answers import Question, answer, differentiated, drawn, final_state, read
 from zoo.quantum.running.call import Values, prepare
 from zoo.quantum.running.options import Options
 from zoo.quantum.running.outcomes import Outcome
@@ -72,7 +72,7 @@ def probs(
         chances = read(outcome, chosen, shots)({})
         return chances if wires is None else marginal(chances, kept, circuit.n_qubits)
 
-    return differentiated(ask, call, chosen)
+    return differentiated(Question(ask), call, chosen)
 
 
 def expval(
@@ -100,7 +100,7 @@ def expval(
             return outcome.expectations(parsed)
         return measured(read(outcome, chosen, shots), parsed, circuit.n_qubits)
 
-    values = differentiated(ask, call, chosen)
+    values = differentiated(Question(ask, parsed), call, chosen)
     return values[..., 0] if is_single(observables) else values
 
 
@@ -128,7 +128,7 @@ def var(
         # Both moments go as sines of the angles, so that parameter shift is exact; their combination does not.
         return torch.stack([outcome.expectations(parsed), outcome.second_moments(parsed)], dim=-1)
 
-    first, second = differentiated(ask, call, chosen).unbind(-1)
+    first, second = differentiated(Question(ask), call, chosen).unbind(-1)
     values = second - first.square()
     return values[..., 0] if is_single(observables) else values
 
@@ -190,7 +190,7 @@ def density_matrix(
     call, chosen = prepare(circuit, weights, inputs, state, dtype), Options.of(options)
     kept = check_wires(wires, circuit.n_qubits)
     with no_autocast(call.weights):
-        return call.finish(asked(lambda outcome, shots: outcome.reduced(kept), call, chosen))
+        return call.finish(answer(Question(lambda outcome, shots: outcome.reduced(kept)), call, chosen))
 
 
 def unitary(

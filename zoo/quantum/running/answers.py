@@ -1,33 +1,54 @@
 """From a checked call to an answer: which simulation runs, what it is asked, how the answer is differentiated."""
 
 from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
 
 import torch
 from torch import Tensor
 
 from zoo.eager import no_autocast
+from zoo.quantum.engine import evolve
+from zoo.quantum.lightcone import lightcone_expectations
+from zoo.quantum.memory import Run, check_memory, choose_method
+from zoo.quantum.mps import MPS
+from zoo.quantum.mps_shots import estimate
 from zoo.quantum.noise.density import density_matrix
+from zoo.quantum.noise.readout import ReadoutError
 from zoo.quantum.noise.trajectories import trajectory_means, trajectory_states
+from zoo.quantum.observables import Observable
 from zoo.quantum.reference import reference_state
 from zoo.quantum.running import shift
 from zoo.quantum.running.call import Call
-from zoo.quantum.running.options import Options
+from zoo.quantum.running.options import NOISY, WIDE, Options
 from zoo.quantum.running.outcomes import Mixed, Outcome, Pure
 from zoo.quantum.shots import as_read, sample_indices
 
-#: The widest circuit whose density matrix "auto" takes.
-_DENSITY_WIRES = 10
-Ask = Callable[[Outcome, int | None], Tensor]
+#: So many amplitudes fit anywhere: whether they do is not looked up.
+_FEW = 2**18
 
 
-def differentiated(ask: Ask, call: Call, options: Options) -> Tensor:
-    """The answer of every sample, with gradients as asked for."""
+@dataclass(frozen=True)
+class Question:
+    """What is wanted of the state at the end.
+
+    Args:
+        ask: an outcome and the runs of each of its states (None: exact) -> (B, ...).
+        observables: where expectations are wanted: of which observables. Some methods give nothing else.
+    """
+
+    ask: Callable[[Outcome, int | None], Tensor]
+    observables: tuple[Observable, ...] | None = None
+
+
+def differentiated(question: Question, call: Call, options: Options) -> Tensor:
+    """The answer for every sample, with gradients as asked for."""
     diff_method = options.diff_method
     if diff_method == "auto" and options.shots is not None:
         diff_method = "parameter_shift"
 
     def measure(call: Call) -> Tensor:
-        return asked(ask, call, options)
+        return answer(question, call, options)
 
     with no_autocast(call.weights):
         if diff_method in shift.METHODS:
@@ -35,68 +56,146 @@ def differentiated(ask: Ask, call: Call, options: Options) -> Tensor:
         return call.finish(measure(call))
 
 
-def asked(ask: Ask, call: Call, options: Options) -> Tensor:
-    """Simulate and ask: `ask` gets an outcome and the runs of each of its states."""
-    method, n = _method(call, options), call.circuit.n_qubits
+def answer(question: Question, call: Call, options: Options) -> Tensor:
+    """Simulate and ask: (B, ...), or (1, ...) where nothing has a batch."""
+    method, n = _method(call, options, question.observables), call.circuit.n_qubits
     given = (call.circuit, call.weights, call.inputs)
     if method == "density":
-        return ask(Mixed(density_matrix(*given, call.state, noise=options.noise), n), options.shots)
+        return question.ask(Mixed(density_matrix(*given, call.state, noise=options.noise), n), options.shots)
     if method == "trajectories":
         # With shots every run has noise of its own.
         return trajectory_means(
             *given,
-            lambda states: ask(Pure(states, n), None if options.shots is None else 1),
+            lambda states: question.ask(Pure(states, n), None if options.shots is None else 1),
             call.state,
             noise=options.noise,
             trajectories=options.shots or options.trajectories,
             generator=options.generator,
         )
-    return ask(Pure(final_state(call, options), n), options.shots)
+    if method == "lightcone":
+        return _by_cones(question, call, options)
+    if method == "mps":
+        return _by_chain(question, call, options)
+    return question.ask(Pure(_amplitudes(call, options, method, keep_real=True), n), options.shots)
+
+
+def final_state(call: Call, options: Options) -> Tensor:
+    """(B, 2^n) or (1, 2^n) amplitudes.
+
+    Raises:
+        ValueError: there is noise.
+    """
+    method = _method(call, options, None)
+    if method in NOISY:
+        raise ValueError("noise makes the state a mixture, which has no amplitudes; use density_matrix")
+    if method == "lightcone":
+        raise ValueError("method='lightcone' gives expectations, not the state")
+    return _chain(call, options).state() if method == "mps" else _amplitudes(call, options, method)
 
 
 def read(outcome: Outcome, options: Options, shots: int | None) -> Callable[[dict[int, str]], Tensor]:
     """The probabilities in a basis as they are read: with errors, from a number of shots."""
-    readout = None if options.noise is None else options.noise.readout
-    return as_read(outcome.chances_in, outcome.n, shots=shots, readout=readout, generator=options.generator)
+    return as_read(outcome.chances_in, outcome.n, shots=shots, readout=_readout(options), generator=options.generator)
 
 
 @torch.no_grad()
 def drawn(call: Call, options: Options) -> Tensor:
     """(B, shots) basis states."""
-    shots = options.shots
+    shots, n = options.shots, call.circuit.n_qubits
     assert shots is not None
-    if _method(call, options) != "trajectories":
-        return asked(
-            lambda outcome, _: sample_indices(read(outcome, options, None)({}), shots, options.generator), call, options
+    method = _method(call, options, None)
+    if method == "mps":
+        bits, readout = _chain(call, options).sample(shots, options.generator), _readout(options)
+        bits = bits if readout is None else readout.misread(bits, range(n), options.generator)
+        return (bits << torch.arange(n - 1, -1, -1, device=bits.device)).sum(-1)
+    if method == "trajectories":
+        states = trajectory_states(
+            call.circuit,
+            call.weights,
+            call.inputs,
+            call.state,
+            noise=options.noise,
+            trajectories=shots,
+            generator=options.generator,
         )
-    states = trajectory_states(
-        call.circuit,
-        call.weights,
-        call.inputs,
-        call.state,
-        noise=options.noise,
-        trajectories=shots,
-        generator=options.generator,
-    )
-    chances = read(Pure(states.flatten(0, 1), call.circuit.n_qubits), options, None)({})
-    return sample_indices(chances, 1, options.generator).reshape(states.shape[:2])
+        chances = read(Pure(states.flatten(0, 1), n), options, None)({})
+        return sample_indices(chances, 1, options.generator).reshape(states.shape[:2])
+    exact = Question(lambda outcome, _: sample_indices(read(outcome, options, None)({}), shots, options.generator))
+    return answer(exact, call, options)
 
 
-def _method(call: Call, options: Options) -> str:
-    """The method that "auto" stands for, or the one that was asked for."""
-    noisy = (options.noise is not None and bool(options.noise.after)) or any(
-        op.gate.name == "channel" for op in call.circuit
+def _amplitudes(call: Call, options: Options, method: str, keep_real: bool = False) -> Tensor:
+    """(B, 2^n); real where `keep_real` and all gates are."""
+    if method == "reference":
+        return reference_state(call.circuit, call.weights, call.inputs, call.state)
+    return evolve(call.circuit, call.weights, call.inputs, call.state, _through(options), keep_real)
+
+
+def _through(options: Options) -> str:
+    """How amplitudes are differentiated; shifted runs need no gradient of theirs."""
+    return "auto" if options.diff_method in shift.METHODS else options.diff_method
+
+
+def _by_cones(question: Question, call: Call, options: Options) -> Tensor:
+    _begins_in_zero(call, "lightcone")
+    if question.observables is None or options.shots is not None or _readout(options) is not None:
+        raise ValueError("method='lightcone' gives exact expectations, no probabilities and no shots")
+    through = partial(evolve, diff_method=_through(options), keep_real=True)
+    return lightcone_expectations(call.circuit, call.weights, call.inputs, question.observables, through)
+
+
+def _by_chain(question: Question, call: Call, options: Options) -> Tensor:
+    chain, readout = _chain(call, options), _readout(options)
+    if question.observables is None:
+        return question.ask(Pure(chain.state(), call.circuit.n_qubits), options.shots)
+    if options.shots is not None:
+        return estimate(chain, question.observables, options.shots, readout=readout, generator=options.generator)
+    if readout is not None:
+        raise ValueError("method='mps' has errors of the readout only with shots")
+    return chain.expectations(question.observables)
+
+
+def _chain(call: Call, options: Options) -> MPS:
+    _begins_in_zero(call, "mps")
+    return MPS.run(call.circuit, call.weights, call.inputs, max_bond=options.max_bond)
+
+
+def _begins_in_zero(call: Call, method: str) -> None:
+    if call.state is not None:
+        raise ValueError(f"method={method!r} begins with every wire in 0; a state to begin with needs 'statevector'")
+
+
+def _readout(options: Options) -> ReadoutError | None:
+    return None if options.noise is None else options.noise.readout
+
+
+def _method(call: Call, options: Options, observables: tuple[Observable, ...] | None) -> str:
+    """The method that "auto" stands for, or the one that was asked for.
+
+    Raises:
+        ValueError: noise with a method that has none; "adjoint" with one that keeps no amplitudes.
+        CircuitTooLarge: more memory would be needed than there is.
+    """
+    noisy = (options.noise is not None and bool(options.noise.after)) or call.circuit.has_channels
+    few = call.batch * 2**call.circuit.n_qubits <= _FEW
+    run = Run(
+        call.circuit, call.batch, call.weights.dtype, call.weights.device, call.needs_gradient(), options.max_memory
     )
-    method = options.method
-    if method == "auto":
-        method = "reference" if not noisy else "density" if call.circuit.n_qubits <= _DENSITY_WIRES else "trajectories"
-    if noisy and method not in ("density", "trajectories"):
-        raise ValueError(f"method={method!r} simulates no noise; use 'density' or 'trajectories'")
+    if options.method == "auto":
+        exact = options.shots is None and _readout(options) is None
+        if not noisy and options.max_memory is None and few:
+            method = "statevector"
+        else:
+            wanted = observables if exact else None
+            method = choose_method(run, wanted, noisy=noisy, begins_with_state=call.state is not None)
+    else:
+        method = options.method
+        if noisy and method not in NOISY:
+            raise ValueError(f"method={method!r} simulates no noise; use {' or '.join(map(repr, NOISY))}")
+        if options.max_memory is not None or not few:
+            check_memory(run, method, observables)
+    if options.diff_method == "adjoint" and method in ("reference", *NOISY, *WIDE):
+        raise ValueError(
+            f"method={method!r} is differentiated through its operations: diff_method='backprop' or 'auto'"
+        )
     return method
-
-
-def final_state(call: Call, options: Options) -> Tensor:
-    """(B, 2^n) or (1, 2^n) amplitudes."""
-    if _method(call, options) in ("density", "trajectories"):
-        raise ValueError("noise makes the state a mixture, which has no amplitudes; use density_matrix")
-    return reference_state(call.circuit, call.weights, call.inputs, call.state)

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -11,7 +12,8 @@ from zoo.naming import did_you_mean
 from zoo.quantum.circuit import Circuit
 from zoo.quantum.gates import complex_type
 
-Values = Tensor | Sequence[float] | Mapping[str, float] | float | None
+#: A tensor, numbers, or numbers by name.
+Values = Tensor | Sequence[Any] | Mapping[str, Any] | float | int | None
 
 
 @dataclass(frozen=True)
@@ -58,7 +60,7 @@ class Call:
         """(B, ...) or (1, ...) -> (*lead, ...), real results in the type of what was given."""
         shape = (*self.lead, *result.shape[1:])
         result = result.expand(self.batch, *result.shape[1:]).reshape(shape)
-        return result if result.is_complex() else result.to(self.dtype)
+        return result.to(self.dtype) if result.is_floating_point() else result
 
 
 def prepare(circuit: Circuit, weights: Values, inputs: Values, state: Tensor | None, dtype: torch.dtype | None) -> Call:
@@ -76,6 +78,8 @@ def prepare(circuit: Circuit, weights: Values, inputs: Values, state: Tensor | N
         ValueError: another count of weights or features than the circuit has; features that are not finite.
         TypeError: complex or integer weights or features.
     """
+    if dtype is not None:
+        complex_type(dtype)
     given_weights = _real("weights", _by_name(circuit, weights), circuit.n_weights, dtype)
     given_inputs = _real("inputs", inputs, circuit.n_inputs, dtype)
     if state is not None and (state.dim() == 0 or state.shape[-1] != 2**circuit.n_qubits):
@@ -85,7 +89,6 @@ def prepare(circuit: Circuit, weights: Values, inputs: Values, state: Tensor | N
     given = [t for t in (given_weights, given_inputs, state) if t is not None]
     result = dtype or _common(given)
     real = torch.float64 if result == torch.float64 else torch.float32
-    complex_type(real)
     device = given[0].device if given else None
     vectors = [torch.empty(0, dtype=real, device=device) if t is None else t for t in (given_weights, given_inputs)]
     if must_compose(vectors[1]) or vectors[1].is_meta:

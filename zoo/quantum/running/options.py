@@ -10,7 +10,9 @@ from zoo.quantum.noise.model import NoiseModel
 from zoo.quantum.running.shift import METHODS as SHIFTS
 from zoo.quantum.shots import check_shots
 
-METHODS = ("auto", "reference", "density", "trajectories")
+NOISY = ("density", "trajectories")
+WIDE = ("lightcone", "mps")
+METHODS = ("auto", "statevector", "reference", *NOISY, *WIDE)
 DIFF_METHODS = ("auto", "adjoint", "backprop", *SHIFTS)
 
 
@@ -19,14 +21,17 @@ class Options:
     """How a circuit is simulated and differentiated.
 
     Args:
-        method: "reference" (amplitudes, gate after gate), "density" (exact noise, up to about 10 wires),
-            "trajectories" (pure states with noise drawn); "auto": the fastest that fits.
+        method: "statevector" (all amplitudes, compiled), "reference" (the same, gate after gate), "density" (exact
+            noise, up to about 10 wires), "trajectories" (pure states with noise drawn), "lightcone" (expectations from
+            the gates that each depends on), "mps" (matrix product state); "auto": the fastest that fits into memory.
         diff_method: "adjoint", "backprop" (through every operation), "parameter_shift", "finite_diff", "spsa"; "auto":
             the fastest exact one, parameter shift with shots.
         shots: runs a basis of measurement; None for exact results.
         noise: a `NoiseModel`: channels after gates, error of the readout.
         generator: what draws samples, trajectories and directions.
         trajectories: of how many trajectories the mean is taken, without shots.
+        max_bond: the widest bond of a matrix product state.
+        max_memory: bytes that states may take; by default 80 % of what is free.
         directions: of how many directions "spsa" takes the mean.
     """
 
@@ -36,6 +41,8 @@ class Options:
     noise: NoiseModel | None = None
     generator: torch.Generator | None = None
     trajectories: int = 128
+    max_bond: int = 64
+    max_memory: int | None = None
     directions: int = 1
 
     def __post_init__(self) -> None:

@@ -1,0 +1,317 @@
+"""Every way to simulate and to differentiate gives the same answers; samples; what is refused."""
+
+from __future__ import annotations
+
+import math
+
+import pytest
+import torch
+
+from tests.quantum.samples import random_circuit
+from zoo.errors import CircuitTooLarge, PostSelectionError
+from zoo.quantum import simulate
+from zoo.quantum.circuit import Circuit, feature, weight
+from zoo.quantum.noise import NoiseModel, ReadoutError, make_channel
+from zoo.quantum.observables import Hermitian
+
+OBSERVABLES = ["Z0", "X0 Y1 - 0.5 Z2 + 0.25", "|01> 2, 0", "Y1"]
+METHODS = ("statevector", "reference", "density", "mps", "lightcone")
+
+
+def _case(seed: int, dtype: torch.dtype, lead: tuple[int, ...] = (3,)):
+    generator = torch.Generator().manual_seed(seed)
+    circuit = random_circuit(3, 15, seed)
+    weights = torch.randn(circuit.n_weights, generator=generator, dtype=torch.float64).to(dtype)
+    inputs = torch.randn(*lead, circuit.n_inputs, generator=generator, dtype=torch.float64).to(dtype)
+    return circuit, weights.requires_grad_(), inputs.requires_grad_()
+
+
+@pytest.mark.parametrize(("dtype", "limit"), [(torch.float32, 2e-5), (torch.float64, 1e-10)])
+@pytest.mark.parametrize("seed", range(4))
+def test_methods_agree(seed, dtype, limit):
+    circuit, weights, inputs = _case(seed, dtype)
+    found = []
+    for method in METHODS:
+        values = circuit.expval(OBSERVABLES, weights, inputs, method=method)
+        assert values.dtype == dtype
+        found.append((values, *torch.autograd.grad(values.square().sum(), (weights, inputs))))
+    for other in found[1:]:
+        torch.testing.assert_close(other, found[0], atol=limit, rtol=limit)
+
+
+@pytest.mark.parametrize(("dtype", "limit"), [(torch.float32, 1e-5), (torch.float64, 1e-10)])
+@pytest.mark.parametrize("seed", range(4))
+def test_gradients_agree(seed, dtype, limit):
+    circuit, weights, inputs = _case(seed, dtype)
+    found = [
+        torch.autograd.grad(
+            circuit.expval(OBSERVABLES, weights, inputs, diff_method=diff_method).square().sum(), (weights, inputs)
+        )
+        for diff_method in ("adjoint", "backprop", "parameter_shift")
+    ]
+    for other in found[1:]:
+        torch.testing.assert_close(other, found[0], atol=10 * limit, rtol=limit)
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_leading_dimensions(method):
+    circuit, weights, inputs = _case(1, torch.float64, (2, 4))
+    values = circuit.expval(OBSERVABLES, weights, inputs, method=method)
+    assert values.shape == (2, 4, 4)
+    for i in range(2):
+        one = circuit.expval(OBSERVABLES, weights, inputs[i, 1], method=method)
+        torch.testing.assert_close(values[i, 1], one)
+    assert circuit.expval(OBSERVABLES, weights, inputs[:0], method=method).shape == (0, 4, 4)
+    assert circuit.expval(OBSERVABLES, weights, inputs[:1, :1], method=method).shape == (1, 1, 4)
+    assert circuit.expval("Z0", weights, inputs, method=method).shape == (2, 4)
+
+
+def test_weights_of_each_sample():
+    circuit, _, inputs = _case(2, torch.float64)
+    weights = torch.randn(3, circuit.n_weights, dtype=torch.float64)
+    values = circuit.expval(OBSERVABLES, weights, inputs)
+    for i in range(3):
+        torch.testing.assert_close(values[i], circuit.expval(OBSERVABLES, weights[i], inputs[i]))
+
+
+@pytest.mark.parametrize("method", ["statevector", "density", "mps"])
+def test_variances_probabilities_and_densities(method):
+    circuit, weights, inputs = _case(3, torch.float64)
+    state = circuit.state(weights, inputs)
+    torch.testing.assert_close(circuit.probs(weights, inputs, method=method), state.abs().square())
+    exact = circuit.density_matrix(weights, inputs, wires=[2, 0], method="reference")
+    torch.testing.assert_close(circuit.density_matrix(weights, inputs, wires=[2, 0], method=method), exact)
+    torch.testing.assert_close(circuit.density_matrix(weights, inputs), state[..., None] * state[:, None].conj())
+    words = circuit.expval(["Z0", "Y1"], weights, inputs)
+    torch.testing.assert_close(circuit.var(["Z0", "Y1"], weights, inputs, method=method), 1 - words**2)
+
+
+def test_all_real_circuits_are_asked_the_same():
+    circuit = Circuit(3).h(0).ry("a", 1).cx(0, 2).cry("a", 2, 1).ccz(0, 1, 2).ry(feature(0), 2)
+    weights, inputs = torch.tensor([0.7]).double(), torch.tensor([[0.3], [1.1]]).double()
+    matrix = torch.tensor([[0.3, 1j], [-1j, 0.2]], dtype=torch.complex128)
+    observables = ["X0 Z1", "Y1 Y2", "Y0", "|10> 2, 1", Hermitian(matrix, [2])]
+    for ask in (circuit.expval, circuit.var):
+        real, full = (ask(observables, weights, inputs, method=m) for m in ("statevector", "reference"))
+        torch.testing.assert_close(real, full)
+    assert circuit.state(weights, inputs).is_complex()
+    assert circuit.density_matrix(weights, inputs, wires=[1]).is_complex()
+
+
+def test_states_to_begin_with():
+    circuit, weights, inputs = _case(4, torch.float64)
+    state = torch.randn(3, 8, dtype=torch.complex128)
+    matrix = circuit.matrix(weights, inputs)
+    after = (matrix @ state[..., None])[..., 0]
+    torch.testing.assert_close(circuit.state(weights, inputs, state=state), after)
+    real = state.real.clone().requires_grad_()
+    grads = [
+        torch.autograd.grad(circuit.expval(OBSERVABLES, weights, inputs, state=real, method=m).sum(), real)[0]
+        for m in ("statevector", "reference", "density")
+    ]
+    torch.testing.assert_close(grads[0], grads[1])
+    torch.testing.assert_close(grads[0], grads[2])
+
+
+def test_types():
+    circuit = Circuit(1).rx("a", 0).ry(feature(0), 0)
+    single, double = torch.tensor([0.3]), torch.tensor([0.3], dtype=torch.float64)
+    assert circuit.expval("Z0", single, double).dtype == torch.float64
+    assert circuit.state(single, single).dtype == torch.complex64
+    assert circuit.state(single, single, dtype=torch.float64).dtype == torch.complex128
+    exact = circuit.expval("Z0", single.bfloat16().float(), single.bfloat16().float())
+    low = circuit.expval("Z0", single.bfloat16(), single.bfloat16())
+    assert low == exact.bfloat16()
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        assert torch.equal(circuit.expval("z", single, single), circuit.expval("z", [0.3], [0.3]))
+    assert circuit.expval("Z0", [0.3], 0.3).dtype == torch.float32
+
+
+@pytest.mark.parametrize("method", ["statevector", "mps", "trajectories"])
+def test_samples(method):
+    """Chi-square of 4,000 runs against the probabilities, two wires in another order."""
+    circuit, weights, inputs = _case(5, torch.float64, (2,))
+    options = {"method": method, "generator": torch.Generator().manual_seed(0)}
+    bits = circuit.sample(weights, inputs, shots=4000, wires=[2, 0], **options)
+    assert bits.shape == (2, 4000, 2)
+    expected = 4000 * circuit.probs(weights, inputs, wires=[2, 0])
+    found = torch.stack([(bits @ torch.tensor([2, 1]) == outcome).sum(-1) for outcome in range(4)], dim=-1)
+    assert ((found - expected) ** 2 / expected.clamp(min=1)).sum(-1).max() < 20
+    counted = circuit.counts(weights, inputs, shots=50, wires=[2, 0], generator=torch.Generator().manual_seed(1))
+    assert [sum(one.values()) for one in counted] == [50, 50]
+    one = circuit.counts(weights, inputs[0], shots=50, generator=torch.Generator().manual_seed(1))
+    assert set(map(len, one)) == {3}
+
+
+@pytest.mark.parametrize("method", ["statevector", "mps", "density", "trajectories"])
+def test_shots_are_right_on_average(method):
+    circuit, weights, inputs = _case(6, torch.float64, ())
+    exact = circuit.expval(OBSERVABLES, weights, inputs)
+    drawn = torch.stack(
+        [
+            circuit.expval(
+                OBSERVABLES, weights, inputs, shots=100, method=method, generator=torch.Generator().manual_seed(seed)
+            )
+            for seed in range(20)
+        ]
+    )
+    error = (drawn.mean(0) - exact).abs()
+    assert (error <= 4 * drawn.std(0) / math.sqrt(20) + 1e-12).all()
+
+
+def test_the_spread_of_shots():
+    circuit = Circuit(1).ry(0.8, 0)
+    generator = torch.Generator().manual_seed(0)
+    drawn = torch.stack([circuit.expval("Z0", shots=64, generator=generator) for _ in range(400)])
+    expected = math.sin(0.8) / 8
+    assert abs(drawn.std().item() / expected - 1) < 0.15
+
+
+def test_noise_and_errors_of_the_readout():
+    circuit = Circuit(2).h(0).cx(0, 1).ry(0.4, 1)
+    noise = NoiseModel(after={"2q": make_channel("depolarizing", 0.1)}, readout=ReadoutError(0.02, 0.05))
+    exact = circuit.expval(["Z0", "X1"], noise=noise, dtype=torch.float64)
+    read = noise.readout.apply(circuit.probs(noise=NoiseModel(after=noise.after), dtype=torch.float64), [0, 1])
+    torch.testing.assert_close(circuit.probs(noise=noise, dtype=torch.float64), read)
+    torch.testing.assert_close(exact[0], (read * torch.tensor([1, 1, -1, -1])).sum())
+    drawn = torch.stack(
+        [
+            circuit.expval(
+                ["Z0", "X1"],
+                noise=noise,
+                method="trajectories",
+                trajectories=200,
+                dtype=torch.float64,
+                generator=torch.Generator().manual_seed(seed),
+            )
+            for seed in range(20)
+        ]
+    )
+    assert ((drawn.mean(0) - exact).abs() <= 4 * drawn.std(0) / math.sqrt(20) + 1e-12).all()
+    assert (circuit.probs(noise=noise, wires=[1]).sum() - 1).abs() < 1e-6
+
+
+def test_wide_circuits_choose_their_method():
+    circuit = Circuit(40)
+    for wire in range(40):
+        circuit.ry(weight(wire), wire)
+    for wire in range(39):
+        circuit.rzz(0.3, wire, wire + 1)
+    weights = torch.linspace(-1, 1, 40, dtype=torch.float64)
+    torch.testing.assert_close(circuit.expval("z", weights), weights.cos())
+    torch.testing.assert_close(circuit.expval("z", weights, method="mps"), weights.cos())
+
+
+REFUSED = {
+    "weights": (lambda c: c.expval("Z0", torch.zeros(3), [0.1]), ValueError, r"has 2 weights, got .* shape \(3,\)"),
+    "no inputs": (lambda c: c.expval("Z0", [0.1, 0.2]), ValueError, "the circuit has 1 inputs, got none"),
+    "inputs": (lambda c: c.expval("Z0", [0.1, 0.2], torch.zeros(5, 2)), ValueError, r"1 inputs, got .* \(5, 2\)"),
+    "names": (lambda c: c.expval("Z0", {"alpah": 1.0, "b": 2.0}, [0.1]), ValueError, "did you mean 'alpha'"),
+    "missing name": (lambda c: c.expval("Z0", {"b": 2.0}, [0.1]), ValueError, "no value for the weights 'alpha'"),
+    "nan": (
+        lambda c: c.expval("Z0", [0.1, 0.2], torch.tensor([[0.1], [math.nan]])),
+        ValueError,
+        r"features must be finite, got nan at index \(1, 0\)",
+    ),
+    "complex": (lambda c: c.expval("Z0", [0.1, 0.2], torch.zeros(1) * 1j), TypeError, "inputs must be real"),
+    "integers": (lambda c: c.expval("Z0", [0.1, 0.2], torch.zeros(1).long()), TypeError, r"call .float\(\)"),
+    "dtype": (lambda c: c.expval("Z0", [0.1, 0.2], [0.1], dtype=torch.int64), TypeError, "float32 or float64"),
+    "wire": (lambda c: c.expval("Z7", [0.1, 0.2], [0.1]), ValueError, "on wire 7: the wires are 0 to 1"),
+    "wires": (lambda c: c.probs([0.1, 0.2], [0.1], wires=[0, 0]), ValueError, r"different numbers .* \[0, 0\]"),
+    "state": (lambda c: c.state([0.1, 0.2], [0.1], state=torch.ones(3)), ValueError, r"4 amplitudes, got \(3,\)"),
+    "method": (lambda c: c.state([0.1, 0.2], [0.1], method="state"), ValueError, "did you mean 'statevector'"),
+    "option": (lambda c: c.state([0.1, 0.2], [0.1], shot=3), TypeError, "no argument 'shot'; did you mean 'shots'"),
+    "shots": (lambda c: c.expval("Z0", [0.1, 0.2], [0.1], shots=0), ValueError, "shots must be"),
+    "adjoint shots": (
+        lambda c: c.expval("Z0", [0.1, 0.2], [0.1], shots=5, diff_method="adjoint"),
+        ValueError,
+        "'parameter_shift'",
+    ),
+    "adjoint density": (
+        lambda c: c.expval("Z0", [0.1, 0.2], [0.1], method="density", diff_method="adjoint"),
+        ValueError,
+        "diff_method='backprop'",
+    ),
+    "cone of a state": (
+        lambda c: c.probs([0.1, 0.2], [0.1], method="lightcone"),
+        ValueError,
+        "gives exact expectations, no probabilities",
+    ),
+    "noise": (
+        lambda c: c.channel("bit_flip", 0.1, 0).expval("Z0", [0.1, 0.2], [0.1], method="mps"),
+        ValueError,
+        "simulates no noise",
+    ),
+    "state of a mixture": (
+        lambda c: c.channel("bit_flip", 0.1, 0).state([0.1, 0.2], [0.1]),
+        ValueError,
+        "use density_matrix",
+    ),
+    "matrix of a mixture": (
+        lambda c: c.channel("bit_flip", 0.1, 0).matrix([0.1, 0.2], [0.1]),
+        ValueError,
+        "no unitary",
+    ),
+    "var shots": (lambda c: c.var("Z0", [0.1, 0.2], [0.1], shots=5), ValueError, "takes no shots"),
+    "memory": (lambda c: c.state([0.1, 0.2], [0.1], max_memory=16), CircuitTooLarge, "2 qubits"),
+    "never": (
+        lambda c: Circuit(1).ry(feature(0), 0).post_select(0, 1).state(None, torch.tensor([[0.3], [0.0]])),
+        PostSelectionError,
+        "wire 0 is never 1 in sample 1",
+    ),
+}
+
+
+@pytest.mark.parametrize("name", REFUSED)
+def test_refused(name):
+    ask, error, message = REFUSED[name]
+    with pytest.raises(error, match=message):
+        ask(Circuit(2).rx("alpha", 0).ry("b", 1).rz(feature(0), 0).cx(0, 1))
+
+
+BUILDING = {
+    "no qubits": (lambda: Circuit(0), ValueError, "at least 1, got 0"),
+    "qubits": (lambda: Circuit(2.5), TypeError, "an integer of at least 1, got 2.5"),
+    "range": (lambda: Circuit(2).h(2), ValueError, "h on wire 2: the wires are 0 to 1"),
+    "negative": (lambda: Circuit(2).h(-1), ValueError, "h on wire -1: the wires are 0 to 1"),
+    "repeated": (lambda: Circuit(2).cx(1, 1), ValueError, r"cx acts on different wires, got \(1, 1\)"),
+    "count": (lambda: Circuit(3).cx(0, 1, 2), ValueError, "cx acts on 2 wires, got 3"),
+    "no wires": (lambda: Circuit(3).pauli_rot("", 0.1), ValueError, "letters i, x, y, z"),
+    "angles": (lambda: Circuit(3).rot(0.1, 0.2), TypeError, "rot takes 3 angles"),
+    "kind": (lambda: Circuit(3).rx([0.1], 0), TypeError, "an angle is a number"),
+    "gradient": (lambda: Circuit(3).rx(torch.tensor(0.1, requires_grad=True), 0), TypeError, "make the angle a weight"),
+    "finite": (lambda: Circuit(3).rx(math.inf, 0), ValueError, "an angle is finite"),
+    "gate": (lambda: Circuit(3).cnto(0, 1), AttributeError, "no attribute or gate 'cnto'; did you mean"),
+    "unitary": (
+        lambda: Circuit(1).unitary([[1, 0], [0, 1.1]], 0),
+        ValueError,
+        r"not unitary: max\|U U\^H - I\| = 0.21, allowed 1e-05",
+    ),
+    "diagonal": (lambda: Circuit(1).diagonal([1, 2], 0), ValueError, "= 3, allowed"),
+    "shape": (lambda: Circuit(2).unitary(torch.eye(2), 0, 1), ValueError, r"shape \(4, 4\), got \(2, 2\)"),
+    "word": (lambda: Circuit(2).pauli_rot("zq", 0.1, 0, 1), ValueError, "letters i, x, y, z, got 'zq'"),
+    "letters": (lambda: Circuit(2).pauli_rot("z", 0.1, 0, 1), ValueError, "1 letters for 2 wires"),
+    "bit": (lambda: Circuit(1).post_select(0, 2), ValueError, "a bit is 0 or 1, got 2"),
+    "channel": (lambda: Circuit(1).channel("depolarising", 0.1, 0), ValueError, "did you mean 'depolarizing'"),
+    "strength": (lambda: Circuit(1).channel("bit_flip", 1.5, 0), ValueError, r"must lie in \[0, 1\], got 1.5"),
+    "bind": (lambda: Circuit(1).rx("a", 0).bind([1, 2]), ValueError, "has 1 weights, got 2 values"),
+    "bind name": (lambda: Circuit(1).rx("a", 0).bind({"b": 1}), KeyError, "no weight is named 'b'"),
+    "compose": (lambda: Circuit(3).compose(Circuit(2), [0]), ValueError, "2 qubits goes on as many wires, got 1"),
+    "inverse": (lambda: Circuit(1).post_select(0).inverse(), ValueError, "'post_select' has no inverse"),
+    "hermitian": (lambda: Hermitian([[0, 1], [0, 0]], [0]), ValueError, r"max\|A - A\^H\| = 1"),
+    "hermitian wires": (lambda: Hermitian(torch.eye(2), range(11)), ValueError, "1 to 10 wires, got 11"),
+}
+
+
+@pytest.mark.parametrize("name", BUILDING)
+def test_refused_in_building(name):
+    build, error, message = BUILDING[name]
+    with pytest.raises(error, match=message):
+        build()
+
+
+def test_module_functions_are_the_methods():
+    circuit, weights, inputs = _case(0, torch.float64)
+    torch.testing.assert_close(
+        simulate.expval(circuit, OBSERVABLES, weights, inputs), circuit.expval(OBSERVABLES, weights, inputs)
+    )
