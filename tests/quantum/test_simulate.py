@@ -281,7 +281,7 @@ BUILDING = {
     "kind": (lambda: Circuit(3).rx([0.1], 0), TypeError, "an angle is a number"),
     "gradient": (lambda: Circuit(3).rx(torch.tensor(0.1, requires_grad=True), 0), TypeError, "make the angle a weight"),
     "finite": (lambda: Circuit(3).rx(math.inf, 0), ValueError, "an angle is finite"),
-    "gate": (lambda: Circuit(3).cnto(0, 1), AttributeError, "no attribute or gate 'cnto'; did you mean"),
+    "gate": (lambda: Circuit(3).cswp(0, 1, 2), AttributeError, "gate 'cswp'; did you mean 'cswap'"),
     "unitary": (
         lambda: Circuit(1).unitary([[1, 0], [0, 1.1]], 0),
         ValueError,

@@ -44,6 +44,23 @@ class Simulable:
         """(*, 2^n, 2^n) unitary matrix of the circuit."""
         return _ask("unitary", self, weights, inputs, **options)
 
+    def draw(self, kind: str = "text", *, width: int = 100, columns: int = 20) -> Any:
+        """The circuit as text (kind="text"), or as a matplotlib Figure (kind="mpl").
+
+        Args:
+            kind: "text" or "mpl".
+            width: characters of a line of text.
+            columns: of gates in a row of a figure.
+
+        Raises:
+            ValueError: another kind.
+            MissingExtraError: matplotlib is not installed.
+        """
+        drawing = importlib.import_module("zoo.quantum.drawing")
+        if kind not in drawing.KINDS:
+            raise ValueError(f"kind is one of {', '.join(map(repr, drawing.KINDS))}, got {kind!r}")
+        return drawing.draw_text(self, width) if kind == "text" else drawing.draw_figure(self, columns)
+
 
 def _ask(name: str, *arguments: Any, **options: Any) -> Any:
     return getattr(importlib.import_module("zoo.quantum.simulate"), name)(*arguments, **options)
