@@ -1,6 +1,6 @@
 """Stages of a circuit to a program: what is built as which table, and the steps that read it."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 import torch
 from torch import Tensor
@@ -17,10 +17,11 @@ from zoo.quantum.engine.layout import (
     windows,
 )
 from zoo.quantum.engine.lowering import Fixed, Phase
-from zoo.quantum.engine.program import Bank, Kind, Program, Start
+from zoo.quantum.engine.program import WHOLE, Bank, Kind, Program, Start
 from zoo.quantum.engine.schedule import Block, Chain, Monomial, Shuffle, Stage, Wall, schedule
 from zoo.quantum.engine.steps import BlockStep, DenseStep, GatherStep, PhaseStep, SignStep, TurnStep
 from zoo.quantum.engine.tables import Affine, Chains, OpMatrix, kronecker
+from zoo.quantum.engine.whole import SMALL, Whole
 from zoo.quantum.op import Op
 
 #: What a wire that nothing turns before its first other gate starts with.
@@ -47,7 +48,8 @@ class _Compiler:
             first = stages[0] if stages else None
             self.program.start = self._start(first if isinstance(first, Wall) else Wall())
             stages = stages[1:] if isinstance(first, Wall) else stages
-        for stage in stages:
+        self.runs: list[list[Wall | Monomial | Shuffle]] = []
+        for stage in self._contracted(stages) if self.n <= SMALL else stages:
             self._emit(stage)
         self._move()
         self._finish()
@@ -87,8 +89,37 @@ class _Compiler:
             real = all(factor.real for chain in chosen for factor in chain)
             return Chains(chosen, locate, real, column=True) if chosen else None  # pyright: ignore[reportArgumentType]
 
-        order = inverse_of(torch.tensor([*own, *shared]))
-        return Start(columns(own, self._locate_own), columns(shared, self._locate), order)
+        wires = [*own, *shared]
+        order = inverse_of(torch.tensor(wires))
+        return Start(columns(own, self._locate_own), columns(shared, self._locate), order, wires == sorted(wires))
+
+    def _contracted(self, stages: list[Stage]) -> Iterator[Stage]:
+        """The stages but for runs that all samples share, which are emitted as one matrix each."""
+        run: list[Wall | Monomial | Shuffle] = []
+
+        def flush() -> Iterator[Stage]:
+            if len(run) < 2:
+                yield from run
+            else:
+                self._move()
+                self.program.steps.append(BlockStep(WHOLE, len(self.runs), 0))
+                self.runs.append(list(run))
+            run.clear()
+
+        for stage in stages:
+            if isinstance(stage, Wall):
+                shared = {wire: chain for wire, chain in stage.chains.items() if not self._chain_is_own(chain)}
+                if shared:
+                    run.append(Wall(shared))
+                if len(shared) < len(stage.chains):
+                    yield from flush()
+                    yield Wall({wire: chain for wire, chain in stage.chains.items() if wire not in shared})
+            elif isinstance(stage, Block) or any(self._is_own(angle) for angle in _stage_angles(stage)):
+                yield from flush()
+                yield stage
+            else:
+                run.append(stage)
+        yield from flush()
 
     def _emit(self, stage: Stage) -> None:
         if isinstance(stage, Shuffle):
@@ -185,6 +216,9 @@ class _Compiler:
 
     def _finish(self) -> None:
         program = self.program
+        if self.runs:
+            real = all(_real(stage) for run in self.runs for stage in run)
+            program.whole = Whole(self.runs, self.n, self._locate, real)
         for name, chains in self.chains.items():
             locate = self._locate_own if name.startswith("own") else self._locate
             program.slots[name] = Chains(chains, locate, real="complex" not in name)
@@ -198,6 +232,10 @@ class _Compiler:
 
 def _chain_angles(chain: Chain) -> list[Angle]:
     return [angle for factor in chain if not isinstance(factor, Fixed) for angle in factor.angles]
+
+
+def _stage_angles(stage: Stage) -> list[Angle]:
+    return [angle for angles in _angles(stage) for angle in angles]
 
 
 def _angles(stage: Stage) -> list[list[Angle]]:

@@ -16,6 +16,8 @@ from zoo.quantum.reference import reference_state
 METHODS = ("auto", "adjoint", "backprop")
 #: From this many samples on, a state's rows run along the batch.
 _TAIL = 16
+#: Up to so many steps autograd keeps less than the adjoint pass computes.
+_FEW = 1
 #: Compiled circuits by name.
 PROGRAMS: dict[str, Program] = {}
 #: How many are kept; the oldest goes first.
@@ -72,7 +74,7 @@ def evolve(
     if program.spreads:
         first = first.expand(*((batch, -1, -1) if lead else (-1, -1, batch))).contiguous()
     variables = program.variables(vectors)
-    if compose:
+    if compose or len(program.steps) <= _FEW:
         final = composed(program.steps, first, program.constants | variables)
     elif torch.is_grad_enabled() and any(tensor.requires_grad for tensor in (first, *variables.values())):
         final = swept(program.steps, first, variables, program.constants)

@@ -15,7 +15,8 @@ from torch import Tensor
 from zoo.quantum.angle import Angle
 from zoo.quantum.op import Op
 
-Matrix: TypeAlias = tuple[complex, complex, complex, complex]
+_Entry: TypeAlias = complex | float | int
+Matrix: TypeAlias = tuple[_Entry, _Entry, _Entry, _Entry]
 
 _NONE = Angle()
 _HALF_PI = math.pi / 2

@@ -7,6 +7,10 @@ from torch import Tensor
 
 from zoo.quantum.engine.steps import Step, Tensors
 from zoo.quantum.engine.tables import Affine, Chains, OpMatrix, Table, kronecker, outer
+from zoo.quantum.engine.whole import Whole
+
+#: The name of the matrices on all wires of a small circuit.
+WHOLE = "whole"
 
 
 @dataclass(frozen=True)
@@ -41,6 +45,7 @@ class Start(Table):
     own: Chains | None
     shared: Chains | None
     order: Tensor
+    straight: bool
 
 
 @dataclass
@@ -71,6 +76,7 @@ class Program(Table):
     banks: dict[str, Bank] = field(default_factory=dict)
     phases: dict[str, Affine] = field(default_factory=dict)
     dense: dict[str, OpMatrix] = field(default_factory=dict)
+    whole: Whole | None = None
     constants: dict[str, Tensor] = field(default_factory=dict)
     steps: list[Step] = field(default_factory=list)
 
@@ -104,6 +110,8 @@ class Program(Table):
             chosen = table if whole else table.index_select(0, bank.index.flatten())
             found[name] = kronecker(chosen.unflatten(0, (count, k)))
         found |= {name: table for name, table in tables.items() if name.startswith("own")}
+        if self.whole is not None:
+            found[WHOLE] = self.whole(vectors.shared)
         for name, affine in self.phases.items():
             found[name] = affine(vectors.own if name.startswith("own") else vectors.shared)
         for name, matrix in self.dense.items():
@@ -118,10 +126,10 @@ class Program(Table):
         if start.own is not None:
             parts.append(start.own(vectors.own)[:, :, 0])
         if start.shared is not None:
-            shared = start.shared(vectors.shared)[:, :, 0, None]
+            shared = start.shared(vectors.shared)
             parts.append(shared.expand(-1, -1, batch) if parts else shared)
         table = parts[0] if len(parts) == 1 else torch.cat(parts)
-        wires = table.index_select(0, start.order)  # (n, 2, batch)
+        wires = table if start.straight else table.index_select(0, start.order)  # (n, 2, batch)
         wires = wires.transpose(1, 2).unsqueeze(3) if self.kind.lead else wires.unsqueeze(1)
         state = outer(wires)
         return state if self.real or state.is_complex() else torch.complex(state, torch.zeros_like(state))

@@ -6,7 +6,7 @@ it. With `out` given, results go there and nothing is differentiable.
 """
 
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 import torch
 from torch import Tensor
@@ -16,6 +16,7 @@ Gradients = dict[str, Tensor]
 Tensors = dict[str, Tensor]
 
 
+@runtime_checkable
 class Step(Protocol):
     def run(self, state: Tensor, tensors: Tensors, out: Tensor | None = None) -> Tensor:
         """The state after the step."""
@@ -50,7 +51,10 @@ def _multiply(matrix: Tensor, state: Tensor, place: int, out: Tensor | None) -> 
             return torch.view_as_complex(after.view(*shape, 2)) if out is None else out
         matrix = matrix.to(state.dtype)
     view = state.reshape(shape[0] << place, d, -1)
-    if view.shape[2] == 1:
+    if len(view) == 1:
+        target = None if out is None else out.view(d, -1)
+        after = torch.mm(matrix, view[0], out=target)
+    elif view.shape[2] == 1:
         target = None if out is None else out.view(len(view), d)
         after = torch.mm(view[:, :, 0], matrix.t(), out=target)
     else:

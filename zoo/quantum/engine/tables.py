@@ -43,6 +43,8 @@ class Table:
 def _moved(entry: object, device: torch.device, real: torch.dtype) -> object:
     if isinstance(entry, Table):
         return entry.moved(device, real)
+    if isinstance(entry, list):
+        return [_moved(part, device, real) for part in entry]
     if isinstance(entry, dict):
         return {name: _moved(part, device, real) for name, part in entry.items()}
     if not isinstance(entry, Tensor):
@@ -70,10 +72,14 @@ class Affine(Table):
         self.scale = torch.tensor(scale, dtype=torch.float64)
         self.shift = factor * torch.tensor([angle.offset for angle in angles], dtype=torch.float64)
         self.shifted = bool(self.shift.any())
+        self.straight = self.index.tolist() == list(range(len(angles)))
+        self.common = scale[0] if len(set(scale)) == 1 else None
 
     def __call__(self, vector: Tensor) -> Tensor:
         """(rows,) or (rows, batch) of a vector (N,) or (N, batch)."""
-        found = vector.index_select(0, self.index) * _columns(self.scale, vector)
+        straight = self.straight and len(vector) == len(self.index)
+        found = vector if straight else vector.index_select(0, self.index)
+        found = found * (_columns(self.scale, vector) if self.common is None else self.common)
         return found + _columns(self.shift, vector) if self.shifted else found
 
 
@@ -122,47 +128,57 @@ class Chains(Table):
     """
 
     def __init__(self, chains: Sequence[Chain], locate: Locate, real: bool, column: bool = False):
-        self.real, self.column = real, column
+        self.column = column
         longest = max(map(len, chains))
-        turns: list[Turn] = []
-        fixed: list[Fixed] = []
-        rows: list[list[tuple[bool, int]]] = []
-        for place in range(longest):
-            rows.append([])
-            for chain in chains:
-                factor = chain[place] if place < len(chain) else _IDENTITY
-                known = fixed if isinstance(factor, Fixed) else turns
-                if isinstance(factor, Turn):
-                    turns.append(factor)
-                elif factor not in fixed:
-                    fixed.append(factor)
-                rows[-1].append((known is fixed, fixed.index(factor) if isinstance(factor, Fixed) else len(turns) - 1))
+        places = [[chain[i] if i < len(chain) else _IDENTITY for chain in chains] for i in range(longest)]
+        turns = [factor for place in places for factor in place if isinstance(factor, Turn)]
         self.turns = Turns(turns, locate, real) if turns else None
-        entries = torch.tensor([factor.matrix for factor in fixed], dtype=torch.complex128).view(-1, 2, 2)
-        self.fixed = entries.real.clone() if real else entries
-        self.rows = torch.tensor(
-            [[len(turns) + place if given else place for given, place in row] for row in rows], dtype=torch.long
-        )
-        self.direct = not fixed and longest == 1
+        self.places: list[_Place] = []
+        first = 0
+        for place in places:
+            self.places.append(_Place(place, first, real))
+            first += self.places[-1].count
 
     def __call__(self, vector: Tensor) -> Tensor:
-        parts = [] if self.turns is None else [self.turns(vector)]
-        if len(self.fixed):
-            constant = self.fixed
-            if vector.dim() > 1:
-                constant = constant.unsqueeze(-1).expand(*constant.shape, vector.shape[1])
-            parts.append(constant)
-        table = parts[0] if len(parts) == 1 else torch.cat(parts)
-        found = table if self.direct else table.index_select(0, self.rows[0])
-        if self.column:
-            found = found[:, :, :1]
-        for row in self.rows[1:]:
-            factor = table.index_select(0, row)
-            if vector.dim() > 1:
+        table = None if self.turns is None else self.turns(vector)
+        found: Tensor | None = None
+        for place in self.places:
+            factor = place(table, vector)
+            if found is None:
+                found = factor[:, :, :1] if self.column else factor
+            elif self.column:
+                found = (factor * found.transpose(1, 2)).sum(2, keepdim=True)
+            elif vector.dim() > 1:
                 found = (factor.unsqueeze(3) * found.unsqueeze(1)).sum(2)
             else:
-                found = factor @ found
+                found = torch.bmm(factor, found)
+        assert found is not None
         return found
+
+
+class _Place(Table):
+    """The factors at one place of all chains: turns, numbers, or some of both."""
+
+    def __init__(self, factors: Sequence[Turn | Fixed], first: int, real: bool):
+        self.first = first
+        self.count = sum(isinstance(factor, Turn) for factor in factors)
+        fixed = [factor.matrix for factor in factors if isinstance(factor, Fixed)]
+        entries = torch.tensor(fixed, dtype=torch.complex128).view(-1, 2, 2)
+        self.fixed = entries.real.clone() if real else entries
+        order = sorted(range(len(factors)), key=lambda i: isinstance(factors[i], Fixed))
+        self.order = torch.tensor(order).argsort()
+
+    def __call__(self, table: Tensor | None, vector: Tensor) -> Tensor:
+        """(slots, 2, 2) or (slots, 2, 2, batch or 1) of the table of all turns."""
+        fixed = self.fixed if vector.dim() == 1 else self.fixed.unsqueeze(-1)
+        if not self.count:
+            return fixed
+        assert table is not None
+        turns = table if self.count == len(table) else table[self.first : self.first + self.count]
+        if not len(fixed):
+            return turns
+        fixed = fixed.expand(*fixed.shape[:3], *turns.shape[3:])
+        return torch.cat([turns, fixed]).index_select(0, self.order)
 
 
 class OpMatrix(Table):
@@ -181,30 +197,29 @@ class OpMatrix(Table):
 def kronecker(matrices: Tensor) -> Tensor:
     """(N, k, d, d) -> (N, d^k, d^k), the first of the k the most significant."""
     rest: list[Tensor] = []
-    while matrices.shape[1] > 1:
-        if matrices.shape[1] % 2:
+    while (count := matrices.shape[1]) > 1:
+        if count % 2:
             rest.append(matrices[:, -1:])
             matrices = matrices[:, :-1]
-        matrices = _pair(matrices[:, 0::2], matrices[:, 1::2])
+        matrices = _pair(*matrices.unflatten(1, (count // 2, 2)).unbind(2))
     for last in reversed(rest):
         matrices = _pair(matrices, last)
     return matrices[:, 0]
 
 
 def _pair(left: Tensor, right: Tensor) -> Tensor:
-    product = left.unsqueeze(-1).unsqueeze(-3) * right.unsqueeze(-2).unsqueeze(-4)
-    size = left.shape[-1] * right.shape[-1]
-    return product.reshape(*left.shape[:-2], size, size)
+    (*lead, d, _), e = left.shape, right.shape[-1]
+    return (left.reshape(*lead, d, 1, d, 1) * right.reshape(*lead, 1, e, 1, e)).reshape(*lead, d * e, d * e)
 
 
 def outer(vectors: Tensor) -> Tensor:
     """(m, L, d, T) -> (L, d^m, T): the product state of m wires, the first the most significant."""
     rest: list[Tensor] = []
-    while len(vectors) > 1:
-        if len(vectors) % 2:
+    while (count := len(vectors)) > 1:
+        if count % 2:
             rest.append(vectors[-1:])
             vectors = vectors[:-1]
-        vectors = _outer_pair(vectors[0::2], vectors[1::2])
+        vectors = _outer_pair(*vectors.unflatten(0, (count // 2, 2)).unbind(1))
     for last in reversed(rest):
         vectors = _outer_pair(vectors, last)
     return vectors[0]
