@@ -11,7 +11,7 @@ from tests.quantum.samples import random_circuit, random_unitary
 from zoo.quantum.circuit import Circuit, feature, weight
 from zoo.quantum.expectation import expectations
 from zoo.quantum.mps import MPS
-from zoo.quantum.mps_shots import estimate
+from zoo.quantum.mps.shots import estimate
 from zoo.quantum.noise import ReadoutError
 from zoo.quantum.observables import Hermitian, parse_observables
 from zoo.quantum.reference import reference_state

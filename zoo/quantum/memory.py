@@ -10,7 +10,7 @@ import torch
 from zoo.errors import CircuitTooLarge
 from zoo.quantum.circuit import Circuit
 from zoo.quantum.lightcone import cones
-from zoo.quantum.mps_products import MOST_WIRES, has_products
+from zoo.quantum.mps.products import MOST_WIRES, has_products
 from zoo.quantum.observables import Hermitian, Observable
 
 #: The part of the free memory that a run may take.

@@ -12,7 +12,7 @@ from zoo.quantum.engine import evolve
 from zoo.quantum.lightcone import lightcone_expectations
 from zoo.quantum.memory import Run, check_memory, choose_method
 from zoo.quantum.mps import MPS
-from zoo.quantum.mps_shots import estimate
+from zoo.quantum.mps.shots import estimate
 from zoo.quantum.noise.density import density_matrix
 from zoo.quantum.noise.readout import ReadoutError
 from zoo.quantum.noise.trajectories import trajectory_means, trajectory_states

@@ -3,7 +3,7 @@
 import torch
 from torch import Tensor
 
-from zoo.quantum.mps_products import Products
+from zoo.quantum.mps.products import Products
 
 
 def zero_chain(n: int, like: Tensor) -> list[Tensor]:

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from zoo.quantum.expectation import in_basis, plan
-from zoo.quantum.mps import MPS
+from zoo.quantum.mps.state import MPS
 from zoo.quantum.noise.readout import ReadoutError
 from zoo.quantum.observables import Observable, Projector
 from zoo.quantum.shots import check_shots

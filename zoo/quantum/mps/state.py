@@ -7,10 +7,10 @@ import torch
 from torch import Tensor
 
 from zoo.quantum.circuit import Circuit
-from zoo.quantum.mps_chain import apply_products, to_state, zero_chain
-from zoo.quantum.mps_measure import Measured
-from zoo.quantum.mps_narrowing import narrow, widest
-from zoo.quantum.mps_products import as_products
+from zoo.quantum.mps.chain import apply_products, to_state, zero_chain
+from zoo.quantum.mps.measure import Measured
+from zoo.quantum.mps.narrowing import narrow, widest
+from zoo.quantum.mps.products import as_products
 from zoo.quantum.observables import Observable
 
 #: More discarded weight than this is warned of.

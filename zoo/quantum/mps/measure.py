@@ -8,8 +8,8 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from zoo.quantum.mps_chain import apply_products
-from zoo.quantum.mps_products import of_matrix, word_products
+from zoo.quantum.mps.chain import apply_products
+from zoo.quantum.mps.products import of_matrix, word_products
 from zoo.quantum.observables import Hermitian, Observable, PauliSum, Projector, matrix_of
 from zoo.quantum.paulis import PauliWord
 
