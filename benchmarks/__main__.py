@@ -31,6 +31,8 @@ SECTIONS = {
     "hopfield_pooling": "Hopfield pooling",
     "hopfield_memory": "Retrieval from a large memory",
     "hopfield_learning": "Hopfield layers: a learning check",
+    "quantum_tensor_networks": "Quantum tensor networks",
+    "quantum": "Simulated circuits",
     "loading": "Loading a checkpoint",
     "token_order": "Token order and dilation: a learning check",
 }

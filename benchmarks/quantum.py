@@ -1,0 +1,123 @@
+"""Simulated circuits against the simulators that people use, on three circuits; and the memory of deep ones.
+
+`python -m benchmarks.quantum` prints Markdown tables; `python -m benchmarks.quantum SEL10` only some of their rows.
+The others are optional: `pip install pennylane pennylane-lightning torchquantum-ng deepquantum` (DeepQuantum also needs
+`"bayesian-optimization<2"`).
+"""
+
+import sys
+
+import torch
+
+from benchmarks._measure import Job, Measurement, Workload, compare, table
+from benchmarks._quantum_peers import CASES, SIDES, entangling, installed, ours
+
+#: A state of 16 qubits, 16 samples, complex64.
+_STATE_MB = 16 * 2**16 * 8 / 1e6
+
+
+def circuit_call(side: str, case: str, training: bool) -> Workload:
+    """Expectations of a case; training: and the gradients of their sum."""
+    made = SIDES[side][0](CASES[case]())
+
+    def inference() -> None:
+        with torch.no_grad():
+            made.value()
+
+    def step() -> None:
+        made.value().sum().backward()
+        made.gradients()
+
+    return Workload(step, made.value) if training else Workload(inference)
+
+
+def deep_call(layers: int) -> Workload:
+    """Expectations and gradients of many entangling layers on 16 qubits."""
+    made = ours(entangling(16, 16, layers))
+
+    def step() -> None:
+        made.value().sum().backward()
+        made.gradients()
+
+    return Workload(step, made.value)
+
+
+def check(case: str, sides: list[str]) -> None:
+    """All sides give the same values and gradients.
+
+    Raises:
+        AssertionError: two differ.
+    """
+    found = {}
+    for side in sides:
+        made = SIDES[side][0](CASES[case]())
+        value = made.value()
+        value.sum().backward()
+        found[side] = [value.detach(), *made.gradients()]
+    for side in sides[1:]:
+        for got, wanted in zip(found[side], found["ours"], strict=True):
+            torch.testing.assert_close(
+                got.to(wanted.dtype), wanted, rtol=1e-3, atol=2e-4, msg=lambda m, s=side: f"{s}: {m}"
+            )
+
+
+def _rows(case: str) -> list[list[str]]:
+    sides = [side for side in SIDES if installed(side)]
+    check(case, sides)
+    rows = []
+    for training in (False, True):
+        jobs = {
+            side: Job("benchmarks.quantum:circuit_call", {"side": side, "case": case, "training": training})
+            for side in sides
+        }
+        slow = case == "FN17"
+        found = compare(jobs, repeats=3 if slow else 10, warm_ups=1 if slow else 3)
+        start = [case, "with gradient" if training else "forward"]
+        rows += [[*start, side, *_cells(found.get(side), found["ours"])] for side in SIDES]
+    return rows
+
+
+def _cells(side: Measurement | None, own: Measurement) -> list[str]:
+    if side is None:
+        return ["not installed", *[""] * 4]
+    return [
+        f"{side.reuse_ms:.2f}",
+        f"{side.reuse_ms / own.reuse_ms:.1f}",
+        f"{side.default_ms:.2f}",
+        f"{side.default_ms / own.default_ms:.1f}",
+        f"{side.peak_mb:.0f}",
+    ]
+
+
+def _memory() -> list[list[str]]:
+    jobs = {f"{layers} layers": Job("benchmarks.quantum:deep_call", {"layers": layers}) for layers in (20, 200)}
+    found = compare(jobs, repeats=1, warm_ups=1)
+    return [
+        [name, f"{side.peak_mb:.0f}", f"{side.peak_mb / _STATE_MB:.1f}", f"{(side.saved_mb or 0) / _STATE_MB:.1f}"]
+        for name, side in found.items()
+    ]
+
+
+def main() -> None:
+    chosen = sys.argv[1:] or [*CASES, "memory"]
+    head = ["circuit", "pass", "side", "ms (reuse)", "times ours", "ms (default)", "times ours", "peak MB"]
+    print(table(head, [row for case in chosen if case in CASES for row in _rows(case)]))
+    print(
+        "\n*SEL10*: 10 qubits, 64 samples, RY of the features, 6 strongly entangling layers (180 weights), Z of all. "
+        "*DQC4*: the dressed circuit, 4 qubits, 256 samples, H and RY of the features, 6 layers of CNOTs and RY, Z of "
+        "all. *FN17*: 16 bits and a readout, 16 samples, ZX and XX rotations of every bit with the readout, three "
+        "layers of both (96 weights), Y of the readout; by the state of all 17 qubits, not by the closed form. "
+        "Gradients are of the weights and, but for FN17, of the features. lightning.qubit computes in complex64, "
+        "sample by sample; default.qubit in complex128, all samples at once. Values and gradients of all sides were "
+        "compared in the same run."
+    )
+    if "memory" in chosen:
+        print(
+            "\nMemory of forward and backward, 16 qubits, 16 samples, strongly entangling layers, in states of all "
+            "samples:\n"
+        )
+        print(table(["depth", "peak MB", "peak, states", "kept for backward, states"], _memory()))
+
+
+if __name__ == "__main__":
+    main()
