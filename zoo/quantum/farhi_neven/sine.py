@@ -34,7 +34,7 @@ class Sine(NamedTuple):
 class SineModel(nn.Module):
     """The classical model of as many numbers: y = constant + amplitude cos(sum_j phases_j z_j + shift).
 
-    It can be everything that the circuit can, and more: its amplitude is free.
+    It can be everything that the circuit can, and more: its amplitude, held between -1 and 1, is free of the phases.
 
     Shapes: bits (B, n) of 0 and 1 -> (B,).
 
@@ -64,4 +64,4 @@ class SineModel(nn.Module):
         nn.init.ones_(self.amplitude)
 
     def forward(self, bits: Float[Tensor, "batch n"]) -> Float[Tensor, " batch"]:
-        return self.constant + self.amplitude * torch.cos((1 - 2 * bits) @ self.phases + self.shift)
+        return self.constant + self.amplitude.clamp(-1, 1) * torch.cos((1 - 2 * bits) @ self.phases + self.shift)

@@ -1,0 +1,123 @@
+"""Images, thresholded to bits, for the quantum neural network of Farhi and Neven.
+
+Source: Farhi and Neven, "Classification with Quantum Neural Networks on Near Term Processors" (2018, arXiv 1802.06002);
+the variant of TensorFlow Quantum's MNIST tutorial.
+"""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from jaxtyping import Float, Int, Shaped
+from torch import Tensor, nn
+
+from zoo.eager import must_compose
+from zoo.quantum.farhi_neven.qnn import QNN
+
+RESIZES = ("area", "bilinear")
+_CLASSES = 2
+
+
+class QNNImageClassifier(nn.Module):
+    """Two classes of grey images: shrunk to `side` by `side` pixels, thresholded to bits, classified by a `QNN`.
+
+    The second class has the label +1. `qnn` is the network: its circuit, its phases and amplitude.
+
+    Shapes: images (B, 1, H, W) in [0, 1], of any size, or bits (B, side * side) of 0 and 1 -> (B,) in [-1, 1].
+
+    Args:
+        num_classes: 2; there is one readout.
+        side: rows and columns of bits.
+        img_size: size of the images it will be given, one side or (height, width); recorded for `zoo.data_config`,
+            every size works.
+        threshold: a pixel above it is 1.
+        resize: "area", the mean of the pixels that fall on a bit, or "bilinear", between the four pixels around its
+            middle, as the tutorial does.
+        network: further options of `QNN`, such as {"layers": ["ZX", "XX"], "loss": "hinge"}.
+
+    Raises:
+        ValueError: another number of classes or channels, an option out of range; in the call, another shape, NaN.
+    """
+
+    def __init__(
+        self,
+        num_classes: int = _CLASSES,
+        in_chans: int = 1,
+        *,
+        side: int = 4,
+        img_size: int | Sequence[int] = 28,
+        threshold: float = 0.5,
+        resize: str = "area",
+        network: Mapping[str, Any] | None = None,
+        device: torch.device | str | None = None,
+        dtype: torch.dtype | None = None,
+    ) -> None:
+        super().__init__()
+        if in_chans != 1:
+            raise ValueError(f"a pixel becomes one bit, so in_chans must be 1, got {in_chans!r}")
+        if isinstance(side, bool) or not isinstance(side, int) or side < 1:
+            raise ValueError(f"side must be an int ≥ 1, got {side!r}")
+        if resize not in RESIZES:
+            raise ValueError(f"resize must be one of {', '.join(map(repr, RESIZES))}, got {resize!r}")
+        if not 0 <= threshold < 1:
+            raise ValueError(f"threshold must be from 0 to below 1, as images are in [0, 1], got {threshold!r}")
+        height, width = (img_size, img_size) if isinstance(img_size, int) else img_size
+        self.in_chans, self.side, self.threshold, self.resize = in_chans, side, threshold, resize
+        self.num_features = side * side
+        self._traits = {"img_size": (height, width)}
+        # A saved config has lists where Python has tuples.
+        given = (network or {}).items()
+        options: dict[str, Any] = {name: tuple(value) if isinstance(value, list) else value for name, value in given}
+        self.qnn = QNN(self.num_features, **options, device=device, dtype=dtype)
+        self.reset_classifier(num_classes)
+
+    def init_weights(self) -> None:
+        """Draw every angle anew, as at construction; completes a model moved off the meta device by `to_empty`."""
+        self.qnn.reset_parameters()
+
+    def reset_classifier(self, num_classes: int, global_pool: str | None = None) -> None:
+        """Take the two classes that there are.
+
+        Raises:
+            ValueError: another number of classes.
+        """
+        if num_classes != _CLASSES:
+            raise ValueError(
+                f"{type(self).__name__} has one readout qubit and so two classes, got num_classes={num_classes}; of a "
+                "built-in data set two are taken by digits?classes=3,6"
+            )
+        self.num_classes = num_classes
+
+    def bits(self, images: Float[Tensor, "batch chans height width"]) -> Int[Tensor, "batch n"]:
+        """0 and 1 for every pixel of the shrunk images, row by row.
+
+        Raises:
+            ValueError: images of another rank or number of channels, or with NaN.
+        """
+        if images.ndim != 4 or images.shape[1] != self.in_chans:
+            raise ValueError(f"expected images (batch, 1, height, width), got {tuple(images.shape)}")
+        if not must_compose(images) and bool(images.isnan().any()):
+            raise ValueError(f"image {int(images.isnan().flatten(1).any(1).nonzero()[0])} has NaN")
+        if tuple(images.shape[-2:]) != (self.side, self.side):
+            corners = {} if self.resize == "area" else {"align_corners": False}
+            images = F.interpolate(images, (self.side, self.side), mode=self.resize, **corners)
+        return (images > self.threshold).flatten(1).long()
+
+    def forward(self, x: Shaped[Tensor, "batch *shape"]) -> Float[Tensor, " batch"]:
+        """Predictions for images, or for bits."""
+        return self.qnn(self.bits(x) if x.ndim == 4 else x)
+
+    def as_logits(self, output: Float[Tensor, " batch"]) -> Float[Tensor, "batch 2"]:
+        """Logarithms of the chances that the readout is measured as -1 and as +1."""
+        chances = torch.stack([1 - output, 1 + output], 1) / 2
+        return chances.clamp_min(torch.finfo(chances.dtype).eps).log()
+
+    def loss(self, output: Float[Tensor, " batch"], target: Shaped[Tensor, " batch"]) -> Float[Tensor, ""]:
+        """The mean of 1 - label y, or of the hinge: see `QNN`.
+
+        Args:
+            output: predictions.
+            target: class numbers, 0 and 1, or labels, -1 and +1.
+        """
+        return self.qnn.loss(output, target)
