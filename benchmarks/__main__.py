@@ -31,6 +31,7 @@ SECTIONS = {
     "hopfield_pooling": "Hopfield pooling",
     "hopfield_memory": "Retrieval from a large memory",
     "hopfield_learning": "Hopfield layers: a learning check",
+    "quantum_farhi_neven": "The QNN of Farhi and Neven",
     "quantum_tensor_networks": "Quantum tensor networks",
     "quantum": "Simulated circuits",
     "loading": "Loading a checkpoint",
