@@ -14,8 +14,8 @@ from torch import Tensor
 #: Singular values below this, relative to the largest, are rounding.
 _NOISE = {torch.complex64: 1e-6, torch.complex128: 1e-13}
 
-#: Entries of a matrix whose rows have norms around 1.
-_DUST = 1e-60
+#: Of complex128, relative to the largest entry.
+_ROUNDING = 1e-17
 
 
 def widest(chain: list[Tensor]) -> int:
@@ -23,24 +23,28 @@ def widest(chain: list[Tensor]) -> int:
     return max(site.shape[-1] for site in chain)
 
 
-def narrow(chain: list[Tensor], max_bond: int) -> Tensor:
-    """Narrow every bond that is wider than `max_bond`, in place.
+def narrow(chain: list[Tensor], above: int, max_bond: int) -> Tensor:
+    """Narrow every bond that is wider than `above`, in place.
 
     Args:
         chain: (B, left, 2, right) tensors.
+        above: bonds up to here stay as they are.
         max_bond: the widest bond left.
 
     Returns:
         (B,) the weight that was discarded, relative to the squared norm of the state.
     """
+    lost = chain[0].new_zeros(1).real
+    wide = [i for i in range(len(chain) - 1) if chain[i].shape[-1] > above]
+    if not wide:
+        return lost
     dtype = chain[0].dtype
     # complex64 has no room for the small numbers that products of nearly dependent rows lead to.
     chain[:] = [site.to(torch.complex128) for site in chain]
-    right = _right_frames(chain)
+    right = _right_frames(chain, wide[0] + 2)
     left = chain[0].new_ones(1, 1, 1)  # (B, frame, bond)
-    lost = chain[0].new_zeros(1).real
-    for i in range(len(chain) - 1):
-        if chain[i].shape[-1] > max_bond:
+    for i in range(wide[-1] + 1):
+        if i in wide:
             pair = chain[i], chain[i + 1]
             chain[i], chain[i + 1], discarded = _cut(*pair, left, right[i + 2], max_bond, _NOISE[dtype])
             lost = lost + discarded
@@ -50,16 +54,16 @@ def narrow(chain: list[Tensor], max_bond: int) -> Tensor:
     return lost.to(chain[0].real.dtype)
 
 
-def _right_frames(chain: list[Tensor]) -> list[Tensor]:
-    """(B, bond, frame) of the bond left of every site, and of the end: what follows is this times orthonormal rows.
+def _right_frames(chain: list[Tensor], first: int) -> dict[int, Tensor]:
+    """(B, bond, frame) of the bonds left of the sites from `first` on: what follows is this times orthonormal rows.
 
     The rows are constants for autograd.
     """
-    frames = [chain[-1].new_ones(1, 1, 1)]
-    for site in reversed(chain):
-        seen = _from_right(site, frames[-1])
-        frames.append(seen @ _columns(seen.mT).conj())
-    return frames[::-1]
+    frames = {len(chain): chain[-1].new_ones(1, 1, 1)}
+    for i in range(len(chain) - 1, first - 1, -1):
+        seen = _from_right(chain[i], frames[i + 1])
+        frames[i] = seen @ _columns(seen.mT).conj()
+    return frames
 
 
 def _from_left(left: Tensor, site: Tensor) -> Tensor:
@@ -74,13 +78,19 @@ def _from_right(site: Tensor, right: Tensor) -> Tensor:
 
 def _columns(matrix: Tensor) -> Tensor:
     """Orthonormal columns that span those of the matrix."""
-    return torch.linalg.qr(_without_dust(matrix.detach())).Q
+    return torch.linalg.qr(_stirred(matrix.detach())).Q
 
 
-def _without_dust(matrix: Tensor) -> Tensor:
-    """Entries too small to matter made 0: LAPACK's QR answers columns of denormal numbers with NaN."""
-    parts = torch.view_as_real(matrix.resolve_conj())
-    return torch.view_as_complex(torch.where(parts.abs() < _DUST, 0, parts))
+def _stirred(matrix: Tensor) -> Tensor:
+    """The matrix with entries of its rounding error added, which make its columns independent.
+
+    Of dependent columns with many zeros, LAPACK's QR finds remainders that shrink from column to column until they
+    underflow, and then answers NaN.
+    """
+    rows = torch.arange(1, matrix.shape[-2] + 1, device=matrix.device, dtype=torch.float64)
+    columns = torch.arange(1, matrix.shape[-1] + 1, device=matrix.device, dtype=torch.float64)
+    size = _ROUNDING * matrix.abs().amax((-2, -1), keepdim=True)
+    return matrix + size * torch.cos(2.3 * rows[:, None] * columns)
 
 
 def _cut(
@@ -92,8 +102,8 @@ def _cut(
     """
     seen_a, seen_b = _from_left(left, a), _from_right(b, right)
     with torch.no_grad():
-        rows, upper = torch.linalg.qr(_without_dust(seen_a))
-        columns, lower = torch.linalg.qr(_without_dust(seen_b.mT))
+        rows, upper = torch.linalg.qr(_stirred(seen_a))
+        columns, lower = torch.linalg.qr(_stirred(seen_b.mT))
         u, s, vh = torch.linalg.svd(upper @ lower.mT, full_matrices=False)
         fits = s > s[..., :1] * noise
         count = max(1, min(max_bond, int(fits.sum(-1).max()) if fits.numel() else 1))

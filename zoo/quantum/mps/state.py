@@ -13,6 +13,8 @@ from zoo.quantum.mps.narrowing import narrow, widest
 from zoo.quantum.mps.products import as_products
 from zoo.quantum.observables import Observable
 
+#: Bonds are looked at from this width on: they may be wider than the state needs.
+_WIDE = 16
 #: More discarded weight than this is warned of.
 _MUCH = 1e-3
 
@@ -61,10 +63,13 @@ class MPS:
         if any(op.gate.name == "channel" for op in circuit):
             raise ValueError("a channel turns a state into a mixture: use method='density' or 'trajectories'")
         mps = MPS(zero_chain(circuit.n_qubits, weights), max_bond)
+        limit = min(_WIDE, max_bond)
         for products in as_products(circuit.ops, weights, inputs):
             apply_products(mps.chain, products)
-            if len(products) > 1 and widest(mps.chain) > max_bond:
-                mps.truncation_error = mps.truncation_error + narrow(mps.chain, max_bond)
+            if len(products) > 1 and widest(mps.chain) > limit:
+                mps.truncation_error = mps.truncation_error + narrow(mps.chain, limit // 2, max_bond)
+                # What could not be narrowed is let grow before the next try.
+                limit = min(max_bond, max(_WIDE, 2 * widest(mps.chain)))
         error = float(mps.truncation_error.max()) if mps.truncation_error.numel() else 0.0
         if error > _MUCH:
             warnings.warn(
