@@ -9,7 +9,7 @@ from zoo import quantum as zq
 
 
 def test_a_step_is_the_loss_over_the_squared_gradient():
-    qnn = zq.QNN(3, dtype=torch.float64, init=(-1, 1))
+    qnn = zq.QNN(3, dtype=torch.float64, init=(-1.0, 1.0))
     bits, label = torch.tensor([[0, 1, 1]]), torch.tensor([-1])
     before = qnn.theta.detach().clone()
     optimizer = zq.FarhiNevenSGD(qnn.parameters(), rate=0.1)

@@ -13,6 +13,7 @@ from jaxtyping import Float, Int, Shaped
 from torch import Tensor, nn
 
 from zoo.eager import must_compose
+from zoo.quantum.circuit import Circuit
 from zoo.quantum.farhi_neven.qnn import QNN
 
 RESIZES = ("area", "bilinear")
@@ -66,10 +67,7 @@ class QNNImageClassifier(nn.Module):
         self.in_chans, self.side, self.threshold, self.resize = in_chans, side, threshold, resize
         self.num_features = side * side
         self._traits = {"img_size": (height, width)}
-        # A saved config has lists where Python has tuples.
-        given = (network or {}).items()
-        options: dict[str, Any] = {name: tuple(value) if isinstance(value, list) else value for name, value in given}
-        self.qnn = QNN(self.num_features, **options, device=device, dtype=dtype)
+        self.qnn = QNN(self.num_features, **(network or {}), device=device, dtype=dtype)
         self.reset_classifier(num_classes)
 
     def init_weights(self) -> None:
@@ -107,6 +105,10 @@ class QNNImageClassifier(nn.Module):
     def forward(self, x: Shaped[Tensor, "batch *shape"]) -> Float[Tensor, " batch"]:
         """Predictions for images, or for bits."""
         return self.qnn(self.bits(x) if x.ndim == 4 else x)
+
+    def as_circuit(self, x: Tensor | None = None) -> tuple[Circuit, Tensor, None, str]:
+        """The network for one image (1, 1, H, W) or its bits, as `QNN.as_circuit` has it."""
+        return self.qnn.as_circuit(self.bits(x) if x is not None and x.ndim == 4 else x)
 
     def as_logits(self, output: Float[Tensor, " batch"]) -> Float[Tensor, "batch 2"]:
         """Logarithms of the chances that the readout is measured as -1 and as +1."""

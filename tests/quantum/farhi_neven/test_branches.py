@@ -146,7 +146,7 @@ def test_branches_are_counted_and_those_that_vanish_dropped():
 def test_the_layers_that_are_refused_are_constant_whatever_the_angles(n):
     with pytest.raises(ValueError, match=r"same prediction for every input.*readout_init='-'"):
         zq.QNN(n, ["XX", "ZZ"])
-    slow = zq.QNN(n, ["XX", "ZZ"], readout_init="-", observable="X", method="statevector", init=(-2, 2))
+    slow = zq.QNN(n, ["XX", "ZZ"], readout_init="-", observable="X", method="statevector", init=(-2.0, 2.0))
     slow.readout_init, slow.observable = "0", "Y"  # behind the back of the constructor
     bits = torch.randint(0, 2, (8, n))
     torch.testing.assert_close(slow(bits), torch.zeros(8), atol=1e-6, rtol=0)

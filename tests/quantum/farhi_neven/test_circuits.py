@@ -66,6 +66,16 @@ def test_gates_of_the_label_circuits():
     assert [op.word.lower() for op in zq.label_circuit("boolean", truth_table=table)] == ["zzx"]
 
 
+def test_as_a_program_it_has_two_cx_a_rotation_and_answers_the_same():
+    qnn = zq.QNN(4, init=(-1.0, 1.0), dtype=torch.float64)
+    bits = torch.tensor([1, 0, 0, 1])
+    program = zq.to_openqasm3(qnn, bits)
+    assert program.count("cx ") == 2 * qnn.theta.numel()
+    assert [line for line in program.splitlines() if line.startswith("x ")] == ["x q[0];", "x q[3];"]
+    again = zq.from_openqasm3(zq.to_openqasm3(qnn, bits, measure=False))
+    torch.testing.assert_close(zq.expval(again, "Y4", dtype=torch.float64), qnn(bits[None])[0])
+
+
 def test_the_paper_s_network_has_96_rotations_of_two_qubits():
     circuit = zq.QNN(16).circuit()
     summary = circuit.summary()
@@ -76,7 +86,7 @@ def test_the_paper_s_network_has_96_rotations_of_two_qubits():
 
 @pytest.mark.parametrize("start", ["0", "1", "+", "-", "+i", "-i"])
 def test_a_circuit_that_prepares_its_input_answers_as_the_network(start):
-    qnn = zq.QNN(3, ["ZY", "XX", "YZ", "ZX"], readout_init=start, observable="Y", init=(-1, 1), dtype=torch.float64)
+    qnn = zq.QNN(3, ["ZY", "XX", "YZ", "ZX"], readout_init=start, observable="Y", init=(-1.0, 1.0), dtype=torch.float64)
     for bits in every(3):
         value = zq.expval(qnn.circuit(bits), "Y3", qnn.theta.flatten())
         torch.testing.assert_close(value, qnn(bits[None])[0])

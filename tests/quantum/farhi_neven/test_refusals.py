@@ -38,6 +38,8 @@ CASES = {
     "q.superposition_loss(bits[:1], torch.tensor([1]))": ["ValueError", "both labels"],
     "q.superposition_loss(bits, torch.tensor([1, -1]))": ["ValueError", "distinct strings"],
     "q.circuit([0, 1])": ["ValueError", "expected 3 bits, got 2"],
+    "zq.QNN(40, method='statevector')(torch.zeros(1, 40))": ["CircuitTooLarge", "41 qubits"],
+    "q.as_circuit(bits)": ["ValueError", "one sample", "(2, 3)"],
     "zq.label_circuit('partiy', [1])": ["ValueError", "did you mean 'parity'"],
     "zq.label_circuit('parity')": ["ValueError", "subset="],
     "zq.label_circuit('parity', [0, 2])": ["ValueError", "0 or 1 for each data qubit", "[0, 2]"],

@@ -13,10 +13,10 @@ def cosine(form, bits):
 @pytest.mark.parametrize(
     "qnn",
     [
-        zq.QNN(7, init=(-1, 1), dtype=torch.float64),
-        zq.QNN(7, ["YX", "ZX", "XX"], init=(-1, 1), dtype=torch.float64),
-        zq.QNN(7, ["ZZ", "XZ"], readout_init="+", observable="X", init=(-1, 1), dtype=torch.float64),
-        zq.QNN(7, ["ZZ", "XZ"], readout_init="+i", observable="X", init=(-1, 1), dtype=torch.float64),
+        zq.QNN(7, init=(-1.0, 1.0), dtype=torch.float64),
+        zq.QNN(7, ["YX", "ZX", "XX"], init=(-1.0, 1.0), dtype=torch.float64),
+        zq.QNN(7, ["ZZ", "XZ"], readout_init="+", observable="X", init=(-1.0, 1.0), dtype=torch.float64),
+        zq.QNN(7, ["ZZ", "XZ"], readout_init="+i", observable="X", init=(-1.0, 1.0), dtype=torch.float64),
         zq.QNN.tfq(7, dtype=torch.float64),
     ],
     ids=["paper", "three", "turned", "shifted", "tutorial"],
@@ -36,18 +36,18 @@ def test_eight_numbers_are_the_whole_network(qnn):
 
 
 def test_of_the_paper_it_is_minus_the_amplitude_times_a_sine():
-    qnn = zq.QNN(5, init=(-1, 1))
+    qnn = zq.QNN(5, init=(-1.0, 1.0))
     form = qnn.phases_and_amplitude()
     assert (form.shift, form.constant) == (pytest.approx(torch.pi / 2), 0)
     # a_j = <0| V_+^dagger V_- |0>, of ZX alone exp(-2 i theta): the phase of a bit is -2 theta, the amplitude 1.
-    plain = zq.QNN(5, ["ZX"], dtype=torch.float64, init=(-1, 1))
+    plain = zq.QNN(5, ["ZX"], dtype=torch.float64, init=(-1.0, 1.0))
     form = plain.phases_and_amplitude()
     torch.testing.assert_close(form.phases, -2 * plain.theta[0], atol=1e-12, rtol=0)
     torch.testing.assert_close(form.amplitude, torch.ones((), dtype=torch.float64))
 
 
 def test_gradients_reach_the_angles_through_the_form():
-    qnn = zq.QNN(5, init=(-1, 1), dtype=torch.float64)
+    qnn = zq.QNN(5, init=(-1.0, 1.0), dtype=torch.float64)
     bits = torch.randint(0, 2, (6, 5))
     direct = torch.autograd.grad(qnn(bits).sum(), qnn.theta)[0]
     through = torch.autograd.grad(cosine(qnn.phases_and_amplitude(), bits).sum(), qnn.theta)[0]

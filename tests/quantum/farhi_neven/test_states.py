@@ -7,7 +7,7 @@ from zoo import quantum as zq
 
 
 def test_one_basis_state_is_a_string_of_bits():
-    qnn = zq.QNN(4, ["ZX", "YY", "XZ"], init=(-1, 1), dtype=torch.float64)
+    qnn = zq.QNN(4, ["ZX", "YY", "XZ"], init=(-1.0, 1.0), dtype=torch.float64)
     bits = torch.tensor([[0, 1, 1, 0], [1, 0, 0, 1]])
     psi = torch.eye(16, dtype=torch.complex128)[[0b0110, 0b1001]]
     torch.testing.assert_close(qnn.forward_state(psi), qnn(bits))
@@ -21,7 +21,7 @@ def _strings(n, count):
 def test_with_diagonal_data_operators_the_loss_is_that_of_the_means():
     torch.manual_seed(0)
     bits, labels = _strings(5, 11)
-    qnn = zq.QNN(5, ["ZX", "ZY"], init=(-1, 1), dtype=torch.float64)
+    qnn = zq.QNN(5, ["ZX", "ZY"], init=(-1.0, 1.0), dtype=torch.float64)
     y = qnn(bits)
     means = 1 - (y[labels > 0].mean() - y[labels < 0].mean()) / 2
     for generator in (None, torch.Generator().manual_seed(1)):
@@ -33,7 +33,7 @@ def test_with_diagonal_data_operators_the_loss_is_that_of_the_means():
 def test_otherwise_cross_terms_and_phases_count():
     torch.manual_seed(0)
     bits, labels = _strings(4, 9)
-    qnn = zq.QNN(4, ["ZX", "XX", "YX"], init=(-1, 1), dtype=torch.float64)
+    qnn = zq.QNN(4, ["ZX", "XX", "YX"], init=(-1.0, 1.0), dtype=torch.float64)
     losses = [qnn.superposition_loss(bits, labels)]
     losses += [qnn.superposition_loss(bits, labels, generator=torch.Generator().manual_seed(k)) for k in (1, 1, 2)]
     assert losses[1] == losses[2]

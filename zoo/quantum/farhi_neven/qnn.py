@@ -9,6 +9,7 @@ from jaxtyping import Complex, Float, Shaped
 from torch import Tensor, nn
 
 from zoo.eager import must_compose, no_autocast
+from zoo.quantum.circuit import Circuit
 from zoo.quantum.farhi_neven import branches
 from zoo.quantum.farhi_neven.branches import PAULIS, READOUT_STATES, find_branches, working_dtype
 from zoo.quantum.farhi_neven.circuits import kept_circuit, readout_circuit
@@ -71,7 +72,7 @@ class QNN(nn.Module):
         method: str = "auto",
         loss: str = "linear",
         angle_scale: float = 1.0,
-        init: tuple[float, float] | None = None,
+        init: Sequence[float] | None = None,
         device: torch.device | str | None = None,
         dtype: torch.dtype | None = None,
     ) -> None:
@@ -138,6 +139,7 @@ class QNN(nn.Module):
         if not must_compose(bits, self.theta):
             check_bits(bits, self.n_data)
         if self.method == "statevector":
+            self._check_memory(len(bits))
             return self.forward_state(basis_states(bits, dtype=self._complex))
         with no_autocast(self.theta):
             kind = working_dtype(self.theta)
@@ -155,6 +157,7 @@ class QNN(nn.Module):
         """
         check_states(states, (self.n_data, 2))
         if self.method == "statevector":
+            self._check_memory(len(states))
             whole = states[:, 0]
             for j in range(1, self.n_data):
                 whole = (whole[:, :, None] * states[:, None, j]).flatten(1)
@@ -179,10 +182,9 @@ class QNN(nn.Module):
         check_states(psi, (2**self.n_data,))
         state = with_readout(psi.to(self._complex), self.readout_init)
         observable = f"{self.observable}{self.n_data}"
-        circuit = kept_circuit(self.n_data, self.layers, self.angle_scale)
-        return expval(circuit, observable, self.theta.flatten(), state=state)
+        return expval(self._circuit, observable, self.theta.flatten(), state=state)
 
-    def circuit(self, bits: Sequence[int] | Tensor | None = None) -> Any:
+    def circuit(self, bits: Sequence[int] | Tensor | None = None) -> Circuit:
         """The network as a `zoo.quantum.Circuit` whose weights are `theta`, row by row.
 
         Args:
@@ -195,6 +197,21 @@ class QNN(nn.Module):
             readout_init=self.readout_init,
             bits=None if bits is None else [int(bit) for bit in bits],
         )
+
+    def as_circuit(self, x: Tensor | None = None) -> tuple[Circuit, Tensor, None, str]:
+        """What `zoo.quantum.to_openqasm3` writes: circuit, weights, no inputs, observable.
+
+        Args:
+            x: the bits of one sample, (n_data,) or (1, n_data); None for all 0.
+
+        Raises:
+            ValueError: another number of bits.
+        """
+        rows = torch.zeros(1, self.n_data) if x is None else x.reshape(-1, x.shape[-1])
+        if len(rows) != 1:
+            raise ValueError(f"a circuit is of one sample, got bits of shape {tuple(rows.shape)}")
+        check_bits(rows, self.n_data)
+        return self.circuit(rows[0]), self.theta.flatten(), None, f"{self.observable}{self.n_data}"
 
     def phases_and_amplitude(self) -> Sine:
         """The n + 1 numbers to which this model comes down, see `sine`.
@@ -274,6 +291,16 @@ class QNN(nn.Module):
     @property
     def _complex(self) -> torch.dtype:
         return torch.complex128 if self.theta.dtype == torch.float64 else torch.complex64
+
+    def _check_memory(self, batch: int) -> None:
+        from zoo.quantum.memory import Run, check_memory
+
+        run = Run(self._circuit, batch, self.theta.dtype, self.theta.device, gradient=torch.is_grad_enabled())
+        check_memory(run, "statevector")
+
+    @property
+    def _circuit(self) -> Circuit:
+        return kept_circuit(self.n_data, self.layers, self.angle_scale)
 
     def _table(self, kind: torch.dtype) -> tuple[Any, ...]:
         assert self.signs is not None  # only the state vector has no branches
