@@ -20,7 +20,7 @@ from zoo.files import atomic_path
 from zoo.layers.hopfield import Hopfield
 from zoo.layers.modes import evaluating
 from zoo.models.class_scores import as_logits
-from zoo.models.data_config import data_config, table_columns
+from zoo.models.data_config import data_config, table_columns, words_of
 from zoo.naming import did_you_mean, known_keywords
 
 #: Format -> the ending that files of it have.
@@ -137,6 +137,11 @@ def check_model(model: nn.Module) -> None:
         ExportError: a model of sequences, or a Hopfield layer without a number of updates.
     """
     name = type(model).__name__
+    if words_of(model) is not None:
+        raise ExportError(
+            f"{name} cannot be exported: it takes sequences of letters, which a file has no tokenizer for; "
+            "zoo.save_pretrained keeps the model with its own"
+        )
     if None in (getattr(model, "instance_shape", None) or ()):
         raise ExportError(
             f"{name} cannot be exported: of each bag it keeps the share of sequences that it ranks highest, and how "

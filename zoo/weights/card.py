@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from zoo.errors import UnknownModuleError
-from zoo.weights.card_input import bags_section, input_line, preprocessing_section, with_units
+from zoo.weights.card_input import bags_section, input_line, preprocessing_section, with_units, words_section
 from zoo.weights.config import ModelConfig
 from zoo.weights.facts import data_facts, metric_rows
 from zoo.weights.markdown import escape, table
@@ -396,7 +396,7 @@ def _loading_section(name: str, config: ModelConfig, *, own: bool) -> str:
         text += f"\n\nwith timm:\n\n```python\n{_timm_code(name, own)}\n```"
     elif config.takes_images:
         text += "\n\nThe weights are in several files, which timm does not read: load them with zoo."
-    if bags := bags_section(config):
+    if bags := bags_section(config) or words_section(config):
         text += f"\n\n{bags}"
     if name.startswith("hf-hub:"):
         pinned = f"{name.partition('@')[0]}@COMMIT"

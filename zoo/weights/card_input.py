@@ -18,6 +18,8 @@ def input_line(config: ModelConfig) -> str | None:
     if tokens := config.vocabulary:
         most = config.model_args.get("n_positions")
         return f"tokens, numbers from 0 to {tokens - 1:,}{f', at most {most:,} a text' if most else ''}"
+    if (most := config.words) is not None:
+        return f"sequences of letters, of which the first {most:,} words are taken"
     if config.table_task is not None:
         return f"rows of a table, {config.model_args['in_features']} columns{_column_names(config)}"
     return f"bags of any number of instances, {_instances(config)}" if config.instance_shape else None
@@ -64,6 +66,19 @@ def bags_section(config: ModelConfig) -> str:
         'answers[0]["label"], answers[0]["instances"]  # and the weight of every instance in it\n```\n\n'
         f"`{source}` is {given}. Called directly, `model(instances, padding_mask)` takes prepared bags padded to the "
         f"longest, a {kind} (bags, instances, {axes}), and a mask (bags, instances), True where there is no instance."
+    )
+
+
+def words_section(config: ModelConfig) -> str:
+    """How a model of sequences of letters is asked; empty for other models."""
+    if config.words is None:
+        return ""
+    return (
+        "The input is a sequence of letters; the tokenizer, which is part of the model, makes words of them.\n\n"
+        '```python\nanswers = zoo.predict(model, "proteins.fasta")  # or a table with a column `sequence`, or texts\n'
+        'answers[0]["label"], answers[0]["probability"]\n```\n\n'
+        "Called directly, `model(tokens, lengths)` takes numbers of words, (sequences, words), and how many each has; "
+        "`model.tokenizer.encode(text)` makes them. It answers probabilities."
     )
 
 

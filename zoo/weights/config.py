@@ -89,6 +89,11 @@ class ModelConfig:
         return None if self.takes_images else self.model_args.get("vocab_size")
 
     @property
+    def words(self) -> int | None:
+        """Words that a model of sequences of letters takes of each; None for other models."""
+        return self.model_args.get("max_len") if "tokenizer" in self.model_args else None
+
+    @property
     def in_chans(self) -> int | None:
         """Image channels of the weights, where stated."""
         size = self.pretrained_cfg.get("input_size")

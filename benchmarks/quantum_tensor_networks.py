@@ -1,0 +1,239 @@
+"""Hierarchical paths of 32, 128 and 512 words against the reference code's algorithm; and a learning check on peptides.
+
+`python -m benchmarks.quantum_tensor_networks` prints Markdown tables. A further side, the same algorithm compiled by
+JAX, is optional: `pip install jax`.
+"""
+
+import importlib.util
+import itertools
+import math
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from benchmarks._measure import Job, Measurement, Workload, compare, table
+from zoo.quantum import QTN
+
+BATCH, WORDS = 64, 20
+LENGTHS = (32, 128, 512)
+OURS, EAGER, COMPILED = "ours", "gate by gate, PyTorch", "gate by gate, JAX"
+ANGLES = ("words", "rules", "readout")
+Loss = Callable[[Any, Any, Any], Any]
+
+
+def drawn(length: int) -> tuple[dict[str, Tensor], Tensor, Tensor]:
+    """Angles of a hierarchical path of "qtn14" on one qubit a wire, in full turns; tokens, and classes."""
+    torch.manual_seed(0)
+    angles = {"words": torch.rand(WORDS, 3), "rules": torch.rand(length - 1, 8), "readout": torch.rand(3)}
+    return angles, torch.randint(0, WORDS, (BATCH, length)), torch.randint(0, 2, (BATCH,))
+
+
+def gate_by_gate(xp: Any, angles: Any, tokens: Any, classes: Any) -> Any:
+    """The loss as the reference code computes it: two wires as a state of two qubits, gate after gate, word by word.
+
+    Every gate acts on the states (B, 2, 2) of the batch; nothing is rescaled until the probabilities are divided by
+    their sum.
+
+    Args:
+        xp: `torch` or `jax.numpy`.
+        angles: "words" (V, 3), "rules" (T - 1, 8), "readout" (3,).
+        tokens: (B, T).
+        classes: (B,).
+    """
+
+    def turned(kind: str, turns: Any) -> tuple[Any, ...]:
+        """The entries of exp(-i pi turns P), row by row."""
+        c, s = xp.cos(math.pi * turns), xp.sin(math.pi * turns)
+        if kind == "x":
+            return c, -1j * s, -1j * s, c
+        return (c, -s, s, c) if kind == "y" else (c - 1j * s, 0, 0, c + 1j * s)
+
+    def on(gate: tuple[Any, ...], zero: Any, one: Any) -> tuple[Any, Any]:
+        a, b, c, d = gate
+        return a * zero + b * one, c * zero + d * one
+
+    def three(first: Any, second: Any, third: Any, zero: Any, one: Any) -> tuple[Any, Any]:
+        for kind, turns in (("x", first), ("z", second), ("x", third)):
+            zero, one = on(turned(kind, turns), zero, one)
+        return zero, one
+
+    words = angles["words"]
+    zeros = 0j * words[:, 0]
+    table_zero, table_one = three(words[:, 0], words[:, 1], words[:, 2], zeros + 1, zeros)
+    zero, one = table_zero[tokens[:, 0]], table_one[tokens[:, 0]]
+    for step in range(tokens.shape[1] - 1):
+        rule, word = angles["rules"][step], tokens[:, step + 1]
+        # The four amplitudes; the first qubit is the left wire.
+        s00, s01 = zero * table_zero[word], zero * table_one[word]
+        s10, s11 = one * table_zero[word], one * table_one[word]
+        for place in (0, 4):
+            gate = turned("y", rule[place])
+            (s00, s10), (s01, s11) = on(gate, s00, s10), on(gate, s01, s11)
+            gate = turned("y", rule[place + 1])
+            (s00, s01), (s10, s11) = on(gate, s00, s01), on(gate, s10, s11)
+            first, second = turned("x", rule[place + 2]), turned("x", rule[place + 3])
+            s01, s11 = on(first, s01, s11)  # the second qubit controls, then the first
+            s10, s11 = on(second, s10, s11)
+        zero, one = s00, s10  # the second qubit is found in 0
+    last = angles["readout"]
+    zero, one = three(last[0], last[1], last[2], zero, one)
+    found = [abs(zero) ** 2, abs(one) ** 2]
+    chosen = xp.where(classes == 0, found[0], found[1]) / (found[0] + found[1])
+    return -xp.log(chosen + 1e-7).sum()
+
+
+def _ours(length: int) -> tuple[Callable[[], Tensor], list[Tensor]]:
+    angles, tokens, classes = drawn(length)
+    net = QTN(WORDS, max_len=length, sharing="hierarchical")
+    net.load_state_dict({f"{name}.weight": angles[name].reshape(-1, angles[name].shape[-1]) for name in ANGLES})
+    parameters = [net.get_parameter(f"{name}.weight") for name in ANGLES]
+    return lambda: net.loss(net(tokens), classes, reduction="sum"), parameters
+
+
+def _eager(length: int) -> tuple[Callable[[], Tensor], list[Tensor]]:
+    angles, tokens, classes = drawn(length)
+    leaves = {name: value.requires_grad_() for name, value in angles.items()}
+    return lambda: gate_by_gate(torch, leaves, tokens, classes), list(leaves.values())
+
+
+def merge_call(side: str, length: int, training: bool) -> Workload:
+    """The loss of 64 sequences; training: and the gradients of all angles."""
+    if side == COMPILED:
+        return _compiled(length, training)
+    loss, parameters = (_ours if side == OURS else _eager)(length)
+
+    def inference() -> None:
+        with torch.no_grad():
+            loss()
+
+    def step() -> None:
+        torch.autograd.grad(loss(), parameters)
+
+    return Workload(step, loss, own=parameters) if training else Workload(inference)
+
+
+def _compiled(length: int, training: bool) -> Workload:
+    import jax  # pyright: ignore[reportMissingImports] - optional
+    import jax.numpy as jnp  # pyright: ignore[reportMissingImports]
+
+    angles, tokens, classes = (
+        {name: jnp.asarray(value.numpy()) for name, value in part.items()}
+        if isinstance(part, dict)
+        else jnp.asarray(part.numpy())
+        for part in drawn(length)
+    )
+
+    def loss(given: Any) -> Any:
+        return gate_by_gate(jnp, given, tokens, classes)
+
+    call = jax.jit(jax.value_and_grad(loss) if training else loss)
+    return Workload(lambda: jax.block_until_ready(call(angles)))
+
+
+def check(length: int) -> list[str]:
+    """Which sides are finite; those that are agree.
+
+    Raises:
+        AssertionError: two differ.
+    """
+    values, finite = {}, []
+    for side, made in ((OURS, _ours), (EAGER, _eager)):
+        loss, parameters = made(length)
+        value = loss()
+        values[side] = [value.detach(), *(g.flatten() for g in torch.autograd.grad(value, parameters))]
+        if all(bool(torch.isfinite(part).all()) for part in values[side]):
+            finite.append(side)
+    if len(finite) == len(values):
+        for got, wanted in zip(values[EAGER], values[OURS], strict=True):
+            torch.testing.assert_close(got, wanted, rtol=2e-2, atol=2e-2 * float(wanted.abs().max()))
+    return finite
+
+
+def _rows(length: int) -> list[list[str]]:
+    finite = check(length)
+    sides = [OURS, EAGER] + [COMPILED] * (importlib.util.find_spec("jax") is not None and length < max(LENGTHS))
+    rows = []
+    for training in (False, True):
+        found = compare(
+            {
+                side: Job(
+                    "benchmarks.quantum_tensor_networks:merge_call",
+                    {"side": side, "length": length, "training": training},
+                )
+                for side in sides
+            }
+        )
+        what = "with gradient" if training else "forward"
+        for side in (OURS, EAGER, COMPILED):
+            rows.append([str(length), what, side, *_cells(found.get(side), found[OURS], side, finite)])
+    return rows
+
+
+def _cells(side: Measurement | None, own: Measurement, name: str, finite: list[str]) -> list[str]:
+    if side is None:
+        return ["not run", *[""] * 5]
+    numbers = [side.reuse_ms, side.reuse_ms / own.reuse_ms, side.default_ms, side.default_ms / own.default_ms]
+    said = "finite" if (EAGER if name == COMPILED else name) in finite else "NaN"
+    return [said, *(f"{number:.1f}" for number in numbers), f"{side.peak_mb:.0f}"]
+
+
+def learning() -> list[list[str]]:
+    """Accuracies on `peptides`: the checkpoint that ships, and logistic regressions of as many numbers."""
+    from sklearn.linear_model import LogisticRegression
+
+    import zoo
+    from zoo.models.deeprc import AMINO_ACIDS
+    from zoo.training.data import open_splits
+    from zoo.training.data.sequences import SequenceSet
+
+    sets = {name: part for name, part in open_splits("peptides").present().items() if isinstance(part, SequenceSet)}
+    shown = []
+    for split in ("val", "test"):
+        shown.append(f"{zoo.evaluate('qtn_uptn_aa.peptides', 'peptides', split=split, progress=False)['accuracy']:.3f}")
+    rows = [["`qtn_uptn_aa.peptides`", "74", *shown]]
+    for parts in (1, 3):
+        shares = {
+            name: np.array([_composition(text, parts, AMINO_ACIDS) for text in part.texts])
+            for name, part in sets.items()
+        }
+
+        def fitted(penalty: float, x: np.ndarray = shares["train"]) -> Any:
+            return LogisticRegression(C=penalty, max_iter=10_000).fit(x, sets["train"].labels)
+
+        models = [fitted(10.0**k) for k in range(-2, 4)]
+        best = max(models, key=lambda model: model.score(shares["val"], sets["val"].labels))
+        scores = [f"{best.score(shares[split], sets[split].labels):.3f}" for split in ("val", "test")]
+        what = "the whole" if parts == 1 else f"{parts} thirds"
+        rows.append([f"logistic regression, amino acids of {what}", str(20 * parts + 1), *scores])
+    return rows
+
+
+def _composition(text: str, parts: int, letters: str) -> np.ndarray:
+    """Shares of the amino acids in equal parts of a sequence."""
+    cuts = [round(k * len(text) / parts) for k in range(parts + 1)]
+    pieces = [text[a:b] for a, b in itertools.pairwise(cuts)]
+    return np.array([piece.count(letter) / max(len(piece), 1) for piece in pieces for letter in letters])
+
+
+def main() -> None:
+    head = ["words", "pass", "side", "result", "ms (reuse)", "times ours", "ms (default)", "times ours", "peak MB"]
+    print(table(head, [row for length in LENGTHS for row in _rows(length)]))
+    print(
+        "\nHierarchical path, one qubit a wire, ansatz qtn14, post-selection, 64 sequences, 20 words, angles uniform "
+        "in a full turn, float32; loss, or loss and the gradients of all angles. *gate by gate* is the arithmetic of "
+        "the reference code: one word after the other, eight gates each on the states of two qubits, divided by the "
+        "norm at the end. *JAX* is that, compiled (not counted), without 512 words, whose compilation takes minutes. "
+        "Where both are finite, values and gradients were compared in the same run.\n"
+    )
+    print(table(["model", "numbers", "val accuracy", "test accuracy"], learning()))
+    print(
+        "\nPeptides: 280 to train, 50 by which everything was chosen, 82 to test. The regressions' penalty is the one "
+        "of 0.01, 0.1 ... 1000 that is best on the 50."
+    )
+
+
+if __name__ == "__main__":
+    main()
