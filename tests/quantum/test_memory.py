@@ -76,7 +76,16 @@ def test_a_state_to_begin_with_has_no_cones():
     assert choose_method(Run(brickwork(16, 2)), observables, begins_with_state=True) == "statevector"
 
 
-def test_too_large_says_how_large_and_what_helps():
+def test_samples_of_wide_circuits_are_drawn_from_a_chain():
+    run = Run(brickwork(40, 4), max_memory=2**34)
+    assert choose_method(run, None, sampled=True) == "mps"
+    assert choose_method(run, parse_observables("z", 40), sampled=True) == "mps"
+    assert choose_method(Run(brickwork(14, 2)), None, sampled=True) == "statevector"
+    with pytest.raises(CircuitTooLarge):
+        choose_method(run, None, sampled=True, begins_with_state=True)
+
+
+def test_too_large_says_how_large_and_what_fits():
     run = Run(brickwork(40, 4), batch=4, dtype=torch.float64, gradient=True, max_memory=2**30)
     with pytest.raises(CircuitTooLarge) as caught:
         check_memory(run, "statevector", parse_observables("z", 40))
@@ -84,17 +93,36 @@ def test_too_large_says_how_large_and_what_helps():
     assert isinstance(caught.value, MemoryError)
     assert str(caught.value) == (
         "40 qubits in a batch of 4 by method='statevector' take 192 TiB of states, more than the 1 GiB that may be "
-        "taken (max_memory); what helps: a batch smaller than 4, torch.no_grad() if no gradient is needed, float32, "
-        "method='lightcone' (the widest cone has 8 qubits), method='mps', a larger max_memory"
+        "taken (max_memory); what fits: method='mps', method='lightcone' (the widest cone has 8 qubits)"
     )
 
 
+@pytest.mark.parametrize(
+    ("run", "method", "fits"),
+    [
+        (Run(ladder(14, 2), batch=8, max_memory=MIB), "statevector", ["max_memory of 2 MiB", "batches of 4"]),
+        (
+            Run(ladder(14, 2), dtype=torch.float64, gradient=True, max_memory=MIB // 2),
+            "statevector",
+            ["max_memory of 768 KiB", "float32", "torch.no_grad(), if no gradient is needed"],
+        ),
+        (Run(ladder(8, 2), max_memory=MIB // 2), "density", ["max_memory of 1 MiB", "method='trajectories'"]),
+    ],
+)
+def test_ways_out_are_those_that_fit(run, method, fits):
+    with pytest.raises(CircuitTooLarge) as caught:
+        check_memory(run, method)
+    found = str(caught.value).split("what fits: ")[1]
+    assert found.removesuffix(", expectations or samples by method='mps'") == ", ".join(fits)
+
+
 def test_the_state_of_a_wide_circuit_is_refused():
-    with pytest.raises(CircuitTooLarge, match=r"60 qubits in a batch of 1 .* take 16 EiB .* \(80% of what is free\)"):
-        choose_method(Run(brickwork(60, 1)), None)
+    with pytest.raises(CircuitTooLarge, match=r"60 qubits .* take 32 EiB .* \(80% of what is free\)") as caught:
+        choose_method(Run(brickwork(60, 1), batch=2), None)
+    assert str(caught.value).endswith("; what fits: expectations or samples by method='mps'")
 
 
 def test_gates_that_no_way_takes():
-    circuit = ladder(16, 2).unitary(torch.eye(2**6), range(6))
-    with pytest.raises(CircuitTooLarge, match=r"what helps: a larger max_memory$"):
-        choose_method(Run(circuit, max_memory=MIB // 4), parse_observables(["Z15"], 16))
+    circuit = ladder(40, 2).unitary(torch.eye(2**6), range(6))
+    with pytest.raises(CircuitTooLarge, match=r"no other way fits either$"):
+        choose_method(Run(circuit, max_memory=MIB), parse_observables(["Z39"], 40))

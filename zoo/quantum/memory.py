@@ -2,7 +2,7 @@
 
 import os
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import torch
@@ -114,6 +114,7 @@ def choose_method(
     *,
     noisy: bool = False,
     begins_with_state: bool = False,
+    sampled: bool = False,
 ) -> str:
     """The way to run a circuit: "statevector", "lightcone", "mps", "density" or "trajectories".
 
@@ -122,21 +123,24 @@ def choose_method(
 
     Args:
         run: what is run.
-        observables: what is measured; None where the state itself is wanted.
+        observables: what is measured; None where the state itself or its probabilities are wanted.
         noisy: there are channels.
         begins_with_state: the circuit does not begin with every wire in 0.
+        sampled: outcomes are drawn, of which there need be no probabilities.
 
     Raises:
         CircuitTooLarge: no way fits; names the size and the other ways.
     """
-    n = run.circuit.n_qubits
     if noisy:
-        dense = n <= _DENSITY and needed(run, "density") <= run.limit
+        dense = run.circuit.n_qubits <= _DENSITY and needed(run, "density") <= run.limit
         method = "density" if dense else "trajectories"
-    elif observables is None or begins_with_state:
+    elif begins_with_state or (observables is None and not sampled):
         method = "statevector"
+    elif sampled:
+        whole = needed(run, "statevector") <= run.limit
+        method = "statevector" if whole or not _chain_of_tensors(run.circuit, observables) else "mps"
     else:
-        method = _of_expectations(run, observables)
+        method = _of_expectations(run, observables or ())
     check_memory(run, method, observables)
     return method
 
@@ -162,24 +166,32 @@ def _chain_of_tensors(circuit: Circuit, observables: Sequence[Observable] | None
 def _too_large(run: Run, method: str, bytes_: int, limit: int, observables: Sequence[Observable] | None) -> str:
     n, batch = run.circuit.n_qubits, max(run.batch, 1)
     whose = "max_memory" if run.max_memory is not None else f"{SHARE:.0%} of what is free"
-    ways = [f"a batch smaller than {batch}"] if batch > 1 else []
-    if run.gradient:
-        ways.append("torch.no_grad() if no gradient is needed")
-    if run.dtype == torch.float64:
-        ways.append("float32")
-    if method == "density":
-        ways.append("method='trajectories'")
-    if method in ("statevector", "reference") and observables is not None:
-        widest = cones(run.circuit, observables).widest
-        if widest < n:
-            ways.append(f"method='lightcone' (the widest cone has {widest} qubits)")
-        if _chain_of_tensors(run.circuit, observables):
-            ways.append("method='mps'")
-    ways.append("a larger max_memory")
+    ways = _ways_out(run, method, bytes_, limit, observables)
     return (
         f"{n} qubits in a batch of {batch} by method={method!r} take {_size(bytes_)} of states, more than the "
-        f"{_size(limit)} that may be taken ({whose}); what helps: {', '.join(ways)}"
+        f"{_size(limit)} that may be taken ({whose}); "
+        + (f"what fits: {', '.join(ways)}" if ways else "no other way fits either")
     )
+
+
+def _ways_out(run: Run, method: str, bytes_: int, limit: int, observables: Sequence[Observable] | None) -> list[str]:
+    """What would fit, the nearest to what was asked for first."""
+    batch, ways = max(run.batch, 1), []
+    if run.max_memory is not None and bytes_ <= replace(run, max_memory=None).limit:
+        ways.append(f"max_memory of {_size(bytes_)}")
+    if run.dtype == torch.float64 and needed(replace(run, dtype=torch.float32), method, observables) <= limit:
+        ways.append("float32")
+    if run.gradient and needed(replace(run, gradient=False), method, observables) <= limit:
+        ways.append("torch.no_grad(), if no gradient is needed")
+    if method != "lightcone" and limit // (bytes_ // batch) > 0:
+        ways.append(f"batches of {limit // (bytes_ // batch)}")
+    if method == "density" and needed(run, "trajectories") <= limit:
+        ways.append("method='trajectories'")
+    if method in ("statevector", "reference") and _chain_of_tensors(run.circuit, observables):
+        ways.append("method='mps'" if observables else "expectations or samples by method='mps'")
+    if method in ("statevector", "reference") and observables and needed(run, "lightcone", observables) <= limit:
+        ways.append(f"method='lightcone' (the widest cone has {cones(run.circuit, observables).widest} qubits)")
+    return ways
 
 
 def _size(bytes_: int) -> str:
