@@ -49,8 +49,8 @@ def test_its_start():
     ("name", "gates", "scaled"),
     [
         ("circuit/dressed", {"h", "ry", "cx"}, False),
-        ("circuit/quantum", {"ry", "rot", "cx"}, False),
-        ("circuit/reuploading", {"rx", "rot", "cz"}, True),
+        ("circuit/quantum", {"h", "ry", "rot", "cz"}, False),
+        ("circuit/reuploading", {"ry", "rot", "cz"}, True),
     ],
 )
 def test_registered_circuits(name, gates, scaled):

@@ -71,7 +71,7 @@ def classifier_names(model: nn.Module) -> tuple[str, ...]:
     """Dotted paths of the model's classifier layers.
 
     A name in the model's configuration may lead into a layer, to that part of it whose `weight` timm asks for (the
-    prototypes of a Tversky projection); the path is the layer's.
+    prototypes of a Tversky projection, the last layer of a dressed circuit); the path is the layer's.
     """
     return tuple(_layer_path(model, name) for name in class_row_names(model))
 
@@ -85,7 +85,8 @@ def _layer_path(model: nn.Module, path: str) -> str:
     if isinstance(holder, nn.Identity):  # a classifier that was taken out
         return parent
     is_layer = hasattr(holder, "in_features") and hasattr(holder, "out_features")
-    inside = is_layer and not isinstance(getattr(holder, name, None), nn.Identity | nn.Linear | nn.Conv2d)
+    plain = isinstance(getattr(holder, name, None), nn.Identity | nn.Linear | nn.Conv2d)
+    inside = is_layer and (not plain or getattr(holder, "class_rows", "") == name)
     return parent if inside else path
 
 

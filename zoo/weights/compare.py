@@ -101,7 +101,9 @@ def _is_channels_last(model: nn.Module) -> bool:
 
 
 def _output(model: nn.Module, image: Tensor) -> Any:
-    with evaluating(model), torch.no_grad():
+    devices = [image.device] if image.device.type == "cuda" else []
+    with evaluating(model), torch.no_grad(), torch.random.fork_rng(devices=devices):
+        torch.manual_seed(0)  # a model may draw, as a circuit that is measured does
         return model(image)
 
 
