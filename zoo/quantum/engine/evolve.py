@@ -85,7 +85,6 @@ def evolve(
     return final if keep_real or final.is_complex() else torch.complex(final, torch.zeros_like(final))
 
 
-@torch.compiler.assume_constant_result
 def compiled(circuit: Circuit, kind: tuple[bool, bool, bool, bool], device: torch.device, real: torch.dtype) -> str:
     """Compile the circuit unless an equal one was; the name of its program in `PROGRAMS`."""
     name = f"{circuit.key} {kind} {device} {real}"
@@ -97,6 +96,10 @@ def compiled(circuit: Circuit, kind: tuple[bool, bool, bool, bool], device: torc
             PROGRAMS.pop(next(iter(PROGRAMS)))
         PROGRAMS[name] = program
     return name
+
+
+# What `torch.compiler.assume_constant_result` sets; the function itself would import the whole compiler.
+compiled._dynamo_marked_constant = True  # pyright: ignore[reportFunctionMemberAccess]
 
 
 def _batch(weights: Tensor, inputs: Tensor, state: Tensor | None, compose: bool) -> int:
