@@ -56,6 +56,13 @@ def test_three_classes_are_read_from_two_qubits_a_wire(topology: str, post_selec
     torch.testing.assert_close(answers, reference_probabilities(net, tokens, lengths), rtol=0, atol=1e-12)
 
 
+@pytest.mark.parametrize("ansatz", ["strongly_entangling", "sim15", "hardware_efficient:y"])
+def test_any_ansatz_makes_words_and_boxes(ansatz: str) -> None:
+    net = drawn(ansatz=ansatz, qubits=2, n_layers=2)
+    tokens, lengths = sequences((4, 3))
+    torch.testing.assert_close(net(tokens, lengths), reference_probabilities(net, tokens, lengths), rtol=0, atol=1e-12)
+
+
 def test_padding_by_a_token_is_that_token_in_its_place() -> None:
     path = drawn(pad="token", pad_token=3)
     short = torch.tensor([[0, 1, 2]])

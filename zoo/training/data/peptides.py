@@ -29,4 +29,5 @@ def open_peptides() -> Splits:
         train=whole.subset(rest[train], "train of peptides"),
         val=whole.subset(rest[val], "val of peptides"),
         test=whole.subset(test, "test of peptides"),
+        facts={"name": "peptides", "licence": "BSD-3-Clause", "url": "https://github.com/alexarnimueller/modlAMP"},
     )
