@@ -62,5 +62,5 @@ def test_what_stands_for_what():
 
 
 def test_groups():
-    words = [word for _, word in parse_pauli_sum("Z0 + X0 + Z0 Y1 + X0 Y1 + Y0 + 3").terms]
+    words = [word.letters for _, word in parse_pauli_sum("Z0 + X0 + Z0 Y1 + X0 Y1 + Y0 + 3").terms]
     assert [len(members) for _, members in commuting_groups(words)] == [2, 2, 1]

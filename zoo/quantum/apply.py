@@ -35,9 +35,8 @@ def apply_matrix(state: Tensor, matrix: Tensor, wires: Sequence[int], n: int) ->
     """
     sizes, chosen, rest = split_wires(wires, n)
     order = [0, *(axis + 1 for axis in chosen), *(axis + 1 for axis in rest)]
-    view = state.reshape(-1, *sizes) if state.numel() else state.reshape(len(state), *sizes)
-    moved = view.permute(order)
+    moved = state.reshape(state.shape[0], *sizes).permute(order)
     d = 2 ** len(chosen)
-    after = matrix @ moved.reshape(len(state), d, 2**n // d)
+    after = matrix @ moved.reshape(state.shape[0], d, 2**n // d)
     back = [order.index(axis) for axis in range(len(order))]
-    return after.reshape(len(after), *moved.shape[1:]).permute(back).reshape(len(after), 2**n)
+    return after.reshape(after.shape[0], *moved.shape[1:]).permute(back).reshape(after.shape[0], 2**n)

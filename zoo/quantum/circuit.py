@@ -19,6 +19,8 @@ from zoo.quantum.running.methods import Simulable
 
 __all__ = ["Angle", "Circuit", "Op", "depth", "feature", "weight"]
 
+_UNITARY = {gate for gate in GATES.values() if gate.unitary}
+
 
 class Circuit(Simulable):
     """A list of gates on `n_qubits` wires; wire 0 is the most significant bit of a basis state.
@@ -48,6 +50,7 @@ class Circuit(Simulable):
         self.n_inputs = 0
         self._ops: list[Op] = []
         self._names: dict[str, int] = {}
+        self._kinds: set[Gate] = set()
         self._key = ""
 
     # --- Reading
@@ -80,12 +83,12 @@ class Circuit(Simulable):
     @property
     def unitary_only(self) -> bool:
         """Whether every op is a gate: no post-selection, no channel."""
-        return all(op.gate.unitary for op in self._ops)
+        return not self._kinds - _UNITARY
 
     @property
     def has_channels(self) -> bool:
         """Whether some op is a channel, which makes the state a mixture."""
-        return any(op.gate.name == "channel" for op in self._ops)
+        return GATES["channel"] in self._kinds
 
     @property
     def depth(self) -> int:
@@ -157,6 +160,7 @@ class Circuit(Simulable):
             elif angle.source == "input":
                 self.n_inputs = max(self.n_inputs, angle.place + 1)
         self._ops.append(op)
+        self._kinds.add(op.gate)
         self._key = ""
         return self
 
@@ -293,7 +297,7 @@ class Circuit(Simulable):
     def _with(self, ops: Sequence[Op]) -> "Circuit":
         new = Circuit(self.n_qubits)
         new.n_weights, new.n_inputs, new._names = self.n_weights, self.n_inputs, dict(self._names)
-        new._ops = list(ops)
+        new._ops, new._kinds = list(ops), {op.gate for op in ops}
         return new
 
     # --- Keeping

@@ -65,15 +65,14 @@ class Plan:
 
 def plan(observables: tuple[Observable, ...]) -> Plan:
     """The fewest groups of words that a greedy choice finds."""
-    sums = [{word: c for c, word in o.terms} if isinstance(o, PauliSum) else {} for o in observables]
+    sums = [{word.letters: c for c, word in o.terms} if isinstance(o, PauliSum) else {} for o in observables]
+    identity = tuple(tuple(float(i == j) for j in range(len(sums))) for i in range(len(sums)))
     groups = []
-    for basis, members in commuting_groups([word for terms in sums for word in terms]):
-        columns = tuple(tuple(terms.get(word, 0.0) for terms in sums) for word in members)
-        identity = tuple(tuple(float(i == j) for j in range(len(sums))) for i in range(len(sums)))
-        groups.append(
-            Group(tuple(basis.items()), tuple(w.wires for w in members), () if columns == identity else columns)
-        )
-    constants = tuple(terms.get(PauliWord(), 0.0) for terms in sums)
+    for basis, members in commuting_groups([letters for terms in sums for letters in terms]):
+        columns = tuple(tuple(terms.get(letters, 0.0) for terms in sums) for letters in members)
+        words = tuple(tuple(wire for wire, _ in letters) for letters in members)
+        groups.append(Group(tuple(basis.items()), words, () if columns == identity else columns))
+    constants = tuple(terms.get((), 0.0) for terms in sums)
     others = tuple(i for i, o in enumerate(observables) if not isinstance(o, PauliSum))
     return Plan(tuple(groups), constants if any(constants) else (), others)
 
@@ -126,7 +125,7 @@ def measured(
         result = part if result is None else result + part
     if result is None or found.constants or found.others:
         chances = chances_in({})
-        result = chances.new_zeros(len(chances), len(given)) if result is None else result
+        result = chances.new_zeros(chances.shape[0], len(given)) if result is None else result
         if found.constants:
             result = result + chances.sum(-1, keepdim=True) * chances.new_tensor(found.constants)
         if found.others:
@@ -142,7 +141,7 @@ def _of_other(
 ) -> Tensor:
     if isinstance(observable, Projector):
         sizes, chosen, _ = split_wires(observable.wires, n)
-        view = chances.reshape(len(chances), *sizes)
+        view = chances.reshape(chances.shape[0], *sizes)
         for axis, bit in zip(chosen, observable.bits, strict=True):
             view = view.narrow(axis + 1, int(bit), 1)
         return view.flatten(1).sum(-1)
@@ -213,7 +212,7 @@ def _halve(
 def apply_word(state: Tensor, word: PauliWord, n: int) -> Tensor:
     """(B, 2^n) amplitudes after a Pauli word."""
     sizes, axes, _ = split_wires(word.wires, n)
-    view = state.reshape(len(state), *sizes)
+    view = state.reshape(state.shape[0], *sizes)
     flipped = [axis + 1 for axis, (_, letter) in zip(axes, word.letters, strict=True) if letter != "z"]
     view = view.flip(flipped) if flipped else view
     signs: dict[str, list[complex]] = {"y": [-1j, 1j], "z": [1, -1]}
@@ -249,15 +248,15 @@ def second_moments(state: Tensor, observables: Sequence[Observable], n: int) -> 
 def marginal(chances: Tensor, wires: Sequence[int], n: int) -> Tensor:
     """(B, 2^k) probabilities of the outcomes of k wires, the first the most significant bit."""
     sizes, chosen, rest = split_wires(wires, n)
-    view = chances.reshape(len(chances), *sizes)
+    view = chances.reshape(chances.shape[0], *sizes)
     view = view.permute(0, *(axis + 1 for axis in chosen), *(axis + 1 for axis in rest))
-    return view.reshape(len(chances), 2 ** len(chosen), 2 ** (n - len(chosen))).sum(-1)
+    return view.reshape(chances.shape[0], 2 ** len(chosen), 2 ** (n - len(chosen))).sum(-1)
 
 
 def reduced_density(state: Tensor, wires: Sequence[int], n: int) -> Tensor:
     """(B, 2^k, 2^k) complex density matrices of k wires, the others traced out."""
     sizes, chosen, rest = split_wires(wires, n)
-    view = state.reshape(len(state), *sizes)
+    view = state.reshape(state.shape[0], *sizes)
     view = view.permute(0, *(axis + 1 for axis in chosen), *(axis + 1 for axis in rest))
-    matrix = view.reshape(len(state), 2 ** len(chosen), 2 ** (n - len(chosen)))
+    matrix = view.reshape(state.shape[0], 2 ** len(chosen), 2 ** (n - len(chosen)))
     return as_complex(matrix @ matrix.mH)

@@ -1,5 +1,6 @@
 """What is measured: combinations of Pauli words, projectors on bit strings, Hermitian matrices on few wires."""
 
+import functools
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -87,43 +88,57 @@ def parse_observables(given: Any, n_qubits: int) -> tuple[Observable, ...]:
         ValueError: text that cannot be read; a wire that is missing or repeated; an empty list.
         TypeError: something else.
     """
-    if isinstance(given, str) and given.strip().lower() in ("x", "y", "z"):
-        letter = given.strip().lower()
-        return tuple(PauliSum(((1.0, PauliWord(((wire, letter),))),)) for wire in range(n_qubits))
+    if isinstance(given, str):
+        return _read(given, n_qubits)
     items = list(given) if isinstance(given, list | tuple) else [given]
     if not items:
         raise ValueError("at least one observable is needed, got an empty list")
-    found = tuple(_one(item, n_qubits) for item in items)
-    for observable in found:
-        _check_wires(observable, n_qubits)
-    return found
+    return tuple(_one(item, n_qubits) for item in items)
+
+
+@torch.compiler.assume_constant_result
+def _read(text: str, n_qubits: int) -> tuple[Observable, ...]:
+    """What text stands for, read once."""
+    return _kept(text, n_qubits)
+
+
+@functools.lru_cache(maxsize=256)
+def _kept(text: str, n_qubits: int) -> tuple[Observable, ...]:
+    plain = text.strip()
+    if plain.lower() in ("x", "y", "z"):
+        return tuple(PauliSum(((1.0, PauliWord(((wire, plain.lower()),))),)) for wire in range(n_qubits))
+    if not plain.startswith("|"):
+        return (_on_wires(parse_pauli_sum(text), n_qubits),)
+    match = _PROJECTOR.fullmatch(plain)
+    if match is None:
+        raise ValueError(f"cannot read the projector {text!r}; written like '|01> 0, 2'")
+    wires = [int(wire) for wire in re.findall(r"\d+", match[2])] if match[2] else range(n_qubits)
+    return (_on_wires(Projector(match[1], tuple(wires)), n_qubits),)
 
 
 def _one(item: Any, n_qubits: int) -> Observable:
-    if isinstance(item, PauliSum | Projector | Hermitian):
-        return item
+    if isinstance(item, str):
+        found = _read(item, n_qubits)
+        if is_single(item):
+            return found[0]
+        raise ValueError(f"{item!r} stands for an observable of every wire; within a list write each, such as 'Z0'")
     if isinstance(item, PauliWord):
-        return PauliSum(((1.0, item),))
-    if not isinstance(item, str):
+        item = PauliSum(((1.0, item),))
+    if not isinstance(item, PauliSum | Projector | Hermitian):
         raise TypeError(
             f"an observable is text, a PauliWord, PauliSum, Projector or Hermitian, got {type(item).__name__} {item!r}"
         )
-    if not item.strip().startswith("|"):
-        return parse_pauli_sum(item)
-    match = _PROJECTOR.fullmatch(item.strip())
-    if match is None:
-        raise ValueError(f"cannot read the projector {item!r}; written like '|01> 0, 2'")
-    wires = [int(wire) for wire in re.findall(r"\d+", match[2])] if match[2] else range(n_qubits)
-    return Projector(match[1], tuple(wires))
+    return _on_wires(item, n_qubits)
 
 
-def _check_wires(observable: Observable, n_qubits: int) -> None:
+def _on_wires(observable: Observable, n_qubits: int) -> Observable:
     wires = observable.wires
     for wire in wires:
         if not 0 <= wire < n_qubits:
             raise ValueError(f"the observable {observable} is on wire {wire}: the wires are 0 to {n_qubits - 1}")
     if len(set(wires)) < len(wires):
         raise ValueError(f"the observable {observable} names a wire twice")
+    return observable
 
 
 def matrix_of(observable: Hermitian, like: Tensor) -> Tensor:

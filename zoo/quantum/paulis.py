@@ -8,6 +8,7 @@ from dataclasses import dataclass
 _TOKEN = re.compile(
     r"\s*(?:(?P<letter>[IXYZ])(?P<wire>\d+)?|(?P<number>(?:\d+\.?\d*|\.\d+)(?:E[+-]?\d+)?)|(?P<sign>[+-])|(?P<times>\*))"
 )
+Letters = tuple[tuple[int, str], ...]
 
 
 @dataclass(frozen=True, order=True)
@@ -18,7 +19,7 @@ class PauliWord:
         letters: (wire, "x" | "y" | "z") pairs; sorted by wire, identities left out.
     """
 
-    letters: tuple[tuple[int, str], ...] = ()
+    letters: Letters = ()
 
     def __post_init__(self) -> None:
         kept = sorted((wire, letter.lower()) for wire, letter in self.letters if letter.lower() != "i")
@@ -32,10 +33,6 @@ class PauliWord:
     @property
     def wires(self) -> tuple[int, ...]:
         return tuple(wire for wire, _ in self.letters)
-
-    def commutes_by_wire(self, basis: dict[int, str]) -> bool:
-        """Whether each wire's letter is that of `basis`, where both have one."""
-        return all(basis.get(wire, letter) == letter for wire, letter in self.letters)
 
     def __str__(self) -> str:
         return " ".join(f"{letter.upper()}{wire}" for wire, letter in self.letters) or "I"
@@ -129,23 +126,26 @@ def parse_pauli_sum(text: str) -> PauliSum:
     return PauliSum(tuple((factor, PauliWord(tuple(letters))) for factor, letters in terms))
 
 
-def commuting_groups(words: Iterable[PauliWord]) -> list[tuple[dict[int, str], list[PauliWord]]]:
+def commuting_groups(words: Iterable[Letters]) -> list[tuple[dict[int, str], list[Letters]]]:
     """Groups of words that one measurement of every wire gives together.
 
     Each word goes into the first group whose letters it shares wire by wire.
 
+    Args:
+        words: the letters of each.
+
     Returns:
         Pairs of a basis (wire -> letter) and the words of that group, without the identity.
     """
-    groups: list[tuple[dict[int, str], list[PauliWord]]] = []
+    groups: list[tuple[dict[int, str], list[Letters]]] = []
     for word in dict.fromkeys(words):
-        if not word.letters:
+        if not word:
             continue
         for basis, members in groups:
-            if word.commutes_by_wire(basis):
-                basis.update(word.letters)
+            if all(basis.get(wire, letter) == letter for wire, letter in word):
+                basis.update(word)
                 members.append(word)
                 break
         else:
-            groups.append((dict(word.letters), [word]))
+            groups.append((dict(word), [word]))
     return groups

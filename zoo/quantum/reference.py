@@ -40,7 +40,7 @@ def project(state: Tensor, op: Op, n: int) -> Tensor:
     keep = state.new_zeros(2).real
     keep[int(op.word)] = 1
     shape = [2 if i == axis else 1 for i in range(len(sizes))]
-    kept = (state.reshape(len(state), *sizes) * keep.reshape(shape)).reshape(state.shape)
+    kept = (state.reshape(state.shape[0], *sizes) * keep.reshape(shape)).reshape(state.shape)
     norm = torch.linalg.vector_norm(kept, dim=-1, keepdim=True)
     if not must_compose(state):
         check_selected(norm[:, 0].detach().square(), op)

@@ -177,25 +177,29 @@ def _method(call: Call, options: Options, observables: tuple[Observable, ...] | 
         CircuitTooLarge: more memory would be needed than there is.
     """
     noisy = (options.noise is not None and bool(options.noise.after)) or call.circuit.has_channels
-    few = call.batch * 2**call.circuit.n_qubits <= _FEW
-    run = Run(
-        call.circuit, call.batch, call.weights.dtype, call.weights.device, call.needs_gradient(), options.max_memory
-    )
+    # Of a batch of any size, as compilation and export see it, nothing is to be looked up.
+    few = torch.compiler.is_compiling() or call.batch * 2**call.circuit.n_qubits <= _FEW
     if options.method == "auto":
         exact = options.shots is None and _readout(options) is None
         if not noisy and options.max_memory is None and few:
             method = "statevector"
         else:
             wanted = observables if exact else None
-            method = choose_method(run, wanted, noisy=noisy, begins_with_state=call.state is not None)
+            method = choose_method(_run(call, options), wanted, noisy=noisy, begins_with_state=call.state is not None)
     else:
         method = options.method
         if noisy and method not in NOISY:
             raise ValueError(f"method={method!r} simulates no noise; use {' or '.join(map(repr, NOISY))}")
         if options.max_memory is not None or not few:
-            check_memory(run, method, observables)
+            check_memory(_run(call, options), method, observables)
     if options.diff_method == "adjoint" and method in ("reference", *NOISY, *WIDE):
         raise ValueError(
             f"method={method!r} is differentiated through its operations: diff_method='backprop' or 'auto'"
         )
     return method
+
+
+def _run(call: Call, options: Options) -> Run:
+    return Run(
+        call.circuit, call.batch, call.weights.dtype, call.weights.device, call.needs_gradient(), options.max_memory
+    )

@@ -1,5 +1,6 @@
 """The tensors of one call of a circuit, checked and laid out as the simulations take them."""
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
@@ -38,7 +39,7 @@ class Call:
 
     @property
     def batch(self) -> int:
-        return int(torch.Size(self.lead).numel())
+        return math.prod(self.lead)
 
     def needs_gradient(self) -> bool:
         tensors = (self.weights, self.inputs, self.state)
@@ -59,7 +60,8 @@ class Call:
     def finish(self, result: Tensor) -> Tensor:
         """(B, ...) or (1, ...) -> (*lead, ...), real results in the type of what was given."""
         shape = (*self.lead, *result.shape[1:])
-        result = result.expand(self.batch, *result.shape[1:]).reshape(shape)
+        if result.shape != shape:
+            result = result.expand(self.batch, *result.shape[1:]).reshape(shape)
         return result.to(self.dtype) if result.is_floating_point() else result
 
 
@@ -91,12 +93,10 @@ def prepare(circuit: Circuit, weights: Values, inputs: Values, state: Tensor | N
     real = torch.float64 if result == torch.float64 else torch.float32
     device = given[0].device if given else None
     vectors = [torch.empty(0, dtype=real, device=device) if t is None else t for t in (given_weights, given_inputs)]
-    if must_compose(vectors[1]) or vectors[1].is_meta:
-        pass
-    elif not vectors[1].isfinite().all():
-        raise ValueError(_not_finite(vectors[1]))
+    if not (must_compose(vectors[1]) or vectors[1].is_meta):
+        _check_finite(vectors[1].detach())
     states = [] if state is None else [state]
-    lead = torch.broadcast_shapes(*(t.shape[:-1] for t in (*vectors, *states)))
+    lead = _lead([t.shape[:-1] for t in (*vectors, *states)])
     weights_, inputs_ = (_flat(t.to(real), lead) for t in vectors)
     state_ = None if state is None else _rows(state.to(complex_type(real)), lead)
     return Call(circuit, weights_, inputs_, state_, tuple(lead), result)
@@ -143,9 +143,18 @@ def _common(given: list[Tensor]) -> torch.dtype:
     return result.to_real() if result.is_complex else result
 
 
-def _not_finite(inputs: Tensor) -> str:
-    place = (~inputs.isfinite()).nonzero()[0].tolist()
-    return f"features must be finite, got {inputs[tuple(place)].item()} at index {tuple(place)}"
+def _check_finite(inputs: Tensor) -> None:
+    # A finite sum has finite terms, and is one small operation.
+    if math.isfinite(inputs.sum()) or bool(inputs.isfinite().all()):
+        return
+    place = tuple((~inputs.isfinite()).nonzero()[0].tolist())
+    raise ValueError(f"features must be finite, got {inputs[place].item()} at index {place}")
+
+
+def _lead(shapes: list[torch.Size]) -> torch.Size:
+    """What the leading dimensions broadcast to; mostly one alone has any."""
+    some = [shape for shape in shapes if shape]
+    return torch.broadcast_shapes(*some) if len(some) > 1 else some[0] if some else torch.Size()
 
 
 def _flat(values: Tensor, lead: torch.Size) -> Tensor:
@@ -154,4 +163,7 @@ def _flat(values: Tensor, lead: torch.Size) -> Tensor:
 
 
 def _rows(values: Tensor, lead: torch.Size) -> Tensor:
-    return values.expand(*lead, values.shape[-1]).reshape(lead.numel(), values.shape[-1])
+    """(*, k) as (B, k)."""
+    if values.dim() == 2 and values.shape[:1] == lead:
+        return values
+    return values.expand(*lead, values.shape[-1]).reshape(math.prod(lead), values.shape[-1])

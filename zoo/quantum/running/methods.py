@@ -1,6 +1,5 @@
 """What can be asked of a circuit, as its methods; the answers are those of the functions in `zoo.quantum.simulate`."""
 
-import importlib
 from typing import Any
 
 from torch import Tensor
@@ -56,11 +55,15 @@ class Simulable:
             ValueError: another kind.
             MissingExtraError: matplotlib is not installed.
         """
-        drawing = importlib.import_module("zoo.quantum.drawing")
+        from zoo.quantum import drawing
+
         if kind not in drawing.KINDS:
             raise ValueError(f"kind is one of {', '.join(map(repr, drawing.KINDS))}, got {kind!r}")
-        return drawing.draw_text(self, width) if kind == "text" else drawing.draw_figure(self, columns)
+        circuit: Any = self
+        return drawing.draw_text(circuit, width) if kind == "text" else drawing.draw_figure(circuit, columns)
 
 
 def _ask(name: str, *arguments: Any, **options: Any) -> Any:
-    return getattr(importlib.import_module("zoo.quantum.simulate"), name)(*arguments, **options)
+    from zoo.quantum import simulate
+
+    return getattr(simulate, name)(*arguments, **options)

@@ -62,9 +62,9 @@ class Mixed:
         sizes, chosen, rest = split_wires(wires, self.n)
         kept, traced = 2 ** len(chosen), 2 ** (self.n - len(chosen))
         half = [*chosen, *rest]
-        view = self.rho.reshape(len(self.rho), *sizes, *sizes)
+        view = self.rho.reshape(self.rho.shape[0], *sizes, *sizes)
         view = view.permute(0, *(axis + 1 for axis in half), *(axis + 1 + len(sizes) for axis in half))
-        view = view.reshape(len(self.rho), kept, traced, kept, traced)
+        view = view.reshape(self.rho.shape[0], kept, traced, kept, traced)
         return view.diagonal(dim1=2, dim2=4).sum(-1)
 
 
