@@ -230,6 +230,13 @@ def test_state():
     torch.testing.assert_close(chances @ chances.new_tensor([1, 1, -1, -1]), layer(x)[..., 0], rtol=0, atol=1e-12)
 
 
+def test_drawing():
+    text = QuantumLayer(circuit=own_circuit()).draw()
+    assert [line[:3] for line in text.splitlines() if line.startswith("q")] == ["q0:", "q1:"]
+    for angle in ("x0", "2·x1", "a+0.5", "(b)"):
+        assert angle in text
+
+
 @pytest.mark.parametrize("reupload", [False, True])
 def test_as_a_circuit_of_one_sample(reupload):
     layer = QuantumLayer(3, n_layers=2, encoding="iqp", reupload=reupload, init="uniform", dtype=torch.float64)
