@@ -1,5 +1,6 @@
 """Stages of a circuit to a program: what is built as which table, and the steps that read it."""
 
+import hashlib
 from collections.abc import Iterator, Sequence
 
 import torch
@@ -148,12 +149,12 @@ class _Compiler:
         moved, self.moves = self.moves, None
         if moved is None or torch.equal(moved, basis_states(self.n)):
             return
-        back = self._constant("permutation", moved)
-        self.program.steps.append(GatherStep(self._constant("permutation", inverse_of(moved)), back))
+        back = self._constant("permutation", moved.int())
+        self.program.steps.append(GatherStep(self._constant("permutation", inverse_of(moved).int()), back))
 
     def _constant(self, what: str, tensor: Tensor) -> str:
         """The name of a tensor of numbers; equal ones are kept once."""
-        key = (what, tensor.dtype, tensor.shape, tensor.numpy().tobytes())
+        key = (what, tensor.dtype, tensor.shape, hashlib.sha256(tensor.numpy().data).digest())
         if key not in self.names:
             self.names[key] = f"{what} {len(self.names)}"
             self.program.constants[self.names[key]] = tensor

@@ -11,6 +11,8 @@ from typing import Protocol, runtime_checkable
 import torch
 from torch import Tensor
 
+#: Numbers of a state from which a product is summed at once: more would need as much memory as the states.
+_PIECE = 1 << 18
 #: Gradients by the name of the tensor.
 Gradients = dict[str, Tensor]
 Tensors = dict[str, Tensor]
@@ -75,7 +77,10 @@ def _matrix_gradient(before: Tensor, gradient: Tensor, place: int, d: int, real:
         return left[:, :, 0].t() @ right[:, :, 0].conj()
     if rows == 1:
         return left[0] @ right[0].mH
-    return torch.bmm(left, right.mH).sum(0)
+    found = left.new_zeros(d, d)
+    for start in range(0, rows, some := max(1, rows * _PIECE // left.numel())):
+        found = found + torch.bmm(left[start : start + some], right[start : start + some].mH).sum(0)
+    return found
 
 
 @dataclass(frozen=True)
