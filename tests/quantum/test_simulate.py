@@ -199,6 +199,12 @@ def test_wide_circuits_choose_their_method():
     weights = torch.linspace(-1, 1, 40, dtype=torch.float64)
     torch.testing.assert_close(circuit.expval("z", weights), weights.cos())
     torch.testing.assert_close(circuit.expval("z", weights, method="mps"), weights.cos())
+    generator = torch.Generator().manual_seed(0)
+    drawn = circuit.expval("z", weights, shots=400, generator=generator)
+    assert (drawn - weights.cos()).abs().max() < 5 * 0.05
+    assert circuit.sample(weights, shots=3, generator=generator).shape == (3, 40)
+    with pytest.raises(CircuitTooLarge, match="40 qubits"):
+        circuit.state(weights)
 
 
 REFUSED = {

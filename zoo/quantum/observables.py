@@ -96,10 +96,13 @@ def parse_observables(given: Any, n_qubits: int) -> tuple[Observable, ...]:
     return tuple(_one(item, n_qubits) for item in items)
 
 
-@torch.compiler.assume_constant_result
 def _read(text: str, n_qubits: int) -> tuple[Observable, ...]:
     """What text stands for, read once."""
     return _kept(text, n_qubits)
+
+
+# What `torch.compiler.assume_constant_result` sets; the function itself would import the whole compiler.
+_read._dynamo_marked_constant = True  # pyright: ignore[reportFunctionMemberAccess]
 
 
 @functools.lru_cache(maxsize=256)

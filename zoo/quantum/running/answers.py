@@ -58,7 +58,8 @@ def differentiated(question: Question, call: Call, options: Options) -> Tensor:
 
 def answer(question: Question, call: Call, options: Options) -> Tensor:
     """Simulate and ask: (B, ...), or (1, ...) where nothing has a batch."""
-    method, n = _method(call, options, question.observables), call.circuit.n_qubits
+    sampled = options.shots is not None and question.observables is not None
+    method, n = _method(call, options, question.observables, sampled), call.circuit.n_qubits
     given = (call.circuit, call.weights, call.inputs)
     if method == "density":
         return question.ask(Mixed(density_matrix(*given, call.state, noise=options.noise), n), options.shots)
@@ -103,7 +104,7 @@ def drawn(call: Call, options: Options) -> Tensor:
     """(B, shots) basis states."""
     shots, n = options.shots, call.circuit.n_qubits
     assert shots is not None
-    method = _method(call, options, None)
+    method = _method(call, options, None, sampled=True)
     if method == "mps":
         bits, readout = _chain(call, options).sample(shots, options.generator), _readout(options)
         bits = bits if readout is None else readout.misread(bits, range(n), options.generator)
@@ -169,8 +170,14 @@ def _readout(options: Options) -> ReadoutError | None:
     return None if options.noise is None else options.noise.readout
 
 
-def _method(call: Call, options: Options, observables: tuple[Observable, ...] | None) -> str:
+def _method(call: Call, options: Options, observables: tuple[Observable, ...] | None, sampled: bool = False) -> str:
     """The method that "auto" stands for, or the one that was asked for.
+
+    Args:
+        call: what is run.
+        options: how.
+        observables: whose expectations are wanted; None where the state or its probabilities are.
+        sampled: outcomes are drawn, of which there need be no probabilities.
 
     Raises:
         ValueError: noise with a method that has none; "adjoint" with one that keeps no amplitudes.
@@ -179,19 +186,24 @@ def _method(call: Call, options: Options, observables: tuple[Observable, ...] | 
     noisy = (options.noise is not None and bool(options.noise.after)) or call.circuit.has_channels
     # Of a batch of any size, as compilation and export see it, nothing is to be looked up.
     few = torch.compiler.is_compiling() or call.batch * 2**call.circuit.n_qubits <= _FEW
-    if options.method == "auto":
-        exact = options.shots is None and _readout(options) is None
-        if not noisy and options.max_memory is None and few:
-            method = "statevector"
-        else:
-            wanted = observables if exact else None
-            method = choose_method(_run(call, options), wanted, noisy=noisy, begins_with_state=call.state is not None)
-    else:
-        method = options.method
-        if noisy and method not in NOISY:
-            raise ValueError(f"method={method!r} simulates no noise; use {' or '.join(map(repr, NOISY))}")
-        if options.max_memory is not None or not few:
-            check_memory(_run(call, options), method, observables)
+    looked_up = options.max_memory is not None or not few
+    method = options.method
+    if method == "auto" and not looked_up and not noisy:
+        method = "statevector"
+    elif method == "auto":
+        read_exactly = sampled or _readout(options) is None
+        method = choose_method(
+            _run(call, options),
+            observables if read_exactly else None,
+            noisy=noisy,
+            begins_with_state=call.state is not None,
+            sampled=sampled,
+        )
+    elif noisy and method not in NOISY:
+        raise ValueError(f"method={method!r} simulates no noise; use {' or '.join(map(repr, NOISY))}")
+    if looked_up:
+        keeps_all = method == "statevector" and options.diff_method == "backprop"
+        check_memory(_run(call, options), "reference" if keeps_all else method, observables)
     if options.diff_method == "adjoint" and method in ("reference", *NOISY, *WIDE):
         raise ValueError(
             f"method={method!r} is differentiated through its operations: diff_method='backprop' or 'auto'"
