@@ -34,6 +34,7 @@ SECTIONS = {
     "quantum_farhi_neven": "The QNN of Farhi and Neven",
     "quantum_tensor_networks": "Quantum tensor networks",
     "quantum": "Simulated circuits",
+    "quantum_wide": "Circuits too wide for all amplitudes",
     "loading": "Loading a checkpoint",
     "token_order": "Token order and dilation: a learning check",
 }
