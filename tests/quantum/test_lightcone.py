@@ -94,6 +94,17 @@ def test_post_selection_elsewhere_is_not_dropped():
     torch.testing.assert_close(found, expectations(reference_state(circuit, w, x), observables, 4), rtol=0, atol=1e-12)
 
 
+def test_cones_found_in_inference_serve_training():
+    circuit, w, x = brickwork(5, 3), torch.rand(15), torch.rand(2, 5)
+    observables = parse_observables("z", 5)
+    with torch.inference_mode():
+        first = lightcone_expectations(circuit, w, x, observables)
+    again = lightcone_expectations(circuit, w.requires_grad_(), x, observables)
+    again.sum().backward()
+    assert torch.equal(first, again)
+    assert w.grad is not None
+
+
 def test_empty_batch():
     out = lightcone_expectations(brickwork(6, 2), torch.zeros(12), torch.zeros(0, 6), parse_observables("z", 6))
     assert out.shape == (0, 6)

@@ -178,22 +178,18 @@ def _found(wanted: _Wanted) -> Cones:
         by_cone[cone(ops, piece.wires)].append(piece)
     alike: dict[tuple[Any, ...], list[tuple[_Small, tuple[int, ...]]]] = defaultdict(list)
     for one, members in by_cone.items():
-        small = _cut_out(wanted.circuit, one)
+        small = _cut_out(ops, one)
         measured = tuple(_identity(piece, one.wires) for piece in members)
         alike[small.circuit.key, measured].append((small, tuple(pieces[piece] for piece in members)))
     groups = []
     of_place = {place: piece for piece, place in pieces.items()}
     for found in alike.values():
         small, columns = found[0]
-        groups.append(
-            Alike(
-                small.circuit,
-                torch.tensor([one.weights for one, _ in found], dtype=torch.long),
-                torch.tensor([one.inputs for one, _ in found], dtype=torch.long),
-                tuple(_moved(of_place[place], small.wires) for place in columns),
-                tuple(columns for _, columns in found),
-            )
-        )
+        measured = tuple(_moved(of_place[place], small.wires) for place in columns)
+        with torch.inference_mode(False):  # what is kept must serve training too
+            weights = torch.tensor([one.weights for one, _ in found], dtype=torch.long)
+            inputs = torch.tensor([one.inputs for one, _ in found], dtype=torch.long)
+        groups.append(Alike(small.circuit, weights, inputs, measured, tuple(places for _, places in found)))
     coefficients = tuple(tuple(term.get(place, 0.0) for term in terms) for place in range(len(pieces)))
     sums = [o.terms if isinstance(o, PauliSum) else () for o in wanted.observables]
     constants = tuple(sum((c for c, word in terms if not word.letters), 0.0) for terms in sums)
@@ -210,7 +206,7 @@ class _Small:
     inputs: list[int]
 
 
-def _cut_out(circuit: Circuit, one: Cone) -> _Small:
+def _cut_out(ops: Sequence[Op], one: Cone) -> _Small:
     wires = {wire: place for place, wire in enumerate(one.wires)}
     own: dict[str, dict[int, int]] = {"weight": {}, "input": {}}
 
@@ -222,7 +218,7 @@ def _cut_out(circuit: Circuit, one: Cone) -> _Small:
 
     small = Circuit(len(wires))
     for place in one.places:
-        op = circuit.ops[place]
+        op = ops[place]
         here = tuple(wires[wire] for wire in op.wires)
         small.append(replace(op, wires=here, angles=tuple(move(angle) for angle in op.angles)))
     return _Small(small, one.wires, list(own["weight"]), list(own["input"]))
