@@ -146,7 +146,14 @@ class QuantumLayer(nn.Module):
         with no_autocast(x):
             weights, inputs, state = self._given(x)
             y = simulate.expval(
-                self.circuit, self.observables, weights, inputs, state=state, generator=generator, **self._options()
+                self.circuit,
+                self.observables,
+                weights,
+                inputs,
+                state=state,
+                dtype=self._type(x),
+                generator=generator,
+                **self._options(),
             )
             if self.readout is not None:
                 y = F.linear(y, self.readout.weight.to(y.dtype), self.readout.bias.to(y.dtype))
@@ -157,11 +164,15 @@ class QuantumLayer(nn.Module):
         found = {"method": self.backend, "diff_method": self.diff_method, "shots": self.shots, "noise": self.noise}
         return {name: value for name, value in found.items() if value is not None}
 
+    def _type(self, x: Tensor) -> torch.dtype:
+        """In which the circuit is computed."""
+        tensors = (x, *self.parameters(recurse=False))
+        return torch.float64 if any(t.dtype == torch.float64 for t in tensors) else torch.float32
+
     def _given(self, x: Tensor) -> tuple[Tensor | None, Tensor | None, Tensor | None]:
         """Weights (W,), inputs (rows, I) and first states (rows, 2**n) of the circuit, in float32 or float64."""
         self.features.check(x)
-        tensors = (x, *self.parameters(recurse=False))
-        kind = torch.float64 if any(t.dtype == torch.float64 for t in tensors) else torch.float32
+        kind = self._type(x)
         rows = x.reshape(-1, self.in_features).to(kind)
         weights = None if self.weights is None else self.weights.to(kind).flatten()
         state = self.features.state(rows)
