@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from typing import Any
 
 import torch
+from jaxtyping import Complex, Float, Int, Shaped
 from torch import Tensor
 
 from zoo.eager import no_autocast
@@ -28,10 +29,10 @@ def state(
     weights: Values = None,
     inputs: Values = None,
     *,
-    state: Tensor | None = None,
+    state: Shaped[Tensor, "*start amplitudes"] | None = None,
     dtype: torch.dtype | None = None,
     **options: Any,
-) -> Tensor:
+) -> Complex[Tensor, "*batch amplitudes"]:
     """(*, 2^n) complex amplitudes after the circuit.
 
     Args:
@@ -53,10 +54,10 @@ def probs(
     inputs: Values = None,
     *,
     wires: Sequence[int] | None = None,
-    state: Tensor | None = None,
+    state: Shaped[Tensor, "*start amplitudes"] | None = None,
     dtype: torch.dtype | None = None,
     **options: Any,
-) -> Tensor:
+) -> Float[Tensor, "*batch outcomes"]:
     """(*, 2^k) probabilities of the outcomes of k wires, the first of `wires` the most significant bit.
 
     With shots the shares of the outcomes.
@@ -81,10 +82,10 @@ def expval(
     weights: Values = None,
     inputs: Values = None,
     *,
-    state: Tensor | None = None,
+    state: Shaped[Tensor, "*start amplitudes"] | None = None,
     dtype: torch.dtype | None = None,
     **options: Any,
-) -> Tensor:
+) -> Float[Tensor, "*values"]:
     """Expectations: (*, n_observables) for a list or for "z", (*) for one observable.
 
     Args:
@@ -110,10 +111,10 @@ def var(
     weights: Values = None,
     inputs: Values = None,
     *,
-    state: Tensor | None = None,
+    state: Shaped[Tensor, "*start amplitudes"] | None = None,
     dtype: torch.dtype | None = None,
     **options: Any,
-) -> Tensor:
+) -> Float[Tensor, "*values"]:
     """Variances <O^2> - <O>^2 of observables; shapes and arguments as `expval`.
 
     Raises:
@@ -140,10 +141,10 @@ def sample(
     *,
     shots: int,
     wires: Sequence[int] | None = None,
-    state: Tensor | None = None,
+    state: Shaped[Tensor, "*start amplitudes"] | None = None,
     dtype: torch.dtype | None = None,
     **options: Any,
-) -> Tensor:
+) -> Int[Tensor, "*batch shots wires"]:
     """(*, shots, k) bits of k wires as integers, one row a run; no gradient.
 
     Args:
@@ -163,7 +164,7 @@ def counts(
     *,
     shots: int,
     wires: Sequence[int] | None = None,
-    state: Tensor | None = None,
+    state: Shaped[Tensor, "*start amplitudes"] | None = None,
     dtype: torch.dtype | None = None,
     **options: Any,
 ) -> Any:
@@ -182,10 +183,10 @@ def density_matrix(
     inputs: Values = None,
     *,
     wires: Sequence[int] | None = None,
-    state: Tensor | None = None,
+    state: Shaped[Tensor, "*start amplitudes"] | None = None,
     dtype: torch.dtype | None = None,
     **options: Any,
-) -> Tensor:
+) -> Complex[Tensor, "*batch rows rows"]:
     """(*, 2^k, 2^k) density matrix of k wires, the others traced out; arguments as `probs`."""
     call, chosen = prepare(circuit, weights, inputs, state, dtype), Options.of(options)
     kept = check_wires(wires, circuit.n_qubits)
@@ -200,7 +201,7 @@ def unitary(
     *,
     dtype: torch.dtype | None = None,
     **options: Any,
-) -> Tensor:
+) -> Complex[Tensor, "*batch rows rows"]:
     """(*, 2^n, 2^n) matrix of the circuit: what it makes of every basis state; arguments as `state`.
 
     Raises:

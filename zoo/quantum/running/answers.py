@@ -26,6 +26,7 @@ from zoo.quantum.shots import as_read, sample_indices
 
 #: So many amplitudes fit anywhere: whether they do is not looked up.
 _FEW = 2**18
+_STEP_OF_SHOTS = 0.1
 
 
 @dataclass(frozen=True)
@@ -52,7 +53,12 @@ def differentiated(question: Question, call: Call, options: Options) -> Tensor:
 
     with no_autocast(call.weights):
         if diff_method in shift.METHODS:
-            return call.finish(shift.shifted(measure, call, diff_method, options.generator, options.directions))
+            # A difference of means of shots must be larger than their spread.
+            step = _STEP_OF_SHOTS if options.step is None and options.shots is not None else options.step
+            values = shift.shifted(
+                measure, call, diff_method, step=step, directions=options.directions, generator=options.generator
+            )
+            return call.finish(values)
         return call.finish(measure(call))
 
 

@@ -33,6 +33,8 @@ class Options:
         max_bond: the widest bond of a matrix product state.
         max_memory: bytes that states may take; by default 80 % of what is free.
         directions: of how many directions "spsa" takes the mean.
+        step: how far "finite_diff" and "spsa" move the angles; by default the cube root of the type's precision, 0.1
+            with shots.
     """
 
     method: str = "auto"
@@ -44,6 +46,7 @@ class Options:
     max_bond: int = 64
     max_memory: int | None = None
     directions: int = 1
+    step: float | None = None
 
     def __post_init__(self) -> None:
         for name, value, allowed in (
@@ -53,6 +56,10 @@ class Options:
             if value not in allowed:
                 hint = did_you_mean(str(value), allowed)
                 raise ValueError(f"{name} is one of {', '.join(map(repr, allowed))}, got {value!r}{hint}")
+        if self.directions < 1 or (self.step is not None and not self.step > 0):
+            raise ValueError(
+                f"directions must be at least 1 and step above 0, got directions={self.directions}, step={self.step}"
+            )
         if self.shots is not None:
             check_shots(self.shots, self.diff_method)
 

@@ -67,7 +67,13 @@ def unrolled(circuit: Circuit, sources: set[str]) -> tuple[Circuit, list[Slot]]:
 
 
 def shifted(
-    measure: Measure, call: Call, method: str, generator: torch.Generator | None = None, directions: int = 1
+    measure: Measure,
+    call: Call,
+    method: str,
+    *,
+    step: float | None = None,
+    directions: int = 1,
+    generator: torch.Generator | None = None,
 ) -> Tensor:
     """`measure(call)`, with gradients in weights and inputs from further runs.
 
@@ -75,8 +81,10 @@ def shifted(
         measure: call -> (B, ...) expectations or probabilities.
         call: the tensors.
         method: one of `METHODS`.
-        generator: draws the directions of "spsa".
+        step: how far "finite_diff" and "spsa" move the angles; by default the cube root of the type's precision, which
+            balances rounding against curvature.
         directions: how many "spsa" takes the mean of.
+        generator: draws the directions of "spsa".
 
     Raises:
         ValueError: a state that wants a gradient; for parameter shift a post-selection, or a channel whose strength is
@@ -106,7 +114,9 @@ def shifted(
         rows = replace(call, inputs=call.inputs.detach()).repeated(times, None)
         return measure(replace(rows, circuit=circuit, weights=torch.cat([angles, old], dim=-1)))
 
-    rule = _Rule(run, [slot.frequencies for slot in slots], method, generator, directions, 2**circuit.n_qubits)
+    distance = torch.finfo(angles.dtype).eps ** (1 / 3) if step is None else step
+    frequencies = [slot.frequencies for slot in slots]
+    rule = _Rule(run, frequencies, method, distance, directions, generator, 2**circuit.n_qubits)
     return _Shift.apply(angles, rule)
 
 
@@ -125,8 +135,9 @@ class _Rule:
     run: Callable[[Tensor], Tensor]
     frequencies: list[tuple[float, ...]]
     method: str
-    generator: torch.Generator | None
+    step: float
     directions: int
+    generator: torch.Generator | None
     amplitudes: int
 
     def pull_back(self, angles: Tensor, cotangent: Tensor, again: Callable[[Tensor], Tensor]) -> Tensor:
@@ -143,14 +154,12 @@ class _Rule:
 
     def moves(self, angles: Tensor) -> tuple[Tensor, Tensor]:
         """(R, 1 or B, A) displacements, and by what the R differences of values go into each angle's gradient."""
-        count = angles.shape[-1]
+        count, step = angles.shape[-1], self.step
         if self.method == "spsa":
-            step = torch.finfo(angles.dtype).eps ** (1 / 3)
             shape = (self.directions, *angles.shape)
             signs = torch.randint(0, 2, shape, generator=self.generator, device=angles.device).to(angles) * 2 - 1
             return step * signs, signs / (2 * step * self.directions)
         if self.method == "finite_diff":
-            step = torch.finfo(angles.dtype).eps ** (1 / 3)
             terms = [(place, step, 1 / (2 * step)) for place in range(count)]
         else:
             terms = [(place, *term) for place, f in enumerate(self.frequencies) for term in _TERMS[f]]
