@@ -56,10 +56,11 @@ class Run:
 
 
 def free_memory(device: torch.device | str = "cpu") -> int:
-    """Bytes that are free on a device; for the CPU without swapping, and within the limit of a container."""
+    """Bytes that are free on a device, or held by torch but not in use; within the limit of a container for the CPU."""
     device = torch.device(device)
     if device.type == "cuda":
-        return torch.cuda.mem_get_info(device)[0]
+        unused = torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
+        return torch.cuda.mem_get_info(device)[0] + unused
     free = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
     info = Path("/proc/meminfo")
     if info.exists():

@@ -63,8 +63,7 @@ def of_matrix(wires: Sequence[int], matrix: Tensor) -> Products:
     if k == 1:
         return [(wires[0], matrix.unsqueeze(-3))]
     lead = matrix.shape[:-2]
-    rows_and_columns = [*range(k), *range(k, 2 * k)]
-    pairs = [axis for wire in range(k) for axis in (rows_and_columns[wire], rows_and_columns[k + wire])]
+    pairs = [axis for wire in range(k) for axis in (wire, k + wire)]  # a row bit and its column bit
     split = matrix.reshape(*lead, *[2] * (2 * k))
     split = split.permute(*range(len(lead)), *(len(lead) + axis for axis in pairs))
     blocks = split.reshape(*lead, 4 ** (k - 1), 2, 2)
