@@ -39,8 +39,9 @@ def test_what_is_no_choice_of_classes_is_refused(source, message):
 def test_fashion_mnist_by_names_and_by_numbers():
     splits = open_splits("fashion_mnist?classes=T-shirt/top,trouser")
     by_number = open_splits("fashion_mnist?classes=0,1")
-    assert splits.train is not None and splits.train.classes == ["T-shirt/top", "trouser"]
+    assert splits.present()["train"].classes == ["T-shirt/top", "trouser"]
     assert splits.fingerprint() == by_number.fingerprint()
+    assert splits.name == by_number.name == "fashion_mnist_T-shirt-top_trouser"
     assert {name: len(images) for name, images in splits.present().items()} == {
         "train": 9989,
         "val": 2011,

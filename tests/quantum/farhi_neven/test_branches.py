@@ -8,7 +8,7 @@ import torch
 
 from tests.quantum.goldens import DTYPES, golden
 from zoo import quantum as zq
-from zoo.quantum.farhi_neven.branches import READOUT_STATES, find_branches
+from zoo.quantum.farhi_neven.branches import READOUT_STATES, find_branches, polar
 
 CASES = ["fn_zx_xx_n6", "fn_mixed_n6", "fn_zx_xx_n10"]
 
@@ -102,12 +102,23 @@ def test_product_states_too(dtype, limit):
         torch.testing.assert_close(fast.theta.grad, slow.theta.grad, atol=10 * limit, rtol=0)
 
 
-def test_angles_at_which_an_overlap_is_exactly_zero():
+def test_the_product_of_numbers_has_its_gradient_where_one_of_them_is_zero():
+    numbers = torch.tensor([[0.3, 0.4], [0.0, 0.0], [-0.5, 0.1]], dtype=torch.float64, requires_grad=True)
+    logs, phases = polar(*numbers.T)
+    product = logs.sum().exp() * torch.stack([phases.sum().cos(), phases.sum().sin()])
+    wanted = torch.view_as_real(torch.view_as_complex(numbers).prod())
+    torch.testing.assert_close(product, wanted, atol=1e-25, rtol=0)
+    for k in (0, 1):
+        found = torch.autograd.grad(product[k], numbers, retain_graph=True)[0]
+        torch.testing.assert_close(found, torch.autograd.grad(wanted[k], numbers, retain_graph=True)[0])
+
+
+def test_angles_at_which_an_overlap_is_nearly_zero():
     fast = zq.QNN(3, ["XX", "ZX"], dtype=torch.float64)
     slow = zq.QNN(3, ["XX", "ZX"], method="statevector", dtype=torch.float64)
     quarter = torch.tensor([[torch.pi / 4, 0.3, torch.pi / 4], [0.2, 0.4, 0.0]], dtype=torch.float64)
     bits = torch.tensor([[0, 1, 1], [1, 0, 1]])
-    # The overlaps below are 0 to the last bit, and one of rounding; their product's gradient is not 0.
+    # The overlaps below are what rounding leaves of 0, of two qubits and of one; then the gradient is not 0.
     for angles in (quarter, torch.cat([quarter[:1] * torch.tensor([1.0, 1.0, 0.5]), quarter[1:]])):
         grads = []
         for qnn in (fast, slow):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import re
 from dataclasses import replace
 from typing import Any
 
@@ -28,7 +29,8 @@ def only_classes(splits: Splits, text: str) -> Splits:
     if len(chosen) < 2 or len(set(chosen)) < len(chosen):
         raise DataError(f"classes={text} of {splits.name} must be two or more different ones, joined by commas")
     made: dict[str, Any] = {name: _only(images, chosen) for name, images in splits.present().items()}
-    return replace(splits, **made)
+    names = "_".join(re.sub(r"[^\w-]+", "-", known[k]) for k in chosen)
+    return replace(splits, name=f"{splits.name}_{names}", **made)
 
 
 def _number(word: str, known: list[str], source: str) -> int:
