@@ -3,6 +3,7 @@
 import copy
 import json
 import pickle
+import warnings
 from math import pi
 
 import pytest
@@ -138,6 +139,7 @@ def test_later_gates_of_the_users_circuit_are_not_the_layers():
         lambda: QuantumLayer(circuit=own_circuit(), observables="x", init="uniform", diff_method="parameter_shift"),
         lambda: QuantumLayer(5, encoding="amplitude", observables=["|01> 0, 2", "Z1"], backend="reference"),
         lambda: QuantumLayer(2, noise=NoiseModel(readout=0.05)),
+        lambda: QuantumLayer(5, n_layers=2, backend="mps", options={"max_bond": 4}),
     ],
 )
 def test_a_configuration_in_json_makes_the_layer_again(make):
@@ -219,6 +221,21 @@ def test_readout_error_draws_expectations_together():
     exact = QuantumLayer(2, dtype=torch.float64)
     exact.load_state_dict(layer.state_dict())
     torch.testing.assert_close(layer(x), 0.8 * exact(x), rtol=0, atol=1e-12)
+
+
+def test_options_of_the_simulation():
+    torch.manual_seed(0)
+    x = torch.randn(2, 6, dtype=torch.float64)
+    exact = QuantumLayer(6, n_layers=3, init="uniform", dtype=torch.float64)
+    chains = {bond: QuantumLayer(6, n_layers=3, backend="mps", options={"max_bond": bond}).double() for bond in (2, 8)}
+    errors = {}
+    for bond, chain in chains.items():
+        chain.load_state_dict(exact.state_dict())
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # two is too few, which is said
+            errors[bond] = float((chain(x) - exact(x)).detach().abs().max())
+    assert errors[8] < 1e-9
+    assert errors[2] > 1e-2
 
 
 def test_state():

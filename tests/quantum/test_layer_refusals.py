@@ -30,6 +30,8 @@ CASES = {
     "QuantumLayer(2, backend='cuda')": ["ValueError", "method", "'cuda'"],
     "QuantumLayer(2, shots=0)": ["ValueError", "shots must be an integer of at least 1, got 0"],
     "QuantumLayer(2, shots=10, diff_method='adjoint')": ["ValueError", "adjoint", "shots", "parameter_shift"],
+    "QuantumLayer(2, options={'max_bonds': 4})": ["TypeError", "did you mean 'max_bond'"],
+    "QuantumLayer(2, options={'shots': 4})": ["ValueError", "shots cannot be among options"],
     "QuantumLayer(circuit=Circuit(2).rx('a', 0))": ["ValueError", "no features", "feature(0)"],
     "QuantumLayer(3, circuit=own, ansatz='sim14')": ["ValueError", "leave out in_features, ansatz"],
     "QuantumLayer(3)(torch.zeros(2, 4))": ["ValueError", "made for 3 features", "(2, 4)"],

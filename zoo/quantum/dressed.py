@@ -1,5 +1,6 @@
 """A circuit between two linear layers."""
 
+from collections.abc import Mapping
 from math import pi
 from typing import Any, ClassVar
 
@@ -28,7 +29,7 @@ class DressedCircuit(nn.Module):
         n_qubits: wires; as many features go into the circuit.
         depth: layers of the ansatz.
         encoding, ansatz, observables, reupload, input_scales, init, init_std: see `QuantumLayer`.
-        diff_method, backend, shots, noise: see `QuantumLayer`.
+        diff_method, backend, shots, noise, options: see `QuantumLayer`.
 
     Raises:
         ValueError, TypeError: see `QuantumLayer`.
@@ -58,6 +59,7 @@ class DressedCircuit(nn.Module):
         backend: str = "auto",
         shots: int | None = None,
         noise: Any = None,
+        options: Mapping[str, Any] | None = None,
         device: torch.device | str | None = None,
         dtype: torch.dtype | None = None,
     ) -> None:
@@ -80,6 +82,7 @@ class DressedCircuit(nn.Module):
             backend=backend,
             shots=shots,
             noise=noise,
+            options=options,
             **place,
         )
         self.post = nn.Linear(self.circuit.out_features, out_features, bias=bias, **place)

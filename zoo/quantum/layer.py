@@ -52,6 +52,8 @@ class QuantumLayer(nn.Module):
         shots: measurements of each observable; exact if None. Needs a way to differentiate that measures too, such as
             "parameter_shift".
         noise: a `NoiseModel`, or what its `to_dict` gave.
+        options: others of a simulation by name, such as `{"max_bond": 16}` or `{"trajectories": 500}`; see
+            `zoo.quantum.running.options.Options`.
 
     Raises:
         ValueError, TypeError: see `zoo.quantum.feature_map`, `zoo.quantum.ansatz`, `zoo.quantum.expval`; an encoding
@@ -79,6 +81,7 @@ class QuantumLayer(nn.Module):
         backend: str = "auto",
         shots: int | None = None,
         noise: NoiseModel | Mapping[str, Any] | None = None,
+        options: Mapping[str, Any] | None = None,
         device: torch.device | str | None = None,
         dtype: torch.dtype | None = None,
     ) -> None:
@@ -110,6 +113,9 @@ class QuantumLayer(nn.Module):
         self.init, self.init_std, self.unit = init, init_std, parts.unit
         self.diff_method, self.backend, self.shots = diff_method, backend, shots
         self.noise = NoiseModel.from_dict(noise) if isinstance(noise, Mapping) else noise
+        self.options = dict(options or {})
+        if named := sorted(self.options.keys() & {"method", "diff_method", "shots", "noise", "generator"}):
+            raise ValueError(f"{', '.join(named)} cannot be among options: give it to the layer, or to its call")
         simulate.Options.of(self._options())  # refuses at once what no call could run
         place: dict[str, Any] = {"device": device, "dtype": dtype}
         self.weights = nn.Parameter(torch.empty(parts.shape, **place)) if self.circuit.n_weights else None
@@ -162,7 +168,7 @@ class QuantumLayer(nn.Module):
     def _options(self) -> dict[str, Any]:
         """Those of `zoo.quantum.expval`."""
         found = {"method": self.backend, "diff_method": self.diff_method, "shots": self.shots, "noise": self.noise}
-        return {name: value for name, value in found.items() if value is not None}
+        return {**self.options, **{name: value for name, value in found.items() if value is not None}}
 
     def _type(self, x: Tensor) -> torch.dtype:
         """In which the circuit is computed."""
@@ -241,13 +247,14 @@ class QuantumLayer(nn.Module):
             "backend": self.backend,
             "shots": self.shots,
             "noise": None if self.noise is None else self.noise.to_dict(),
+            "options": self.options,
         }
 
     def extra_repr(self) -> str:
         made = {"n_layers": self.n_layers, "encoding": self.encoding, "ansatz": self.ansatz, "reupload": self.reupload}
         told = {"circuit": self.circuit} if self.own_circuit else {"n_qubits": self.n_qubits, **made}
-        told |= {"observables": self.reads, "shots": self.shots, "noise": self.noise}
-        words = [f"{name}={value!r}" for name, value in told.items() if value is not None and value is not False]
+        told |= {"observables": self.reads, "shots": self.shots, "noise": self.noise, "options": self.options}
+        words = [f"{name}={value!r}" for name, value in told.items() if value is not None and value not in (False, {})]
         return ", ".join([f"in_features={self.in_features}, out_features={self.out_features}", *words])
 
 
