@@ -152,7 +152,7 @@ def polar(real: Tensor, imag: Tensor) -> tuple[Tensor, Tensor]:
     those of the product of all numbers are right.
     """
     least = 1e-30 if real.dtype == torch.float64 else 1e-15
-    real = torch.where((real == 0) & (imag == 0), least, real)
+    real = real + least * ((real == 0) & (imag == 0))
     return 0.5 * (real * real + imag * imag).log(), torch.atan2(imag, real)
 
 
