@@ -69,6 +69,13 @@ def test_compose():
     torch.testing.assert_close(_matrix(both), circuit_matrix(moved, WEIGHTS, INPUTS) @ first)
 
 
+def test_composed_with_itself():
+    circuit = Circuit(1).rx("a", 0).ry(weight(1), 0).rz(feature(0), 0)
+    circuit.compose(circuit)
+    assert (len(circuit), circuit.n_weights, circuit.n_inputs) == (6, 3, 2)
+    assert circuit.weight_names == ("a", "w1", "w2")
+
+
 def test_inverse():
     circuit = random_circuit(3, 40, 3)
     torch.testing.assert_close(_matrix(circuit.inverse()), _matrix(circuit).mH)
@@ -111,6 +118,10 @@ def test_key_is_the_structure():
     }
     assert len(keys) == 7
     assert Circuit(2).rx("a", 0).key == Circuit(2).rx(weight(0), 0).key
+    circuit = Circuit(2).rx("a", 0)
+    before = circuit.key
+    circuit.n_inputs = 3
+    assert circuit.key != before
     assert Circuit(1).rx(-0.5, 0).key == Circuit(1).rx(0.5, 0).inverse().key
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from zoo.quantum.observables import Projector, is_single, parse_observables
-from zoo.quantum.paulis import PauliSum, PauliWord, commuting_groups, parse_pauli_sum, pauli_word
+from zoo.quantum.paulis import PauliSum, PauliWord, commuting_groups, parse_pauli_sum
 
 
 @pytest.mark.parametrize(
@@ -28,7 +28,7 @@ def test_sums(text, terms):
 def test_arithmetic():
     total = parse_pauli_sum("Z0 - 2 X1") * 0.5 + 3 * parse_pauli_sum("X1") - parse_pauli_sum("Y2")
     assert total == parse_pauli_sum("0.5 Z0 + 2 X1 - Y2")
-    assert pauli_word("zx", [2, 0]) == PauliWord(((0, "x"), (2, "z")))
+    assert PauliWord(((2, "Z"), (1, "i"), (0, "x"))) == PauliWord(((0, "x"), (2, "z")))
 
 
 @pytest.mark.parametrize(

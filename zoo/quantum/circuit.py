@@ -51,7 +51,7 @@ class Circuit(Simulable):
         self._ops: list[Op] = []
         self._names: dict[str, int] = {}
         self._kinds: set[Gate] = set()
-        self._key = ""
+        self._digest = ""
 
     # --- Reading
 
@@ -75,10 +75,10 @@ class Circuit(Simulable):
     @property
     def key(self) -> str:
         """A digest of the structure: circuits with equal keys compute the same function."""
-        if not self._key:
-            text = json.dumps([self.n_qubits, self.n_weights, self.n_inputs, [op.to_dict() for op in self._ops]])
-            self._key = hashlib.sha256(text.encode()).hexdigest()
-        return self._key
+        if not self._digest:
+            text = json.dumps([op.to_dict() for op in self._ops])
+            self._digest = hashlib.sha256(text.encode()).hexdigest()
+        return f"{self.n_qubits} {self.n_weights} {self.n_inputs} {self._digest}"
 
     @property
     def unitary_only(self) -> bool:
@@ -134,6 +134,8 @@ class Circuit(Simulable):
         except ValueError:
             hint = did_you_mean(name, dir(self))
             raise AttributeError(f"a circuit has no attribute or gate {name!r}{hint}") from None
+        if not gate.unitary:
+            raise AttributeError(f"{gate.name!r} is put into a circuit by the method of that name")
         return partial(self._add, gate)
 
     def __dir__(self) -> list[str]:
@@ -161,7 +163,7 @@ class Circuit(Simulable):
                 self.n_inputs = max(self.n_inputs, angle.place + 1)
         self._ops.append(op)
         self._kinds.add(op.gate)
-        self._key = ""
+        self._digest = ""
         return self
 
     def declare(self, name: str) -> Angle:
@@ -169,7 +171,6 @@ class Circuit(Simulable):
         if name not in self._names:
             self._names[name] = self.n_weights
             self.n_weights += 1
-            self._key = ""
         return weight(self._names[name])
 
     def _resolved(self, angle: Angle) -> Angle:
@@ -234,6 +235,7 @@ class Circuit(Simulable):
         names = {place: name for name, place in other._names.items()}
         moved: dict[int, int] = {}
         next_weight, first_input = self.n_weights, self.n_inputs
+        inputs = first_input + other.n_inputs
         for place in range(other.n_weights):
             known = self._names.get(names.get(place, ""))
             moved[place] = next_weight if known is None else known
@@ -249,7 +251,7 @@ class Circuit(Simulable):
             angles = tuple(move(angle) for angle in op.angles)
             self.append(replace(op, wires=tuple(places[wire] for wire in op.wires), angles=angles))
         self.n_weights = max(self.n_weights, next_weight)
-        self.n_inputs = max(self.n_inputs, first_input + other.n_inputs)
+        self.n_inputs = max(self.n_inputs, inputs)
         return self
 
     def inverse(self) -> "Circuit":
@@ -263,14 +265,13 @@ class Circuit(Simulable):
             values: numbers for all weights in their order, or for some of them by name; the others keep their order.
 
         Raises:
-            ValueError: another count of numbers than of weights.
-            KeyError: a name that no weight has.
+            ValueError: another count of numbers than of weights; a name that no weight has.
         """
         names = self.weight_names
         if isinstance(values, Mapping):
             for name in values:
                 if name not in names:
-                    raise KeyError(f"no weight is named {name!r}{did_you_mean(name, names)}")
+                    raise ValueError(f"no weight is named {name!r}{did_you_mean(name, names)}")
             numbers = {names.index(name): float(value) for name, value in values.items()}
         else:
             if len(values) != self.n_weights:

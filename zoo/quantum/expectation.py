@@ -118,21 +118,22 @@ def measured(
     given = tuple(observables)
     found = plan(given) if torch.compiler.is_compiling() else _kept_plan(given)
     result: Tensor | None = None
+    chances: Tensor | None = None
     for group in found.groups:
         chances = chances_in(dict(group.basis))
         part = z_words(chances, group.words, n)
         part = part @ chances.new_tensor(group.columns) if group.columns else part
         result = part if result is None else result + part
-    if result is None or found.constants or found.others:
+    if chances is None or result is None or found.others:
         chances = chances_in({})
         result = chances.new_zeros(chances.shape[0], len(given)) if result is None else result
-        if found.constants:
-            result = result + chances.sum(-1, keepdim=True) * chances.new_tensor(found.constants)
-        if found.others:
-            columns = list(result.unbind(-1))
-            for place in found.others:
-                columns[place] = _of_other(given[place], chances, n, of_matrix)
-            result = torch.stack(columns, dim=-1)
+    if found.constants:  # in every basis the probabilities have the same sum
+        result = result + chances.sum(-1, keepdim=True) * chances.new_tensor(found.constants)
+    if found.others:
+        columns = list(result.unbind(-1))
+        for place in found.others:
+            columns[place] = _of_other(given[place], chances, n, of_matrix)
+        result = torch.stack(columns, dim=-1)
     return result
 
 

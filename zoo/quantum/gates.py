@@ -284,7 +284,6 @@ _ALIASES = {
     "qubitunitary": "unitary",
     "diagonalqubitunitary": "diagonal",
     "diagonalunitary": "diagonal",
-    "postselect": "post_select",
 }
 
 

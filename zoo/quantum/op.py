@@ -109,7 +109,7 @@ def make_op(gate: Gate, *arguments: Any) -> Op:
         TypeError, ValueError: for what is no such call; names what the gate takes.
     """
     rest = list(arguments)
-    word, matrix = "", ()
+    word, matrix, entries = "", (), None
     if gate.name == "pauli_rot":
         word = _word(rest.pop(0) if rest else "")
     elif gate.name in ("unitary", "diagonal"):
@@ -125,7 +125,7 @@ def make_op(gate: Gate, *arguments: Any) -> Op:
         word = "z" * len(wires)
     if word and len(word) != len(wires):
         raise ValueError(f"the word {word!r} has {len(word)} letters for {len(wires)} wires")
-    if matrix:
+    if entries is not None:
         _check_unitary(entries, len(wires), gate.name)
     return Op(gate, wires, angles, word, matrix)
 

@@ -2,7 +2,7 @@
 
 import math
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 _TOKEN = re.compile(
@@ -11,7 +11,7 @@ _TOKEN = re.compile(
 Letters = tuple[tuple[int, str], ...]
 
 
-@dataclass(frozen=True, order=True)
+@dataclass(frozen=True)
 class PauliWord:
     """A product of Pauli matrices on different wires; without letters the identity.
 
@@ -83,13 +83,6 @@ class PauliSum:
             parts.append(f"{sign} {size}{word}")
         text = " ".join(parts)
         return f"-{text[2:]}" if text.startswith("- ") else text.removeprefix("+ ")
-
-
-def pauli_word(letters: str, wires: Sequence[int]) -> PauliWord:
-    """The word with one letter a wire: `pauli_word("zx", [0, 2])` is Z0 X2."""
-    if len(letters) != len(wires):
-        raise ValueError(f"the word {letters!r} has {len(letters)} letters for {len(wires)} wires")
-    return PauliWord(tuple(zip(wires, letters, strict=True)))
 
 
 def parse_pauli_sum(text: str) -> PauliSum:
