@@ -120,6 +120,23 @@ def test_gradients_through_narrowed_bonds(max_bond):
         torch.testing.assert_close(mine, its, rtol=0, atol=1e-10)
 
 
+def test_second_derivatives_through_narrowed_bonds():
+    circuit = farhi_neven(4, ["ZX", "XX", "YX"])
+    generator = torch.Generator().manual_seed(1)
+    w = torch.randn(12, dtype=torch.float64, generator=generator)
+    x = torch.rand(2, 4, dtype=torch.float64, generator=generator)
+    observables = parse_observables(["Y4", "Z0 Z3"], 5)
+
+    def narrowed(w: Tensor) -> Tensor:
+        return MPS.run(circuit, w, x, max_bond=2).expectations(observables).sum()
+
+    def exact(w: Tensor) -> Tensor:
+        return expectations(reference_state(circuit, w, x), observables, 5).sum()
+
+    hessian = torch.autograd.functional.hessian
+    torch.testing.assert_close(hessian(narrowed, w), hessian(exact, w), rtol=0, atol=1e-9)
+
+
 def test_gradcheck_to_second_order():
     circuit = (
         Circuit(3).ry(feature(0), 0).crx(weight(0), 0, 2).rxx(weight(1), 2, 1).swap(0, 1).rot(weight(2), 0.3, 0.1, 1)

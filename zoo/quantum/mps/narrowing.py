@@ -1,11 +1,10 @@
 """Bonds that have grown too wide, made narrow again.
 
 With M = A B the part of the state on both sides of a bond, seen in orthonormal bases of the rest of the chain, the best
-narrow bond keeps the largest singular values of M. The singular vectors are constants for autograd: their own gradient
-is unsafe where singular values meet. But with constant vectors alone a change of M would be cut down to the kept
-space. What is kept here is M → P M + (1 - P) M Q, P and Q the projectors on the kept left and right vectors: the same
-state, and of its change everything but (1 - P) dM (1 - Q), which is zero for circuits whose exact bond fits. So values
-and gradients are exact where nothing is discarded.
+narrow bond keeps the largest singular values of M = U S V†. The singular vectors are constants for autograd: their own
+gradient is unsafe where singular values meet. What is kept is M V (U† M V)^-1 U† M, which has the value U S V† and is M
+itself for every M of that rank in the neighbourhood. So values and derivatives of any order are exact where nothing is
+discarded.
 """
 
 import torch
@@ -112,10 +111,9 @@ def _cut(
         inverse = torch.where(fits, 1 / s, 0)[..., :count].to(a.dtype)
         left_vectors = rows @ u[..., :count]
         right_vectors = (vh[..., :count, :] @ columns.mT).mH
-    kept = left_vectors.mH @ seen_a  # (B, count, m)
+    kept = left_vectors.mH @ seen_a  # (B, count, m), of value S V†
     across = seen_b @ (right_vectors * inverse[..., None, :])  # (B, m, count)
-    vectors = a.flatten(1, 2) @ across
-    overlaps = kept @ across
-    # The second term is zero; its gradient takes out of the first what P dM has in it already.
-    vectors = vectors - vectors.detach() @ (overlaps - overlaps.detach())
+    # Of value 1, but for vectors that a sample of lower rank does not have.
+    core = kept @ across + torch.diag_embed((inverse == 0).to(a.dtype))
+    vectors = a.flatten(1, 2) @ torch.linalg.solve(core, across, left=False)
     return vectors.unflatten(-2, (-1, 2)), (kept @ b.flatten(-2)).unflatten(-1, b.shape[2:]), discarded

@@ -23,12 +23,13 @@ class MPS:
     """A matrix product state: one (B, left, 2, right) tensor a qubit; B = 1 where nothing has a batch.
 
     Gates are applied without decompositions: a Pauli rotation of any length or a controlled gate multiplies the bonds
-    between its wires by 2, any other gate on two wires by 4. Bonds are narrowed only when one exceeds `max_bond`; until
-    then the state is exact, and so it is afterwards if its Schmidt ranks are at most `max_bond`.
+    between its wires by 2, any other gate on two wires by 4. Bonds wider than 16 are looked at now and then: they lose
+    what the state does not need, and what exceeds `max_bond`. The state is exact while its Schmidt ranks are at most
+    `max_bond`.
 
-    Differentiable by autograd, to any order before the first narrowing, to the first after it. If something is
-    discarded, the gradient is that of the circuit with what is discarded held fixed. At points where the state has
-    fewer Schmidt vectors than its neighbours have (all angles zero, say), a narrowed bond hides those.
+    Differentiable by autograd, to any order. If something is discarded, the gradient is that of the circuit with the
+    kept Schmidt vectors held fixed. At points where the state has fewer of them than its neighbours have (all angles
+    exactly zero, say), a bond that was narrowed hides those: begin training elsewhere.
 
     Args:
         chain: the tensors.
