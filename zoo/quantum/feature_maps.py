@@ -4,6 +4,7 @@ from dataclasses import dataclass
 from math import pi
 
 import torch
+from jaxtyping import Complex, Float, Shaped
 from torch import Tensor
 from torch.nn import functional as F
 
@@ -43,7 +44,7 @@ class FeatureMap:
         """The name without what follows the colon."""
         return self.name.partition(":")[0]
 
-    def check(self, x: Tensor) -> None:
+    def check(self, x: Shaped[Tensor, "*batch features"]) -> None:
         """Refuse features that this map cannot take.
 
         Values are not looked at while a compiler traces, nor on the meta device.
@@ -75,7 +76,7 @@ class FeatureMap:
             where = tuple(x.any(-1).logical_not().nonzero()[0].tolist()) or "the input"
             raise ValueError(f"the feature map 'amplitude' cannot normalise a vector of zeros: sample {where}")
 
-    def angles(self, x: Tensor) -> Tensor:
+    def angles(self, x: Float[Tensor, "*batch features"]) -> Float[Tensor, "*batch angles"]:
         """(*, n_features) -> (*, circuit.n_inputs), what the circuit takes as inputs."""
         if self.family == "amplitude":
             return x[..., :0]
@@ -86,7 +87,7 @@ class FeatureMap:
             return torch.cat([x, x[..., first] * x[..., second]], -1)
         return torch.cat([x, (pi - x[..., first]) * (pi - x[..., second])], -1)
 
-    def state(self, x: Tensor) -> Tensor | None:
+    def state(self, x: Float[Tensor, "*batch features"]) -> Complex[Tensor, "*batch amplitudes"] | None:
         """(*, n_features) -> (*, 2**n_qubits), the complex state to begin in; None for a map of angles."""
         if self.family != "amplitude":
             return None

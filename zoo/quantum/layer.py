@@ -5,7 +5,7 @@ from math import pi
 from typing import Any, ClassVar
 
 import torch
-from jaxtyping import Float, Shaped
+from jaxtyping import Complex, Float, Shaped
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -188,7 +188,7 @@ class QuantumLayer(nn.Module):
         inputs = self.features.angles(rows).flatten(1) if self.circuit.n_inputs else None
         return weights, inputs, state
 
-    def state(self, x: Tensor) -> Tensor:
+    def state(self, x: Shaped[Tensor, "*batch in_features"]) -> Complex[Tensor, "*batch amplitudes"]:
         """(*, in_features) -> (*, 2**n_qubits), the complex state that is measured, without noise."""
         weights, inputs, state = self._given(x)
         found = simulate.state(self.circuit, weights, inputs, state=state)

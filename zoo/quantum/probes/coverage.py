@@ -4,6 +4,7 @@ from dataclasses import dataclass
 from math import pi
 
 import torch
+from jaxtyping import Float
 from torch import Tensor
 
 from zoo.quantum import simulate
@@ -72,7 +73,7 @@ def expressibility(
 
 def entanglement(
     circuit: Circuit, *, samples: int = 1000, inputs: Tensor | None = None, generator: torch.Generator | None = None
-) -> Tensor:
+) -> Float[Tensor, " samples"]:
     """(samples,) Meyer-Wallach Q of a circuit's states under random weights; its mean is the entangling capability.
 
     Args:

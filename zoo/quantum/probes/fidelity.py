@@ -3,13 +3,16 @@
 from typing import Any
 
 import torch
+from jaxtyping import Float
 from torch import Tensor
 
 from zoo.quantum import feature_maps, simulate
 from zoo.quantum.feature_maps import FeatureMap
 
 
-def kernel(x1: Any, x2: Any = None, feature_map: str | FeatureMap = "zz", *, n_qubits: int | None = None) -> Tensor:
+def kernel(
+    x1: Any, x2: Any = None, feature_map: str | FeatureMap = "zz", *, n_qubits: int | None = None
+) -> Float[Tensor, "n m"]:
     """K[i, j] = |<S(x1_i)|S(x2_j)>|^2, the fidelity of encoded samples, as support vector machines take it.
 
     Shapes: (n, features), (m, features) -> (n, m), in the dtype of x1. With x2 None that of x1 with itself: symmetric,

@@ -1,12 +1,13 @@
 """The wires of a state one by one, and how entangled they are."""
 
+from jaxtyping import Complex, Float
 from torch import Tensor
 
 from zoo.quantum.expectation import expectations
 from zoo.quantum.observables import parse_observables
 
 
-def bloch_vectors(state: Tensor) -> Tensor:
+def bloch_vectors(state: Complex[Tensor, "*batch amplitudes"]) -> Float[Tensor, "*batch wires 3"]:
     """(*, 2**n) complex states -> (*, n, 3): <X>, <Y>, <Z> of every wire alone.
 
     Of length 1 for a wire that is in a state of its own, 0 for one that is entangled as much as can be.
@@ -19,7 +20,7 @@ def bloch_vectors(state: Tensor) -> Tensor:
     return found.reshape(*state.shape[:-1], 3, n).transpose(-1, -2)
 
 
-def meyer_wallach(state: Tensor) -> Tensor:
+def meyer_wallach(state: Complex[Tensor, "*batch amplitudes"]) -> Float[Tensor, "*batch"]:
     """(*, 2**n) complex states -> (*): Q = 2 (1 - mean of the purities of the single wires), from 0 to 1.
 
     Source: Meyer and Wallach (2002, arXiv quant-ph/0108104).
