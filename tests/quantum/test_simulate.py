@@ -207,6 +207,17 @@ def test_wide_circuits_choose_their_method():
         circuit.state(weights)
 
 
+def test_what_is_discarded_is_reported():
+    circuit = Circuit(4).h(0).cx(0, 1).ry(0.4, 1).cx(1, 2).rx(0.3, 2).cx(2, 3)
+    found = []
+    exact = circuit.expval("z", method="mps", report=found.append)
+    with pytest.warns(UserWarning, match="discarded"):
+        cut = circuit.expval("z", method="mps", max_bond=1, report=found.append)
+    assert (found[0] < 1e-6).all()
+    assert (found[1] > 1e-3).all()
+    assert (exact - cut).abs().max() > 1e-3
+
+
 REFUSED = {
     "weights": (lambda c: c.expval("Z0", torch.zeros(3), [0.1]), ValueError, r"has 2 weights, got .* shape \(3,\)"),
     "no inputs": (lambda c: c.expval("Z0", [0.1, 0.2]), ValueError, "the circuit has 1 inputs, got none"),

@@ -164,7 +164,10 @@ def _by_chain(question: Question, call: Call, options: Options) -> Tensor:
 
 def _chain(call: Call, options: Options) -> MPS:
     _begins_in_zero(call, "mps")
-    return MPS.run(call.circuit, call.weights, call.inputs, max_bond=options.max_bond)
+    chain = MPS.run(call.circuit, call.weights, call.inputs, max_bond=options.max_bond)
+    if options.report is not None:
+        options.report(chain.truncation_error)
+    return chain
 
 
 def _begins_in_zero(call: Call, method: str) -> None:

@@ -1,9 +1,11 @@
 """How a circuit is simulated and differentiated, by names and numbers."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
 import torch
+from torch import Tensor
 
 from zoo.naming import check_keywords, did_you_mean
 from zoo.quantum.noise.model import NoiseModel
@@ -31,6 +33,7 @@ class Options:
         generator: what draws samples, trajectories and directions.
         trajectories: of how many trajectories the mean is taken, without shots.
         max_bond: the widest bond of a matrix product state.
+        report: is told the weight that a matrix product state discarded, (B,).
         max_memory: bytes that states may take; by default 80 % of what is free.
         directions: of how many directions "spsa" takes the mean.
         step: how far "finite_diff" and "spsa" move the angles; by default the cube root of the type's precision, 0.1
@@ -44,6 +47,7 @@ class Options:
     generator: torch.Generator | None = None
     trajectories: int = 128
     max_bond: int = 64
+    report: Callable[[Tensor], Any] | None = None
     max_memory: int | None = None
     directions: int = 1
     step: float | None = None
