@@ -61,6 +61,7 @@ def qtn(
     n_layers: int = 1,
     post_select: bool = True,
     pad: str | None = "identity",
+    max_bond: int | None = None,
     init_scale: float = 0.01,
     tokenizer: KmerTokenizer | Mapping[str, Any] | None = None,
     registered: str = "qtn_uptn_aa",
@@ -72,7 +73,7 @@ def qtn(
 
     Args:
         num_classes: at most 2**qubits.
-        topology, sharing, qubits, ansatz, n_layers, post_select, pad, init_scale: see `QTN`.
+        topology, sharing, qubits, ansatz, n_layers, post_select, pad, max_bond, init_scale: see `QTN`.
         max_len: words that are taken of a sequence; a hierarchical network has rules for so many.
         tokenizer: `KmerTokenizer`, or its arguments; None for single amino acids.
         registered: the name under which the catalogue has these arguments.
@@ -87,6 +88,7 @@ def qtn(
         "n_layers": n_layers,
         "post_select": post_select,
         "pad": pad,
+        "max_bond": max_bond,
         "init_scale": init_scale,
     }
     model = SequenceQTN(words, num_classes, **options, device=device, dtype=dtype)

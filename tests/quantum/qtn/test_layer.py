@@ -86,6 +86,7 @@ for topology in ("ptn", "ttn", "ctn"):
         ({"topology": "pnt"}, ["topology", "'ptn', 'ttn', 'ctn'", "did you mean 'ptn'"]),
         ({"sharing": "hierarchic"}, ["did you mean 'hierarchical'"]),
         ({"pad": "zero"}, ["pad must be one of 'identity', 'token'"]),
+        ({"max_bond": 0}, ["max_bond", "from 1", "got 0"]),
         ({"pad_token": 5}, ["pad_token", "0 to 4", "got 5"]),
         ({"ansatz": "qtn15"}, ["unknown ansatz 'qtn15'", "qtn14"]),
     ],

@@ -115,6 +115,24 @@ def test_a_long_tree_is_the_chain_that_it_says_it_is() -> None:
     assert torch.isfinite(longer(words)).all()
 
 
+@pytest.mark.parametrize(("post_select", "length"), [(True, 64), (False, 16)])
+def test_narrower_bonds_give_near_answers_and_wide_ones_exact_ones(post_select: bool, length: int) -> None:
+    options = {"topology": "ctn", "sharing": "hierarchical", "max_len": length, "post_select": post_select}
+    tokens, lengths = sequences((length, length - 3, 5))
+    exact = drawn(**options)(tokens, lengths)
+    errors = [
+        float((drawn(max_bond=k, **options)(tokens, lengths) - exact).detach().abs().max()) for k in (1, 2, 4, 16)
+    ]
+    assert errors[2] < min(errors[:2]) / 2
+    assert errors[3] < 1e-12
+    single = drawn(max_bond=4, **{**options, "dtype": torch.float32})
+    single.load_state_dict(drawn(**options).state_dict())
+    probabilities = single(tokens, lengths)
+    single.loss(probabilities, torch.tensor([0, 1, 0])).backward()
+    assert all(bool(torch.isfinite(p.grad).all()) for p in single.parameters() if p.grad is not None)
+    torch.testing.assert_close(probabilities.double(), drawn(max_bond=4, **options)(tokens, lengths), rtol=0, atol=1e-3)
+
+
 def test_long_sequences_stay_finite_in_single_precision_while_it_learns() -> None:
     torch.manual_seed(0)
     net = QTN(20, max_len=512, sharing="hierarchical", init_scale=1.0)

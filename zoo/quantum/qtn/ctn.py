@@ -11,6 +11,7 @@ from torch import Tensor
 
 from zoo.quantum.qtn.ptn import gather
 from zoo.quantum.qtn.scan import Rescaler
+from zoo.quantum.qtn.truncation import narrowed
 
 
 def convolutional_state(
@@ -20,6 +21,7 @@ def convolutional_state(
     tokens: Int[Tensor, "batch length"],
     absent: Bool[Tensor, "batch length"] | None,
     rescale: Rescaler | None,
+    max_bond: int | None = None,
 ) -> Inexact[Tensor, "batch dim"]:
     """The state at the root.
 
@@ -31,6 +33,7 @@ def convolutional_state(
         tokens: a power of two of them a sample.
         absent: where there is no word, behind the last one; what would meet nothing stays as it is.
         rescale: divides the tensors of the chain by their largest number after every level; None leaves them.
+        max_bond: wider bonds are narrowed to this, and the result is near the exact one; None for no limit.
     """
     states = gather(words, tokens)
     _, sites, dim = states.shape
@@ -53,6 +56,8 @@ def convolutional_state(
         last = torch.einsum("boxy,bmyr->bxmor", box[:, -1], last).flatten(1, 2)
         if rescale is not None:
             first, last, middle = rescale(first, 3), rescale(last, 3), rescale(middle, 3)
+        if max_bond is not None and first.shape[-1] > max_bond:
+            first, middle, last = narrowed(first, middle, last, max_bond)
         inner = middle
         sites, level = sites // 2, level + 1
         absent = None if absent is None else absent[:, 0::2]

@@ -91,6 +91,8 @@ class QTN(nn.Module):
             alone. "token": `pad_token` fills up, in a path behind the words up to `max_len`, in a tree around them, the
             odd place on the right, up to the next power of two. None: they are refused.
         pad_token: a word of the vocabulary; None for the last one.
+        max_bond: of a convolutional tree, the widest bond between two levels; beyond it answers are near, and gradients
+            less so. None for exact ones, with bonds of T / 2 states for q = 1, or of their square with discarding.
         init_scale: angles begin uniform between 0 and this.
 
     Raises:
@@ -116,6 +118,7 @@ class QTN(nn.Module):
         post_select: bool = True,
         pad: str | None = "identity",
         pad_token: int | None = None,
+        max_bond: int | None = None,
         init_scale: float = 0.01,
         device: torch.device | str | None = None,
         dtype: torch.dtype | None = None,
@@ -123,7 +126,7 @@ class QTN(nn.Module):
         super().__init__()
         for name, value, least in (
             ("vocab_size", vocab_size, 1), ("max_len", max_len, 2),
-            ("qubits", qubits, 1), ("n_layers", n_layers, 1),
+            ("qubits", qubits, 1), ("n_layers", n_layers, 1), ("max_bond", 1 if max_bond is None else max_bond, 1),
         ):  # fmt: skip
             if isinstance(value, bool) or not isinstance(value, int) or value < least:
                 raise ValueError(f"{name} must be a whole number from {least}, got {value!r}")
@@ -137,7 +140,7 @@ class QTN(nn.Module):
         self.pad_token = vocab_size - 1 if pad_token is None else pad_token
         if not 0 <= self.pad_token < vocab_size:
             raise ValueError(f"pad_token must be a word, from 0 to {vocab_size - 1}, got {pad_token}")
-        self.init_scale = init_scale
+        self.init_scale, self.max_bond = init_scale, max_bond
         self._wire = SmallCircuit(ansatz_circuit(ansatz, qubits, n_layers))
         self._pair = SmallCircuit(ansatz_circuit(ansatz, 2 * qubits, n_layers))
         steps = max_len - 1 if topology == "ptn" else power_of_two(max_len).bit_length() - 1
@@ -234,7 +237,7 @@ class QTN(nn.Module):
         words, boxes, across, readout = tensors
         rescale = Rescaler(len(tokens), words) if self.post_select else None
         if across is not None:
-            state = convolutional_state(words, across, boxes, *grid, rescale)
+            state = convolutional_state(words, across, boxes, *grid, rescale, self.max_bond)
         else:
             state = (path_state if self.topology == "ptn" else tree_state)(words, boxes, *grid, rescale)
         found = state @ readout.mT
