@@ -11,6 +11,7 @@ from tests.quantum.samples import random_circuit, random_unitary
 from zoo.quantum.circuit import Circuit, feature, weight
 from zoo.quantum.expectation import expectations
 from zoo.quantum.mps import MPS
+from zoo.quantum.mps.narrowing import narrow
 from zoo.quantum.mps.shots import estimate
 from zoo.quantum.noise import ReadoutError
 from zoo.quantum.observables import Hermitian, parse_observables
@@ -162,6 +163,20 @@ def test_truncation_is_reported_and_optimal():
     torch.testing.assert_close(mps.truncation_error[0], schmidt[3] ** 2)
     fidelity = (mps.state()[0].conj() @ state[:, 0]).abs() ** 2
     torch.testing.assert_close(fidelity, 1 - schmidt[3] ** 2)
+
+
+@pytest.mark.parametrize("dtype", [torch.float64, torch.complex128])
+def test_narrowing_any_chain(dtype):
+    """Sites of four states, real or complex, with a bond of 9 where 3 do; the others keep what they need."""
+    generator = torch.Generator().manual_seed(0)
+    shapes = [(1, 4, 5), (5, 4, 3), (9, 4, 3), (3, 4, 1)]
+    chain = [torch.randn(3, *shape, dtype=dtype, generator=generator) for shape in shapes]
+    chain[1] = chain[1] @ torch.randn(3, 1, 3, 9, dtype=dtype, generator=generator)
+    whole = torch.einsum("zaxb,zbyc,zcwd,zdve->zxywv", *chain)
+    lost = narrow(chain, above=2, max_bond=5)
+    assert [site.shape[-1] for site in chain] == [4, 3, 3, 1]
+    torch.testing.assert_close(torch.einsum("zaxb,zbyc,zcwd,zdve->zxywv", *chain), whole)
+    assert (lost < 1e-20).all()
 
 
 def test_samples_follow_the_probabilities():

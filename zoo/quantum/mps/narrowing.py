@@ -11,9 +11,9 @@ import torch
 from torch import Tensor
 
 #: Singular values below this, relative to the largest, are rounding.
-_NOISE = {torch.complex64: 1e-6, torch.complex128: 1e-13}
+_NOISE = {torch.float32: 1e-6, torch.complex64: 1e-6, torch.float64: 1e-13, torch.complex128: 1e-13}
 
-#: Of complex128, relative to the largest entry.
+#: Of double precision, relative to the largest entry.
 _ROUNDING = 1e-17
 
 
@@ -26,7 +26,7 @@ def narrow(chain: list[Tensor], above: int, max_bond: int) -> Tensor:
     """Narrow every bond that is wider than `above`, in place.
 
     Args:
-        chain: (B, left, 2, right) tensors.
+        chain: (B, left, d, right) tensors, complex or real; d = 2 for qubits.
         above: bonds up to here stay as they are.
         max_bond: the widest bond left.
 
@@ -38,8 +38,9 @@ def narrow(chain: list[Tensor], above: int, max_bond: int) -> Tensor:
     if not wide:
         return lost
     dtype = chain[0].dtype
-    # complex64 has no room for the small numbers that products of nearly dependent rows lead to.
-    chain[:] = [site.to(torch.complex128) for site in chain]
+    # Single precision has no room for the small numbers that products of nearly dependent rows lead to.
+    double = torch.complex128 if dtype.is_complex else torch.float64
+    chain[:] = [site.to(double) for site in chain]
     right = _right_frames(chain, wide[0] + 2)
     left = chain[0].new_ones(1, 1, 1)  # (B, frame, bond)
     for i in range(wide[-1] + 1):
@@ -66,12 +67,12 @@ def _right_frames(chain: list[Tensor], first: int) -> dict[int, Tensor]:
 
 
 def _from_left(left: Tensor, site: Tensor) -> Tensor:
-    """(B, frame 2, right) of (B, frame, left) and (B, left, 2, right)."""
+    """(B, frame d, right) of (B, frame, left) and (B, left, d, right)."""
     return (left @ site.flatten(-2)).unflatten(-1, site.shape[2:]).flatten(1, 2)
 
 
 def _from_right(site: Tensor, right: Tensor) -> Tensor:
-    """(B, left, 2 frame) of (B, left, 2, right) and (B, right, frame)."""
+    """(B, left, d frame) of (B, left, d, right) and (B, right, frame)."""
     return (site @ right[:, None]).flatten(-2)
 
 
@@ -97,7 +98,7 @@ def _cut(
 ) -> tuple[Tensor, Tensor, Tensor]:
     """The two sites beside a bond with a narrower one, and the discarded weight.
 
-    Shapes: a (B, l, 2, m), b (B, m, 2, r), left (B, f, l), right (B, r, g).
+    Shapes: a (B, l, d, m), b (B, m, d, r), left (B, f, l), right (B, r, g).
     """
     seen_a, seen_b = _from_left(left, a), _from_right(b, right)
     with torch.no_grad():
@@ -116,4 +117,4 @@ def _cut(
     # Of value 1, but for vectors that a sample of lower rank does not have.
     core = kept @ across + torch.diag_embed((inverse == 0).to(a.dtype))
     vectors = a.flatten(1, 2) @ torch.linalg.solve(core, across, left=False)
-    return vectors.unflatten(-2, (-1, 2)), (kept @ b.flatten(-2)).unflatten(-1, b.shape[2:]), discarded
+    return vectors.unflatten(-2, (-1, a.shape[2])), (kept @ b.flatten(-2)).unflatten(-1, b.shape[2:]), discarded
