@@ -32,6 +32,7 @@ SECTIONS = {
     "hopfield_memory": "Retrieval from a large memory",
     "hopfield_learning": "Hopfield layers: a learning check",
     "quantum_farhi_neven": "The QNN of Farhi and Neven",
+    "quantum_farhi_neven_learning": "The QNN of Farhi and Neven: a learning check",
     "quantum_tensor_networks": "Quantum tensor networks",
     "quantum": "Simulated circuits",
     "quantum_wide": "Circuits too wide for all amplitudes",

@@ -12,10 +12,10 @@ import typer
 
 MODEL_HELP = "Registered name (see `zoo list`), run folder, local-dir:FOLDER or hf-hub:USER/REPO."
 DATA_HELP = (
-    "Folder CLASS/image.png or train/CLASS/image.png (with val/ and test/ beside it), table, MedMNIST .npz file, or "
-    "'digits'. Bags: table with a column 'bag', .npz or .safetensors of rows, offsets and labels, bags:FOLDER, "
-    "repertoires:TABLE, 'digits_bags' or 'fashion_mnist_bags'. Sequences: FASTA, table with a column 'sequence', "
-    "sequences:FILE, or 'peptides'."
+    "Folder CLASS/image.png or train/CLASS/image.png (with val/ and test/ beside it), table, MedMNIST .npz file, "
+    "'digits' or 'fashion_mnist' ('digits?classes=3,6' for some classes). Bags: table with a column 'bag', .npz or "
+    ".safetensors of rows, offsets and labels, bags:FOLDER, repertoires:TABLE, 'digits_bags' or 'fashion_mnist_bags'. "
+    "Sequences: FASTA, table with a column 'sequence', sequences:FILE, or 'peptides'."
 )
 #: Parts of a model that can be replaced; as `zoo.composition.SLOTS`, which would import torch.
 SLOTS = ("mlp", "mixer", "act", "pool", "head")

@@ -82,6 +82,7 @@ def test_the_paper_s_network_has_96_rotations_of_two_qubits():
     assert (summary["n_qubits"], summary["n_weights"], summary["gates"]) == (17, 96, {"pauli_rot": 96})
     assert {len(op.wires) for op in circuit} == {2}
     assert summary["depth"] == 96  # they share the readout
+    assert summary["standard"]["gates"]["cx"] == 192
 
 
 @pytest.mark.parametrize("start", ["0", "1", "+", "-", "+i", "-i"])
