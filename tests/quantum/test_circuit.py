@@ -77,7 +77,7 @@ def test_composed_with_itself():
 
 
 def test_inverse():
-    circuit = random_circuit(3, 40, 3)
+    circuit = random_circuit(3, 40, 3).diagonal([1, 1j], 2)
     torch.testing.assert_close(_matrix(circuit.inverse()), _matrix(circuit).mH)
 
 
@@ -128,6 +128,7 @@ def test_key_is_the_structure():
 def test_depth_and_counts():
     circuit = Circuit(3).h(0).h(1).cx(0, 1).rx("a", 2).cx(1, 2).z(0)
     assert circuit.depth == 3
+    assert repr(circuit) == "Circuit(n_qubits=3, gates=6, weights=1, inputs=0, depth=3)"
     assert circuit.summary()["gates"] == {"h": 2, "cx": 2, "rx": 1, "z": 1}
 
 

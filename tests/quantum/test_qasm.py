@@ -71,6 +71,14 @@ def test_dense_matrices(n):
     _assert_equal_up_to_phase(_independent(to_openqasm3(circuit, measure=False)), circuit.matrix().cdouble(), 1e-6)
 
 
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")
+@pytest.mark.parametrize("name", ["cx", "swap", "iswap", "ccx", "cz"])
+def test_matrices_with_zeros(name):
+    matrix = GATES[name].matrix(torch.empty(0, dtype=torch.float64))
+    circuit = Circuit(3).unitary(matrix, list(range(GATES[name].n_wires)))
+    _assert_equal_up_to_phase(_independent(to_openqasm3(circuit, measure=False)), circuit.matrix().cdouble(), 1e-6)
+
+
 def test_text():
     circuit = Circuit(3).h(0).rzz(weight("a"), 0, 2).cphase(0.5, 1, 2)
     assert to_openqasm3(circuit, weights={"a": 0.25}, observables="Y0 X1") == HEAD + (
@@ -149,6 +157,10 @@ def test_reading_by_hand():
         ("bit[1] c;\nqubit[1] q;\nc = measure q;\nh q[0];", "line 6: 'h q.0.' after a measurement"),
         ("gate foo a { x a; }\nqubit[1] q;", "line 3"),
         ("bit[2] c;", "the program has no qubits"),
+        ("input float[64] a;\ninput float[64] a;", "line 4: the input 'a' is declared twice"),
+        ("qubit[2] q;\ninput float[64] a;", "line 4: the input 'a' is declared after the qubits"),
+        ("qubit[2] q;\nh (q[0]);", "line 4: cannot read"),
+        ("qubit[2] q;\nrx(1 +) q[0];", "line 4: cannot read the angle"),
     ],
 )
 def test_outside_of_what_is_read(lines, message):
@@ -164,6 +176,8 @@ def test_what_cannot_be_written():
         to_openqasm3(circuit, torch.zeros(3, 1), weights=[0.1])
     with pytest.raises(ValueError, match="2 programs, as their letters differ on a wire: X0; Z0"):
         to_openqasm3(circuit, [0.1], weights=[0.1], observables=["X0", "Z0"])
+    with pytest.raises(ValueError, match="no sum of Pauli words"):
+        to_openqasm3(circuit, [0.1], weights=[0.1], observables=["|0> 1"])
     with pytest.raises(ValueError, match="OpenQASM 3 has no 'post_select'"):
         to_openqasm3(Circuit(1).post_select(0))
     with pytest.raises(ValueError, match="params is one of 'literal', 'input', got 'names'"):

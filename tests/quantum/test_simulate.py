@@ -11,9 +11,11 @@ from tests.layers.answers import answers
 from tests.quantum.samples import random_circuit
 from zoo.errors import CircuitTooLarge, PostSelectionError
 from zoo.quantum import simulate
-from zoo.quantum.circuit import Circuit, feature, weight
+from zoo.quantum.circuit import Angle, Circuit, feature, weight
+from zoo.quantum.gates import GATES
 from zoo.quantum.noise import NoiseModel, ReadoutError, make_channel
-from zoo.quantum.observables import Hermitian
+from zoo.quantum.observables import Hermitian, Projector
+from zoo.quantum.paulis import PauliSum, PauliWord
 
 OBSERVABLES = ["Z0", "X0 Y1 - 0.5 Z2 + 0.25", "|01> 2, 0", "Y1"]
 METHODS = ("statevector", "reference", "density", "mps", "lightcone")
@@ -253,6 +255,20 @@ REFUSED = {
         ValueError,
         "gives exact expectations, no probabilities",
     ),
+    "state by cones": (lambda c: c.state([0.1, 0.2], [0.1], method="lightcone"), ValueError, "not the state"),
+    "state into a chain": (
+        lambda c: c.expval("Z0", [0.1, 0.2], [0.1], method="mps", state=torch.ones(4)),
+        ValueError,
+        "begins with every wire in 0",
+    ),
+    "readout of a chain": (
+        lambda c: c.expval("Z0", [0.1, 0.2], [0.1], method="mps", noise=NoiseModel(readout=0.1)),
+        ValueError,
+        "only with shots",
+    ),
+    "directions": (lambda c: c.expval("Z0", [0.1, 0.2], [0.1], directions=0), ValueError, "directions=0"),
+    "single": (lambda c: c.expval(["z"], [0.1, 0.2], [0.1]), ValueError, "within a list write each, such as 'Z0'"),
+    "observable": (lambda c: c.expval(3, [0.1, 0.2], [0.1]), TypeError, "an observable is text"),
     "noise": (
         lambda c: c.channel("bit_flip", 0.1, 0).expval("Z0", [0.1, 0.2], [0.1], method="mps"),
         ValueError,
@@ -294,6 +310,21 @@ BUILDING = {
     "no wires": (lambda: Circuit(3).pauli_rot("", 0.1), ValueError, "letters i, x, y, z"),
     "angles": (lambda: Circuit(3).rot(0.1, 0.2), TypeError, "rot takes 3 angles"),
     "kind": (lambda: Circuit(3).rx([0.1], 0), TypeError, "an angle is a number"),
+    "index": (lambda: weight(-1), ValueError, "the index of an angle is 0 or more, got -1"),
+    "source": (lambda: Angle("wieght", 0), ValueError, "'weight', 'input', got 'wieght'"),
+    "feature": (lambda: Circuit(1).rx(Angle("input", "a"), 0), ValueError, "only weights have names"),
+    "matrix": (lambda: Circuit(1).unitary(), TypeError, "unitary takes a matrix, then wires"),
+    "no word": (lambda: Circuit(1).pauli_rot(0.3, 0), TypeError, "pauli_rot takes a Pauli word"),
+    "wire kind": (lambda: Circuit(2).cx(0, "b"), TypeError, "'b' is no number of a wire"),
+    "no wire": (lambda: Circuit(2).multirz(0.1), ValueError, "at least one wire"),
+    "operation": (lambda: Circuit(2).Post_Select(0), AttributeError, "by the method of that name"),
+    "no strength": (lambda: Circuit(1).channel("bit_flip"), TypeError, "a name, a probability, then wires"),
+    "kraus wires": (lambda: Circuit(2).channel([torch.eye(2)], 0, 1), ValueError, "acts on 1 wires, got 2"),
+    "projector": (lambda: Projector("2", (0,)), ValueError, "0 and 1, got '2'"),
+    "hermitian shape": (lambda: Hermitian(torch.eye(4), [0]), ValueError, r"\(2, 2\), got \(4, 4\)"),
+    "coefficient": (lambda: PauliSum(((math.nan, PauliWord()),)), ValueError, "a coefficient is finite"),
+    "letter": (lambda: PauliWord(((0, "q"),)), ValueError, "letters i, x, y, z"),
+    "no matrix": (lambda: GATES["unitary"].matrix(torch.zeros(0)), ValueError, "is given with each use"),
     "gradient": (lambda: Circuit(3).rx(torch.tensor(0.1, requires_grad=True), 0), TypeError, "make the angle a weight"),
     "finite": (lambda: Circuit(3).rx(math.inf, 0), ValueError, "an angle is finite"),
     "gate": (lambda: Circuit(3).cswp(0, 1, 2), AttributeError, "gate 'cswp'; did you mean 'cswap'"),
