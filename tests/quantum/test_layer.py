@@ -236,6 +236,9 @@ def test_options_of_the_simulation():
             errors[bond] = float((chain(x) - exact(x)).detach().abs().max())
     assert errors[8] < 1e-9
     assert errors[2] > 1e-2
+    assert chains[8].truncation_error < 1e-12
+    assert chains[2].truncation_error > 1e-3
+    assert exact.truncation_error is None
 
 
 def test_state():

@@ -55,6 +55,10 @@ class QuantumLayer(nn.Module):
         options: others of a simulation by name, such as `{"max_bond": 16}` or `{"trajectories": 500}`; see
             `zoo.quantum.running.options.Options`.
 
+    Attributes:
+        truncation_error: the greatest weight that the matrix product states of the last call with such left out; None
+            before one.
+
     Raises:
         ValueError, TypeError: see `zoo.quantum.feature_map`, `zoo.quantum.ansatz`, `zoo.quantum.expval`; an encoding
             that nothing of the output depends on; both a circuit and parts of one.
@@ -114,7 +118,8 @@ class QuantumLayer(nn.Module):
         self.diff_method, self.backend, self.shots = diff_method, backend, shots
         self.noise = NoiseModel.from_dict(noise) if isinstance(noise, Mapping) else noise
         self.options = dict(options or {})
-        if named := sorted(self.options.keys() & {"method", "diff_method", "shots", "noise", "generator"}):
+        self.truncation_error: float | None = None
+        if named := sorted(self.options.keys() & {"method", "diff_method", "shots", "noise", "generator", "report"}):
             raise ValueError(f"{', '.join(named)} cannot be among options: give it to the layer, or to its call")
         simulate.Options.of(self._options())  # refuses at once what no call could run
         place: dict[str, Any] = {"device": device, "dtype": dtype}
@@ -159,11 +164,16 @@ class QuantumLayer(nn.Module):
                 state=state,
                 dtype=self._type(x),
                 generator=generator,
+                report=self._told,
                 **self._options(),
             )
             if self.readout is not None:
                 y = F.linear(y, self.readout.weight.to(y.dtype), self.readout.bias.to(y.dtype))
         return y.reshape(*x.shape[:-1], self.out_features).to(x.dtype if x.is_floating_point() else y.dtype)
+
+    def _told(self, discarded: Tensor) -> None:
+        """Keep what a matrix product state has left out."""
+        self.truncation_error = float(discarded.detach().max()) if discarded.numel() else 0.0
 
     def _options(self) -> dict[str, Any]:
         """Those of `zoo.quantum.expval`."""
