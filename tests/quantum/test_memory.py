@@ -69,6 +69,8 @@ def test_choice_with_noise():
     assert choose_method(Run(ladder(10, 1)), None, noisy=True) == "density"
     assert choose_method(Run(ladder(11, 1)), None, noisy=True) == "trajectories"
     assert choose_method(Run(ladder(10, 1), max_memory=MIB), None, noisy=True) == "trajectories"
+    # Which trajectories pass a post-selection is not known beforehand.
+    assert choose_method(Run(ladder(11, 1).post_select(0, 0)), None, noisy=True) == "density"
 
 
 def test_a_state_to_begin_with_has_no_cones():

@@ -8,6 +8,7 @@ from torch import Tensor
 
 from tests.quantum.goldens import DTYPES, golden
 from tests.quantum.samples import random_circuit, random_unitary
+from zoo.errors import PostSelectionError
 from zoo.quantum.circuit import Circuit, feature, weight
 from zoo.quantum.expectation import expectations
 from zoo.quantum.mps import MPS
@@ -103,6 +104,18 @@ def test_post_selection_is_normalised():
     w, x = values(3, torch.float64, weights=2, inputs=1)
     mps = MPS.run(circuit, w, x)
     torch.testing.assert_close(mps.state(), reference_state(circuit, w, x), rtol=0, atol=1e-12)
+    with pytest.raises(PostSelectionError, match="wire 1 is never 0 in sample 0"):
+        MPS.run(Circuit(2).x(1).post_select(1, 0), w, x)
+
+
+def test_many_unlikely_post_selections_stay_finite():
+    """Each keeps a ten-thousandth; their product is below what float32 holds."""
+    circuit = Circuit(20)
+    for wire in range(19):
+        circuit.ry(0.02, wire).rx(weight(0), wire + 1).cx(wire, wire + 1).post_select(wire, 1)
+    mps = MPS.run(circuit, torch.tensor([0.3]), torch.empty(0))
+    found = mps.expectations(parse_observables(["Z19"], 20))
+    torch.testing.assert_close(found, torch.tensor([[-math.cos(0.3)]]))
 
 
 @pytest.mark.parametrize("max_bond", [2, 4, 64])

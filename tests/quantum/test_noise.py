@@ -6,7 +6,9 @@ import pytest
 import torch
 from torch import Tensor
 
+from tests.layers.answers import answers
 from tests.quantum.goldens import DTYPES, golden
+from zoo.errors import PostSelectionError
 from zoo.quantum.circuit import Circuit, feature, weight
 from zoo.quantum.expectation import expectations
 from zoo.quantum.noise import CHANNELS, NoiseModel, ReadoutError, make_channel
@@ -120,6 +122,22 @@ def test_without_noise_both_are_the_pure_state():
     state = reference_state(circuit, w, x)
     torch.testing.assert_close(density_matrix(circuit, w, x), state[:, :, None] * state[:, None].conj())
     torch.testing.assert_close(trajectory_states(circuit, w, x, trajectories=2)[:, 1], state)
+
+
+def test_post_selection_after_noise():
+    """Bayes' rule: flipped with 0.2 after RY, and then the other bit is kept."""
+    circuit = Circuit(2).ry(weight(0), 0).cx(0, 1).channel("bit_flip", 0.2, 1).post_select(1, 1)
+    w = torch.tensor([1.1], dtype=torch.float64)
+    one = torch.sin(w[0] / 2) ** 2
+    kept = 0.8 * one + 0.2 * (1 - one)
+    rho = density_matrix(circuit, w, NOTHING)
+    wanted = torch.stack([torch.zeros_like(one), 0.2 * (1 - one) / kept, torch.zeros_like(one), 0.8 * one / kept])
+    torch.testing.assert_close(density_probs(rho)[0], wanted)
+    with pytest.raises(ValueError, match="some trajectories more than others: use method='density'"):
+        trajectory_states(circuit, w, NOTHING)
+    never = Circuit(1).channel("phase_flip", 0.2, 0).post_select(0, 1)
+    with pytest.raises(PostSelectionError, match="wire 0 is never 1 in sample 0"):
+        density_matrix(never, NOTHING, NOTHING)
 
 
 def test_initial_states_and_weights_of_each_sample():
@@ -284,6 +302,13 @@ def test_models_go_through_json():
 def test_refusals(make, message):
     with pytest.raises(ValueError, match=message):
         make()
+
+
+def test_a_name_is_no_channel():
+    case = "NoiseModel(after={'1q': 'depolarizing'})"
+    message = answers([case], "from zoo.quantum import NoiseModel")[case]
+    assert message.startswith("TypeError: after '1q' comes a Channel or a list of them, such as make_channel(")
+    assert message.endswith("got 'depolarizing'")
 
 
 def test_a_trained_strength_outside_its_range():

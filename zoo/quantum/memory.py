@@ -133,8 +133,10 @@ def choose_method(
         CircuitTooLarge: no way fits; names the size and the other ways.
     """
     if noisy:
-        dense = run.circuit.n_qubits <= _DENSITY and needed(run, "density") <= run.limit
-        method = "density" if dense else "trajectories"
+        small = run.circuit.n_qubits <= _DENSITY and needed(run, "density") <= run.limit
+        # Trajectories cannot be post-selected.
+        selected = any(op.gate.name == "post_select" for op in run.circuit)
+        method = "density" if small or selected else "trajectories"
     elif begins_with_state or (observables is None and not sampled):
         method = "statevector"
     elif sampled:
@@ -186,7 +188,8 @@ def _ways_out(run: Run, method: str, bytes_: int, limit: int, observables: Seque
         ways.append("torch.no_grad(), if no gradient is needed")
     if method != "lightcone" and limit // (bytes_ // batch) > 0:
         ways.append(f"batches of {limit // (bytes_ // batch)}")
-    if method == "density" and needed(run, "trajectories") <= limit:
+    selected = any(op.gate.name == "post_select" for op in run.circuit)
+    if method == "density" and not selected and needed(run, "trajectories") <= limit:
         ways.append("method='trajectories'")
     if method in ("statevector", "reference") and _chain_of_tensors(run.circuit, observables):
         ways.append("method='mps'" if observables else "expectations or samples by method='mps'")

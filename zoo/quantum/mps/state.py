@@ -12,6 +12,8 @@ from zoo.quantum.mps.measure import Measured
 from zoo.quantum.mps.narrowing import narrow, widest
 from zoo.quantum.mps.products import as_products
 from zoo.quantum.observables import Observable
+from zoo.quantum.op import Op
+from zoo.quantum.reference import check_selected
 
 #: Bonds are looked at from this width on: they may be wider than the state needs.
 _WIDE = 16
@@ -60,13 +62,16 @@ class MPS:
 
         Raises:
             ValueError: a channel, or a gate on more than 4 wires that is no Pauli rotation.
+            PostSelectionError: an outcome that is kept and never comes.
         """
         if any(op.gate.name == "channel" for op in circuit):
             raise ValueError("a channel turns a state into a mixture: use method='density' or 'trajectories'")
         mps = MPS(zero_chain(circuit.n_qubits, weights), max_bond)
         limit = min(_WIDE, max_bond)
-        for products in as_products(circuit.ops, weights, inputs):
+        for op, products in zip(circuit, as_products(circuit.ops, weights, inputs), strict=True):
             apply_products(mps.chain, products)
+            if op.gate.name == "post_select":
+                mps._normalise(op)
             if len(products) > 1 and widest(mps.chain) > limit:
                 mps.truncation_error = mps.truncation_error + narrow(mps.chain, limit // 2, max_bond)
                 # What could not be narrowed is let grow before the next try.
@@ -79,6 +84,14 @@ class MPS:
                 stacklevel=2,
             )
         return mps
+
+    def _normalise(self, op: Op) -> None:
+        """After a post-selection; a constant for autograd, as expectations are those of the normalised state."""
+        with torch.no_grad():
+            norm = Measured(self.chain).norm
+        check_selected(norm, op)
+        wire = op.wires[0]
+        self.chain[wire] = self.chain[wire] / norm.sqrt()[:, None, None, None]
 
     @property
     def n_qubits(self) -> int:

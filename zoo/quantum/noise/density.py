@@ -11,7 +11,8 @@ from zoo.quantum.expectation import in_basis, measured
 from zoo.quantum.noise.model import NoiseModel
 from zoo.quantum.noise.steps import Step, steps
 from zoo.quantum.observables import Hermitian, Observable, matrix_of
-from zoo.quantum.reference import zero_state
+from zoo.quantum.op import Op
+from zoo.quantum.reference import check_selected, zero_state
 
 
 def density_matrix(
@@ -53,7 +54,7 @@ class _Evolving:
     def take(self, step: Step) -> None:
         wires = step.wires
         if step.matrix is None and step.kraus is None:
-            self._post_select(wires[0], int(step.op.word))
+            self._post_select(step.op)
         elif len(wires) == 1:
             before = self.waiting.get(wires[0])
             mine = superoperator(step)
@@ -81,13 +82,14 @@ class _Evolving:
     def _columns(self, wires: tuple[int, ...]) -> tuple[int, ...]:
         return tuple(wire + self.n for wire in wires)
 
-    def _post_select(self, wire: int, bit: int) -> None:
-        self._flush(wire)
+    def _post_select(self, op: Op) -> None:
+        """What waits on other wires leaves the trace as it is."""
+        self._flush(op.wires[0])
         kept = torch.zeros(4, dtype=self.value.dtype, device=self.value.device)
-        kept[3 * bit] = 1
-        self._apply(torch.diag(kept), (wire,))
-        # What waits on other wires leaves the trace as it is.
-        trace = self.value.unflatten(-1, (2**self.n, 2**self.n)).diagonal(dim1=-2, dim2=-1).sum(-1).real
+        kept[3 * int(op.word)] = 1
+        self._apply(torch.diag(kept), op.wires)
+        trace = density_probs(self.value.unflatten(-1, (2**self.n, 2**self.n))).sum(-1)
+        check_selected(trace.detach(), op)
         self.value = self.value / trace[:, None]
 
 

@@ -28,6 +28,7 @@ class NoiseModel:
 
     Raises:
         ValueError: an unknown place.
+        TypeError: something else than channels.
     """
 
     def __init__(
@@ -42,7 +43,13 @@ class NoiseModel:
                 raise ValueError(
                     f"noise follows '1q', '2q' or a gate by its name, got {place!r}{did_you_mean(place, places)}"
                 )
-            self.after[place] = (channels,) if isinstance(channels, Channel) else tuple(channels)
+            self.after[place] = (channels,) if isinstance(channels, Channel | str) else tuple(channels)
+            for channel in self.after[place]:
+                if not isinstance(channel, Channel):
+                    raise TypeError(
+                        f"after {place!r} comes a Channel or a list of them, such as "
+                        f"make_channel('depolarizing', 0.01); got {channel!r}"
+                    )
         self.readout = readout if isinstance(readout, ReadoutError | None) else ReadoutError(readout)
 
     def following(self, gate: str, wires: Sequence[int]) -> list[tuple[Channel, tuple[int, ...]]]:

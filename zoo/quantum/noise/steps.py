@@ -8,7 +8,7 @@ from torch import Tensor
 from zoo.quantum.circuit import Circuit
 from zoo.quantum.gates import complex_type
 from zoo.quantum.matrices import op_matrices
-from zoo.quantum.noise.channels import kraus_of
+from zoo.quantum.noise.channels import Channel, kraus_of
 from zoo.quantum.noise.model import NoiseModel
 from zoo.quantum.op import Op
 from zoo.quantum.reference import angle_value
@@ -35,6 +35,7 @@ def steps(circuit: Circuit, weights: Tensor, inputs: Tensor, noise: NoiseModel |
     """
     matrices = op_matrices(circuit.ops, weights, inputs)
     dtype, device = complex_type(weights.dtype), weights.device
+    made: dict[Channel, Tensor] = {}
     for op, matrix in zip(circuit.ops, matrices, strict=True):
         if op.gate.name == "post_select":
             yield Step(op, op.wires)
@@ -48,4 +49,6 @@ def steps(circuit: Circuit, weights: Tensor, inputs: Tensor, noise: NoiseModel |
         else:
             yield Step(op, op.wires, matrix=matrix)
             for channel, wires in noise.following(op.gate.name, op.wires) if noise else ():
-                yield Step(op, wires, kraus=channel.kraus(dtype, device))
+                if channel not in made:
+                    made[channel] = channel.kraus(dtype, device)
+                yield Step(op, wires, kraus=made[channel])

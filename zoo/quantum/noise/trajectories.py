@@ -43,7 +43,7 @@ def trajectory_states(
         generator: what draws; one with the same seed draws the same.
 
     Raises:
-        ValueError: fewer than one trajectory.
+        ValueError: fewer than one trajectory; a post-selection after a channel.
     """
     if trajectories < 1:
         raise ValueError(f"at least one trajectory is needed, got {trajectories}")
@@ -52,11 +52,17 @@ def trajectory_states(
     shapes = [weights.shape[:-1], inputs.shape[:-1], state.shape[:1] if len(state) != 1 else ()]
     (batch,) = torch.broadcast_shapes((1,), *shapes)
     state = state.expand(batch, -1).repeat(trajectories, 1)
+    drawn = False
     for step in steps(circuit, weights, inputs, noise):
         if step.kraus is not None:
             state = _drawn(state, _repeated(step.kraus, 4, trajectories), step.wires, n, generator)
+            drawn = True
         elif step.matrix is not None:
             state = apply_matrix(state, _repeated(step.matrix, 3, trajectories), step.wires, n)
+        elif drawn:
+            raise ValueError(
+                "a post-selection after noise keeps some trajectories more than others: use method='density'"
+            )
         else:
             state = project(state, step.op, n)
     return state.reshape(trajectories, batch, 2**n).transpose(0, 1)
