@@ -10,6 +10,7 @@ import torch
 from tests.quantum.samples import random_circuit
 from zoo.quantum.circuit import Circuit, feature, weight
 from zoo.quantum.gates import GATES
+from zoo.quantum.running import shift
 
 OBSERVABLES = ["Z0", "X0 Y1 - 0.5 Z2", "|01> 2, 0"]
 
@@ -152,6 +153,19 @@ def test_noisy_circuits():
         for m in ("parameter_shift", "backprop")
     ]
     torch.testing.assert_close(*grads)
+
+
+@pytest.mark.parametrize("at_once", [1, 4 * 64, 2**22])
+def test_runs_in_pieces(at_once, monkeypatch):
+    """However few runs are held at once, the gradient is the same."""
+    monkeypatch.setattr(shift, "_AT_ONCE", at_once)
+    circuit = Circuit(3).rx("a", 0).cry("b", 0, 1).rzz("a", 1, 2).ry("b", 2).channel("bit_flip", 0.1, 0)
+    weights = torch.tensor([0.3, 0.9], dtype=torch.float64, requires_grad=True)
+    shifted, exact = (
+        torch.autograd.grad(circuit.expval("Z0 Y2", weights, diff_method=m), weights)[0]
+        for m in ("parameter_shift", "backprop")
+    )
+    torch.testing.assert_close(shifted, exact)
 
 
 def test_refusals():

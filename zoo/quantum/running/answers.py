@@ -27,6 +27,8 @@ from zoo.quantum.shots import as_read, sample_indices
 #: So many amplitudes fit anywhere: whether they do is not looked up.
 _FEW = 2**18
 _STEP_OF_SHOTS = 0.1
+#: Cones and chains of tensors are about as large as this many qubits.
+_SMALL = 12
 
 
 @dataclass(frozen=True)
@@ -56,7 +58,13 @@ def differentiated(question: Question, call: Call, options: Options) -> Tensor:
             # A difference of means of shots must be larger than their spread.
             step = _STEP_OF_SHOTS if options.step is None and options.shots is not None else options.step
             values = shift.shifted(
-                measure, call, diff_method, step=step, directions=options.directions, generator=options.generator
+                measure,
+                call,
+                diff_method,
+                size=_size(call, options, question),
+                step=step,
+                directions=options.directions,
+                generator=options.generator,
             )
             return call.finish(values)
         return call.finish(measure(call))
@@ -64,8 +72,7 @@ def differentiated(question: Question, call: Call, options: Options) -> Tensor:
 
 def answer(question: Question, call: Call, options: Options) -> Tensor:
     """Simulate and ask: (B, ...), or (1, ...) where nothing has a batch."""
-    sampled = options.shots is not None and question.observables is not None
-    method, n = _method(call, options, question.observables, sampled), call.circuit.n_qubits
+    method, n = _method_of(question, call, options), call.circuit.n_qubits
     given = (call.circuit, call.weights, call.inputs)
     if method == "density":
         return question.ask(Mixed(density_matrix(*given, call.state, noise=options.noise), n), options.shots)
@@ -179,6 +186,10 @@ def _readout(options: Options) -> ReadoutError | None:
     return None if options.noise is None else options.noise.readout
 
 
+def _method_of(question: Question, call: Call, options: Options) -> str:
+    return _method(call, options, question.observables, options.shots is not None and question.observables is not None)
+
+
 def _method(call: Call, options: Options, observables: tuple[Observable, ...] | None, sampled: bool = False) -> str:
     """The method that "auto" stands for, or the one that was asked for.
 
@@ -218,6 +229,12 @@ def _method(call: Call, options: Options, observables: tuple[Observable, ...] | 
             f"method={method!r} is differentiated through its operations: diff_method='backprop' or 'auto'"
         )
     return method
+
+
+def _size(call: Call, options: Options, question: Question) -> int:
+    """The complex numbers, about, that a run of one sample holds."""
+    method = _method_of(question, call, options)
+    return 2**_SMALL if method in WIDE else (4 if method == "density" else 2) ** call.circuit.n_qubits
 
 
 def _run(call: Call, options: Options) -> Run:

@@ -33,7 +33,7 @@ _TERMS: dict[tuple[float, ...], tuple[tuple[float, float], ...]] = {
         (3 * math.pi / 2, -(math.sqrt(2) - 1) / (4 * math.sqrt(2))),
     ),
 }
-#: Amplitudes of moved circuits that are held at once.
+#: Complex numbers of moved circuits that are held at once.
 _AT_ONCE = 2**22
 Measure = Callable[[Call], Tensor]
 
@@ -71,6 +71,7 @@ def shifted(
     call: Call,
     method: str,
     *,
+    size: int,
     step: float | None = None,
     directions: int = 1,
     generator: torch.Generator | None = None,
@@ -81,6 +82,7 @@ def shifted(
         measure: call -> (B, ...) expectations or probabilities.
         call: the tensors.
         method: one of `METHODS`.
+        size: the complex numbers that one run of one sample holds.
         step: how far "finite_diff" and "spsa" move the angles; by default the cube root of the type's precision, which
             balances rounding against curvature.
         directions: how many "spsa" takes the mean of.
@@ -116,7 +118,7 @@ def shifted(
 
     distance = torch.finfo(angles.dtype).eps ** (1 / 3) if step is None else step
     frequencies = [slot.frequencies for slot in slots]
-    rule = _Rule(run, frequencies, method, distance, directions, generator, 2**circuit.n_qubits)
+    rule = _Rule(run, frequencies, method, distance, directions, generator, size)
     return _Shift.apply(angles, rule)
 
 
@@ -138,12 +140,12 @@ class _Rule:
     step: float
     directions: int
     generator: torch.Generator | None
-    amplitudes: int
+    size: int
 
     def pull_back(self, angles: Tensor, cotangent: Tensor, again: Callable[[Tensor], Tensor]) -> Tensor:
         """(B, A) gradient of (run(angles) * cotangent).sum()."""
         moves, factors = self.moves(angles)
-        batch, each = len(angles), max(1, _AT_ONCE // (self.amplitudes * 2 * len(angles)))
+        batch, each = len(angles), max(1, _AT_ONCE // (self.size * 2 * len(angles)))
         parts = []
         for some in moves.split(each):
             both = torch.cat([angles + some, angles - some]).flatten(0, 1)
