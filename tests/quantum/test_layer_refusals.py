@@ -25,6 +25,7 @@ CASES = {
     "QuantumLayer(2, ansatz='strong_entangling')": ["ValueError", "did you mean 'strongly_entangling'"],
     "QuantumLayer(2, observables='Z2')": ["ValueError", "wire 2", "0 to 1"],
     "QuantumLayer(2, observables=[])": ["ValueError", "at least one observable"],
+    "QuantumLayer(2, out_features=0)": ["ValueError", "out_features must be at least 1", "got 0"],
     "QuantumLayer(2, init='unifrom')": ["ValueError", "init", "did you mean 'uniform'"],
     "QuantumLayer(2, diff_method='adjiont')": ["ValueError", "diff_method", "did you mean 'adjoint'"],
     "QuantumLayer(2, backend='cuda')": ["ValueError", "method", "'cuda'"],

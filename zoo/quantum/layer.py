@@ -49,8 +49,7 @@ class QuantumLayer(nn.Module):
         init: of the weights: "normal", or "uniform" over a full turn.
         init_std: deviation of the normal start, in radians.
         diff_method, backend: `diff_method` and `method` of `zoo.quantum.expval`.
-        shots: measurements of each observable; exact if None. Needs a way to differentiate that measures too, such as
-            "parameter_shift".
+        shots: measurements of each observable; exact if None. They are differentiated by shifted measurements.
         noise: a `NoiseModel`, or what its `to_dict` gave.
         options: others of a simulation by name, such as `{"max_bond": 16}` or `{"trajectories": 500}`; see
             `zoo.quantum.running.options.Options`.
@@ -110,6 +109,8 @@ class QuantumLayer(nn.Module):
         self.encoding, self.ansatz, self.reupload = encoding, ansatz, reupload
         self.observables = parse_observables(observables, self.n_qubits)
         self.reads = observables if isinstance(observables, str) else [str(o) for o in self.observables]
+        if out_features is not None and out_features < 1:
+            raise ValueError(f"out_features must be at least 1, or None for no read-out; got {out_features}")
         if init not in INITS:
             raise ValueError(
                 f"init must be one of {', '.join(map(repr, INITS))}, got {init!r}{did_you_mean(init, INITS)}"
