@@ -30,7 +30,8 @@ class Model(torch.nn.Module):
 
 
 def cases():
-    for circuit, given in ((random_circuit(3, 12, 0), True), (random_circuit(6, 15, 1), False), (reuploading(3, 2), False)):
+    circuits = (random_circuit(3, 12, 0), random_circuit(6, 15, 1), reuploading(3, 2))
+    for circuit, given in zip(circuits, (True, False, False), strict=True):
         yield Model(circuit, given), torch.rand(5, circuit.n_inputs)
 
 

@@ -17,16 +17,20 @@ from zoo.quantum.engine.layout import (
     signs,
     windows,
 )
-from zoo.quantum.engine.lowering import Fixed, Phase
+from zoo.quantum.engine.lowering import Fixed, Phase, Turn
 from zoo.quantum.engine.program import WHOLE, Bank, Kind, Program, Start
-from zoo.quantum.engine.schedule import Block, Chain, Monomial, Shuffle, Stage, Wall, schedule
-from zoo.quantum.engine.steps import BlockStep, DenseStep, GatherStep, PhaseStep, SignStep, TurnStep
+from zoo.quantum.engine.schedule import Block, Chain, Monomial, Shuffle, Stage, Wall, parted, schedule
+from zoo.quantum.engine.steps import BlockStep, DenseStep, GatherStep, PhaseStep, SignStep, TurnStep, WallStep
 from zoo.quantum.engine.tables import Affine, Chains, OpMatrix, kronecker
 from zoo.quantum.engine.whole import SMALL, Whole
 from zoo.quantum.op import Op
 
 #: What a wire that nothing turns before its first other gate starts with.
 _KEPT: Chain = [Fixed((1, 0, 0, 1))]
+
+
+#: A wall of samples' own turns is applied wire by wire where it covers less than this part of the wires.
+_SPARSE = 3
 
 
 def compile_circuit(circuit: Circuit, kind: Kind) -> Program:
@@ -45,12 +49,16 @@ class _Compiler:
         self.rows: dict[str, list[list[int]]] = {}
         self.words: dict[str, list[Angle]] = {"own phases": [], "phases": []}
         self.moves: Tensor | None = None
+        parts: list[Stage] = []
+        for place, stage in enumerate(stages):
+            starts = place == 0 and not kind.given
+            parts += parted(stage.chains, self._turn_is_own, starts) if isinstance(stage, Wall) else [stage]
         if not kind.given:
-            first = stages[0] if stages else None
+            first = parts[0] if parts else None
             self.program.start = self._start(first if isinstance(first, Wall) else Wall())
-            stages = stages[1:] if isinstance(first, Wall) else stages
+            parts = parts[1:] if isinstance(first, Wall) else parts
         self.runs: list[list[Wall | Monomial | Shuffle]] = []
-        for stage in self._contracted(stages) if self.n <= SMALL else stages:
+        for stage in self._contracted(parts) if self.n <= SMALL else parts:
             self._emit(stage)
         self._move()
         self._finish()
@@ -75,8 +83,11 @@ class _Compiler:
         both = self.mixed or self.kind.own_weights
         return angle.place + (self.n_weights if angle.source == "input" and both else 0)
 
+    def _turn_is_own(self, turn: Turn) -> bool:
+        return any(map(self._is_own, turn.angles))
+
     def _chain_is_own(self, chain: Chain) -> bool:
-        return any(self._is_own(angle) for angle in _chain_angles(chain))
+        return any(isinstance(factor, Turn) and self._turn_is_own(factor) for factor in chain)
 
     # --- Stages
 
@@ -108,14 +119,7 @@ class _Compiler:
             run.clear()
 
         for stage in stages:
-            if isinstance(stage, Wall):
-                shared = {wire: chain for wire, chain in stage.chains.items() if not self._chain_is_own(chain)}
-                if shared:
-                    run.append(Wall(shared))
-                if len(shared) < len(stage.chains):
-                    yield from flush()
-                    yield Wall({wire: chain for wire, chain in stage.chains.items() if wire not in shared})
-            elif isinstance(stage, Block) or any(self._is_own(angle) for angle in _stage_angles(stage)):
+            if isinstance(stage, Block) or any(self._is_own(angle) for angle in _stage_angles(stage)):
                 yield from flush()
                 yield stage
             else:
@@ -180,13 +184,33 @@ class _Compiler:
 
     def _wall(self, wall: Wall) -> None:
         own = {wire: chain for wire, chain in wall.chains.items() if self._chain_is_own(chain)}
-        for wire, chain in own.items():
-            name = "own turns" if all(factor.real for factor in chain) else "own complex turns"
-            self.chains.setdefault(name, []).append(chain)
-            self.program.steps.append(TurnStep(name, len(self.chains[name]) - 1, wire))
+        if len(own) * _SPARSE >= self.n:
+            self._own_wall(own)
+        else:
+            for wire, chain in own.items():
+                name = "own turns" if all(factor.real for factor in chain) else "own turns, complex"
+                self.chains.setdefault(name, []).append(chain)
+                self.program.steps.append(TurnStep(name, len(self.chains[name]) - 1, wire))
         shared = {wire: chain for wire, chain in wall.chains.items() if wire not in own}
         for first, last in windows(shared, self.n, self.kind.lead):
             self._window([shared.get(wire, _KEPT) for wire in range(first, last)], first)
+
+    def _own_wall(self, own: dict[int, Chain]) -> None:
+        real = all(factor.real for chain in own.values() for factor in chain)
+        places = []
+        for first, last in windows(range(self.n), self.n, False):
+            places.append(self._block([own.get(wire, _KEPT) for wire in range(first, last)], real, "own wall"))
+        self.program.steps.append(WallStep(tuple(places)))
+
+    def _block(self, chains: list[Chain], real: bool, slots: str) -> tuple[str, int]:
+        """The bank of a block of neighbouring wires, and its row in it."""
+        slots = slots if real else f"{slots}, complex"
+        known = self.chains.setdefault(slots, [])
+        bank = f"{slots} on {len(chains)}"
+        rows = self.rows.setdefault(bank, [])
+        rows.append(list(range(len(known), len(known) + len(chains))))
+        known += chains
+        return bank, len(rows) - 1
 
     def _window(self, chains: list[Chain], wire: int) -> None:
         real = all(factor.real for chain in chains for factor in chain)
@@ -195,13 +219,8 @@ class _Compiler:
             name = self._constant("matrix", kronecker(table.unsqueeze(0)))
             self.program.steps.append(BlockStep(name, 0, wire))
             return
-        slots = "turns" if real else "complex turns"
-        known = self.chains.setdefault(slots, [])
-        bank = f"{slots} on {len(chains)}"
-        rows = self.rows.setdefault(bank, [])
-        rows.append(list(range(len(known), len(known) + len(chains))))
-        known += chains
-        self.program.steps.append(BlockStep(bank, len(rows) - 1, wire))
+        bank, row = self._block(chains, real, "turns")
+        self.program.steps.append(BlockStep(bank, row, wire))
 
     def _dense(self, op: Op) -> None:
         real = self.program.real
@@ -223,16 +242,13 @@ class _Compiler:
         for name, chains in self.chains.items():
             locate = self._locate_own if name.startswith("own") else self._locate
             program.slots[name] = Chains(chains, locate, real="complex" not in name)
-        for name, rows in self.rows.items():
-            program.banks[name] = Bank(name.split(" on ")[0], torch.tensor(rows))
+        sources = [name.split(" on ")[0] for name in self.rows]
+        for source, (name, rows) in zip(sources, self.rows.items(), strict=True):
+            program.banks[name] = Bank(source, torch.tensor(rows), alone=sources.count(source) == 1)
         for name, angles in self.words.items():
             if angles:
                 locate = self._locate_own if name.startswith("own") else self._locate
                 program.phases[name] = Affine(angles, locate)
-
-
-def _chain_angles(chain: Chain) -> list[Angle]:
-    return [angle for factor in chain if not isinstance(factor, Fixed) for angle in factor.angles]
 
 
 def _stage_angles(stage: Stage) -> list[Angle]:
@@ -242,7 +258,8 @@ def _stage_angles(stage: Stage) -> list[Angle]:
 def _angles(stage: Stage) -> list[list[Angle]]:
     """Angles by the table that must read them from one vector."""
     if isinstance(stage, Wall):
-        return [_chain_angles(chain) for chain in stage.chains.values()]
+        turns = [factor for chain in stage.chains.values() for factor in chain if isinstance(factor, Turn)]
+        return [list(turn.angles) for turn in turns]
     if isinstance(stage, Monomial):
         return [[phase.angle for phase in stage.phases]]
     return [list(stage.op.angles)] if isinstance(stage, Block) else []

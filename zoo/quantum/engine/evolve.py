@@ -10,6 +10,7 @@ from zoo.quantum.circuit import Circuit
 from zoo.quantum.engine.compiler import compile_circuit
 from zoo.quantum.engine.program import Kind, Program
 from zoo.quantum.engine.sweep import composed, run, swept
+from zoo.quantum.engine.whole import SMALL
 from zoo.quantum.gates import complex_type
 from zoo.quantum.reference import reference_state
 
@@ -63,7 +64,7 @@ def evolve(
     if not compose:
         weights, inputs = (part[0] if part.dim() > 1 and len(part) == 1 else part for part in (weights, inputs))
     # Composed operations are recorded once for batches of any size.
-    lead = not compose and batch < _TAIL
+    lead = not compose and (batch < _TAIL or circuit.n_qubits <= SMALL)
     kind = (weights.dim() > 1, inputs.dim() > 1, lead, state is not None)
     program = PROGRAMS[compiled(circuit, kind, weights.device, weights.dtype)]
     vectors = program.vectors(weights, inputs, batch)

@@ -54,6 +54,7 @@ class Bank(Table):
 
     slots: str
     index: Tensor
+    alone: bool
 
 
 @dataclass
@@ -106,10 +107,14 @@ class Program(Table):
         for name, bank in self.banks.items():
             table = tables[bank.slots]
             count, k = bank.index.shape
-            whole = len(self.banks) == 1 and count * k == len(table)
+            whole = bank.alone and count * k == len(table)
             chosen = table if whole else table.index_select(0, bank.index.flatten())
-            found[name] = kronecker(chosen.unflatten(0, (count, k)))
-        found |= {name: table for name, table in tables.items() if name.startswith("own")}
+            if name.startswith("own"):
+                chosen = chosen.permute(3, 0, 1, 2).reshape(-1, k, 2, 2)
+                found[name] = kronecker(chosen).unflatten(0, (-1, count))
+            else:
+                found[name] = kronecker(chosen.unflatten(0, (count, k)))
+        found |= {name: table for name, table in tables.items() if name.startswith("own turns")}
         if self.whole is not None:
             found[WHOLE] = self.whole(vectors.shared)
         for name, affine in self.phases.items():

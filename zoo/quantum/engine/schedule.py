@@ -4,7 +4,7 @@ A stage is a wall of turns (each wire for itself), a run of phases followed by a
 permutations of basis states, or one dense gate.
 """
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import TypeAlias
 
@@ -194,3 +194,38 @@ def _add_permutation(stages: list[Stage], piece: Swapped) -> None:
         found = Monomial()
         stages.append(found)
     found.permute(piece)
+
+
+def parted(chains: Mapping[int, Chain], own: Callable[[Turn], bool], start: bool) -> list[Wall]:
+    """Walls, one after the other, whose chains are each of the samples' own angles, or of shared ones only.
+
+    Args:
+        chains: of one wall.
+        own: whether a turn is of the samples' own angles.
+        start: the first wall is to have the first part of every chain.
+    """
+    left = {wire: _parts(chain, own) for wire, chain in chains.items()}
+    walls = [Wall({wire: parts.pop(0)[1] for wire, parts in left.items()})] if start else []
+    kind = False
+    while any(left.values()):
+        if wall := {wire: parts.pop(0)[1] for wire, parts in left.items() if parts and parts[0][0] == kind}:
+            walls.append(Wall(wall))
+        kind = not kind
+    return walls
+
+
+def _parts(chain: Chain, own: Callable[[Turn], bool]) -> list[tuple[bool, Chain]]:
+    """Neighbouring factors of one kind; numbers go with shared ones where these are next to them."""
+    kinds = [None if isinstance(factor, Fixed) else own(factor) for factor in chain]
+    if all(kind is None for kind in kinds):
+        return [(False, chain)]
+    parts: list[tuple[bool, Chain]] = []
+    for place, (factor, kind) in enumerate(zip(chain, kinds, strict=True)):
+        if kind is None:  # two numbers are never next to each other
+            near = [k for k in kinds[max(place - 1, 0) : place + 2] if k is not None]
+            kind = all(near)
+        if parts and parts[-1][0] == kind:
+            parts[-1][1].append(factor)
+        else:
+            parts.append((kind, [factor]))
+    return parts

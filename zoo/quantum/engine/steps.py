@@ -79,7 +79,7 @@ def _matrix_gradient(before: Tensor, gradient: Tensor, place: int, d: int, real:
         return left[0] @ right[0].mH
     found = left.new_zeros(d, d)
     for start in range(0, rows, some := max(1, rows * _PIECE // left.numel())):
-        found = found + torch.bmm(left[start : start + some], right[start : start + some].mH).sum(0)
+        found = found + torch.bmm(left[start : start + some], _adjoint(right[start : start + some])).sum(0)
     return found
 
 
@@ -146,6 +146,68 @@ class TurnStep:
         parts = [(view[:, :, i] * seen[:, :, j]).sum((1, 2)).flatten() for i in (0, 1) for j in (0, 1)]
         matrix = torch.stack(parts).view(2, 2, -1)
         found[self.bank][self.row] += matrix if tensors[self.bank].is_complex() else matrix.real
+
+
+@dataclass(frozen=True)
+class WallStep:
+    """Matrices of each sample's own, (batch, rows, d, d) a bank, on windows of wires that follow one another.
+
+    Each product turns the order of the wires on by its window, so that nothing has to be moved; after the last the
+    order is the first again.
+
+    Args:
+        windows: (bank, row) of every window, from the first wire on; together they cover all wires.
+    """
+
+    windows: tuple[tuple[str, int], ...]
+
+    def _matrices(self, state: Tensor, tensors: Tensors) -> list[Tensor]:
+        return [tensors[bank][:, row].to(state.dtype) for bank, row in self.windows]
+
+    @staticmethod
+    def _rows(state: Tensor) -> Tensor:
+        """(batch, 2^n)."""
+        return state[:, :, 0] if state_is_lead(state) else state[0].t().contiguous()
+
+    def _apply(self, matrices: list[Tensor], state: Tensor, out: Tensor | None) -> Tensor:
+        rows = self._rows(state)
+        for matrix in matrices:
+            rows = _turned(matrix, rows)
+        after = rows.unsqueeze(2) if state_is_lead(state) else rows.t().unsqueeze(0)
+        return after if out is None else out.copy_(after)
+
+    def run(self, state: Tensor, tensors: Tensors, out: Tensor | None = None) -> Tensor:
+        return self._apply(self._matrices(state, tensors), state, out)
+
+    def undo(self, state: Tensor, tensors: Tensors, out: Tensor | None = None) -> Tensor:
+        return self._apply([_adjoint(matrix) for matrix in self._matrices(state, tensors)], state, out)
+
+    def grade(self, before: Tensor, after: Tensor, gradient: Tensor, tensors: Tensors, found: Gradients) -> None:
+        if not any(bank in found for bank, _ in self.windows):
+            return
+        matrices = self._matrices(before, tensors)
+        stages = [self._rows(before)]
+        for matrix in matrices[:-1]:
+            stages.append(_turned(matrix, stages[-1]))
+        grown = self._rows(gradient)
+        for (bank, row), matrix, rows in reversed(list(zip(self.windows, matrices, stages, strict=True))):
+            batch, d = len(matrix), matrix.shape[-1]
+            left = grown.reshape(batch, -1, d).mT
+            if bank in found:
+                grade = left @ _adjoint(rows.reshape(batch, d, -1))
+                found[bank][:, row] += grade if tensors[bank].is_complex() else grade.real
+            grown = (_adjoint(matrix) @ left).flatten(1)
+
+
+def _adjoint(matrices: Tensor) -> Tensor:
+    """The conjugate transpose, the conjugate computed: batched products take lazy ones matrix by matrix."""
+    return matrices.conj().resolve_conj().mT
+
+
+def _turned(matrix: Tensor, rows: Tensor) -> Tensor:
+    """(batch, d, d) on the first index of (batch, d, R), which becomes the last: (batch, R d)."""
+    batch, d = len(matrix), matrix.shape[-1]
+    return (rows.reshape(batch, d, -1).mT @ matrix.mT).flatten(1)
 
 
 @dataclass(frozen=True)
