@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 from zoo.eager import must_compose
 from zoo.quantum.circuit import Circuit
+from zoo.quantum.farhi_neven.options import check_choice
 from zoo.quantum.farhi_neven.qnn import QNN
 
 RESIZES = ("area", "bilinear")
@@ -59,12 +60,11 @@ class QNNImageClassifier(nn.Module):
             raise ValueError(f"a pixel becomes one bit, so in_chans must be 1, got {in_chans!r}")
         if isinstance(side, bool) or not isinstance(side, int) or side < 1:
             raise ValueError(f"side must be an int ≥ 1, got {side!r}")
-        if resize not in RESIZES:
-            raise ValueError(f"resize must be one of {', '.join(map(repr, RESIZES))}, got {resize!r}")
         if not 0 <= threshold < 1:
             raise ValueError(f"threshold must be from 0 to below 1, as images are in [0, 1], got {threshold!r}")
         height, width = (img_size, img_size) if isinstance(img_size, int) else img_size
-        self.in_chans, self.side, self.threshold, self.resize = in_chans, side, threshold, resize
+        self.in_chans, self.side, self.threshold = in_chans, side, threshold
+        self.resize = check_choice("resize", resize, RESIZES)
         self.num_features = side * side
         self._traits = {"img_size": (height, width)}
         self.qnn = QNN(self.num_features, **(network or {}), device=device, dtype=dtype)

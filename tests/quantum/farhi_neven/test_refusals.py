@@ -37,6 +37,7 @@ CASES = {
     "q.loss(torch.zeros(2), torch.tensor([1, 0]), 'avg')": ["ValueError", "reduction", "'mean'", "'avg'"],
     "q.superposition_loss(bits[:1], torch.tensor([1]))": ["ValueError", "both labels"],
     "q.superposition_loss(bits, torch.tensor([1, -1]))": ["ValueError", "distinct strings"],
+    "q.circuit([0, 2, 1])": ["ValueError", "bits must be 0 and 1, got 2 at bit 1"],
     "q.circuit([0, 1])": ["ValueError", "expected 3 bits, got 2"],
     "zq.QNN(40, method='statevector')(torch.zeros(1, 40))": ["CircuitTooLarge", "41 qubits"],
     "q.as_circuit(bits)": ["ValueError", "one sample", "(2, 3)"],

@@ -10,8 +10,8 @@ from functools import lru_cache
 import torch
 from torch import Tensor
 
-from zoo.naming import did_you_mean
 from zoo.quantum.circuit import Circuit, weight
+from zoo.quantum.farhi_neven.options import check_choice
 
 #: Gates that take |0> to the state in which the readout starts.
 _READOUT_GATES: dict[str, tuple[str, ...]] = {
@@ -41,6 +41,8 @@ def readout_circuit(
         if len(bits) != n_data:
             raise ValueError(f"expected {n_data} bits, got {len(bits)}; n_data= sets this")
         for j, bit in enumerate(bits):
+            if bit not in (0, 1):
+                raise ValueError(f"bits must be 0 and 1, got {bit} at bit {j}")
             if bit:
                 circuit.x(j)
         for gate in _READOUT_GATES[readout_init]:
@@ -84,9 +86,7 @@ def label_circuit(
     Raises:
         ValueError: another kind; a subset or truth table that is missing, or has other values or another length.
     """
-    if kind not in KINDS:
-        raise ValueError(f"kind must be one of {', '.join(map(repr, KINDS))}, got {kind!r}{did_you_mean(kind, KINDS)}")
-    if kind == "boolean":
+    if check_choice("kind", kind, KINDS) == "boolean":
         return _boolean(truth_table)
     if subset is None:
         raise ValueError(f"kind={kind!r} takes subset=, a 0 or 1 for each data qubit")

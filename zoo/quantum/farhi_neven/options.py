@@ -14,6 +14,11 @@ LOSSES = ("linear", "hinge")
 
 
 def resolved_method(method: str, layers: tuple[str, ...], readout_init: str, observable: str) -> str:
+    """The method that is used: "closed", "branches" or "statevector".
+
+    Raises:
+        ValueError: the one asked for cannot take the layers.
+    """
     if method == "statevector":
         return method
     try:
@@ -46,6 +51,11 @@ def _is_constant(layers: tuple[str, ...], readout_init: str, observable: str) ->
 
 
 def refuse_constant(layers: tuple[str, ...], readout_init: str, observable: str) -> None:
+    """Refuse layers of which nothing can be learned.
+
+    Raises:
+        ValueError: with options that see the input.
+    """
     if _is_constant(layers, readout_init, observable):
         raise ValueError(
             f"with readout_init={readout_init!r} and observable={observable!r} the layers {', '.join(layers)} give the "
@@ -55,6 +65,11 @@ def refuse_constant(layers: tuple[str, ...], readout_init: str, observable: str)
 
 
 def checked_layers(layers: Sequence[str]) -> tuple[str, ...]:
+    """The layers as words of two capital letters.
+
+    Raises:
+        ValueError: a word that is none, or no layer at all.
+    """
     words = [layers] if isinstance(layers, str) else list(layers)
     for word in words:
         if not isinstance(word, str) or len(word) != 2 or not set(word.upper()) <= set(PAULIS):
@@ -68,6 +83,11 @@ def checked_layers(layers: Sequence[str]) -> tuple[str, ...]:
 
 
 def check_choice(argument: str, value: str, allowed: Collection[str]) -> str:
+    """The value, if it is among those allowed.
+
+    Raises:
+        ValueError: it is not; with the nearest one.
+    """
     if value not in allowed:
         choices = ", ".join(map(repr, allowed))
         raise ValueError(f"{argument} must be one of {choices}, got {value!r}{did_you_mean(str(value), allowed)}")
