@@ -255,6 +255,12 @@ REFUSED = {
         ValueError,
         "gives exact expectations, no probabilities",
     ),
+    "shots of a state": (lambda c: c.state([0.1, 0.2], [0.1], shots=3), ValueError, "not measured: no shots.*shots=3"),
+    "shifted density": (
+        lambda c: c.density_matrix([0.1, 0.2], [0.1], diff_method="spsa"),
+        ValueError,
+        "diff_method='spsa'",
+    ),
     "state by cones": (lambda c: c.state([0.1, 0.2], [0.1], method="lightcone"), ValueError, "not the state"),
     "state into a chain": (
         lambda c: c.expval("Z0", [0.1, 0.2], [0.1], method="mps", state=torch.ones(4)),

@@ -43,7 +43,7 @@ def state(
         dtype: float32 or float64; by default that of the tensors.
         options: see `Options`.
     """
-    call, chosen = prepare(circuit, weights, inputs, state, dtype), Options.of(options)
+    call, chosen = prepare(circuit, weights, inputs, state, dtype), Options.of_states(options)
     with no_autocast(call.weights):
         return call.finish(final_state(call, chosen))
 
@@ -188,7 +188,7 @@ def density_matrix(
     **options: Any,
 ) -> Complex[Tensor, "*batch rows rows"]:
     """(*, 2^k, 2^k) density matrix of k wires, the others traced out; arguments as `probs`."""
-    call, chosen = prepare(circuit, weights, inputs, state, dtype), Options.of(options)
+    call, chosen = prepare(circuit, weights, inputs, state, dtype), Options.of_states(options)
     kept = check_wires(wires, circuit.n_qubits)
     with no_autocast(call.weights):
         return call.finish(answer(Question(lambda outcome, shots: outcome.reduced(kept)), call, chosen))
@@ -209,7 +209,7 @@ def unitary(
     """
     if not circuit.unitary_only:
         raise ValueError("a circuit with post-selections or channels has no unitary matrix")
-    call, chosen = prepare(circuit, weights, inputs, None, dtype), Options.of(options)
+    call, chosen = prepare(circuit, weights, inputs, None, dtype), Options.of_states(options)
     d = 2**circuit.n_qubits
     with no_autocast(call.weights):
         start = torch.eye(d, dtype=complex_type(call.weights.dtype), device=call.weights.device)

@@ -71,3 +71,18 @@ class Options:
     def of(given: dict[str, Any]) -> "Options":
         check_keywords(given, Options.__dataclass_fields__, "a simulation")
         return Options(**given)
+
+    @staticmethod
+    def of_states(given: dict[str, Any]) -> "Options":
+        """Options for what no device gives: amplitudes and density matrices.
+
+        Raises:
+            ValueError: shots, or a way to a gradient that goes by measurements.
+        """
+        options = Options.of(given)
+        if options.shots is not None or options.diff_method in SHIFTS:
+            raise ValueError(
+                "states are computed, not measured: no shots, and diff_method='auto', 'adjoint' or 'backprop'; "
+                f"got shots={options.shots}, diff_method={options.diff_method!r}"
+            )
+        return options
