@@ -38,6 +38,15 @@ def test_amplitudes_are_cosines_squared():
     torch.testing.assert_close(kernel(x, feature_map=feature_map("amplitude", 5, 4)), wanted, rtol=0, atol=1e-12)
 
 
+def test_types():
+    x = torch.rand(3, 2)
+    exact = kernel(x.double())
+    assert kernel(x.bfloat16()).dtype == torch.bfloat16
+    torch.testing.assert_close(kernel(torch.tensor([[0, 1], [1, 1]]), feature_map="basis"), torch.eye(2))
+    torch.testing.assert_close(kernel(x, x.double()), exact.float())
+    torch.testing.assert_close(kernel(x.double().numpy()), exact)
+
+
 def test_differentiable_in_both():
     a, b = (torch.randn(2, 2, dtype=torch.float64, requires_grad=True) for _ in range(2))
     assert torch.autograd.gradcheck(lambda a, b: kernel(a, b, "zz"), (a, b))

@@ -120,5 +120,5 @@ def _random_states(circuit: Circuit, samples: int, inputs: Tensor | None, genera
     with torch.no_grad():
         for count in batches_of(samples, circuit.n_qubits):
             weights = turns * torch.rand(count, len(turns), dtype=torch.float64, generator=generator)
-            states.append(simulate.state(circuit, weights, None if inputs is None else inputs.double()))
+            states.append(simulate.state(circuit, weights, None if inputs is None else inputs.to("cpu", torch.float64)))
     return torch.cat(states)

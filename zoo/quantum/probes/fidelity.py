@@ -40,16 +40,17 @@ def kernel(
     found = feature_map
     if not isinstance(found, FeatureMap):
         found = feature_maps.feature_map(found, first.shape[1], n_qubits)
-    left = _states(found, first)
-    right = left if x2 is None else _states(found, second)
+    kind = torch.float64 if torch.float64 in (first.dtype, second.dtype) else torch.float32
+    left = _states(found, first, kind)
+    right = left if x2 is None else _states(found, second, kind)
     overlaps = torch.view_as_real(left @ right.mH).square().sum(-1)
-    return overlaps if x2 is not None else (overlaps + overlaps.mT) / 2
+    overlaps = overlaps if x2 is not None else (overlaps + overlaps.mT) / 2
+    return overlaps.to(first.dtype if first.is_floating_point() else kind)
 
 
-def _states(found: FeatureMap, x: Tensor) -> Tensor:
+def _states(found: FeatureMap, x: Tensor, kind: torch.dtype) -> Tensor:
     """(n, 2**qubits) states of samples."""
     found.check(x)
-    kind = x.dtype if x.dtype == torch.float64 else torch.float32
     rows = x.to(kind)
     inputs = found.angles(rows) if found.circuit.n_inputs else None
     return simulate.state(found.circuit, None, inputs, state=found.state(rows))
