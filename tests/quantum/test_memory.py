@@ -32,9 +32,23 @@ def test_bytes_of_states():
     assert needed(Run(circuit, batch=16, dtype=torch.float64, gradient=True), "statevector") == 16 * 16 * 2**14 * 3
     assert needed(Run(circuit, batch=16), "statevector") == 8 * 16 * 2**14 * 2
     assert needed(Run(ladder(5, 1), batch=2), "density") == 8 * 2 * 4**5 * 2
-    # Autograd keeps the state of every gate.
+    # Trajectories are held 2^22 amplitudes at a time, for a gradient all of them.
+    assert needed(Run(circuit, batch=2, trajectories=500), "trajectories") == 8 * 2**22 * 2
     gates = len(circuit)
+    of_all = 8 * 500 * 2**14 * (3 + gates)
+    assert needed(Run(circuit, trajectories=500, gradient=True), "trajectories") == of_all
+    # Autograd keeps the state of every gate.
     assert needed(Run(circuit, gradient=True), "reference") == 8 * 2**14 * (3 + gates)
+
+
+def test_bytes_of_cones():
+    """Of 30 wires in pairs, Z of every wire: 15 cones of 2 wires, all at once."""
+    circuit = Circuit(30)
+    for wire in range(0, 30, 2):
+        circuit.ry(weight(wire), wire).cx(wire, wire + 1)
+    observables = parse_observables("z", 30)
+    assert needed(Run(circuit, batch=3), "lightcone", observables) == 8 * 3 * 15 * 4 * 2
+    assert needed(Run(circuit, batch=3, gradient=True), "lightcone", observables) == 8 * 3 * 15 * 4 * (3 + 1)
 
 
 def test_free_memory_is_what_the_system_says():
@@ -68,7 +82,7 @@ def test_choice_by_work_and_bytes(circuit, observables, max_memory, method):
 def test_choice_with_noise():
     assert choose_method(Run(ladder(10, 1)), None, noisy=True) == "density"
     assert choose_method(Run(ladder(11, 1)), None, noisy=True) == "trajectories"
-    assert choose_method(Run(ladder(10, 1), max_memory=MIB), None, noisy=True) == "trajectories"
+    assert choose_method(Run(ladder(10, 1), max_memory=4 * MIB), None, noisy=True) == "trajectories"
     # Which trajectories pass a post-selection is not known beforehand.
     assert choose_method(Run(ladder(11, 1).post_select(0, 0)), None, noisy=True) == "density"
 
@@ -109,6 +123,7 @@ def test_too_large_says_how_large_and_what_fits():
             ["max_memory of 768 KiB", "float32", "torch.no_grad(), if no gradient is needed"],
         ),
         (Run(ladder(8, 2), max_memory=MIB // 2), "density", ["max_memory of 1 MiB", "method='trajectories'"]),
+        (Run(ladder(10, 1), batch=2, max_memory=MIB), "trajectories", ["max_memory of 4 MiB", "fewer trajectories"]),
     ],
 )
 def test_ways_out_are_those_that_fit(run, method, fits):

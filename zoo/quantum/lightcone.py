@@ -97,6 +97,10 @@ class Cones:
         """The most that are held at once."""
         return max((batch * group.at_once(batch) * 2**group.circuit.n_qubits for group in self.groups), default=0)
 
+    def all_amplitudes(self, batch: int) -> int:
+        """Of the states of all cones: what a gradient keeps."""
+        return sum(batch * len(group.columns) * 2**group.circuit.n_qubits for group in self.groups)
+
     def work(self) -> int:
         """Amplitudes times gates, for one sample."""
         return sum(len(g.columns) * len(g.circuit) * 2**g.circuit.n_qubits for g in self.groups)

@@ -11,6 +11,7 @@ from zoo.errors import CircuitTooLarge
 from zoo.quantum.circuit import Circuit
 from zoo.quantum.lightcone import cones
 from zoo.quantum.mps.products import MOST_WIRES, has_products
+from zoo.quantum.noise.trajectories import at_once
 from zoo.quantum.observables import Hermitian, Observable
 
 #: The part of the free memory that a run may take.
@@ -35,6 +36,7 @@ class Run:
         device: where.
         gradient: whether one is wanted.
         max_memory: bytes that may be taken; None for 80 % of what is free.
+        trajectories: how many, where noise is drawn.
     """
 
     circuit: Circuit
@@ -43,6 +45,7 @@ class Run:
     device: torch.device | str = "cpu"
     gradient: bool = False
     max_memory: int | None = None
+    trajectories: int = 128
 
     @property
     def amplitude(self) -> int:
@@ -94,7 +97,11 @@ def needed(run: Run, method: str, observables: Sequence[Observable] | None = Non
     if method == "mps":
         return 0
     if method == "lightcone":
-        return states * run.amplitude * cones(run.circuit, observables or ()).amplitudes(batch)
+        found = cones(run.circuit, observables or ())
+        kept = found.all_amplitudes(batch) if run.gradient else 0
+        return run.amplitude * (states * found.amplitudes(batch) + kept)
+    if method == "trajectories":
+        batch *= run.trajectories if run.gradient else min(run.trajectories, at_once(n, batch))
     return states * run.amplitude * batch * (4 if method == "density" else 2) ** n
 
 
@@ -186,8 +193,11 @@ def _ways_out(run: Run, method: str, bytes_: int, limit: int, observables: Seque
         ways.append("float32")
     if run.gradient and needed(replace(run, gradient=False), method, observables) <= limit:
         ways.append("torch.no_grad(), if no gradient is needed")
-    if method != "lightcone" and limit // (bytes_ // batch) > 0:
-        ways.append(f"batches of {limit // (bytes_ // batch)}")
+    fewer = limit // (bytes_ // batch)
+    if fewer and needed(replace(run, batch=fewer), method, observables) <= limit:
+        ways.append(f"batches of {fewer}")
+    if method == "trajectories" and needed(replace(run, trajectories=1), method) <= limit:
+        ways.append("fewer trajectories")
     selected = any(op.gate.name == "post_select" for op in run.circuit)
     if method == "density" and not selected and needed(run, "trajectories") <= limit:
         ways.append("method='trajectories'")

@@ -87,7 +87,7 @@ def trajectory_means(
     """
     batch = max([len(values) for values in (weights, inputs) if values.dim() > 1], default=1)
     batch = batch if state is None else max(batch, len(state))
-    most = max(1, _AT_ONCE // (2**circuit.n_qubits * max(batch, 1)))
+    most = at_once(circuit.n_qubits, batch)
     total: Tensor | None = None
     left = trajectories
     while left > 0 or total is None:
@@ -99,6 +99,11 @@ def trajectory_means(
         total = part if total is None else total + part
         left -= count
     return total / trajectories
+
+
+def at_once(n: int, batch: int) -> int:
+    """How many trajectories of a batch of states of n qubits are held at once."""
+    return max(1, _AT_ONCE // (2**n * max(batch, 1)))
 
 
 def _repeated(matrix: Tensor, dims_of_batch: int, trajectories: int) -> Tensor:
