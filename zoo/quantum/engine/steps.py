@@ -206,7 +206,7 @@ def _adjoint(matrices: Tensor) -> Tensor:
 
 def _turned(matrix: Tensor, rows: Tensor) -> Tensor:
     """(batch, d, d) on the first index of (batch, d, R), which becomes the last: (batch, R d)."""
-    batch, d = len(matrix), matrix.shape[-1]
+    batch, d = matrix.shape[0], matrix.shape[-1]
     return (rows.reshape(batch, d, -1).mT @ matrix.mT).flatten(1)
 
 
