@@ -55,7 +55,7 @@ def expressibility(
     Raises:
         ValueError: fewer than one pair or bin, a circuit without weights.
 
-    Source: Sim, Johnson and Aspuru-Guzik (2019, arXiv 1905.10876), equation 9.
+    Source: Sim, Johnson and Aspuru-Guzik (2019, arXiv 1905.10876).
     """
     for name, value in (("pairs", pairs), ("bins", bins)):
         if value < 1:
@@ -83,7 +83,7 @@ def entanglement(
     Raises:
         ValueError: fewer than one sample, a circuit without weights.
 
-    Source: Sim, Johnson and Aspuru-Guzik (2019, arXiv 1905.10876), equation 12.
+    Source: Sim, Johnson and Aspuru-Guzik (2019, arXiv 1905.10876).
     """
     if samples < 1:
         raise ValueError(f"samples must be at least 1, got {samples}")

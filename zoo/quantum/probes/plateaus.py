@@ -69,7 +69,7 @@ def gradient_variance(
 
     Source: McClean et al. (2018, arXiv 1803.11173).
     """
-    widths = tuple(dict.fromkeys(int(width) for width in widths))
+    widths = tuple(sorted({int(width) for width in widths}))
     if len(widths) < 2:
         raise ValueError(f"widths must be at least two different numbers of qubits, got {list(widths)}")
     if samples < 2:
