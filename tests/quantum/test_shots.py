@@ -5,6 +5,7 @@ import torch
 from torch import Tensor
 
 from tests.quantum.samples import random_circuit
+from zoo.quantum.circuit import Circuit
 from zoo.quantum.expectation import expectations, in_basis, measured, probabilities
 from zoo.quantum.noise import ReadoutError
 from zoo.quantum.observables import Hermitian, parse_observables
@@ -82,10 +83,26 @@ def test_frequencies_sum_to_one_and_follow_the_seed():
 
 
 def test_bits_and_counts():
-    indices = torch.tensor([[5, 0, 5], [3, 3, 3]])
-    assert index_bits(indices, 3).tolist() == [[[1, 0, 1], [0, 0, 0], [1, 0, 1]], [[0, 1, 1]] * 3]
-    assert counts(indices, 3) == [{"000": 1, "101": 2}, {"011": 3}]
-    assert counts(indices[0], 4) == {"0000": 1, "0101": 2}
+    bits = index_bits(torch.tensor([[5, 0, 5], [3, 3, 3]]), 3)
+    assert bits.tolist() == [[[1, 0, 1], [0, 0, 0], [1, 0, 1]], [[0, 1, 1]] * 3]
+    assert counts(bits) == [{"000": 1, "101": 2}, {"011": 3}]
+    assert counts(bits[0]) == {"000": 1, "101": 2}
+
+
+def test_more_qubits_than_an_integer_has_bits():
+    circuit = Circuit(70).x(0).x(69)
+    assert circuit.sample(shots=2)[1].nonzero().flatten().tolist() == [0, 69]
+    assert circuit.counts(shots=3) == {"1" + "0" * 68 + "1": 3}
+    assert circuit.counts(shots=3, wires=[69, 1]) == {"10": 3}
+
+
+def test_samples_of_trajectories_in_chunks(monkeypatch):
+    """The same probabilities, however few trajectories are held at once."""
+    monkeypatch.setattr("zoo.quantum.noise.trajectories._AT_ONCE", 4 * 300)
+    circuit = Circuit(2).x(0).cx(0, 1).channel("bit_flip", 0.3, 1)
+    bits = circuit.sample(shots=SHOTS, method="trajectories", generator=seeded(0))
+    assert bits.shape == (SHOTS, 2)
+    assert abs(bits[:, 1].double().mean() - 0.7) < 4 * (0.21 / SHOTS) ** 0.5
 
 
 def test_readout_errors_scale_words_by_their_wires():

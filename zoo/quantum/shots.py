@@ -59,12 +59,12 @@ def index_bits(indices: Int[Tensor, "*shape"], n: int) -> Int[Tensor, "*shape {n
     return (indices[..., None] >> places) & 1
 
 
-def counts(indices: Int[Tensor, "*batch shots"], n: int) -> Any:
+def counts(bits: Int[Tensor, "*batch shots n"]) -> Any:
     """How often each outcome came, by its bits: {"010": 17, ...}; a list of these for each leading dimension."""
-    if indices.dim() > 1:
-        return [counts(row, n) for row in indices]
-    found = Counter(indices.tolist())
-    return {format(index, f"0{n}b"): found[index] for index in sorted(found)}
+    if bits.dim() > 2:
+        return [counts(row) for row in bits]
+    found = Counter("".join(map(str, row)) for row in bits.tolist())
+    return {outcome: found[outcome] for outcome in sorted(found)}
 
 
 def frequencies(

@@ -20,8 +20,7 @@ from zoo.quantum.running.answers import Question, answer, differentiated, drawn,
 from zoo.quantum.running.call import Values, prepare
 from zoo.quantum.running.options import Options
 from zoo.quantum.running.outcomes import Outcome
-from zoo.quantum.shots import counts as count_indices
-from zoo.quantum.shots import index_bits
+from zoo.quantum.shots import counts as count_bits
 
 
 def state(
@@ -154,7 +153,7 @@ def sample(
     """
     call, chosen = prepare(circuit, weights, inputs, state, dtype), Options.of({**options, "shots": shots})
     kept = list(check_wires(wires, circuit.n_qubits))
-    return call.finish(index_bits(drawn(call, chosen), circuit.n_qubits))[..., kept]
+    return call.finish(drawn(call, chosen))[..., kept]
 
 
 def counts(
@@ -172,9 +171,7 @@ def counts(
 
     Arguments as `sample`.
     """
-    bits = sample(circuit, weights, inputs, shots=shots, wires=wires, state=state, dtype=dtype, **options)
-    k = bits.shape[-1]
-    return count_indices((bits << torch.arange(k - 1, -1, -1, device=bits.device)).sum(-1), k)
+    return count_bits(sample(circuit, weights, inputs, shots=shots, wires=wires, state=state, dtype=dtype, **options))
 
 
 def density_matrix(

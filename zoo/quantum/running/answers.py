@@ -15,14 +15,14 @@ from zoo.quantum.mps import MPS
 from zoo.quantum.mps.shots import estimate
 from zoo.quantum.noise.density import density_matrix
 from zoo.quantum.noise.readout import ReadoutError
-from zoo.quantum.noise.trajectories import trajectory_means, trajectory_states
+from zoo.quantum.noise.trajectories import at_once, trajectory_means, trajectory_states
 from zoo.quantum.observables import Observable
 from zoo.quantum.reference import reference_state
 from zoo.quantum.running import shift
 from zoo.quantum.running.call import Call
 from zoo.quantum.running.options import NOISY, WIDE, Options
 from zoo.quantum.running.outcomes import Mixed, Outcome, Pure
-from zoo.quantum.shots import as_read, sample_indices
+from zoo.quantum.shots import as_read, index_bits, sample_indices
 
 #: So many amplitudes fit anywhere: whether they do is not looked up.
 _FEW = 2**18
@@ -114,28 +114,34 @@ def read(outcome: Outcome, options: Options, shots: int | None) -> Callable[[dic
 
 @torch.no_grad()
 def drawn(call: Call, options: Options) -> Tensor:
-    """(B, shots) basis states."""
+    """(B, shots, n) bits."""
     shots, n = options.shots, call.circuit.n_qubits
     assert shots is not None
     method = _method(call, options, None, sampled=True)
     if method == "mps":
         bits, readout = _chain(call, options).sample(shots, options.generator), _readout(options)
-        bits = bits if readout is None else readout.misread(bits, range(n), options.generator)
-        return (bits << torch.arange(n - 1, -1, -1, device=bits.device)).sum(-1)
+        return bits if readout is None else readout.misread(bits, range(n), options.generator)
     if method == "trajectories":
-        states = trajectory_states(
-            call.circuit,
-            call.weights,
-            call.inputs,
-            call.state,
-            noise=options.noise,
-            trajectories=shots,
-            generator=options.generator,
-        )
-        chances = read(Pure(states.flatten(0, 1), n), options, None)({})
-        return sample_indices(chances, 1, options.generator).reshape(states.shape[:2])
+        most = at_once(n, call.batch)
+        parts = [_drawn_once(call, options, min(most, shots - done)) for done in range(0, shots, most)]
+        return index_bits(torch.cat(parts, dim=-1), n)
     exact = Question(lambda outcome, _: sample_indices(read(outcome, options, None)({}), shots, options.generator))
-    return answer(exact, call, options)
+    return index_bits(answer(exact, call, options), n)
+
+
+def _drawn_once(call: Call, options: Options, trajectories: int) -> Tensor:
+    """(B, trajectories) basis states, one of each trajectory."""
+    states = trajectory_states(
+        call.circuit,
+        call.weights,
+        call.inputs,
+        call.state,
+        noise=options.noise,
+        trajectories=trajectories,
+        generator=options.generator,
+    )
+    chances = read(Pure(states.flatten(0, 1), call.circuit.n_qubits), options, None)({})
+    return sample_indices(chances, 1, options.generator).reshape(states.shape[:2])
 
 
 def _amplitudes(call: Call, options: Options, method: str, keep_real: bool = False) -> Tensor:
@@ -239,5 +245,11 @@ def _size(call: Call, options: Options, question: Question) -> int:
 
 def _run(call: Call, options: Options) -> Run:
     return Run(
-        call.circuit, call.batch, call.weights.dtype, call.weights.device, call.needs_gradient(), options.max_memory
+        call.circuit,
+        call.batch,
+        call.weights.dtype,
+        call.weights.device,
+        call.needs_gradient(),
+        options.max_memory,
+        options.shots or options.trajectories,
     )
