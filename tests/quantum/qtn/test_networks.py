@@ -125,6 +125,10 @@ def test_narrower_bonds_give_near_answers_and_wide_ones_exact_ones(post_select: 
     ]
     assert errors[2] < min(errors[:2]) / 2
     assert errors[3] < 1e-12
+    whole, enough = drawn(**options), drawn(max_bond=16, **options)
+    for net in (whole, enough):
+        net.loss(net(tokens, lengths), torch.tensor([0, 1, 0])).backward()
+    torch.testing.assert_close(enough.words.weight.grad, whole.words.weight.grad, rtol=0, atol=1e-10)
     single = drawn(max_bond=4, **{**options, "dtype": torch.float32})
     single.load_state_dict(drawn(**options).state_dict())
     probabilities = single(tokens, lengths)

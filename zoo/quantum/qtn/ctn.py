@@ -6,12 +6,13 @@ words need bonds of at most T / 2 amplitudes where the dense state has 2**T.
 """
 
 import torch
+import torch.nn.functional as F
 from jaxtyping import Bool, Inexact, Int
 from torch import Tensor
 
+from zoo.quantum.mps.narrowing import narrow, widest
 from zoo.quantum.qtn.ptn import gather
 from zoo.quantum.qtn.scan import Rescaler
-from zoo.quantum.qtn.truncation import narrowed
 
 
 def convolutional_state(
@@ -57,12 +58,23 @@ def convolutional_state(
         if rescale is not None:
             first, last, middle = rescale(first, 3), rescale(last, 3), rescale(middle, 3)
         if max_bond is not None and first.shape[-1] > max_bond:
-            first, middle, last = narrowed(first, middle, last, max_bond)
+            first, middle, last = _narrowed(first, middle, last, max_bond)
         inner = middle
         sites, level = sites // 2, level + 1
         absent = None if absent is None else absent[:, 0::2]
     _, box = _at_level(disentanglers[0], boxes[level if boxes.shape[0] > 1 else 0], absent, sites)
     return torch.einsum("boxy,blxm,bmyr->bo", box[:, 0], first, last)
+
+
+def _narrowed(first: Tensor, inner: Tensor, last: Tensor, max_bond: int) -> tuple[Tensor, Tensor, Tensor]:
+    """The chain with bonds of `max_bond` states at most, all as wide as the widest."""
+    sites = [first, *inner.unbind(1), last]
+    narrow(sites, max_bond, max_bond)
+    bond = widest(sites[:-1])
+    first = F.pad(sites[0], (0, bond - sites[0].shape[-1]))
+    last = F.pad(sites[-1], (0, 0, 0, 0, 0, bond - sites[-1].shape[1]))
+    middle = [F.pad(s, (0, bond - s.shape[-1], 0, 0, 0, bond - s.shape[1])) for s in sites[1:-1]]
+    return first, torch.stack(middle, 1) if middle else inner[..., :bond, :, :bond], last
 
 
 def _at_level(unitary: Tensor, box: Tensor, absent: Tensor | None, sites: int) -> tuple[Tensor, Tensor]:

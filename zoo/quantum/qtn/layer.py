@@ -91,8 +91,8 @@ class QTN(nn.Module):
             alone. "token": `pad_token` fills up, in a path behind the words up to `max_len`, in a tree around them, the
             odd place on the right, up to the next power of two. None: they are refused.
         pad_token: a word of the vocabulary; None for the last one.
-        max_bond: of a convolutional tree, the widest bond between two levels; beyond it answers are near, and gradients
-            less so. None for exact ones, with bonds of T / 2 states for q = 1, or of their square with discarding.
+        max_bond: of a convolutional tree, the widest bond between two levels, beyond which answers and gradients are
+            near. None for exact ones, with bonds of T / 2 states for q = 1, or of their square with discarding.
         init_scale: angles begin uniform between 0 and this.
 
     Raises:
