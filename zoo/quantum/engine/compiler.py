@@ -19,15 +19,11 @@ from zoo.quantum.engine.layout import (
 )
 from zoo.quantum.engine.lowering import Fixed, Phase, Turn
 from zoo.quantum.engine.program import WHOLE, Bank, Kind, Program, Start
-from zoo.quantum.engine.schedule import Block, Chain, Monomial, Shuffle, Stage, Wall, parted, schedule
+from zoo.quantum.engine.schedule import KEPT, Block, Chain, Monomial, Shuffle, Stage, Wall, parted, schedule
 from zoo.quantum.engine.steps import BlockStep, DenseStep, GatherStep, PhaseStep, SignStep, TurnStep, WallStep
 from zoo.quantum.engine.tables import Affine, Chains, OpMatrix, kronecker
 from zoo.quantum.engine.whole import SMALL, Whole
 from zoo.quantum.op import Op
-
-#: What a wire that nothing turns before its first other gate starts with.
-_KEPT: Chain = [Fixed((1, 0, 0, 1))]
-
 
 #: A wall of samples' own turns is applied wire by wire where it covers less than this part of the wires.
 _SPARSE = 3
@@ -94,7 +90,7 @@ class _Compiler:
     def _start(self, wall: Wall) -> Start:
         own = [wire for wire, chain in wall.chains.items() if self._chain_is_own(chain)]
         shared = [wire for wire in range(self.n) if wire not in own]
-        chains = {wire: wall.chains.get(wire, _KEPT) for wire in range(self.n)}
+        chains = {wire: wall.chains.get(wire, KEPT) for wire in range(self.n)}
 
         def columns(wires: list[int], locate: object) -> Chains | None:
             chosen = [chains[wire] for wire in wires]
@@ -193,13 +189,13 @@ class _Compiler:
                 self.program.steps.append(TurnStep(name, len(self.chains[name]) - 1, wire))
         shared = {wire: chain for wire, chain in wall.chains.items() if wire not in own}
         for first, last in windows(shared, self.n, self.kind.lead):
-            self._window([shared.get(wire, _KEPT) for wire in range(first, last)], first)
+            self._window([shared.get(wire, KEPT) for wire in range(first, last)], first)
 
     def _own_wall(self, own: dict[int, Chain]) -> None:
         real = all(factor.real for chain in own.values() for factor in chain)
         places = []
         for first, last in windows(range(self.n), self.n, False):
-            places.append(self._block([own.get(wire, _KEPT) for wire in range(first, last)], real, "own wall"))
+            places.append(self._block([own.get(wire, KEPT) for wire in range(first, last)], real, "own wall"))
         self.program.steps.append(WallStep(tuple(places)))
 
     def _block(self, chains: list[Chain], real: bool, slots: str) -> tuple[str, int]:

@@ -13,6 +13,9 @@ from zoo.quantum.op import Op
 
 Chain: TypeAlias = list[Turn | Fixed]
 
+#: A wire that nothing turns.
+KEPT: Chain = [Fixed((1, 0, 0, 1))]
+
 
 @dataclass
 class Wall:

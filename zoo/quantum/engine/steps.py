@@ -42,7 +42,7 @@ class Step(Protocol):
 
 
 def _multiply(matrix: Tensor, state: Tensor, place: int, out: Tensor | None) -> Tensor:
-    """(d, d) on d^1 neighbouring indices of (L, 2^n, T) from wire `place` on."""
+    """(d, d) on the log2(d) neighbouring wires of (L, 2^n, T) from wire `place` on."""
     d = matrix.shape[-1]
     shape = state.shape
     if state.is_complex() and not matrix.is_complex():

@@ -12,13 +12,11 @@ from torch import Tensor
 
 from zoo.quantum.angle import Angle
 from zoo.quantum.engine.layout import basis_map, inverse_of, shuffled, signs
-from zoo.quantum.engine.lowering import Fixed
-from zoo.quantum.engine.schedule import Chain, Monomial, Shuffle, Wall
+from zoo.quantum.engine.schedule import KEPT, Chain, Monomial, Shuffle, Wall
 from zoo.quantum.engine.tables import Affine, Chains, Locate, Table, kronecker
 
 #: The widest circuit that is contracted.
 SMALL = 5
-_KEPT: Chain = [Fixed((1, 0, 0, 1))]
 
 
 @dataclass
@@ -40,7 +38,7 @@ def _layers(run: Sequence[Wall | Monomial | Shuffle], n: int) -> list[_Layer]:
     for stage in run:
         if isinstance(stage, Wall) or not layers:
             chains = stage.chains if isinstance(stage, Wall) else {}
-            layers.append(_Layer([chains.get(wire, _KEPT) for wire in range(n)], torch.arange(2**n)))
+            layers.append(_Layer([chains.get(wire, KEPT) for wire in range(n)], torch.arange(2**n)))
         if isinstance(stage, Monomial):
             for phase in stage.phases:
                 layers[-1].words.append((phase.angle, signs([phase.wires], 0, n)[:, 0]))
@@ -66,7 +64,7 @@ class Whole(Table):
         self.runs, self.d = len(runs), 2**n
         of_runs = [_layers(run, n) for run in runs]
         self.depth = max(map(len, of_runs))
-        none = _Layer([_KEPT] * n, torch.arange(self.d))
+        none = _Layer([KEPT] * n, torch.arange(self.d))
         layers = [layer for run in of_runs for layer in [*run, *[none] * (self.depth - len(run))]]
         self.chains = Chains([chain for layer in layers for chain in layer.chains], locate, real)
         self.source = torch.cat([self.d * place + layer.source for place, layer in enumerate(layers)])
@@ -75,26 +73,23 @@ class Whole(Table):
 
     def _set_phases(self, layers: list[_Layer], locate: Locate, real: bool) -> None:
         constant = torch.zeros(len(layers), self.d, dtype=torch.float64)
-        varied: list[tuple[int, Angle, Tensor]] = []
+        varied: list[list[tuple[Angle, Tensor]]] = [[] for _ in layers]
         for place, layer in enumerate(layers):
             for angle, column in layer.words:
                 if angle.source == "constant":
                     constant[place] += angle.offset * column
                 else:
-                    varied.append((place, angle, column))
-        self.words = Affine([angle for _, angle, _ in varied], locate) if varied else None
-        self.columns = torch.zeros(len(layers), self.d, len(varied), dtype=torch.float64)
-        for index, (place, _, column) in enumerate(varied):
-            self.columns[place, :, index] = column
-        self.columns = self.columns.flatten(0, 1)
+                    varied[place].append((angle, column))
+        most = max(map(len, varied))
+        self.columns = torch.zeros(len(layers), self.d, most, dtype=torch.float64)
+        for place, words in enumerate(varied):
+            for index, (_, column) in enumerate(words):
+                self.columns[place, :, index] = column
+        angles = [angle for words in varied for angle in [*(a for a, _ in words), *[Angle()] * (most - len(words))]]
+        self.words = Affine(angles, locate) if most else None
         factor = torch.polar(torch.ones_like(constant), constant).view(-1, 1)
         self.factor = factor.real.round() if real else factor
         self.turned = bool((self.factor != 1).any())
-
-    @property
-    def size(self) -> int:
-        """Numbers in its largest table."""
-        return max(self.columns.numel(), self.factor.numel() * self.d)
 
     def __call__(self, vector: Tensor) -> Tensor:
         matrices = kronecker(self.chains(vector).unflatten(0, (self.runs * self.depth, -1)))
@@ -102,7 +97,7 @@ class Whole(Table):
         if self.moves:
             rows = rows.index_select(0, self.source)
         if self.words is not None:
-            phases = (self.columns @ self.words(vector)).unsqueeze(1)
+            phases = torch.bmm(self.columns, self.words(vector).view(len(self.columns), -1, 1)).flatten(0, 1)
             rows = rows * torch.complex(phases.cos(), phases.sin())
         if self.turned:
             rows = rows * self.factor
