@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import time
+
 from zoo.quantum.circuit import Circuit, feature, weight
-from zoo.quantum.engine.layout import windows
+from zoo.quantum.engine.layout import basis_map, windows
 from zoo.quantum.engine.schedule import Monomial, Wall, schedule
 
 
@@ -53,3 +55,21 @@ def test_windows_cover_their_wires():
     assert windows([0, 5], 10, False) == [(0, 1), (5, 6)]
     # Near the last wire, rows of states whose batch is first would be short.
     assert windows([0, 7], 10, True) == [(0, 1), (7, 10)]
+
+
+def test_basis_states_move_by_parities():
+    """Three CNOTs in a row and a swap, as rows of parities; wire 0 is the most significant bit."""
+    rows = {1: frozenset([0, 1]), 2: frozenset([0, 1, 2]), 3: frozenset([4]), 4: frozenset([3])}
+
+    def goes_to(state: int) -> int:
+        bits = [state >> (4 - wire) & 1 for wire in range(5)]
+        moved = [sum(bits[other] for other in rows.get(wire, {wire})) % 2 for wire in range(5)]
+        return sum(bit << (4 - wire) for wire, bit in enumerate(moved))
+
+    assert basis_map(rows, 5).tolist() == [goes_to(state) for state in range(32)]
+    # Of many wires: every state is touched a few times, not once a parity (10 s at 22 wires otherwise).
+    ladder = {wire: frozenset(range(wire + 1)) for wire in range(22)}
+    begun = time.process_time()
+    moved = basis_map(ladder, 22)
+    assert time.process_time() - begun < 1
+    assert moved[1 << 21] == (1 << 22) - 1

@@ -48,13 +48,11 @@ def bit(states: Tensor, wire: int, n: int) -> Tensor:
 
 def basis_map(rows: dict[int, frozenset[int]], n: int) -> Tensor:
     """(2^n,): where every basis state goes, if bit w becomes the parity of the wires rows[w]."""
-    states = basis_states(n)
-    moved = states.clone()
-    for wire, row in rows.items():
-        parity = bit(states, wire, n)
-        for other in row:
-            parity = parity ^ bit(states, other, n)
-        moved ^= parity << (n - 1 - wire)
+    # The map is linear: what a state with one more bit becomes differs by what that bit alone becomes.
+    moved = torch.zeros(1, dtype=torch.long)
+    for source in reversed(range(n)):
+        image = sum(1 << (n - 1 - wire) for wire in range(n) if source in rows.get(wire, (wire,)))
+        moved = torch.cat([moved, moved ^ image])
     return moved
 
 
