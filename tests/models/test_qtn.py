@@ -47,6 +47,26 @@ def test_a_saved_network_is_itself_again(name: str, tmp_path: Path) -> None:
     assert 'zoo.predict(model, "proteins.fasta")' in card
 
 
+def test_a_tokenizer_of_ones_own_is_trained_saved_and_used(tmp_path: Path) -> None:
+    table = tmp_path / "t.csv"
+    rows = [f"{letters * 3},{letters[0]}" for a in "ACGT" for b in "ACGT" for letters in (a + b, a + b + a)]
+    table.write_text("sequence,label\n" + "\n".join(row for row in rows if row[-1] in "AC") + "\n")
+    tokenizer = KmerTokenizer(2, 2, alphabet="ACGT")
+    net = zoo.create_model("qtn_uttn_aa", tokenizer=tokenizer, num_classes=2, max_len=4)
+    zoo.save_pretrained(net, tmp_path / "net")
+    assert read_config(tmp_path / "net").model_args["tokenizer"] == tokenizer.to_dict()
+    again = zoo.create_model(f"local-dir:{tmp_path / 'net'}")
+    assert again.tokenizer == tokenizer
+    texts = ["ACGTTT", "GGGGCA"]
+    assert zoo.predict(again, texts) == zoo.predict(net, texts)
+    run = tmp_path / "run"
+    options = {"tokenizer": tokenizer, "max_len": 4}
+    result = zoo.finetune("qtn_uttn_aa", str(table), model_args=options, epochs=1, lr=0.01, out=run)
+    assert result.model.tokenizer == tokenizer
+    assert zoo.create_model(f"local-dir:{run}").tokenizer == tokenizer
+    assert zoo.predict(str(run), texts)[0]["label"] in ("A", "C")
+
+
 def test_another_number_of_classes_draws_the_readout_anew_and_nothing_else() -> None:
     net = zoo.create_model("qtn_uptn_aa", qubits=2)
     before = {name: value.clone() for name, value in net.state_dict().items()}

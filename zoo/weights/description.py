@@ -14,6 +14,7 @@ from zoo._version import __version__
 from zoo.errors import ConfigError
 from zoo.files import write_bytes
 from zoo.weights.config import FORMAT, SOURCE_KEYS, timm_fields
+from zoo.weights.plain import as_plain
 
 _RUNTIME_ARGS = ("device", "dtype", "pretrained_model_args", "features_only", "out_indices", "feature_cls")
 _DROP_RATES = ("drop_rate", "drop_path_rate", "drop_block_rate")
@@ -133,9 +134,9 @@ def model_args_of(model: nn.Module) -> dict[str, Any]:
 
 
 def _lasting(args: Mapping[str, Any]) -> dict[str, Any]:
-    """Arguments that say what a model is, without those that say where it is or how it trains."""
+    """Arguments that say what a model is, as plain data, without those that say where it is or how it trains."""
     return {
-        key: value
+        key: as_plain(value)
         for key, value in args.items()
         if key not in (*_RUNTIME_ARGS, *_DROP_RATES) and not key.endswith("_drop_rate") and value is not None
     }
