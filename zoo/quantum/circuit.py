@@ -12,14 +12,16 @@ from torch import Tensor
 
 from zoo.naming import did_you_mean
 from zoo.quantum import op as ops
-from zoo.quantum.angle import Angle, as_angle, feature, weight
-from zoo.quantum.gates import GATES, Gate, gate_named
+from zoo.quantum.angle import Angle, as_angle, as_number, feature, weight
+from zoo.quantum.gates import CHANNEL, GATES, POST_SELECT, Gate, gate_named
+from zoo.quantum.integers import Wires, as_wires, count
 from zoo.quantum.op import Op
 from zoo.quantum.running.methods import Simulable
 
 __all__ = ["Angle", "Circuit", "Op", "depth", "feature", "weight"]
 
-_UNITARY = {gate for gate in GATES.values() if gate.unitary}
+#: More wires than any simulation holds; what a number with a slip of the pen would ask for.
+_MOST_QUBITS = 2**16
 
 
 class Circuit(Simulable):
@@ -33,19 +35,20 @@ class Circuit(Simulable):
     `feature(i)`, both of which may be multiplied and added to. The values come with each call as two flat vectors:
     weights (W,), or (*, W) for other weights for each sample, and inputs (*, I).
 
+    Circuits are equal if their gates, counts and names are. They can be added to, so that they have no hash: `key` takes
+    its place.
+
     Args:
-        n_qubits: the number of wires.
+        n_qubits: the number of wires, at most 65536.
 
     Raises:
         ValueError: n_qubits < 1; wires out of range or repeated; a matrix that is not unitary (with its deviation).
     """
 
     def __init__(self, n_qubits: int):
-        if isinstance(n_qubits, bool) or not isinstance(n_qubits, int):
-            raise TypeError(f"n_qubits must be an integer of at least 1, got {n_qubits!r}")
-        if n_qubits < 1:
-            raise ValueError(f"n_qubits must be an integer of at least 1, got {n_qubits}")
-        self.n_qubits = n_qubits
+        self.n_qubits = count("n_qubits", n_qubits)
+        if self.n_qubits > _MOST_QUBITS:
+            raise ValueError(f"a circuit has at most {_MOST_QUBITS} qubits, got {n_qubits}")
         self.n_weights = 0
         self.n_inputs = 0
         self._ops: list[Op] = []
@@ -74,7 +77,7 @@ class Circuit(Simulable):
 
     @property
     def key(self) -> str:
-        """A digest of the structure: circuits with equal keys compute the same function."""
+        """A digest of the structure, without names: circuits with equal keys compute the same function."""
         if not self._digest:
             text = json.dumps([op.to_dict() for op in self._ops])
             self._digest = hashlib.sha256(text.encode()).hexdigest()
@@ -83,12 +86,12 @@ class Circuit(Simulable):
     @property
     def unitary_only(self) -> bool:
         """Whether every op is a gate: no post-selection, no channel."""
-        return not self._kinds - _UNITARY
+        return self._kinds.isdisjoint((POST_SELECT, CHANNEL))
 
     @property
     def has_channels(self) -> bool:
         """Whether some op is a channel, which makes the state a mixture."""
-        return GATES["channel"] in self._kinds
+        return CHANNEL in self._kinds
 
     @property
     def depth(self) -> int:
@@ -118,6 +121,11 @@ class Circuit(Simulable):
             "standard": {"gates": dict(standard_counts.most_common()), "depth": depth(written)},
         }
 
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Circuit) and (self.key, self.weight_names) == (other.key, other.weight_names)
+
+    __hash__ = None  # pyright: ignore[reportAssignmentType]
+
     def __repr__(self) -> str:
         return (
             f"Circuit(n_qubits={self.n_qubits}, gates={len(self)}, weights={self.n_weights}, inputs={self.n_inputs}, "
@@ -129,6 +137,8 @@ class Circuit(Simulable):
     def __getattr__(self, name: str) -> Callable[..., "Circuit"]:
         if name.startswith("_"):
             raise AttributeError(name)
+        if hasattr(type(self), name):  # a property that failed: say why
+            return object.__getattribute__(self, name)
         try:
             gate = gate_named(name)
         except ValueError:
@@ -149,7 +159,10 @@ class Circuit(Simulable):
 
         Raises:
             ValueError: a wire that is out of range, or there twice.
+            TypeError: no `Op`.
         """
+        if not isinstance(op, Op):
+            raise TypeError(f"append takes an Op, got {op!r}; a gate is added by its method: circuit.h(0)")
         for wire in op.wires:
             if not 0 <= wire < self.n_qubits:
                 raise ValueError(f"{op.gate.name} on wire {wire}: the wires are 0 to {self.n_qubits - 1}")
@@ -174,11 +187,7 @@ class Circuit(Simulable):
         return weight(self._names[name])
 
     def _resolved(self, angle: Angle) -> Angle:
-        if not isinstance(angle.index, str):
-            return angle
-        if angle.source != "weight":
-            raise ValueError(f"only weights have names; {angle.index!r} is no number of a feature")
-        return replace(angle, index=self.declare(angle.index).index)
+        return replace(angle, index=self.declare(angle.index).index) if isinstance(angle.index, str) else angle
 
     def post_select(self, wire: int, bit: int = 0) -> "Circuit":
         """Keep the runs in which a measurement of the wire gives `bit`; the state is normalised again.
@@ -187,7 +196,7 @@ class Circuit(Simulable):
         """
         if bit not in (0, 1):
             raise ValueError(f"a bit is 0 or 1, got {bit!r}")
-        op = ops.make_op(GATES["post_select"], wire)
+        op = ops.make_op(POST_SELECT, wire)
         return self.append(replace(op, word=str(int(bit))))
 
     def channel(self, kind: Any, *rest: Any) -> "Circuit":
@@ -211,15 +220,17 @@ class Circuit(Simulable):
             rest = rest[1:]
         else:
             channel = make_channel(kind)
-        op = ops.make_op(GATES["channel"], *rest)
+        op = ops.make_op(CHANNEL, *rest)
         if channel is None:
             return self.append(replace(op, word=kind, angles=angles))
         if channel.n_wires != len(op.wires):
             raise ValueError(f"the channel acts on {channel.n_wires} wires, got {len(op.wires)}")
         return self.append(replace(op, word="kraus", matrix=tuple(channel.kraus().flatten().tolist())))
 
-    def compose(self, other: "Circuit", wires: Sequence[int] | None = None) -> "Circuit":
-        """Put another circuit at the end.
+    def compose(self, other: "Circuit", wires: Wires | None = None) -> "Circuit":
+        """Put another circuit at the end of this one, which changes and is given back, as by the method of a gate.
+
+        So calls follow each other without copies; `a + b` makes a new circuit.
 
         Args:
             other: its named weights are those of the same name here; its other weights and its inputs come after
@@ -227,11 +238,16 @@ class Circuit(Simulable):
             wires: the wires here of its wires 0, 1, ...; by default the same numbers.
 
         Raises:
-            ValueError: as many wires as `other` has are needed, and each must be here.
+            ValueError: as many different wires as `other` has are needed, and each must be here.
+            TypeError: `other` is no circuit.
         """
-        places = tuple(range(other.n_qubits)) if wires is None else tuple(wires)
-        if len(places) != other.n_qubits:
-            raise ValueError(f"a circuit of {other.n_qubits} qubits goes on as many wires, got {len(places)}: {places}")
+        if not isinstance(other, Circuit):
+            raise TypeError(f"compose takes a Circuit, got {other!r}")
+        places = tuple(range(other.n_qubits)) if wires is None else as_wires(wires)
+        if not len(set(places)) == len(places) == other.n_qubits:
+            raise ValueError(f"a circuit of {other.n_qubits} qubits goes on as many different wires, got {places}")
+        if not 0 <= min(places) <= max(places) < self.n_qubits:
+            raise ValueError(f"a circuit goes on wires from 0 to {self.n_qubits - 1}, got {places}")
         names = {place: name for name, place in other._names.items()}
         moved: dict[int, int] = {}
         next_weight, first_input = self.n_weights, self.n_inputs
@@ -254,6 +270,10 @@ class Circuit(Simulable):
         self.n_inputs = max(self.n_inputs, inputs)
         return self
 
+    def __add__(self, other: "Circuit") -> "Circuit":
+        """A new circuit: this one, then the other; see `compose`."""
+        return self.copy().compose(other) if isinstance(other, Circuit) else NotImplemented
+
     def inverse(self) -> "Circuit":
         """The circuit that undoes this one, with the same weights and inputs."""
         return self._with([op.inverse() for op in reversed(self._ops)])
@@ -266,17 +286,26 @@ class Circuit(Simulable):
 
         Raises:
             ValueError: another count of numbers than of weights; a name that no weight has.
+            TypeError: something else than real numbers.
         """
         names = self.weight_names
         if isinstance(values, Mapping):
             for name in values:
                 if name not in names:
                     raise ValueError(f"no weight is named {name!r}{did_you_mean(name, names)}")
-            numbers = {names.index(name): float(value) for name, value in values.items()}
+            given = {names.index(name): value for name, value in values.items()}
+        elif not hasattr(values, "__len__"):
+            raise TypeError(f"weights are bound to numbers, all in their order or some by name, got {values!r}")
+        elif len(values) != self.n_weights:
+            raise ValueError(f"the circuit has {self.n_weights} weights, got {len(values)} values")
         else:
-            if len(values) != self.n_weights:
-                raise ValueError(f"the circuit has {self.n_weights} weights, got {len(values)} values")
-            numbers = {place: float(value) for place, value in enumerate(values)}
+            given = dict(enumerate(values))
+        numbers: dict[int, float] = {}
+        for place, value in given.items():
+            number = as_number(value)
+            if number is None:
+                raise TypeError(f"the weight {names[place]!r} is bound to a real number, got {value!r}")
+            numbers[place] = number
         left = [place for place in range(self.n_weights) if place not in numbers]
 
         def put(angle: Angle) -> Angle:
@@ -315,7 +344,16 @@ class Circuit(Simulable):
 
     @classmethod
     def from_dict(cls, record: Mapping[str, Any]) -> "Circuit":
-        """The circuit that `to_dict` described."""
+        """The circuit that `to_dict` described.
+
+        Raises:
+            TypeError: no mapping.
+            ValueError: parts that are missing.
+        """
+        if not isinstance(record, Mapping):
+            raise TypeError(f"a circuit is read from what Circuit.to_dict gives, got {record!r}")
+        if missing := [name for name in Circuit(1).to_dict() if name not in record]:
+            raise ValueError(f"{', '.join(missing)} missing in the record of a circuit, which Circuit.to_dict writes")
         circuit = cls(record["n_qubits"])
         for op in record["ops"]:
             circuit.append(ops.op_from_dict(op))

@@ -19,6 +19,7 @@ _CONTROLLED = (0.5, 1.0)
 _PLAIN = (1.0,)
 Rows = list[list[Any]]
 _COMPLEX = {torch.float32: torch.complex64, torch.float64: torch.complex128}
+_REAL = {parts: real for real, parts in _COMPLEX.items()}
 _ROOT = 1 / math.sqrt(2)
 
 PAULIS: dict[str, Rows] = {
@@ -40,9 +41,14 @@ def complex_type(real: torch.dtype) -> torch.dtype:
     return _COMPLEX[real]
 
 
+def real_type(given: torch.dtype) -> torch.dtype:
+    """The type of the parts of complex numbers; other types are their own."""
+    return _REAL.get(given, given)
+
+
 @dataclass(frozen=True, eq=False, repr=False)
 class Gate:
-    """One kind of gate; there is one object a kind, in `GATES`.
+    """One kind of gate; there is one object a kind, in `GATES`, or `POST_SELECT` or `CHANNEL`.
 
     Args:
         name: its name, lower-case.
@@ -250,12 +256,15 @@ _ALL = [
     Gate("pauli_rot", 0, 1, lambda angles, word: _rotation(angles[..., 0], word)),
     Gate("unitary", 0, 0),
     Gate("diagonal", 0, 0, diagonal=True),
-    Gate("post_select", 1, 0, unitary=False),
-    Gate("channel", 0, 0, unitary=False),
 ]
 
-#: Every gate by its name, and two operations that are none: `post_select` and `channel`.
+#: Every gate by its name.
 GATES: dict[str, Gate] = {gate.name: gate for gate in _ALL}
+
+#: Two operations in circuits that are no gates.
+POST_SELECT = Gate("post_select", 1, 0, unitary=False)
+CHANNEL = Gate("channel", 0, 0, unitary=False)
+_KINDS = {**GATES, POST_SELECT.name: POST_SELECT, CHANNEL.name: CHANNEL}
 
 #: Names that other libraries give them, lower-case and without underscores.
 _ALIASES = {
@@ -290,11 +299,16 @@ _ALIASES = {
 def gate_named(name: str) -> Gate:
     """The gate of that name, or of another library's name for it ("PauliX", "CNOT", "IsingXX"); case is ignored.
 
+    Also the two operations that are no gates, "post_select" and "channel".
+
     Raises:
         ValueError: there is none; near names are given.
+        TypeError: no text.
     """
+    if not isinstance(name, str):
+        raise TypeError(f"the name of a gate is text, such as 'cx', got {name!r}")
     low = name.lower()
-    found = GATES.get(low) or GATES.get(_ALIASES.get(low.replace("_", ""), ""))
+    found = _KINDS.get(low) or GATES.get(_ALIASES.get(low.replace("_", ""), ""))
     if found is None:
-        raise ValueError(f"no gate is named {name!r}{did_you_mean(name, [*GATES, *_ALIASES])}")
+        raise ValueError(f"no gate is named {name!r}{did_you_mean(name, [*_KINDS, *_ALIASES])}")
     return found

@@ -9,7 +9,7 @@ from jaxtyping import Complex, Float, Shaped
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from zoo.eager import no_autocast
+from zoo.eager import must_compose, no_autocast
 from zoo.naming import did_you_mean
 from zoo.quantum import simulate
 from zoo.quantum.assembly import Assembly, assemble
@@ -55,8 +55,8 @@ class QuantumLayer(nn.Module):
             `zoo.quantum.running.options.Options`.
 
     Attributes:
-        truncation_error: the greatest weight that the matrix product states of the last call with such left out; None
-            before one.
+        truncation_error: the greatest weight that the matrix product states of the last call with such left out,
+            relative to the squared norm; None before one. Compiled calls do not set it.
 
     Raises:
         ValueError, TypeError: see `zoo.quantum.feature_map`, `zoo.quantum.ansatz`, `zoo.quantum.expval`; an encoding
@@ -173,8 +173,9 @@ class QuantumLayer(nn.Module):
         return y.reshape(*x.shape[:-1], self.out_features).to(x.dtype if x.is_floating_point() else y.dtype)
 
     def _told(self, discarded: Tensor) -> None:
-        """Keep what a matrix product state has left out."""
-        self.truncation_error = float(discarded.detach().max()) if discarded.numel() else 0.0
+        """Keep what a matrix product state has left out, where numbers can be looked at."""
+        if not must_compose(discarded):
+            self.truncation_error = float(discarded.detach().max()) if discarded.numel() else 0.0
 
     def _options(self) -> dict[str, Any]:
         """Those of `zoo.quantum.expval`."""

@@ -16,6 +16,8 @@ from zoo.quantum.observables import Hermitian, Observable
 
 #: The part of the free memory that a run may take.
 SHARE = 0.8
+#: Bytes that one sample may take while a circuit is compiled or exported, when memory is not looked at.
+UNSEEN = 2**33
 #: States held at once: with a gradient the state, its cotangent and one to write to; else the last two.
 _STATES = {True: 3, False: 2}
 #: Up to here all amplitudes together are less work than anything that avoids them.
@@ -54,8 +56,10 @@ class Run:
 
     @property
     def limit(self) -> int:
-        """Bytes that may be taken."""
-        return int(SHARE * free_memory(self.device)) if self.max_memory is None else self.max_memory
+        """Bytes that may be taken. What is compiled or exported does not depend on the memory that happens to be free."""
+        if self.max_memory is not None:
+            return self.max_memory
+        return UNSEEN if torch.compiler.is_compiling() else int(SHARE * free_memory(self.device))
 
 
 def free_memory(device: torch.device | str = "cpu") -> int:

@@ -3,12 +3,13 @@
 import torch
 from torch import Tensor
 
+from zoo.quantum.gates import complex_type
 from zoo.quantum.mps.products import Products
 
 
 def zero_chain(n: int, like: Tensor) -> list[Tensor]:
     """Every wire in 0; B = 1 and all bonds 1."""
-    site = torch.zeros(1, 1, 2, 1, dtype=like.dtype.to_complex(), device=like.device)
+    site = torch.zeros(1, 1, 2, 1, dtype=complex_type(like.dtype), device=like.device)
     site[:, :, 0] = 1
     return [site] * n
 

@@ -10,6 +10,8 @@ discarded.
 import torch
 from torch import Tensor
 
+from zoo.eager import must_compose
+
 #: Singular values below this, relative to the largest, are rounding.
 _NOISE = {torch.float32: 1e-6, torch.complex64: 1e-6, torch.float64: 1e-13, torch.complex128: 1e-13}
 
@@ -106,7 +108,7 @@ def _cut(
         columns, lower = torch.linalg.qr(_stirred(seen_b.mT))
         u, s, vh = torch.linalg.svd(upper @ lower.mT, full_matrices=False)
         fits = s > s[..., :1] * noise
-        count = max(1, min(max_bond, int(fits.sum(-1).max()) if fits.numel() else 1))
+        count = max(1, min(max_bond, _most(fits)))
         weight = s.square()
         discarded = weight[..., count:].sum(-1) / weight.sum(-1)
         inverse = torch.where(fits, 1 / s, 0)[..., :count].to(a.dtype)
@@ -118,3 +120,10 @@ def _cut(
     core = kept @ across + torch.diag_embed((inverse == 0).to(a.dtype))
     vectors = a.flatten(1, 2) @ torch.linalg.solve(core, across, left=False)
     return vectors.unflatten(-2, (-1, a.shape[2])), (kept @ b.flatten(-2)).unflatten(-1, b.shape[2:]), discarded
+
+
+def _most(fits: Tensor) -> int:
+    """The largest rank of a batch; where no number can be looked at, as under compilation, that which there can be."""
+    if must_compose(fits):
+        return fits.shape[-1]
+    return int(fits.sum(-1).max()) if fits.numel() else 1

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
+from zoo.eager import must_compose
 from zoo.quantum.circuit import Circuit
 from zoo.quantum.mps.chain import apply_products, to_state, zero_chain
 from zoo.quantum.mps.measure import Measured
@@ -76,20 +77,25 @@ class MPS:
                 mps.truncation_error = mps.truncation_error + narrow(mps.chain, limit // 2, max_bond)
                 # What could not be narrowed is let grow before the next try.
                 limit = min(max_bond, max(_WIDE, 2 * widest(mps.chain)))
-        error = float(mps.truncation_error.max()) if mps.truncation_error.numel() else 0.0
+        if not must_compose(mps.truncation_error):
+            mps._warn()
+        return mps
+
+    def _warn(self) -> None:
+        error = float(self.truncation_error.max()) if self.truncation_error.numel() else 0.0
         if error > _MUCH:
             warnings.warn(
-                f"the matrix product state discarded {error:.2g} of its squared norm (max_bond={max_bond}); "
+                f"the matrix product state discarded {error:.2g} of its squared norm (max_bond={self.max_bond}); "
                 "expectations may be off by about its square root; a larger max_bond is more exact",
-                stacklevel=2,
+                stacklevel=3,
             )
-        return mps
 
     def _normalise(self, op: Op) -> None:
         """After a post-selection; a constant for autograd, as expectations are those of the normalised state."""
         with torch.no_grad():
             norm = Measured(self.chain).norm
-        check_selected(norm, op)
+        if not must_compose(norm):
+            check_selected(norm, op)
         wire = op.wires[0]
         self.chain[wire] = self.chain[wire] / norm.sqrt()[:, None, None, None]
 

@@ -8,8 +8,9 @@ import torch
 from jaxtyping import Complex
 from torch import Tensor
 
+from zoo.eager import must_compose
 from zoo.naming import did_you_mean
-from zoo.quantum.gates import PAULIS
+from zoo.quantum.gates import PAULIS, complex_type, real_type
 
 Rows = tuple[tuple[complex, ...], ...]
 
@@ -56,7 +57,7 @@ class Channel:
         """The operators as one tensor."""
         if self.operators:
             return torch.tensor(self.operators, dtype=dtype, device=device)
-        return kraus_of(self.name, torch.tensor(self.p, dtype=dtype.to_real(), device=device))
+        return kraus_of(self.name, torch.tensor(self.p, dtype=real_type(dtype), device=device))
 
     def to_dict(self) -> dict[str, Any]:
         """The channel as JSON holds it; complex numbers are [real, imaginary]."""
@@ -123,13 +124,13 @@ def kraus_of(name: str, p: Tensor) -> Complex[Tensor, "*batch branches 2 2"]:
     """
     if name not in CHANNELS:
         raise ValueError(f"unknown channel {name!r}{did_you_mean(name, CHANNELS)}; there are {', '.join(CHANNELS)}")
-    if not bool(((p >= 0) & (p <= 1)).all()):
+    if not (must_compose(p) or bool(((p >= 0) & (p <= 1)).all())):
         raise ValueError(f"the probability of channel {name!r} must lie in [0, 1], got {p.detach().tolist()}")
     return torch.stack([_entries(p, rows) for rows in CHANNELS[name](p, 1 - p)], dim=-3)
 
 
 def _entries(p: Tensor, rows: "list[list[Any]]") -> Tensor:
-    dtype = p.dtype.to_complex()
+    dtype = complex_type(p.dtype)
     cells = [torch.as_tensor(entry, dtype=dtype, device=p.device).expand(p.shape) for row in rows for entry in row]
     return torch.stack(cells, dim=-1).reshape(*p.shape, 2, 2)
 

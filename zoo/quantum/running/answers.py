@@ -210,8 +210,7 @@ def _method(call: Call, options: Options, observables: tuple[Observable, ...] | 
         CircuitTooLarge: more memory would be needed than there is.
     """
     noisy = (options.noise is not None and bool(options.noise.after)) or call.circuit.has_channels
-    # Of a batch of any size, as compilation and export see it, nothing is to be looked up.
-    few = torch.compiler.is_compiling() or call.batch * 2**call.circuit.n_qubits <= _FEW
+    few = _samples(call) * 2**call.circuit.n_qubits <= _FEW
     looked_up = options.max_memory is not None or not few
     method = options.method
     if method == "auto" and not looked_up and not noisy:
@@ -246,10 +245,15 @@ def _size(call: Call, options: Options, question: Question) -> int:
 def _run(call: Call, options: Options) -> Run:
     return Run(
         call.circuit,
-        call.batch,
+        _samples(call),
         call.weights.dtype,
         call.weights.device,
         call.needs_gradient(),
         options.max_memory,
         options.shots or options.trajectories,
     )
+
+
+def _samples(call: Call) -> int:
+    """By how many samples it is decided how to run: by one where the batch may be of any size."""
+    return 1 if torch.compiler.is_compiling() else call.batch

@@ -11,9 +11,8 @@ from torch import Tensor
 from zoo.eager import must_compose
 from zoo.naming import did_you_mean
 from zoo.quantum.circuit import Circuit
-from zoo.quantum.gates import complex_type
+from zoo.quantum.gates import complex_type, real_type
 
-_REAL = {torch.complex64: torch.float32, torch.complex128: torch.float64}
 #: A tensor, numbers, or numbers by name.
 Values = Tensor | Sequence[Any] | Mapping[str, Any] | float | int | None
 
@@ -141,7 +140,7 @@ def _common(given: list[Tensor]) -> torch.dtype:
     result = given[0].dtype
     for tensor in given[1:]:
         result = torch.promote_types(result, tensor.dtype)
-    return _REAL.get(result, result)
+    return real_type(result)
 
 
 def _check_finite(inputs: Tensor) -> None:
