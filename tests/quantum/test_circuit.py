@@ -6,6 +6,7 @@ import copy
 import json
 import pickle
 
+import numpy as np
 import pytest
 import torch
 
@@ -67,6 +68,39 @@ def test_compose():
     moved.n_inputs = 2
     first = circuit_matrix(one, WEIGHTS, INPUTS)
     torch.testing.assert_close(_matrix(both), circuit_matrix(moved, WEIGHTS, INPUTS) @ first)
+
+
+def test_a_sum_is_a_new_circuit():
+    one, two = Circuit(2).rx("a", 0), Circuit(2).cx(0, 1).ry("a", 1)
+    assert one + two == Circuit(2).rx("a", 0).cx(0, 1).ry("a", 1)
+    assert one == Circuit(2).rx("a", 0)
+    with pytest.raises(TypeError, match="unsupported operand"):
+        one + 1
+
+
+def test_equality():
+    circuit = Circuit(2).rx("a", 0).cx(0, 1)
+    assert circuit == Circuit.from_dict(circuit.to_dict())
+    assert circuit != Circuit(2).rx("b", 0).cx(0, 1)
+    assert circuit != Circuit(2).rx("a", 1).cx(0, 1)
+    assert circuit != Circuit(2).rx("a", 0).cx(0, 1).h(0)
+    assert circuit != "circuit"
+    with pytest.raises(TypeError, match="unhashable"):
+        hash(circuit)
+
+
+def test_integers_of_numpy_and_tensors():
+    expected = Circuit(3).h(1).cx(2, 0).rx(weight(1), 0).ry(feature(2), 1).compose(Circuit(2).x(0).y(1), [2, 1])
+    given = Circuit(np.int64(3)).h(np.int64(1)).cx(torch.tensor([2, 0])).rx(weight(np.int32(1)), torch.tensor(0))
+    given.ry(feature(np.int64(2)), np.uint8(1)).compose(Circuit(2).x(0).y(1), np.array([2, 1]))
+    assert given == expected
+    assert given.to_dict() == json.loads(json.dumps(given.to_dict()))
+
+
+@pytest.mark.parametrize("name", ["θ", "Δ_1", "_", "重み", "lambda"])
+def test_names_of_any_script(name):
+    circuit = Circuit(1).rx(2 * weight(name), 0)
+    torch.testing.assert_close(circuit.expval("Z0", {name: 0.3}), torch.tensor(0.6).cos())
 
 
 def test_composed_with_itself():

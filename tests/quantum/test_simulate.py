@@ -349,7 +349,14 @@ BUILDING = {
     "strength": (lambda: Circuit(1).channel("bit_flip", 1.5, 0), ValueError, r"must lie in \[0, 1\], got 1.5"),
     "bind": (lambda: Circuit(1).rx("a", 0).bind([1, 2]), ValueError, "has 1 weights, got 2 values"),
     "bind name": (lambda: Circuit(1).rx("a", 0).bind({"b": 1}), ValueError, "no weight is named 'b'"),
-    "compose": (lambda: Circuit(3).compose(Circuit(2), [0]), ValueError, "2 qubits goes on as many wires, got 1"),
+    "bind kind": (lambda: Circuit(1).rx("a", 0).bind([1j]), TypeError, "'a' is bound to a real number, got 1j"),
+    "compose": (lambda: Circuit(3).compose(Circuit(2), [0]), ValueError, "2 qubits goes on as many different wires"),
+    "compose twice": (lambda: Circuit(2).compose(Circuit(2), [0, 0]), ValueError, r"different wires, got \(0, 0\)"),
+    "compose range": (lambda: Circuit(2).compose(Circuit(1), [2]), ValueError, r"from 0 to 1, got \(2,\)"),
+    "many qubits": (lambda: Circuit(10**11), ValueError, "at most 65536 qubits, got 100000000000"),
+    "name": (lambda: Circuit(1).rx("2*a", 0), ValueError, r"underscores, got '2\*a'; .* 2 \* weight"),
+    "no name": (lambda: Circuit(1).rx("", 0), ValueError, "letters, digits and underscores, got ''"),
+    "from nothing": (lambda: Circuit.from_dict({}), ValueError, "n_qubits, n_weights, .* Circuit.to_dict"),
     "inverse": (lambda: Circuit(1).post_select(0).inverse(), ValueError, "'post_select' has no inverse"),
     "hermitian": (lambda: Hermitian([[0, 1], [0, 0]], [0]), ValueError, r"max\|A - A\^H\| = 1"),
     "hermitian wires": (lambda: Hermitian(torch.eye(2), range(11)), ValueError, "1 to 10 wires, got 11"),
@@ -363,10 +370,31 @@ def test_refused_in_building(name):
         build()
 
 
-def test_refused_types():
-    said = answers(["Circuit(2.5)", "Circuit(True)"], "from zoo.quantum import Circuit")
-    assert said["Circuit(2.5)"] == "TypeError: n_qubits must be an integer of at least 1, got 2.5"
-    assert said["Circuit(True)"].startswith("TypeError: n_qubits must be an integer")
+#: expression -> what its TypeError says.
+REFUSED_TYPES = {
+    "zq.Circuit(2.5)": "n_qubits must be an integer of at least 1, got 2.5",
+    "zq.Circuit(True)": "n_qubits must be an integer of at least 1, got True",
+    "zq.feature(1.5)": "a feature has a number, got 1.5",
+    "zq.weight(None)": "a weight has a number or a name, got None",
+    "zq.Circuit(1).append('h')": "append takes an Op, got 'h'",
+    "zq.Circuit(1).compose('x')": "compose takes a Circuit, got 'x'",
+    "zq.Circuit.from_dict(None)": "Circuit.to_dict gives, got None",
+    "zq.Circuit(1).rx('a', 0).bind(None)": "bound to numbers, all in their order or some by name, got None",
+    "zq.weight('a') + zq.weight('b')": "added to numbers; got Angle(source='weight', index='b'",
+    "zq.weight('a') * zq.feature(0)": "multiplied by numbers; got Angle(source='input'",
+    "zq.gate_named(None)": "the name of a gate is text, such as 'cx', got None",
+}
+
+
+@pytest.fixture(scope="module")
+def refused_types():
+    return answers(REFUSED_TYPES, "from zoo import quantum as zq")
+
+
+@pytest.mark.parametrize("expression", REFUSED_TYPES)
+def test_refused_types(expression, refused_types):
+    assert refused_types[expression].startswith("TypeError: ")
+    assert REFUSED_TYPES[expression] in refused_types[expression]
 
 
 def test_module_functions_are_the_methods():

@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
-from typing import Any
+from typing import Any, SupportsIndex
 
 from torch import Tensor
 
@@ -35,8 +35,7 @@ class Circuit(Simulable):
     `feature(i)`, both of which may be multiplied and added to. The values come with each call as two flat vectors:
     weights (W,), or (*, W) for other weights for each sample, and inputs (*, I).
 
-    Circuits are equal if their gates, counts and names are. They can be added to, so that they have no hash: `key` takes
-    its place.
+    Circuits are equal if their gates, counts and names are. As they can be added to they have no hash; `key` does.
 
     Args:
         n_qubits: the number of wires, at most 65536.
@@ -45,7 +44,7 @@ class Circuit(Simulable):
         ValueError: n_qubits < 1; wires out of range or repeated; a matrix that is not unitary (with its deviation).
     """
 
-    def __init__(self, n_qubits: int):
+    def __init__(self, n_qubits: SupportsIndex):
         self.n_qubits = count("n_qubits", n_qubits)
         if self.n_qubits > _MOST_QUBITS:
             raise ValueError(f"a circuit has at most {_MOST_QUBITS} qubits, got {n_qubits}")

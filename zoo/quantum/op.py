@@ -8,6 +8,7 @@ from torch import Tensor
 
 from zoo.quantum.angle import Angle, as_angle
 from zoo.quantum.gates import PAULIS, Gate, complex_type, gate_named
+from zoo.quantum.integers import as_wires
 
 #: A matrix that is further from unitary than this is refused.
 _TOLERANCE = 1e-5
@@ -140,16 +141,15 @@ def _word(value: Any) -> str:
 
 
 def _wires(given: list[Any], gate: Gate) -> tuple[int, ...]:
-    if len(given) == 1 and isinstance(given[0], list | tuple | range):
-        given = list(given[0])
-    for wire in given:
-        if isinstance(wire, bool) or not isinstance(wire, int):
-            raise TypeError(f"{gate.name} takes {gate.n_angles} angles, then wires; {wire!r} is no number of a wire")
-    if gate.n_wires and len(given) != gate.n_wires:
-        raise ValueError(f"{gate.name} acts on {gate.n_wires} wires, got {len(given)}: {given}")
-    if not given:
+    try:
+        wires = as_wires(given[0] if len(given) == 1 else given)
+    except TypeError as error:
+        raise TypeError(f"{gate.name} takes {gate.n_angles} angles, then wires; {error}") from None
+    if gate.n_wires and len(wires) != gate.n_wires:
+        raise ValueError(f"{gate.name} acts on {gate.n_wires} wires, got {len(wires)}: {list(wires)}")
+    if not wires:
         raise ValueError(f"{gate.name} acts on at least one wire")
-    return tuple(given)
+    return wires
 
 
 def _check_unitary(entries: Tensor, n_wires: int, name: str) -> None:
