@@ -16,6 +16,7 @@ from zoo.quantum.qtn.padding import PADS, Grid, centred, check_tokens, power_of_
 from zoo.quantum.qtn.pauli_transfer import pauli_basis, pauli_channel, pauli_effects, pauli_states
 from zoo.quantum.qtn.ptn import path_state
 from zoo.quantum.qtn.scan import Rescaler
+from zoo.quantum.qtn.targets import class_shares
 from zoo.quantum.qtn.ttn import tree_state
 from zoo.quantum.qtn.unitaries import SmallCircuit
 
@@ -23,8 +24,8 @@ TOPOLOGIES = ("ptn", "ttn", "ctn")
 SHARINGS = ("uniform", "hierarchical")
 #: Added to probabilities before their logarithm.
 EPSILON = 1e-7
-#: Of what one box, or the readout, leaves: below it nothing but rounding is left.
-_LEAST = 1e-30
+#: Of amplitudes, in steps of their precision: nothing but rounding is left of a box that leaves less.
+_ROUNDING = 8
 
 
 class Angles(nn.Module):
@@ -98,6 +99,7 @@ class QTN(nn.Module):
     Raises:
         ValueError: a size out of range, an unknown name; in the call, a token outside the vocabulary, fewer than two
             words, more than a hierarchical network has rules for, lengths that pad=None does not take.
+        TypeError: in the call, no tensor.
         PostSelectionError: in the call, a sequence that is never post-selected.
 
     Source: Harvey et al., "Sequence Processing with Quantum Tensor Networks" (2023, arXiv 2308.07865); Kundu et al.,
@@ -140,6 +142,10 @@ class QTN(nn.Module):
         self.pad_token = vocab_size - 1 if pad_token is None else pad_token
         if not 0 <= self.pad_token < vocab_size:
             raise ValueError(f"pad_token must be a word, from 0 to {vocab_size - 1}, got {pad_token}")
+        if not isinstance(post_select, bool):
+            raise ValueError(f"post_select must be True or False, got {post_select!r}")
+        if not 0 <= init_scale < float("inf"):
+            raise ValueError(f"init_scale must be a number from 0, got {init_scale!r}")
         self.init_scale, self.max_bond = init_scale, max_bond
         self._wire = SmallCircuit(ansatz_circuit(ansatz, qubits, n_layers))
         self._pair = SmallCircuit(ansatz_circuit(ansatz, 2 * qubits, n_layers))
@@ -213,13 +219,14 @@ class QTN(nn.Module):
         Args:
             probabilities: of `forward`.
             target: (B,) class numbers, or (B, K) probabilities.
-            reduction: "mean" or "sum" over the batch.
+            reduction: "mean" or "sum" over the batch; of an empty one the mean is NaN, as PyTorch's are.
+
+        Raises:
+            ValueError: a target of another shape, or a number of no class.
         """
         _one_of("reduction", reduction, ("mean", "sum"))
         logs = self.as_logits(probabilities)
-        if target.ndim == 1:
-            target = nn.functional.one_hot(target, self.num_classes)
-        losses = -(target.to(logs.dtype) * logs).sum(1)
+        losses = -(class_shares(target, logs) * logs).sum(1)
         return losses.mean() if reduction == "mean" else losses.sum()
 
     def extra_repr(self) -> str:
@@ -245,15 +252,19 @@ class QTN(nn.Module):
             return found, found.sum(1, keepdim=True), None
         probabilities = found.abs().square()
         total = probabilities.sum(1, keepdim=True)
-        self._check(torch.minimum(total.squeeze(1), (2 * rescale.lowest).exp()))
+        self._check(torch.minimum(total.squeeze(1), rescale.lowest.square()))
         return probabilities, total, rescale
 
     def grid(self, tokens: Tensor, lengths: Tensor | None = None, mask: Tensor | None = None) -> Grid:
         """The tokens with their padding as the topology takes them.
 
         Raises:
-            ValueError: as the call.
+            ValueError, TypeError: as the call.
         """
+        if not isinstance(tokens, Tensor):
+            raise TypeError(f"tokens must be a tensor (batch, length), got {type(tokens).__name__}; torch.as_tensor")
+        if tokens.device != (own := self.words.weight.device):
+            raise ValueError(f"tokens are on {tokens.device}, the network is on {own}")
         if tokens.ndim != 2 or tokens.is_floating_point() or tokens.is_complex() or tokens.dtype is torch.bool:
             raise ValueError(f"tokens must be (batch, length) whole numbers, got {tokens.dtype} {tuple(tokens.shape)}")
         longest = tokens.shape[1]
@@ -303,13 +314,14 @@ class QTN(nn.Module):
         if torch.compiler.is_compiling() or chances.is_meta or torch._C._are_functorch_transforms_active():
             return
         chances = chances.detach()
-        lost = chances < _LEAST
+        least = (_ROUNDING * torch.finfo(chances.dtype).eps) ** 2
+        lost = chances < least
         if bool(lost.any()):
             k = int(lost.nonzero()[0])
             raise PostSelectionError(
                 f"sample {k} is never post-selected: at one of its boxes the probability is {float(chances[k]):.3g}, "
-                f"below {_LEAST:g}. Its words, as they are prepared, exclude one another; other angles, or "
-                "post_select=False, help"
+                f"below {least:.1g}, and so rounding. Its words, as they are prepared, exclude one another; other "
+                "angles, or post_select=False, help"
             )
 
 

@@ -4,7 +4,7 @@ import torch
 from jaxtyping import Bool, Inexact, Int
 from torch import Tensor
 
-from zoo.quantum.qtn.scan import Rescaler, ordered_product, rescaled
+from zoo.quantum.qtn.scan import Rescaler, rescaled, table_product
 
 
 def path_state(
@@ -26,18 +26,19 @@ def path_state(
         rescale: divides M_i and their products by their largest number; None leaves them.
     """
     steps, vocabulary = tokens.shape[1] - 1, words.shape[0]
-    table = torch.einsum("rolk,vk->rvol", boxes, words).flatten(0, 1)
-    rule = torch.arange(steps, device=tokens.device) * vocabulary if boxes.shape[0] > 1 else 0
-    index = tokens[:, 1:] + rule
+    # (D, D, rules * vocabulary), of every rule the matrices of the words
+    table = (boxes.permute(1, 2, 0, 3) @ words.mT).flatten(2)
+    later = tokens[:, 1:].mT
+    index = later + torch.arange(steps, device=tokens.device).unsqueeze(1) * vocabulary if len(boxes) > 1 else later
     if absent is not None:
-        identity = torch.eye(table.shape[-1], dtype=table.dtype, device=table.device)
-        index = torch.where(absent[:, 1:], table.shape[0], index)
-        table = torch.cat([table, identity[None]])
+        identity = torch.eye(len(table), dtype=table.dtype, device=table.device)
+        index = torch.where(absent[:, 1:].mT, table.shape[2], index)
+        table = torch.cat([table, identity.unsqueeze(2)], 2)
     if rescale is not None:
-        table, logs = rescaled(table, 2)
-        rescale.note(gather(logs, index))
-    product = ordered_product(gather(table, index), rescale)
-    return (product @ gather(words, tokens[:, 0]).unsqueeze(-1)).squeeze(-1)
+        table, divisors = rescaled(table, (0, 1))
+        rescale.note(gather(divisors, index.mT))
+    product = table_product(table, index, rescale)
+    return torch.einsum("olb,bl->bo", product, gather(words, tokens[:, 0]))
 
 
 def gather(table: Tensor, index: Tensor) -> Tensor:

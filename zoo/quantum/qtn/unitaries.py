@@ -1,38 +1,26 @@
-"""The unitaries of one small circuit for many rows of angles, a few operations for each kind of gate in it."""
+"""The unitaries of one small circuit for many rows of angles, by a product with constants."""
 
-from collections import defaultdict
-from dataclasses import dataclass
+import functools
+import itertools
+import math
+from collections.abc import Sequence
 
 import torch
-import torch.nn.functional as F
 from jaxtyping import Complex, Float
 from torch import Tensor
 
 from zoo.quantum.circuit import Circuit
 from zoo.quantum.op import Op
-from zoo.quantum.qtn.scan import ordered_product
 
-
-@dataclass(frozen=True)
-class _Kind:
-    """The gates of one kind in a circuit.
-
-    Attributes:
-        example: one of them.
-        weights, scales, offsets: their angles, one gate behind the other.
-        places: where each entry of the unitary of the whole circuit lies in the gate's matrix, row by row; behind its
-            end for zeros. One list a gate.
-    """
-
-    example: Op
-    weights: list[int]
-    scales: list[float]
-    offsets: list[float]
-    places: list[list[int]]
+#: Angles a chunk, by the largest dimension of a unitary for which its 3**angles constant matrices are worth it.
+_CHUNKS = ((4, 4), (16, 2))
 
 
 class SmallCircuit:
     """A circuit of gates with weights, prepared for `unitaries`.
+
+    Every entry of a gate is linear in 1, cos(k t), sin(k t) of each of its angles t, with k = 1/2 or 1. So are those of
+    a chunk of gates in the products of these numbers: a chunk is one matrix product with constants.
 
     Args:
         circuit: all of whose ops are gates, none of which reads an input.
@@ -40,23 +28,40 @@ class SmallCircuit:
 
     def __init__(self, circuit: Circuit):
         self.circuit, self.n_weights, self.dim = circuit, circuit.n_weights, 2**circuit.n_qubits
-        kinds: dict[object, list[int]] = defaultdict(list)
-        for k, op in enumerate(circuit.ops):
-            kinds[op.gate, op.word, op.matrix].append(k)
-        self._order = [k for members in kinds.values() for k in members]
-        self._kinds = [self._kind([circuit.ops[k] for k in members]) for members in kinds.values()]
+        chunks = _chunks(circuit.ops, next((size for dim, size in _CHUNKS if self.dim <= dim), 1))
+        most = max(sum(len(op.angles) for op in chunk) for chunk in chunks)
+        self._size = 1 << max(most - 1, 0).bit_length()
+        self._columns: list[int] = []
+        self._scales: list[float] = []
+        self._offsets: list[float] = []
+        constants = torch.stack([self._constants(chunk) for chunk in chunks])
+        #: (chunks, 3**size, real numbers of a unitary)
+        self._matrix = torch.view_as_real(constants).flatten(2)
 
-    def _kind(self, ops: list[Op]) -> _Kind:
-        angles = [angle for op in ops for angle in op.angles]
-        return _Kind(
-            ops[0],
-            [angle.place if angle.source == "weight" else 0 for angle in angles],
-            [angle.scale if angle.source == "weight" else 0.0 for angle in angles],
-            [angle.offset for angle in angles],
-            [self._places(op) for op in ops],
-        )
+    def _constants(self, chunk: Sequence[Op]) -> Tensor:
+        """(3**size, D, D), and the chunk's angles noted."""
+        made, angles = torch.eye(self.dim, dtype=torch.complex128, device="cpu")[None], 0
+        for op in chunk:
+            waves, small = _waves(op)
+            gate = torch.nn.functional.pad(small, (0, 1))[:, self._places(op)].unflatten(1, (self.dim, self.dim))
+            made = torch.einsum("gij,fjk->fgik", gate, made).flatten(0, 1)
+            for wave, angle in zip(waves, op.angles, strict=True):
+                weighted = angle.source == "weight"
+                self._columns.append(angle.place if weighted else 0)
+                self._scales.append(wave * angle.scale if weighted else 0.0)
+                self._offsets.append(wave * angle.offset)
+            angles += len(op.angles)
+        for _ in range(self._size - angles):  # an angle that nothing depends on
+            made = torch.nn.functional.pad(made.unsqueeze(1), (0, 0, 0, 0, 0, 2)).flatten(0, 1)
+            self._columns.append(0)
+            self._scales.append(0.0)
+            self._offsets.append(0.0)
+        return made
 
     def _places(self, op: Op) -> list[int]:
+        """Where each entry of the unitary of the whole circuit lies in the gate's matrix, row by row; behind its end
+        for zeros.
+        """
         n, small = self.circuit.n_qubits, 2 ** len(op.wires)
         shifts = [n - 1 - wire for wire in op.wires]
         chosen = sum(1 << shift for shift in shifts)
@@ -72,14 +77,45 @@ class SmallCircuit:
 
     def unitaries(self, weights: Float[Tensor, "rows weights"]) -> Complex[Tensor, "rows dim dim"]:
         """One for every row; differentiable."""
-        rows, device, parts = weights.shape[0], weights.device, []
-        for kind in self._kinds:
-            gates = len(kind.places)
-            angles = weights.index_select(1, torch.tensor(kind.weights, dtype=torch.long, device=device))
-            angles = angles * weights.new_tensor(kind.scales) + weights.new_tensor(kind.offsets)
-            small = kind.example.unitary(angles.view(rows, gates, len(kind.example.angles))).flatten(2)
-            places = torch.tensor(kind.places, device=device).expand(rows, -1, -1)
-            parts.append(F.pad(small, (0, 1)).gather(2, places))
-        everything = torch.cat(parts, 1).unflatten(2, (self.dim, self.dim))
-        order = sorted(range(len(self._order)), key=self._order.__getitem__)
-        return ordered_product(everything[:, order])
+        angles = weights if self._columns == list(range(self.n_weights)) else weights[:, self._columns]
+        angles = angles * weights.new_tensor(self._scales) + weights.new_tensor(self._offsets)
+        waves = torch.stack([torch.ones_like(angles), angles.cos(), angles.sin()], -1)
+        waves = waves.view(len(weights), -1, self._size, 3).transpose(0, 1)
+        while waves.shape[2] > 1:
+            waves = (waves[:, :, 0::2, :, None] * waves[:, :, 1::2, None, :]).flatten(3)
+        made = waves.squeeze(2) @ self._matrix.to(weights)
+        first, *others = torch.view_as_complex(made.unflatten(2, (self.dim, self.dim, 2))).unbind(0)
+        return functools.reduce(lambda before, chunk: chunk @ before, others, first)
+
+
+def _chunks(ops: Sequence[Op], size: int) -> list[list[Op]]:
+    """The ops in runs of `size` angles at most; an op of more is alone."""
+    chunks: list[list[Op]] = [[]]
+    for op in ops:
+        if chunks[-1] and sum(len(other.angles) for other in [*chunks[-1], op]) > size:
+            chunks.append([])
+        chunks[-1].append(op)
+    return chunks
+
+
+def _waves(op: Op) -> tuple[tuple[float, ...], Tensor]:
+    """The k of each angle of a gate, and its matrices, (3**angles, entries), that 1, cos(k t), sin(k t) multiply."""
+    count = len(op.angles)
+    at = torch.arange(3, dtype=torch.float64, device="cpu") * (2 * math.pi / 3)
+    solve = torch.linalg.inv(_numbers(at)).to(torch.complex128)
+    probe = torch.linspace(0.3, 4.0, max(count, 1), dtype=torch.float64, device="cpu")[:count]
+    for waves in itertools.product((0.5, 1.0), repeat=count):
+        k = torch.tensor(waves, dtype=torch.float64, device="cpu")
+        grid = torch.cartesian_prod(*[at] * count).view(3**count, count) if count else at.new_empty(1, 0)
+        rows = op.unitary(grid / k).to(torch.complex128).reshape(3**count, -1)
+        numbers = at.new_ones(1).to(torch.complex128)
+        for angle in range(count):
+            rows = torch.einsum("st,atb->asb", solve, rows.view(3**angle, 3, -1)).reshape(3**count, -1)
+            numbers = (numbers[:, None] * _numbers(probe[angle] * k[angle])).flatten()
+        if torch.allclose(numbers @ rows, op.unitary(probe).flatten().to(torch.complex128), rtol=0, atol=1e-12):
+            return waves, rows
+    raise ValueError(f"the gate {op.gate!r} has angles that it depends on by other than one sine wave")
+
+
+def _numbers(angles: Tensor) -> Tensor:
+    return torch.stack([torch.ones_like(angles), angles.cos(), angles.sin()], -1)
