@@ -272,13 +272,33 @@ def test_models_go_through_json():
     assert NoiseModel.from_dict(NoiseModel().to_dict()) == NoiseModel()
 
 
+def test_short_forms():
+    flip, phase = make_channel("bit_flip", 0.1), make_channel("phase_flip", 0.2)
+    wanted = NoiseModel(after={"1q": [flip, phase], "cx": flip}, readout=ReadoutError(0.1))
+    for both in (
+        [("bit_flip", 0.1), ["phase_flip", 0.2]],
+        {"bit_flip": 0.1, "phase_flip": 0.2},
+        [{"bit_flip": 0.1}, phase],
+    ):
+        fields = {"after": {"1q": both, "cx": ["bit_flip", 0.1]}, "readout": 0.1}
+        assert NoiseModel.from_dict(fields) == NoiseModel(**fields) == wanted
+    assert NoiseModel.from_dict({"readout": 0.1}) == NoiseModel(readout=0.1)
+    assert NoiseModel.from_dict({}) == NoiseModel()
+
+
+@pytest.mark.parametrize(
+    ("name", "ours"), [("CNOT", "cx"), ("RX", "rx"), ("toffoli", "ccx"), ("pauliX", "x"), ("IsingZZ", "rzz")]
+)
+def test_gates_by_the_names_of_other_libraries(name, ours):
+    assert NoiseModel(after={name: ("bit_flip", 0.1)}) == NoiseModel(after={ours: ("bit_flip", 0.1)})
+
+
 @pytest.mark.parametrize(
     ("make", "message"),
     [
         (lambda: make_channel("depolarising", 0.1), r"unknown channel 'depolarising'; did you mean 'depolarizing'"),
         (lambda: make_channel("bit_flip", 1.2), r"probability of channel 'bit_flip' must lie in \[0, 1\], got 1.2"),
         (lambda: make_channel("bit_flip", float("nan")), r"must lie in \[0, 1\], got nan"),
-        (lambda: make_channel("bit_flip"), r"must lie in \[0, 1\], got None"),
         (lambda: make_channel([torch.eye(2)], 0.1), "got p=0.1 beside operators"),
         (lambda: make_channel([]), "at least one Kraus operator"),
         (
@@ -288,6 +308,9 @@ def test_models_go_through_json():
         (lambda: make_channel([torch.eye(3)]), r"a power of two; got \[\(3, 3\)\]"),
         (lambda: make_channel([torch.ones(2)]), r"square matrices, got one of shape \(2,\)"),
         (lambda: NoiseModel(after={"2qubits": make_channel("bit_flip", 0.1)}), "'1q', '2q' or a gate.*got '2qubits'"),
+        (lambda: NoiseModel(after={"post_select": ("bit_flip", 0.1)}), "'post_select' is none"),
+        (lambda: NoiseModel(after={"cx": ("bit_flip", 0.1), "CNOT": ("bit_flip", 0.2)}), "'cx' comes noise twice"),
+        (lambda: NoiseModel(after={"1q": {"bit_filp": 0.1}}), "unknown channel 'bit_filp'; did you mean 'bit_flip'"),
         (lambda: ReadoutError(-0.1), r"must lie in \[0, 1\], got -0.1"),
         (lambda: ReadoutError([0.1, 0.2], [0.1]), r"unequal numbers of wires: \[1, 2\]"),
         (lambda: ReadoutError([0.1]).apply(torch.ones(4) / 4, [0, 1]), "names 1 wires; there is none for wire 1"),
@@ -304,11 +327,28 @@ def test_refusals(make, message):
         make()
 
 
-def test_a_name_is_no_channel():
-    case = "NoiseModel(after={'1q': 'depolarizing'})"
-    message = answers([case], "from zoo.quantum import NoiseModel")[case]
-    assert message.startswith("TypeError: after '1q' comes a Channel or a list of them, such as make_channel(")
-    assert message.endswith("got 'depolarizing'")
+#: expression -> what its TypeError says.
+TYPES = {
+    "NoiseModel(after={'1q': 'depolarizing'})": "such as ('depolarizing', 0.01) or make_channel(kraus), or a list of",
+    "NoiseModel(after={'1q': ('depolarizing', '1')})": "takes a probability, such as 0.01; got '1'",
+    "NoiseModel(after=3)": "after= is a mapping such as",
+    "NoiseModel(readout='x')": "a readout error has a probability, or one a wire; got 'x'",
+    "NoiseModel(readout={'p0': 0.1})": "did you mean 'p01'",
+    "NoiseModel.from_dict('x')": "a mapping of 'after' and 'readout', got 'x'",
+    "NoiseModel.from_dict({'raedout': 0.1})": "did you mean 'readout'",
+    "make_channel('bit_flip')": "takes a probability, such as 0.01; got None",
+}
+
+
+@pytest.fixture(scope="module")
+def told():
+    return answers(TYPES, "from zoo.quantum import NoiseModel, make_channel")
+
+
+@pytest.mark.parametrize("expression", TYPES)
+def test_refused_types(expression, told):
+    assert told[expression].startswith("TypeError: ")
+    assert TYPES[expression] in told[expression]
 
 
 def test_a_trained_strength_outside_its_range():

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from numbers import Real
 from typing import Any
 
 import torch
@@ -29,6 +30,7 @@ class Channel:
 
     Raises:
         ValueError: unknown name, p outside [0, 1], operators that are no channel.
+        TypeError: p is no number.
     """
 
     name: str
@@ -43,7 +45,9 @@ class Channel:
             raise ValueError(
                 f"unknown channel {self.name!r}{did_you_mean(self.name, known)}; there are {', '.join(known)}"
             )
-        elif self.p is None or not 0 <= self.p <= 1:
+        elif not isinstance(self.p, Real):
+            raise TypeError(f"channel {self.name!r} takes a probability, such as 0.01; got {self.p!r}")
+        elif not 0 <= self.p <= 1:
             raise ValueError(f"the probability of channel {self.name!r} must lie in [0, 1], got {self.p}")
 
     @property
@@ -70,7 +74,7 @@ class Channel:
     def from_dict(fields: dict[str, Any]) -> "Channel":
         """The channel that `to_dict` wrote."""
         if fields["name"] != "kraus":
-            return Channel(fields["name"], fields["p"])
+            return Channel(fields["name"], fields.get("p"))
         return make_channel([[[complex(*z) for z in row] for row in rows] for rows in fields["operators"]])
 
 

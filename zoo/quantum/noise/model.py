@@ -1,11 +1,11 @@
 """Which noise follows which gate, and how the wires are read."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from zoo.naming import did_you_mean
-from zoo.quantum.gates import GATES
-from zoo.quantum.noise.channels import Channel
+from zoo.naming import check_keywords, did_you_mean
+from zoo.quantum.gates import GATES, gate_named
+from zoo.quantum.noise.channels import Channel, make_channel
 from zoo.quantum.noise.readout import ReadoutError
 
 #: Places of noise that are no gate's name.
@@ -18,38 +18,32 @@ class NoiseModel:
     A channel on one wire acts on every wire of the gate, in their order; one on as many wires as the gate acts on them
     together.
 
-        NoiseModel(after={"1q": make_channel("depolarizing", 1e-3), "2q": make_channel("depolarizing", 1e-2)},
-                   readout=ReadoutError(0.02, 0.05))
+        NoiseModel(after={"1q": ("depolarizing", 1e-3), "cx": make_channel(kraus)}, readout=ReadoutError(0.02, 0.05))
 
     Args:
         after: channels by what they follow: "1q" (gates on one wire), "2q" (gates on more), or the name of a gate,
-            which goes before. A channel or a list of them, in order.
-        readout: error of the readout; a number is the probability that a bit flips.
+            which goes before. A channel is a `Channel`, a name and a probability as ("depolarizing", 0.01) or
+            {"depolarizing": 0.01}, or what `Channel.to_dict` gave. Several, in order, are a list of those.
+        readout: error of the readout; a number is the probability that a bit flips. Also what `ReadoutError.to_dict`
+            gave.
 
     Raises:
-        ValueError: an unknown place.
-        TypeError: something else than channels.
+        ValueError: an unknown place, two names of one gate, a probability outside [0, 1].
+        TypeError: something else than channels, or than an error of the readout.
     """
 
-    def __init__(
-        self,
-        after: Mapping[str, Channel | Sequence[Channel]] | None = None,
-        readout: ReadoutError | float | None = None,
-    ) -> None:
-        places = [*PLACES, *GATES]
+    def __init__(self, after: Mapping[str, Any] | None = None, readout: Any = None) -> None:
+        if not isinstance(after, Mapping | None):
+            raise TypeError(f'after= is a mapping such as {{"1q": ("depolarizing", 0.01)}}, got {after!r}')
         self.after: dict[str, tuple[Channel, ...]] = {}
-        for place, channels in (after or {}).items():
-            if place not in places:
-                raise ValueError(
-                    f"noise follows '1q', '2q' or a gate by its name, got {place!r}{did_you_mean(place, places)}"
-                )
-            self.after[place] = (channels,) if isinstance(channels, Channel | str) else tuple(channels)
-            for channel in self.after[place]:
-                if not isinstance(channel, Channel):
-                    raise TypeError(
-                        f"after {place!r} comes a Channel or a list of them, such as "
-                        f"make_channel('depolarizing', 0.01); got {channel!r}"
-                    )
+        for given, channels in (after or {}).items():
+            place = _place(given)
+            if place in self.after:
+                raise ValueError(f"after {place!r} comes noise twice, by two names of one gate")
+            self.after[place] = tuple(_channels(channels, given))
+        if isinstance(readout, Mapping):
+            check_keywords(readout, ("p01", "p10"), "an error of the readout")
+            readout = ReadoutError(**readout)
         self.readout = readout if isinstance(readout, ReadoutError | None) else ReadoutError(readout)
 
     def following(self, gate: str, wires: Sequence[int]) -> list[tuple[Channel, tuple[int, ...]]]:
@@ -78,9 +72,15 @@ class NoiseModel:
 
     @staticmethod
     def from_dict(fields: Mapping[str, Any]) -> "NoiseModel":
-        """The model that `to_dict` wrote."""
-        after = {place: [Channel.from_dict(one) for one in channels] for place, channels in fields["after"].items()}
-        return NoiseModel(after, None if fields["readout"] is None else ReadoutError(**fields["readout"]))
+        """The model that `to_dict` wrote, or its arguments by name; what is missing is none.
+
+        Raises:
+            TypeError: no mapping, or one with other names.
+        """
+        if not isinstance(fields, Mapping):
+            raise TypeError(f"noise is written as a mapping of 'after' and 'readout', got {fields!r}")
+        check_keywords(fields, ("after", "readout"), "noise")
+        return NoiseModel(**fields)
 
     def __eq__(self, other: object) -> bool:
         return isinstance(other, NoiseModel) and (self.after, self.readout) == (other.after, other.readout)
@@ -89,3 +89,37 @@ class NoiseModel:
 
     def __repr__(self) -> str:
         return f"NoiseModel(after={self.after}, readout={self.readout})"
+
+
+def _place(name: Any) -> str:
+    """A place of `PLACES`, or a gate by our name for it."""
+    if name in PLACES:
+        return name
+    try:
+        gate = gate_named(name)
+    except ValueError:
+        hint = did_you_mean(name, [*PLACES, *GATES])
+        raise ValueError(f"noise follows '1q', '2q' or a gate by its name, got {name!r}{hint}") from None
+    if not gate.unitary:
+        raise ValueError(f"noise follows gates, and {gate.name!r} is none")
+    return gate.name
+
+
+def _channels(given: Any, place: str) -> Iterator[Channel]:
+    match given:
+        case Channel():
+            yield given
+        case {"name": _}:
+            yield Channel.from_dict(given)
+        case Mapping():
+            yield from (make_channel(name, p) for name, p in given.items())
+        case [str() as name, p]:
+            yield make_channel(name, p)
+        case list() | tuple():
+            for one in given:
+                yield from _channels(one, place)
+        case _:
+            raise TypeError(
+                f"after {place!r} comes a channel, such as ('depolarizing', 0.01) or make_channel(kraus), or a list of "
+                f"them; got {given!r}"
+            )

@@ -1,7 +1,8 @@
 """Errors of the readout: bits that are read wrong, and the probabilities with that undone."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from numbers import Real
 from typing import Any
 
 import torch
@@ -22,6 +23,7 @@ class ReadoutError:
 
     Raises:
         ValueError: a probability outside [0, 1], or lists of unequal length.
+        TypeError: something else than numbers.
     """
 
     p01: float | tuple[float, ...]
@@ -33,6 +35,16 @@ class ReadoutError:
         lengths = {len(p) for p in (self.p01, self.p10) if isinstance(p, tuple)}
         if len(lengths) > 1:
             raise ValueError(f"p01 and p10 name unequal numbers of wires: {sorted(lengths)}")
+
+    def check_wires(self, n: int) -> None:
+        """Refuse a circuit of another number of wires than is named.
+
+        Raises:
+            ValueError: with both numbers.
+        """
+        for p in (self.p01, self.p10):
+            if isinstance(p, tuple) and len(p) != n:
+                raise ValueError(f"the readout error names {len(p)} wires, and the circuit has {n}")
 
     def confusion(self, wire: int) -> tuple[tuple[float, float], tuple[float, float]]:
         """[[P(read 0 | 0), P(read 0 | 1)], [P(read 1 | 0), P(read 1 | 1)]] of a wire."""
@@ -78,11 +90,17 @@ class ReadoutError:
 
 
 def _probabilities(p: float | Sequence[float]) -> float | tuple[float, ...]:
-    values = [p] if isinstance(p, int | float) else list(p)
-    for value in values:
-        if not 0 <= value <= 1:
-            raise ValueError(f"a probability of a readout error must lie in [0, 1], got {value}")
-    return float(values[0]) if isinstance(p, int | float) else tuple(map(float, values))
+    if isinstance(p, Iterable) and not isinstance(p, str):
+        return tuple(_probability(value) for value in p)
+    return _probability(p)
+
+
+def _probability(value: Any) -> float:
+    if not isinstance(value, Real):
+        raise TypeError(f"a readout error has a probability, or one a wire; got {value!r}")
+    if not 0 <= value <= 1:
+        raise ValueError(f"a probability of a readout error must lie in [0, 1], got {value}")
+    return float(value)
 
 
 def _listed(p: float | tuple[float, ...]) -> float | list[float]:
