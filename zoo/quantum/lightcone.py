@@ -7,7 +7,7 @@ the causal cone. Cones are circuits of their own on few wires, and those of equa
 import functools
 from collections import defaultdict
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -16,6 +16,7 @@ from torch import Tensor
 from zoo.quantum.angle import Angle
 from zoo.quantum.circuit import Circuit
 from zoo.quantum.expectation import expectations
+from zoo.quantum.kept import Kept
 from zoo.quantum.observables import Hermitian, Observable, PauliSum, Projector
 from zoo.quantum.op import Op
 from zoo.quantum.paulis import PauliWord
@@ -27,6 +28,8 @@ Piece = PauliWord | Projector | Hermitian
 
 #: Amplitudes of cones that run as one batch; from there on, one after the other, with weights that the batch shares.
 _AT_ONCE = 2**18
+#: Cones by structure.
+_CONES = Kept(64)
 
 
 @dataclass(frozen=True)
@@ -67,9 +70,9 @@ class Alike:
     columns: tuple[tuple[int, ...], ...]
 
     def at_once(self, batch: int) -> int:
-        """How many cones run as one batch: all, or one."""
-        count = len(self.columns)
-        return count if count * batch * 2**self.circuit.n_qubits <= _AT_ONCE else 1
+        """How many cones run as one batch: all, or one. Compilation and export decide it for a batch of one."""
+        count, samples = len(self.columns), 1 if torch.compiler.is_compiling() else batch
+        return count if count * samples * 2**self.circuit.n_qubits <= _AT_ONCE else 1
 
 
 @dataclass(frozen=True)
@@ -108,7 +111,16 @@ class Cones:
 
 def cones(circuit: Circuit, observables: Sequence[Observable]) -> Cones:
     """The cones of observables; kept for the next call with a circuit of the same structure."""
-    return _found(_Wanted(circuit.key, tuple(observables), circuit))
+    return getattr(_CONES, _find(circuit, *observables))
+
+
+def _find(circuit: Circuit, *observables: Observable) -> str:
+    """Find the cones unless they are kept; their name."""
+    return _CONES.name((circuit.key, observables), lambda: _found(circuit, observables))
+
+
+# What `torch.compiler.assume_constant_result` sets; see `zoo.quantum.engine.evolve`.
+_find._dynamo_marked_constant = True  # pyright: ignore[reportFunctionMemberAccess]
 
 
 def lightcone_expectations(
@@ -161,19 +173,11 @@ def _run(group: Alike, weights: Tensor, inputs: Tensor, evolve: Evolve, batch: i
     return values.expand(batch, -1)[None]
 
 
-@dataclass(frozen=True)
-class _Wanted:
-    key: str
-    observables: tuple[Observable, ...]
-    circuit: Circuit = field(compare=False)
-
-
-@functools.lru_cache(maxsize=64)
-def _found(wanted: _Wanted) -> Cones:
-    ops = wanted.circuit.ops
+def _found(circuit: Circuit, observables: tuple[Observable, ...]) -> Cones:
+    ops = circuit.ops
     pieces: dict[Piece, int] = {}
     terms: list[dict[int, float]] = []
-    for observable in wanted.observables:
+    for observable in observables:
         parts = observable.terms if isinstance(observable, PauliSum) else ((1.0, observable),)
         terms.append({pieces.setdefault(part, len(pieces)): c for c, part in parts if part.wires})
 
@@ -195,7 +199,7 @@ def _found(wanted: _Wanted) -> Cones:
             inputs = torch.tensor([one.inputs for one, _ in found], dtype=torch.long)
         groups.append(Alike(small.circuit, weights, inputs, measured, tuple(places for _, places in found)))
     coefficients = tuple(tuple(term.get(place, 0.0) for term in terms) for place in range(len(pieces)))
-    sums = [o.terms if isinstance(o, PauliSum) else () for o in wanted.observables]
+    sums = [o.terms if isinstance(o, PauliSum) else () for o in observables]
     constants = tuple(sum((c for c, word in terms if not word.letters), 0.0) for terms in sums)
     return Cones(tuple(groups), len(pieces), coefficients, constants)
 

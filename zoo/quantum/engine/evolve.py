@@ -12,6 +12,7 @@ from zoo.quantum.engine.program import Kind, Program
 from zoo.quantum.engine.sweep import composed, run, swept
 from zoo.quantum.engine.whole import SMALL
 from zoo.quantum.gates import complex_type
+from zoo.quantum.kept import Kept
 from zoo.quantum.reference import reference_state
 
 METHODS = ("auto", "adjoint", "backprop")
@@ -19,10 +20,8 @@ METHODS = ("auto", "adjoint", "backprop")
 _TAIL = 16
 #: Up to so many steps autograd keeps less than the adjoint pass computes.
 _FEW = 1
-#: Compiled circuits by name.
-PROGRAMS: dict[str, Program] = {}
-#: How many are kept; the oldest goes first.
-_KEPT = 256
+#: Compiled circuits.
+_PROGRAMS = Kept(256)
 
 
 def evolve(
@@ -66,7 +65,7 @@ def evolve(
     # Composed operations are recorded once for batches of any size.
     lead = not compose and (batch < _TAIL or circuit.n_qubits <= SMALL)
     kind = (weights.dim() > 1, inputs.dim() > 1, lead, state is not None)
-    program = PROGRAMS[compiled(circuit, kind, weights.device, weights.dtype)]
+    program: Program = getattr(_PROGRAMS, compiled(circuit, kind, weights.device, weights.dtype))
     vectors = program.vectors(weights, inputs, batch)
     if state is None:
         first = program.first(vectors, batch)
@@ -87,16 +86,14 @@ def evolve(
 
 
 def compiled(circuit: Circuit, kind: tuple[bool, bool, bool, bool], device: torch.device, real: torch.dtype) -> str:
-    """Compile the circuit unless an equal one was; the name of its program in `PROGRAMS`."""
-    name = f"{circuit.key} {kind} {device} {real}"
-    if name not in PROGRAMS:
+    """Compile the circuit unless an equal one was; the name of its program."""
+
+    def make() -> Program:
         # What is kept must serve later calls too, in whatever mode or transform this one happens.
         with torch._C._DisableFuncTorch(), _disable_current_modes(), torch.inference_mode(False), torch.no_grad():
-            program = compile_circuit(circuit, Kind(*kind)).moved(device, real)
-        while len(PROGRAMS) >= _KEPT:
-            PROGRAMS.pop(next(iter(PROGRAMS)))
-        PROGRAMS[name] = program
-    return name
+            return compile_circuit(circuit, Kind(*kind)).moved(device, real)
+
+    return _PROGRAMS.name((circuit.key, kind, device, real), make)
 
 
 # What `torch.compiler.assume_constant_result` sets; the function itself would import the whole compiler.
