@@ -89,7 +89,9 @@ def test_shorter_sequences_use_the_first_rules(topology: str) -> None:
     assert not torch.allclose(net(tokens), before)
 
 
-@pytest.mark.parametrize(("topology", "post_select"), [("ctn", True), ("ctn", False), ("ptn", False), ("ttn", False)])
+@pytest.mark.parametrize(
+    ("topology", "post_select"), [("ctn", True), ("ctn", False), ("ptn", True), ("ptn", False), ("ttn", False)]
+)
 def test_gradients_are_those_of_finite_differences(topology: str, post_select: bool) -> None:
     net = drawn(topology=topology, post_select=post_select, sharing="hierarchical", max_len=4)
     tokens, lengths = sequences((4, 3))

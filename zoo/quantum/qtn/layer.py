@@ -252,7 +252,7 @@ class QTN(nn.Module):
             return found, found.sum(1, keepdim=True), None
         probabilities = found.abs().square()
         total = probabilities.sum(1, keepdim=True)
-        self._check(torch.minimum(total.squeeze(1), rescale.lowest.square()))
+        self._check(total.squeeze(1), rescale)
         return probabilities, total, rescale
 
     def grid(self, tokens: Tensor, lengths: Tensor | None = None, mask: Tensor | None = None) -> Grid:
@@ -291,13 +291,12 @@ class QTN(nn.Module):
     def tensors(self) -> Tensors:
         """Words, boxes and readout as tensors, out of the angles."""
         rules = [getattr(self, name) for name in self._rule_names]
-        words = word_states(_unitaries(self._wire, self.words))
+        wires = _unitaries(self._wire, self.words, self.readout)
+        words = word_states(wires[:-1])
         outcomes = box_outcomes(_unitaries(self._pair, rules[-1]))
         across = _unitaries(self._pair, rules[0]) if len(rules) > 1 else None
         bits = (self.num_classes - 1).bit_length()
-        rows = kept_wires(_unitaries(self._wire, self.readout), readout_wires(self.qubits, bits))[
-            0, :, : self.num_classes
-        ]
+        rows = kept_wires(wires[-1:], readout_wires(self.qubits, bits))[0, :, : self.num_classes]
         dim = words.shape[1]
         if across is not None:
             across = across.reshape(-1, dim, dim, dim, dim)
@@ -310,11 +309,14 @@ class QTN(nn.Module):
             pauli_states(words, paulis), pauli_channel(outcomes, paulis, inputs=2), across, pauli_effects(rows, paulis)
         )
 
-    def _check(self, chances: Tensor) -> None:
-        if torch.compiler.is_compiling() or chances.is_meta or torch._C._are_functorch_transforms_active():
+    def _check(self, total: Tensor, rescale: Rescaler) -> None:
+        if torch.compiler.is_compiling() or total.is_meta or torch._C._are_functorch_transforms_active():
             return
-        chances = chances.detach()
-        least = (_ROUNDING * torch.finfo(chances.dtype).eps) ** 2
+        total = total.detach()
+        least = (_ROUNDING * torch.finfo(total.dtype).eps) ** 2
+        if not len(total) or bool(torch.minimum(total.amin(), rescale.least.square()) >= least):
+            return
+        chances = torch.minimum(total, rescale.lowest.square())
         lost = chances < least
         if bool(lost.any()):
             k = int(lost.nonzero()[0])
@@ -325,9 +327,10 @@ class QTN(nn.Module):
             )
 
 
-def _unitaries(circuit: SmallCircuit, angles: Angles) -> Tensor:
+def _unitaries(circuit: SmallCircuit, *angles: Angles) -> Tensor:
     """(rows, d, d), of single or double precision."""
-    return circuit.unitaries(angles.weight if angles.weight.dtype is torch.float64 else angles.weight.float())
+    weights = angles[0].weight if len(angles) == 1 else torch.cat([part.weight for part in angles])
+    return circuit.unitaries(weights if weights.dtype is torch.float64 else weights.float())
 
 
 def _one_of(name: str, given: str, allowed: tuple[str, ...]) -> str:

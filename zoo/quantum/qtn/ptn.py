@@ -4,7 +4,7 @@ import torch
 from jaxtyping import Bool, Inexact, Int
 from torch import Tensor
 
-from zoo.quantum.qtn.scan import Rescaler, rescaled, table_product
+from zoo.quantum.qtn.scan import Rescaler, table_product
 
 
 def path_state(
@@ -34,11 +34,7 @@ def path_state(
         identity = torch.eye(len(table), dtype=table.dtype, device=table.device)
         index = torch.where(absent[:, 1:].mT, table.shape[2], index)
         table = torch.cat([table, identity.unsqueeze(2)], 2)
-    if rescale is not None:
-        table, divisors = rescaled(table, (0, 1))
-        rescale.note(gather(divisors, index.mT))
-    product = table_product(table, index, rescale)
-    return torch.einsum("olb,bl->bo", product, gather(words, tokens[:, 0]))
+    return table_product(table, index, words.mT.index_select(1, tokens[:, 0]), rescale).mT
 
 
 def gather(table: Tensor, index: Tensor) -> Tensor:

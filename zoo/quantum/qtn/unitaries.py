@@ -4,11 +4,13 @@ import functools
 import itertools
 import math
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 from jaxtyping import Complex, Float
 from torch import Tensor
 
+from zoo.eager import must_compose
 from zoo.quantum.circuit import Circuit
 from zoo.quantum.op import Op
 
@@ -36,7 +38,7 @@ class SmallCircuit:
         self._offsets: list[float] = []
         constants = torch.stack([self._constants(chunk) for chunk in chunks])
         #: (chunks, 3**size, real numbers of a unitary)
-        self._matrix = torch.view_as_real(constants).flatten(2)
+        self._matrix = torch.nn.functional.hardshrink(torch.view_as_real(constants), 1e-14).flatten(2)
 
     def _constants(self, chunk: Sequence[Op]) -> Tensor:
         """(3**size, D, D), and the chunk's angles noted."""
@@ -79,13 +81,50 @@ class SmallCircuit:
         """One for every row; differentiable."""
         angles = weights if self._columns == list(range(self.n_weights)) else weights[:, self._columns]
         angles = angles * weights.new_tensor(self._scales) + weights.new_tensor(self._offsets)
-        waves = torch.stack([torch.ones_like(angles), angles.cos(), angles.sin()], -1)
-        waves = waves.view(len(weights), -1, self._size, 3).transpose(0, 1)
-        while waves.shape[2] > 1:
-            waves = (waves[:, :, 0::2, :, None] * waves[:, :, 1::2, None, :]).flatten(3)
-        made = waves.squeeze(2) @ self._matrix.to(weights)
+        angles = angles.view(len(weights), -1, self._size).transpose(0, 1)
+        matrix = self._matrix.to(weights)
+        made = _composed(angles, matrix) if must_compose(angles) else _Chunks.apply(angles, matrix)
         first, *others = torch.view_as_complex(made.unflatten(2, (self.dim, self.dim, 2))).unbind(0)
         return functools.reduce(lambda before, chunk: chunk @ before, others, first)
+
+
+class _Chunks(torch.autograd.Function):
+    """The matrices of chunks, as real numbers: (C, R, n), of angles (C, R, a) and constants (C, 3**a, n)."""
+
+    @staticmethod
+    def forward(ctx: Any, angles: Tensor, matrix: Tensor) -> Tensor:
+        levels = _products(angles)
+        ctx.save_for_backward(angles, matrix, *levels[:-1])
+        return levels[-1].squeeze(2) @ matrix
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:
+        angles, matrix, *levels = ctx.saved_tensors
+        (gradient,) = gradients
+        if torch.is_grad_enabled():  # a second derivative is asked for
+            return *torch.autograd.grad(_composed(angles, matrix), angles, gradient, create_graph=True), None
+        g = (gradient @ matrix.mT).unsqueeze(2)
+        for level in reversed(levels):
+            before, width = torch.empty_like(level), level.shape[3]
+            g = g.unflatten(3, (width, width))
+            torch.sum(g * level[:, :, 1::2, None, :], 4, out=before[:, :, 0::2])
+            torch.sum(g * level[:, :, 0::2, :, None], 3, out=before[:, :, 1::2])
+            g = before
+        numbers = levels[0] if levels else _numbers(angles)
+        return numbers[..., 1] * g[..., 2] - numbers[..., 2] * g[..., 1], None
+
+
+def _composed(angles: Tensor, matrix: Tensor) -> Tensor:
+    return _products(angles)[-1].squeeze(2) @ matrix
+
+
+def _products(angles: Tensor) -> list[Tensor]:
+    """(C, R, a, 3) the numbers of each angle, (C, R, a / 2, 9) their products in pairs ... (C, R, 1, 3**a)."""
+    levels = [_numbers(angles)]
+    while levels[-1].shape[2] > 1:
+        last = levels[-1]
+        levels.append((last[:, :, 0::2, :, None] * last[:, :, 1::2, None, :]).flatten(3))
+    return levels
 
 
 def _chunks(ops: Sequence[Op], size: int) -> list[list[Op]]:
