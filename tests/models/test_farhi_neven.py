@@ -143,6 +143,8 @@ CASES = {
     "model(torch.zeros(2, 3, 28, 28))": ["expected images (batch, 1, height, width), got (2, 3, 28, 28)"],
     "model(torch.zeros(2, 15))": ["expected bits (batch, 16), got (2, 15)"],
     "model(torch.full((2, 1, 28, 28), float('nan')))": ["image 0 has NaN"],
+    "model(torch.full((2, 1, 28, 28), 255.0))": ["image 0 has a pixel of 255, the threshold is for pixels from 0 to 1"],
+    "model(torch.zeros(2, 1, 28, 28, dtype=torch.uint8))": ["TypeError", "floating point", "uint8", "/ 255"],
     "model(torch.full((2, 16), 0.5))": ["bits must be 0 and 1, got 0.5"],
 }
 

@@ -13,12 +13,16 @@ from jaxtyping import Float, Int, Shaped
 from torch import Tensor, nn
 
 from zoo.eager import must_compose
+from zoo.models.image_contract import check_image
 from zoo.quantum.circuit import Circuit
 from zoo.quantum.farhi_neven.options import check_choice
 from zoo.quantum.farhi_neven.qnn import QNN
 
 RESIZES = ("area", "bilinear")
 _CLASSES = 2
+#: Pixels may be outside [0, 1], as resizing overshoots and random erasing fills in normal noise; but so far is none
+#: that does not count to 255.
+_FAR = 8
 
 
 class QNNImageClassifier(nn.Module):
@@ -39,7 +43,9 @@ class QNNImageClassifier(nn.Module):
         network: further options of `QNN`, such as {"layers": ["ZX", "XX"], "loss": "hinge"}.
 
     Raises:
-        ValueError: another number of classes or channels, an option out of range; in the call, another shape, NaN.
+        ValueError: another number of classes or channels, an option out of range; in the call, another shape, NaN,
+            pixels far outside [0, 1].
+        TypeError: in the call, images of whole numbers.
     """
 
     def __init__(
@@ -91,12 +97,12 @@ class QNNImageClassifier(nn.Module):
         """0 and 1 for every pixel of the shrunk images, row by row.
 
         Raises:
-            ValueError: images of another rank or number of channels, or with NaN.
+            ValueError: images of another rank or number of channels, NaN, pixels that are not in [0, 1].
+            TypeError: images of whole numbers.
         """
-        if images.ndim != 4 or images.shape[1] != self.in_chans:
-            raise ValueError(f"expected images (batch, 1, height, width), got {tuple(images.shape)}")
-        if not must_compose(images) and bool(images.isnan().any()):
-            raise ValueError(f"image {int(images.isnan().flatten(1).any(1).nonzero()[0])} has NaN")
+        check_image(images, self.in_chans)
+        if not must_compose(images):
+            _check_pixels(images)
         if tuple(images.shape[-2:]) != (self.side, self.side):
             corners = {} if self.resize == "area" else {"align_corners": False}
             images = F.interpolate(images, (self.side, self.side), mode=self.resize, **corners)
@@ -123,3 +129,14 @@ class QNNImageClassifier(nn.Module):
             target: class numbers, 0 and 1, or labels, -1 and +1.
         """
         return self.qnn.loss(output, target)
+
+
+def _check_pixels(images: Tensor) -> None:
+    wrong = ~(images.abs() <= _FAR)
+    if not bool(wrong.any()):
+        return
+    k = int(wrong.flatten(1).any(1).nonzero()[0])
+    pixel = float(images[k][wrong[k]][0])
+    if pixel != pixel:
+        raise ValueError(f"image {k} has NaN")
+    raise ValueError(f"image {k} has a pixel of {pixel:.4g}, the threshold is for pixels from 0 to 1; x / 255?")

@@ -59,3 +59,12 @@ def test_more_branches_are_no_such_form():
         zq.QNN(5, ["ZX", "ZZ"], observable="X", readout_init="0").phases_and_amplitude()
     with pytest.raises(ValueError, match=r"method='closed' takes layers with one pair of branches, ZX, ZZ have 4"):
         zq.QNN(5, ["ZX", "ZZ"], observable="X", method="closed")
+
+
+def test_bits_of_any_type_are_the_same_bits() -> None:
+    torch.manual_seed(0)
+    bits = torch.randint(0, 2, (5, 4))
+    sine, qnn = zq.SineModel(4), zq.QNN(4)
+    for kind in (torch.bool, torch.uint8, torch.float64):
+        assert torch.equal(sine(bits.to(kind)), sine(bits))
+        assert torch.equal(qnn(bits.to(kind)), qnn(bits))

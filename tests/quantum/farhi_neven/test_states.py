@@ -70,3 +70,14 @@ def test_losses_and_accuracy():
         assert qnn.accuracy(y, labels) == pytest.approx(1 / 3)
     hinge = zq.QNN(2, loss="hinge")
     assert hinge.loss(torch.tensor([1.0, -1.0]), torch.tensor([1, 1]), "none").tolist() == [0, 2]
+
+
+@pytest.mark.parametrize("method", ["auto", "statevector"])
+def test_real_states_are_states_and_transforms_go_through(method: str) -> None:
+    torch.manual_seed(0)
+    bits = torch.randint(0, 2, (5, 3))
+    qnn = zq.QNN(3, method=method)
+    product = torch.nn.functional.one_hot(bits, 2)
+    for kind in (torch.float32, torch.float64, torch.complex64):
+        assert torch.allclose(qnn.forward_product(product.to(kind)), qnn(bits), atol=1e-6)
+    assert torch.allclose(torch.func.vmap(qnn)(bits), qnn(bits), atol=1e-6)

@@ -11,6 +11,7 @@ from collections.abc import Mapping
 import pytest
 import torch
 
+from tests.layers.answers import answers
 from zoo.errors import PostSelectionError
 from zoo.quantum.qtn import QTN
 
@@ -120,6 +121,23 @@ def test_the_call_refuses_with_place_and_limit() -> None:
     assert "sample 0: padding lies behind the words" in _refused({}, (TOKENS,), {"mask": first})
 
 
+@pytest.mark.parametrize(("dtype", "least"), [(torch.float32, "9e-13"), (torch.float64, "3e-30")])
+def test_what_is_rounding_in_the_precision_at_hand_is_no_post_selection(dtype: torch.dtype, least: str) -> None:
+    def chance(off: float, precision: torch.dtype) -> float:
+        net = QTN(2, max_len=2, ansatz="qtn9", dtype=precision)
+        with torch.no_grad():
+            for parameter in net.parameters():
+                parameter.zero_()
+            net.words.weight[1] = torch.tensor([0.25, -0.25 + off, 0.0])
+        return float(net.log_success(torch.tensor([[0, 1]])).exp().detach())
+
+    with pytest.raises(PostSelectionError, match=f"below {least}, and so rounding"):
+        chance(0.0, dtype)
+    rare = chance(2.0**-12, torch.float64)  # an angle that both precisions hold
+    assert 1e-7 < rare < 1e-6
+    assert chance(2.0**-12, dtype) == pytest.approx(rare, rel=1e-3)
+
+
 @pytest.mark.parametrize("topology", ["ptn", "ttn", "ctn"])
 def test_a_sequence_that_is_never_post_selected_is_named(topology: str) -> None:
     """The box is Hadamards and a CZ: of a right word (|0> - |1>) / sqrt(2) its lower qubit is in 1, always."""
@@ -130,7 +148,40 @@ def test_a_sequence_that_is_never_post_selected_is_named(topology: str) -> None:
         net.words.weight[1] = torch.tensor([0.25, -0.25, 0.0], dtype=torch.float64)
     fine, never = [0, 0], [0, 1]
     assert torch.isfinite(net(torch.tensor([fine]))).all()
-    with pytest.raises(PostSelectionError, match=r"sample 1 is never post-selected.*below 1e-30"):
+    with pytest.raises(PostSelectionError, match=r"sample 1 is never post-selected.*below 3e-30, and so rounding"):
         net(torch.tensor([fine, never]))
     with pytest.raises(PostSelectionError, match="sample 0"):
         net(torch.tensor([[0, 1, 0, 0]] if topology != "ctn" else [never]))
+
+
+def test_bad_targets_are_named() -> None:
+    net = small()
+    p = net(TOKENS)
+    for target, said in (
+        (torch.tensor([0, 2]), "class 2 of sample 1 is none of 0 to 1"),
+        (torch.tensor([-1, 0]), "class -1 of sample 0"),
+        (torch.tensor([0.0, 1.0]), r"whole numbers, got torch.float32; target.long\(\)"),
+        (torch.tensor([[0], [1]]), r"probabilities \(2, 2\) is \(2,\) class numbers.*got \(2, 1\)"),
+        (torch.tensor([0]), r"got \(1,\)"),
+    ):
+        with pytest.raises(ValueError, match=said):
+            net.loss(p, target)
+    assert torch.isnan(net.loss(p[:0], torch.zeros(0, dtype=torch.long)))  # as cross_entropy's mean
+
+
+def test_options_and_devices_that_make_no_sense_are_refused() -> None:
+    with pytest.raises(ValueError, match="init_scale must be a number from 0, got -1"):
+        QTN(5, max_len=4, init_scale=-1.0)
+    with pytest.raises(ValueError, match="tokens are on meta, the network is on cpu"):
+        small()(TOKENS.to("meta"))
+
+
+def test_what_annotations_forbid_is_refused_without_their_checks() -> None:
+    cases = {
+        "net([[0, 1]])": "TypeError: tokens must be a tensor (batch, length), got list; torch.as_tensor",
+        "net(numpy.zeros((1, 2), int))": "TypeError: tokens must be a tensor (batch, length), got ndarray",
+        "QTN(5, max_len=4, post_select=None)": "ValueError: post_select must be True or False, got None",
+    }
+    preparation = "import numpy\nfrom zoo.quantum import QTN\nnet = QTN(5, max_len=4)"
+    for case, answer in answers(cases, preparation).items():
+        assert cases[case] in answer

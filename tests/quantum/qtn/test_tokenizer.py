@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from tests.layers.answers import answers
 from zoo.quantum import KmerTokenizer
 
 
@@ -61,3 +62,8 @@ def test_letters_are_refused_where_nothing_is_unknown() -> None:
         KmerTokenizer(unk=False).encode("ABA")
     with pytest.raises(ValueError, match="numbered 0 to 20, got 21"):
         KmerTokenizer().word(21)
+
+
+def test_numbers_are_no_sequence() -> None:
+    case = {"KmerTokenizer().encode(3)": "TypeError: a sequence is a text of letters, got 3"}
+    assert answers(case, "from zoo.quantum import KmerTokenizer") == case

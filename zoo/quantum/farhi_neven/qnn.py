@@ -5,10 +5,10 @@ from collections.abc import Sequence
 from typing import Any
 
 import torch
-from jaxtyping import Complex, Float, Shaped
+from jaxtyping import Float, Shaped
 from torch import Tensor, nn
 
-from zoo.eager import must_compose, no_autocast
+from zoo.eager import no_autocast
 from zoo.quantum.circuit import Circuit
 from zoo.quantum.farhi_neven import branches
 from zoo.quantum.farhi_neven.branches import PAULIS, READOUT_STATES, find_branches, working_dtype
@@ -136,8 +136,9 @@ class QNN(nn.Module):
 
     def forward(self, bits: Shaped[Tensor, "batch n"]) -> Float[Tensor, " batch"]:
         """Predictions for basis states."""
-        if not must_compose(bits, self.theta):
-            check_bits(bits, self.n_data)
+        if torch._C._are_functorch_transforms_active() and bits.ndim == 1:
+            return self(bits[None])[0]
+        check_bits(bits, self.n_data)
         if self.method == "statevector":
             self._check_memory(len(bits))
             return self.forward_state(basis_states(bits, dtype=self._complex))
@@ -146,16 +147,17 @@ class QNN(nn.Module):
             amplitudes, phases = branches.amplitudes_and_phases(*self._table(kind))
             return self._sum(amplitudes, (1 - 2 * bits.to(kind)) @ phases.T)
 
-    def forward_product(self, states: Complex[Tensor, "batch n 2"]) -> Float[Tensor, " batch"]:
+    def forward_product(self, states: Shaped[Tensor, "batch n 2"]) -> Float[Tensor, " batch"]:
         """Predictions for product states: each data qubit starts in a state of its own.
 
         Args:
-            states: normalised.
+            states: normalised, complex or real.
 
         Raises:
             ValueError: another width, states that are not normalised or not finite.
         """
         check_states(states, (self.n_data, 2))
+        states = states.to(self._complex)
         if self.method == "statevector":
             self._check_memory(len(states))
             whole = states[:, 0]
@@ -167,11 +169,11 @@ class QNN(nn.Module):
         amplitudes, phases = branches.product_amplitudes_and_phases(bloch, *self._table(kind))
         return self._sum(amplitudes, phases)
 
-    def forward_state(self, psi: Complex[Tensor, "batch states"]) -> Float[Tensor, " batch"]:
+    def forward_state(self, psi: Shaped[Tensor, "batch states"]) -> Float[Tensor, " batch"]:
         """Predictions for any states of the data qubits, by the state vector.
 
         Args:
-            psi: (B, 2**n_data), normalised, data qubit 0 the most significant bit.
+            psi: (B, 2**n_data), normalised, complex or real, data qubit 0 the most significant bit.
 
         Raises:
             ValueError: another width, states that are not normalised or not finite.
@@ -237,17 +239,24 @@ class QNN(nn.Module):
         Args:
             y: predictions.
             label: +1 and -1, or the classes 1 and 0 that stand for them.
-            reduction: "mean", "sum" or "none".
+            reduction: "mean", "sum" or "none"; of an empty batch the mean is NaN, as PyTorch's are.
+
+        Raises:
+            ValueError: other labels, or another number of them.
         """
-        margins = 1 - label_signs(label).to(y.dtype) * y
+        margins = 1 - label_signs(label, y.shape).to(y.dtype) * y
         losses = margins.clamp_min(0) if self.loss_kind == "hinge" else margins
         return {"mean": losses.mean, "sum": losses.sum, "none": lambda: losses}[
             check_choice("reduction", reduction, ("mean", "sum", "none"))
         ]()
 
     def accuracy(self, y: Float[Tensor, " batch"], label: Shaped[Tensor, " batch"]) -> float:
-        """Share of the predictions that have the sign of the label, of +1 and -1, or 1 and 0; one of 0 is wrong."""
-        return float((y.sign() == label_signs(label)).double().mean())
+        """Share of the predictions that have the sign of the label, of +1 and -1, or 1 and 0; one of 0 is wrong.
+
+        Raises:
+            ValueError: other labels, or another number of them.
+        """
+        return float((y.sign() == label_signs(label, y.shape)).double().mean())
 
     def superposition_loss(
         self,
@@ -270,7 +279,7 @@ class QNN(nn.Module):
             ValueError: a label that does not occur, a string that is there twice.
         """
         check_bits(bits, self.n_data)
-        positive = label_signs(label) > 0
+        positive = label_signs(label, bits.shape[:1]) > 0
         if bool(positive.all()) or not bool(positive.any()):
             raise ValueError("superposition_loss takes strings of both labels, got one")
         if len(bits.unique(dim=0)) < len(bits):

@@ -12,8 +12,10 @@ of n numbers of at most 1, one a data qubit: with random angles it vanishes for 
 from typing import NamedTuple
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Shaped
 from torch import Tensor, nn
+
+from zoo.quantum.farhi_neven.states import check_bits
 
 
 class Sine(NamedTuple):
@@ -41,6 +43,9 @@ class SineModel(nn.Module):
     Args:
         n_data: bits.
         shift, constant: see `Sine`; those of ZX and XX layers.
+
+    Raises:
+        ValueError, TypeError: in the call, inputs of another width, or that are not 0 and 1.
     """
 
     def __init__(
@@ -63,5 +68,7 @@ class SineModel(nn.Module):
         nn.init.uniform_(self.phases, -1 / len(self.phases), 1 / len(self.phases))
         nn.init.ones_(self.amplitude)
 
-    def forward(self, bits: Float[Tensor, "batch n"]) -> Float[Tensor, " batch"]:
-        return self.constant + self.amplitude.clamp(-1, 1) * torch.cos((1 - 2 * bits) @ self.phases + self.shift)
+    def forward(self, bits: Shaped[Tensor, "batch n"]) -> Float[Tensor, " batch"]:
+        check_bits(bits, len(self.phases))
+        z = 1 - 2 * bits.to(self.phases.dtype)
+        return self.constant + self.amplitude.clamp(-1, 1) * torch.cos(z @ self.phases + self.shift)

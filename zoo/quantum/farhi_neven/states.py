@@ -6,22 +6,27 @@ from torch import Tensor
 
 from zoo.eager import must_compose
 from zoo.quantum.farhi_neven.branches import READOUT_STATES
+from zoo.quantum.farhi_neven.labels import label_signs
 
 #: How far the norm of a state may be from 1.
 _TOLERANCE = 1e-3
 
 
 def check_bits(bits: Tensor, n: int) -> None:
-    """Refuse what is no batch of n bits.
+    """Refuse what is no batch of n bits; while it is traced or transformed, values are not looked at.
 
     Raises:
         ValueError: another shape; NaN; other numbers than 0 and 1.
-        TypeError: complex numbers.
+        TypeError: complex numbers, or no tensor.
     """
+    if not isinstance(bits, Tensor):
+        raise TypeError(f"bits must be a tensor (batch, {n}), got {type(bits).__name__}; torch.as_tensor")
     if bits.ndim != 2 or bits.shape[1] != n:
         raise ValueError(f"expected bits (batch, {n}), got {tuple(bits.shape)}; n_data= sets this")
     if bits.is_complex():
         raise TypeError(f"bits are 0 and 1, got {bits.dtype}; forward_state and forward_product take states")
+    if must_compose(bits) or bits.is_meta:
+        return
     wrong = (bits != 0) & (bits != 1)
     if bool(wrong.any()):
         row, column = wrong.nonzero()[0].tolist()
@@ -36,7 +41,10 @@ def check_states(states: Tensor, shape: tuple[int, ...]) -> None:
 
     Raises:
         ValueError: naming the sample.
+        TypeError: no tensor.
     """
+    if not isinstance(states, Tensor):
+        raise TypeError(f"states must be a tensor, got {type(states).__name__}; torch.as_tensor")
     if tuple(states.shape[1:]) != shape:
         raise ValueError(f"expected states (batch, {', '.join(map(str, shape))}), got {tuple(states.shape)}")
     if must_compose(states):
@@ -82,10 +90,18 @@ def distinct_strings(
     Few bits leave few patterns: images of 4 by 4 bits have far fewer of them than a data set has images, and some stand
     for several classes. The paper drops those.
 
+    Args:
+        bits: strings.
+        label: +1 and -1, or 1 and 0.
+
     Returns:
         Strings, their labels, and counts: `strings` given, `distinct` ones, `ambiguous` ones, which are left out with
         the `images` that have them.
+
+    Raises:
+        ValueError: other labels, or another number of them.
     """
+    label_signs(label, bits.shape[:1])
     unique, which, count = bits.unique(dim=0, return_inverse=True, return_counts=True)
     which, labels = which.cpu(), label.long().cpu()
     some = torch.zeros(len(unique), dtype=torch.int64)

@@ -54,6 +54,8 @@ class KmerTokenizer:
 
     def encode(self, text: str) -> list[int]:
         """The numbers of the words of a sequence; none if it is shorter than k letters."""
+        if not isinstance(text, str):
+            raise TypeError(f"a sequence is a text of letters, got {text!r}")
         letters, base = text.upper(), len(self.alphabet)
         numbers = [self._numbers.get(letter, -1) for letter in letters]
         words = []
