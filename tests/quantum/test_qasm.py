@@ -55,7 +55,7 @@ def test_inputs_by_name(seed):
     expected = circuit_matrix(circuit, values, INPUTS)
     written = to_openqasm3(circuit, params="input", measure=False)
     names = [line.split()[-1].rstrip(";") for line in written.splitlines() if line.startswith("input")]
-    assert names == ["w0", "w1", "w2", "w3", "theta", "x1_5", "q_6", "x0", "x1", "x2"]
+    assert names == ["w0", "w1", "w2", "w3", "theta", "x1_5", "q", "x0", "x1", "x2"]
     used = {name: float(value) for name, value in zip(names, [*values, *INPUTS], strict=True)}
     _assert_equal_up_to_phase(_independent(written, used), expected, 1e-6)
     again = from_openqasm3(written)
@@ -137,6 +137,88 @@ def test_reading_by_hand():
     assert from_openqasm3(text).key == expected.key
 
 
+def _equal_to_qiskit(circuit, values: dict[str, float] | None = None) -> None:
+    """A circuit of Qiskit's, read from what it writes."""
+    qasm3 = pytest.importorskip("qiskit.qasm3")
+    from qiskit.quantum_info import Operator
+
+    bound = circuit if values is None else circuit.assign_parameters(values)
+    expected = torch.from_numpy(np.asarray(Operator(bound.reverse_bits()).data))
+    again = from_openqasm3(qasm3.dumps(circuit))
+    numbers = None if values is None else {name: torch.tensor(values[name]).double() for name in again.weight_names}
+    _assert_equal_up_to_phase(again.matrix(numbers, dtype=torch.float64), expected, 1e-6)
+
+
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")
+@pytest.mark.parametrize("seed", range(30))
+def test_random_circuits_of_qiskit(seed):
+    random = pytest.importorskip("qiskit.circuit.random")
+    _equal_to_qiskit(random.random_circuit(1 + seed % 4, 6, max_operands=4, seed=seed))
+
+
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")
+def test_gates_of_qiskit_s_own():
+    library = pytest.importorskip("qiskit.circuit.library")
+    from qiskit import QuantumCircuit
+    from qiskit.circuit import Parameter
+    from qiskit.quantum_info import random_unitary
+
+    circuit = QuantumCircuit(4, global_phase=0.3)
+    part = QuantumCircuit(2, name="part")
+    part.h(0)
+    part.crx(0.7, 0, 1)
+    for gate in (
+        library.CUGate(0.1, 0.2, 0.3, 0.4),
+        library.GlobalPhaseGate(0.3),
+        library.U1Gate(0.2),
+        library.XGate().control(2, ctrl_state=1),
+        library.RXGate(0.3).control(3),
+        part.to_gate(),
+        part.to_gate().inverse(),
+        library.UnitaryGate(random_unitary(4, seed=1)),
+        library.PermutationGate([2, 0, 1]),
+    ):
+        circuit.append(gate, list(range(gate.num_qubits))[::-1])
+    circuit.barrier()
+    for place, name in enumerate(("θ", "lambda", "c")):
+        angle = Parameter(name)
+        circuit.rzz(angle, 0, 1)
+        circuit.ry(0.1 - angle / 2, place)
+        circuit.append(library.XXPlusYYGate(2 * angle, 0.3), [2, place % 2])
+    _equal_to_qiskit(circuit, {"θ": 0.3, "lambda": -0.8, "c": 1.9})
+
+
+def test_phases_count_under_controls():
+    text = HEAD + "gate foo(p) a { rx(p) a; barrier a; gphase(p/2); }\nqubit[2] q;\n"
+    found = from_openqasm3(text + "gphase(0.3); foo(0.4) q[1]; ctrl @ foo(0.4) q[0], q[1]; negctrl @ gphase(0.2) q[1];")
+    expected = Circuit(2).rx(0.4, 1).crx(0.4, 0, 1).phase(0.2, 0).x(1).phase(0.2, 1).x(1)
+    torch.testing.assert_close(found.matrix(dtype=torch.float64), expected.matrix(dtype=torch.float64))
+
+
+def test_a_gate_on_the_whole_register():
+    assert from_openqasm3(HEAD + "qubit[3] q;\nh q;\nbarrier q;\ncx q[0], q[2];") == Circuit(3).h(0).h(1).h(2).cx(0, 2)
+
+
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")
+@pytest.mark.parametrize("name", ["c", "q", "q_", "θ", "lambda", "_a", "w1"])
+def test_names_are_kept(name):
+    circuit = Circuit(2).rx(name, 0).ry(2 * weight(name), 1).cx(0, 1)
+    again = from_openqasm3(to_openqasm3(circuit, params="input"))
+    assert again == circuit
+    text = to_openqasm3(circuit, params="input", measure=False)
+    _assert_equal_up_to_phase(_independent(text, {name: 0.4}), circuit.matrix({name: 0.4}, dtype=torch.float64), 1e-6)
+
+
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")
+@pytest.mark.parametrize("name", ["pi", "h", "gate", "sin", "τ", "cu", "true"])
+def test_names_that_mean_something_else_get_their_number(name):
+    circuit = Circuit(1).ry(name, 0)
+    text = to_openqasm3(circuit, params="input", measure=False)
+    assert from_openqasm3(text).weight_names == (f"{name}_0",)
+    value = {f"{name}_0": 0.4}
+    _assert_equal_up_to_phase(_independent(text, value), circuit.matrix([0.4], dtype=torch.float64), 1e-6)
+
+
 @pytest.mark.parametrize(
     ("lines", "message"),
     [
@@ -146,7 +228,7 @@ def test_reading_by_hand():
         ("qubit[2] q;\ncx q[0];", "line 4: cx acts on 2 wires, got 1"),
         ("qubit[2] q;\nrx q[0];", "line 4: 'rx' takes 1 angles, got 0"),
         ("qubit[2] q;\nrx(theta) q[0];", "line 4: 'theta' is no input"),
-        ("input float[64] a;\nqubit[2] q;\nrx(a*a) q[0];", "line 5: the angle 'a . a' is no number and not affine"),
+        ("input float[64] a;\nqubit[2] q;\nrx(a*a) q[0];", "line 5: the angle 'a.a' is no number and not affine"),
         ("input float[64] a;\nqubit[2] q;\nrx(sin(a)) q[0];", "line 5: the angle 'sin.a.' is no number"),
         ("input float[64] a;\nqubit[2] q;\nctrl @ rx(a) q[0], q[1];", "line 5: 'rx' with ctrl @ takes numbers"),
         ("h q[0];", "line 3: 'h q.0.' before 'qubit"),
@@ -155,11 +237,21 @@ def test_reading_by_hand():
         ("qubit[2] q;\nh r[0];", "line 4: 'r.0.' is no qubit of the register 'q'"),
         ("qubit[2] q;\nh q[0]", "line 4: a ';' is missing after 'h q.0.'"),
         ("bit[1] c;\nqubit[1] q;\nc = measure q;\nh q[0];", "line 6: 'h q.0.' after a measurement"),
-        ("gate foo a { x a; }\nqubit[1] q;", "line 3"),
+        ("gate foo a { bar a; }\nqubit[1] q;", "line 3: 'bar' is no gate that is read here"),
+        ("gate foo a { foo a; }\nqubit[1] q;", "line 3: 'foo' is no gate that is read here"),
+        ("gate x a { h a; }\nqubit[1] q;", "line 3: the gate 'x' is there already"),
+        ("gate foo a { x b; }\nqubit[1] q;\nfoo q[0];", "line 5: 'b' is no wire of the gate 'foo'"),
+        ("gate foo(p) a { rx(p) a; }\nqubit[1] q;\nfoo q[0];", "line 5: 'foo' takes 1 angles, got 0"),
+        ("gate foo a { x a; }\nqubit[2] q;\nfoo q[0], q[1];", "line 5: 'foo' acts on 1 wires, got 2"),
+        ("qubit[2] q;\ngphase(pi) q[0];", "line 4: 'gphase' acts on no wires, got 1"),
+        ("qubit[2] q;\nif (c) {\n x q[0]; }", "line 4: cannot read 'if .c. {'"),
+        ("qubit[2] q;\ncx q, q[0];", "line 4: 'q' is no qubit of the register"),
+        ("qubit[99999999999] q;", "line 3: a circuit has at most 65536 qubits"),
         ("bit[2] c;", "the program has no qubits"),
         ("input float[64] a;\ninput float[64] a;", "line 4: the input 'a' is declared twice"),
         ("qubit[2] q;\ninput float[64] a;", "line 4: the input 'a' is declared after the qubits"),
-        ("qubit[2] q;\nh (q[0]);", "line 4: cannot read"),
+        ("qubit[2] q;\nh (q[0]);", "line 4: 'h' takes 0 angles, got 1"),
+        ("qubit[2] q;\nh (q[0]) (q[1]);", "line 4: 'h' takes 0 angles|line 4: cannot read"),
         ("qubit[2] q;\nrx(1 +) q[0];", "line 4: cannot read the angle"),
     ],
 )
@@ -180,5 +272,7 @@ def test_what_cannot_be_written():
         to_openqasm3(circuit, [0.1], weights=[0.1], observables=["|0> 1"])
     with pytest.raises(ValueError, match="OpenQASM 3 has no 'post_select'"):
         to_openqasm3(Circuit(1).post_select(0))
+    with pytest.raises(TypeError, match="a Circuit, or a module such as QuantumLayer, got 'x'"):
+        to_openqasm3("x")
     with pytest.raises(ValueError, match="params is one of 'literal', 'input', got 'names'"):
         to_openqasm3(circuit, params="names")

@@ -98,9 +98,10 @@ def _probabilities(p: float | Sequence[float]) -> float | tuple[float, ...]:
 def _probability(value: Any) -> float:
     if not isinstance(value, Real):
         raise TypeError(f"a readout error has a probability, or one a wire; got {value!r}")
-    if not 0 <= value <= 1:
-        raise ValueError(f"a probability of a readout error must lie in [0, 1], got {value}")
-    return float(value)
+    number = float(value)
+    if not 0 <= number <= 1:
+        raise ValueError(f"a probability of a readout error must lie in [0, 1], got {number}")
+    return number
 
 
 def _listed(p: float | tuple[float, ...]) -> float | list[float]:

@@ -19,6 +19,10 @@ NAMES: dict[str, str] = {
     "cphase": "cp",
     "u3": "U",
 }
+#: Names in stdgates.inc that we do not write -> ours. It has one gate more, `cu`.
+ALSO = {"CX": "cx", "phase": "phase", "cphase": "cphase", "u1": "phase", "u2": "u2", "u3": "u3"}
+#: All names of stdgates.inc.
+GATE_NAMES = {*NAMES.values(), *ALSO, "cu"}
 #: What brings a letter's basis to that of Z, and back.
 _TO_Z: dict[str, tuple[str, ...]] = {"x": ("h",), "y": ("sdg", "h"), "z": ()}
 _FROM_Z: dict[str, tuple[str, ...]] = {"x": ("h",), "y": ("h", "s"), "z": ()}

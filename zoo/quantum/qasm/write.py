@@ -11,14 +11,20 @@ from zoo.quantum.circuit import Circuit
 from zoo.quantum.expectation import plan
 from zoo.quantum.observables import PauliSum, parse_observables
 from zoo.quantum.qasm.decompose import Controlled
-from zoo.quantum.qasm.standard import NAMES, standard, to_z
+from zoo.quantum.qasm.standard import GATE_NAMES, NAMES, standard, to_z
 from zoo.quantum.running.call import prepare
 
 PARAMS = ("literal", "input")
 #: How features are named in a program, and weights may not be.
 _FEATURE = re.compile(r"x\d+")
-_IDENTIFIER = re.compile(r"[A-Za-z]\w*")
-_TAKEN = {"q", "c", "pi", "tau", "euler", "input", "output", "gate", "qubit", "bit", "float", "measure", "ctrl", "inv"}
+#: Words of the language, which are no names in a program.
+_WORDS = re.compile(
+    "OPENQASM|include|pragma|defcalgrammar|def|cal|defcal|gate|extern|let|const|readonly|mutable|input|output|box|return|"
+    "if|else|end|for|while|in|break|continue|switch|case|default|nop|qreg|creg|qubit|bit|bool|int|uint|float|angle|"
+    "complex|array|void|duration|stretch|durationof|sizeof|delay|reset|measure|barrier|gphase|inv|pow|ctrl|negctrl|"
+    "true|false|im|pi|tau|euler|π|τ|ℇ|sin|cos|tan|arcsin|arccos|arctan|exp|log|sqrt|ceiling|floor|mod|popcount|rotl|"
+    "rotr|real|imag"
+)
 
 
 def to_openqasm3(
@@ -32,7 +38,8 @@ def to_openqasm3(
 ) -> str:
     """The text of an OpenQASM 3 program in the gates of `stdgates.inc`; equal to the circuit up to a global phase.
 
-    Wire i is `q[i]`, measured into `c[i]`. Dense matrices become rotations with controls (`ctrl @`, `negctrl @`).
+    Wire i is `q[i]`, measured into `c[i]`; the registers have other names where a weight is called q or c. Dense
+    matrices become rotations with controls (`ctrl @`, `negctrl @`).
 
     Args:
         circuit: a `Circuit`, or a module that has one (`as_circuit(x)`), such as a `QuantumLayer`.
@@ -45,12 +52,15 @@ def to_openqasm3(
             h); of a module, those that it reads, if None.
 
     Raises:
+        TypeError: no circuit.
         ValueError: an unknown `params`; values that are missing; more than one sample; observables that no single
             measurement gives; post-selections and channels.
     """
     if params not in PARAMS:
         raise ValueError(f"params is one of {', '.join(map(repr, PARAMS))}, got {params!r}")
     if not isinstance(circuit, Circuit):
+        if not hasattr(circuit, "as_circuit"):
+            raise TypeError(f"what is written is a Circuit, or a module such as QuantumLayer, got {circuit!r}")
         circuit, weights, x, own = circuit.as_circuit(x)
         observables = own if observables is None else observables
     if params == "literal":
@@ -69,28 +79,31 @@ def to_openqasm3(
             return repr(angle.scale * values[angle.source][angle.place] + angle.offset)
         return _affine(angle, names[angle.source][angle.place])
 
-    lines = ["OPENQASM 3.0;", 'include "stdgates.inc";']
-    if names is not None:
-        lines += [f"input float[64] {name};" for name in (*names["weight"], *names["input"])]
-    lines += [f"qubit[{circuit.n_qubits}] q;"] + ([f"bit[{circuit.n_qubits}] c;"] if measure else [])
-    lines += [_statement(part, text) for part in standard(circuit)]
+    given = [] if names is None else [*names["weight"], *names["input"]]
+    qubits, bits = _free("q", given), _free("c", given)
+    lines = ["OPENQASM 3.0;", 'include "stdgates.inc";', *(f"input float[64] {name};" for name in given)]
+    lines += [f"qubit[{circuit.n_qubits}] {qubits};"] + ([f"bit[{circuit.n_qubits}] {bits};"] if measure else [])
+    lines += [_statement(part, text, qubits) for part in standard(circuit)]
     if measure:
         if observables is not None:
-            lines += [_statement(Controlled(op), text) for op in to_z(_basis(observables, circuit.n_qubits))]
-        lines.append("c = measure q;")
+            basis = to_z(_basis(observables, circuit.n_qubits))
+            lines += [_statement(Controlled(op), text, qubits) for op in basis]
+        lines.append(f"{bits} = measure {qubits};")
     return "\n".join(lines) + "\n"
 
 
+def _free(name: str, taken: list[str]) -> str:
+    while name in taken:
+        name += "_"
+    return name
+
+
 def parameter_names(circuit: Circuit) -> dict[str, list[str]]:
-    """The names of weights and features in a program; those that OpenQASM could not take are changed."""
+    """The names of weights and features in a program; those that mean something else in one end in their number."""
     weights: list[str] = []
     for place, name in enumerate(circuit.weight_names):
-        clean = re.sub(r"\W", "_", name)
-        if not _IDENTIFIER.fullmatch(clean) or not clean.isascii():
-            clean = f"w{place}"
-        if _FEATURE.fullmatch(clean) or clean in _TAKEN or clean in NAMES.values() or clean in weights:
-            clean = f"{clean}_{place}"
-        weights.append(clean)
+        changed = _FEATURE.fullmatch(name) or _WORDS.fullmatch(name) or name in GATE_NAMES or name in weights
+        weights.append(f"{name}_{place}" if changed else name)
     return {"weight": weights, "input": [f"x{i}" for i in range(circuit.n_inputs)]}
 
 
@@ -101,10 +114,10 @@ def _affine(angle: Angle, name: str) -> str:
     return text
 
 
-def _statement(part: Controlled, text: Any) -> str:
+def _statement(part: Controlled, text: Any, register: str) -> str:
     modifiers = "".join("ctrl @ " if bit == "1" else "negctrl @ " for bit in part.bits)
     angles = ", ".join(text(angle) for angle in part.op.angles)
-    wires = ", ".join(f"q[{wire}]" for wire in (*part.controls, *part.op.wires))
+    wires = ", ".join(f"{register}[{wire}]" for wire in (*part.controls, *part.op.wires))
     return f"{modifiers}{NAMES[part.op.gate.name]}{f'({angles})' if angles else ''} {wires};"
 
 
