@@ -52,5 +52,7 @@ def test_figure():
     assert {"RY\nx0", "ROT\nw0\nw1\nw2"} <= set(texts)
     assert len(figure.axes[0].patches) == 3 + 12
     figure.canvas.draw()
+    with pytest.raises(ValueError, match="columns must be an integer of at least 1, got 0"):
+        circuit.draw("mpl", columns=0)
     with pytest.raises(ValueError, match="kind is one of 'text', 'mpl', got 'svg'"):
         circuit.draw("svg")

@@ -32,6 +32,12 @@ def test_of_a_set_with_itself(name, dtype):
     torch.testing.assert_close(found, kernel(x, x, name), rtol=0, atol=limit)
 
 
+def test_by_default_the_map_is_applied_twice():
+    x = torch.randn(4, 2, dtype=torch.float64)
+    assert torch.equal(kernel(x), kernel(x, feature_map="zz:2"))
+    assert not torch.allclose(kernel(x), kernel(x, feature_map="zz"))
+
+
 def test_amplitudes_are_cosines_squared():
     x = torch.randn(6, 5, dtype=torch.float64)
     wanted = torch.nn.functional.cosine_similarity(x[:, None], x[None], dim=-1).square()

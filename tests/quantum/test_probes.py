@@ -145,6 +145,7 @@ def test_landscape_of_two_cosines():
         (lambda: expressibility(Circuit(1).rx("a", 0), pairs=0), "pairs must be at least 1, got 0"),
         (lambda: entanglement(Circuit(1).rx("a", 0), samples=0), "samples must be at least 1, got 0"),
         (lambda: gradient_variance("sim14", [4]), "at least two different numbers"),
+        (lambda: gradient_variance("sim14", [2, 2]), r"different numbers of qubits, got \[2, 2\]"),
         (lambda: gradient_variance("sim41", [2, 3]), "unknown ansatz 'sim41'; did you mean"),
         (lambda: gradient_variance("sim14", [2, 3], samples=1), "samples must be at least 2"),
         (lambda: gradient_variance("sim14", [2, 3], observable="z"), "observable must be one"),

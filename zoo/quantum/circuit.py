@@ -14,7 +14,7 @@ from zoo.naming import did_you_mean
 from zoo.quantum import op as ops
 from zoo.quantum.angle import Angle, as_angle, as_number, feature, weight
 from zoo.quantum.gates import CHANNEL, GATES, POST_SELECT, Gate, gate_named
-from zoo.quantum.integers import Wires, as_wires, count
+from zoo.quantum.integers import Wires, as_wires, integer
 from zoo.quantum.op import Op
 from zoo.quantum.running.methods import Simulable
 
@@ -45,7 +45,7 @@ class Circuit(Simulable):
     """
 
     def __init__(self, n_qubits: SupportsIndex):
-        self.n_qubits = count("n_qubits", n_qubits)
+        self.n_qubits = integer("n_qubits", n_qubits)
         if self.n_qubits > _MOST_QUBITS:
             raise ValueError(f"a circuit has at most {_MOST_QUBITS} qubits, got {n_qubits}")
         self.n_weights = 0

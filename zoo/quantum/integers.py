@@ -18,7 +18,7 @@ def whole(value: Any) -> int | None:
         return None
 
 
-def count(name: str, value: Any, least: int = 1) -> int:
+def integer(name: str, value: Any, least: int = 1) -> int:
     """The integer, which must be large enough.
 
     Raises:

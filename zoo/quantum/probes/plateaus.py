@@ -10,6 +10,7 @@ import torch
 from zoo.quantum import simulate
 from zoo.quantum.ansatze import ansatz
 from zoo.quantum.circuit import Circuit
+from zoo.quantum.integers import integer
 from zoo.quantum.observables import is_single
 from zoo.quantum.probes.coverage import batches_of, turns_of
 
@@ -69,9 +70,9 @@ def gradient_variance(
 
     Source: McClean et al. (2018, arXiv 1803.11173).
     """
-    widths = tuple(sorted({int(width) for width in widths}))
+    given, widths = widths, tuple(sorted({integer("a width", width) for width in widths}))
     if len(widths) < 2:
-        raise ValueError(f"widths must be at least two different numbers of qubits, got {list(widths)}")
+        raise ValueError(f"widths must be at least two different numbers of qubits, got {list(given)}")
     if samples < 2:
         raise ValueError(f"samples must be at least 2, got {samples}")
     if not is_single(observable):

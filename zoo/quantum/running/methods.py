@@ -4,6 +4,8 @@ from typing import Any
 
 from torch import Tensor
 
+from zoo.quantum.integers import integer
+
 
 class Simulable:
     """The functions of `zoo.quantum.simulate` as methods of a circuit.
@@ -52,7 +54,7 @@ class Simulable:
             columns: of gates in a row of a figure.
 
         Raises:
-            ValueError: another kind.
+            ValueError: another kind, a width or columns below 1.
             MissingExtraError: matplotlib is not installed.
         """
         from zoo.quantum import drawing
@@ -60,7 +62,9 @@ class Simulable:
         if kind not in drawing.KINDS:
             raise ValueError(f"kind is one of {', '.join(map(repr, drawing.KINDS))}, got {kind!r}")
         circuit: Any = self
-        return drawing.draw_text(circuit, width) if kind == "text" else drawing.draw_figure(circuit, columns)
+        if kind == "text":
+            return drawing.draw_text(circuit, integer("width", width))
+        return drawing.draw_figure(circuit, integer("columns", columns))
 
 
 def _ask(name: str, *arguments: Any, **options: Any) -> Any:
