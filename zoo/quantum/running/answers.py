@@ -45,7 +45,38 @@ class Question:
 
 
 def differentiated(question: Question, call: Call, options: Options) -> Tensor:
-    """The answer for every sample, with gradients as asked for."""
+    """The answer for every sample, with gradients as asked for.
+
+    Raises:
+        ValueError: export of what is drawn, or of a gradient from further runs.
+    """
+    if torch.compiler.is_compiling() and _cannot_be_traced(question, call, options):
+        return _between_graphs(question, call, options)
+    return _differentiated(question, call, options)
+
+
+def _cannot_be_traced(question: Question, call: Call, options: Options) -> bool:
+    """Whether outcomes are drawn, or gradients come from further runs: of circuits that are made on the way.
+
+    Raises:
+        ValueError: under export, which has nothing but what it traces.
+    """
+    drawn = options.shots is not None or _method_of(question, call, options) == "trajectories"
+    if torch.compiler.is_exporting() and (drawn or options.diff_method in shift.METHODS):
+        what = "shots and trajectories are" if drawn else f"diff_method={options.diff_method!r} is"
+        raise ValueError(
+            f"{what} not exported: give exact expectations (shots=None, noise by method='density') and "
+            "diff_method='auto'"
+        )
+    return drawn or options.diff_method in shift.METHODS
+
+
+@torch._disable_dynamo
+def _between_graphs(question: Question, call: Call, options: Options) -> Tensor:
+    return _differentiated(question, call, options)
+
+
+def _differentiated(question: Question, call: Call, options: Options) -> Tensor:
     diff_method = options.diff_method
     if diff_method == "auto" and options.shots is not None:
         diff_method = "parameter_shift"
