@@ -17,6 +17,7 @@ from zoo.quantum.mps.shots import estimate
 from zoo.quantum.noise import ReadoutError
 from zoo.quantum.observables import Hermitian, parse_observables
 from zoo.quantum.reference import reference_state
+from zoo.quantum.shots import Reading
 
 MIXED = ["0.5 Z0 Z2 - 1.25 X1 + 2", "Y0 X1 Z2", "|01> 2, 0", "Z1"]
 
@@ -212,10 +213,11 @@ def test_estimates_from_shots_and_misread_bits():
     w, x = values(5, torch.float64)
     mps, shots = MPS.run(circuit, w, x), 4000
     observables = parse_observables(["Z0", "X1 Y2", "0.5 Z3 + 1", "|1> 4", "Y0"], 5)
-    found = estimate(mps, observables, shots, generator=torch.Generator().manual_seed(0))
+    found = estimate(mps, observables, Reading(shots, generator=torch.Generator().manual_seed(0)))
     error = found - mps.expectations(observables)
     assert (error.abs() < 4 / shots**0.5).all()
-    noisy = estimate(mps, observables[:2], shots, readout=ReadoutError(0.1), generator=torch.Generator().manual_seed(0))
+    misread = Reading(shots, ReadoutError(0.1), torch.Generator().manual_seed(0))
+    noisy = estimate(mps, observables[:2], misread)
     assert ((noisy - mps.expectations(observables[:2]) * torch.tensor([0.8, 0.64])).abs() < 4 / shots**0.5).all()
 
 

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import pytest
+import torch
 
-from zoo.quantum.observables import Projector, is_single, parse_observables
+from tests.quantum.dense import observable_matrix
+from zoo.quantum.observables import Hermitian, Projector, is_single, parse_observables, squared
 from zoo.quantum.paulis import PauliSum, PauliWord, commuting_groups, parse_pauli_sum
 
 
@@ -64,3 +66,14 @@ def test_what_stands_for_what():
 def test_groups():
     words = [word.letters for _, word in parse_pauli_sum("Z0 + X0 + Z0 Y1 + X0 Y1 + Y0 + 3").terms]
     assert [len(members) for _, members in commuting_groups(words)] == [2, 2, 1]
+
+
+def test_squares_are_sums_of_words():
+    """By the matrices: words that anticommute cancel, products of letters have their sign."""
+    for text in ("Z0", "X0 + Y0", "X0 Y1 - 2 Z0 Z1 + 0.5 Y0 X1 + 3 X0", "Z0 + 1", "X0 Y1 Z2 + Y0 Z1 X2 - Z0 X1 Y2"):
+        observable = parse_pauli_sum(text)
+        matrix = observable_matrix(observable, 3)
+        torch.testing.assert_close(observable_matrix(squared(observable), 3), matrix @ matrix)
+    matrix = Hermitian(torch.tensor([[0.5, 1j], [-1j, 2]]), [1])
+    assert squared(matrix) is squared(matrix)
+    torch.testing.assert_close(squared(matrix).matrix, matrix.matrix @ matrix.matrix)

@@ -77,6 +77,7 @@ def test_batch_of_states():
     """Shared weights, a state of each sample: the gradient is the sum over samples."""
     circuit = Circuit(3).rx("a", 0).cx(0, 1).crot("b", "a", 0.2, 1, 2)
     state = torch.randn(5, 8, dtype=torch.complex128, generator=torch.Generator().manual_seed(0))
+    state = state / state.norm(dim=-1, keepdim=True)
     weights = torch.tensor([0.3, 0.9], dtype=torch.float64, requires_grad=True)
     grads = [
         torch.autograd.grad(circuit.expval("z", weights, state=state, diff_method=m).sum(), weights)[0]

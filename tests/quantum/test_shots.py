@@ -10,7 +10,7 @@ from zoo.quantum.expectation import expectations, in_basis, measured, probabilit
 from zoo.quantum.noise import ReadoutError
 from zoo.quantum.observables import Hermitian, parse_observables
 from zoo.quantum.reference import reference_state
-from zoo.quantum.shots import as_read, check_shots, counts, frequencies, index_bits, sample_indices
+from zoo.quantum.shots import Reading, as_read, check_shots, counts, frequencies, index_bits, sample_indices
 
 SHOTS = 1000
 
@@ -27,7 +27,9 @@ def state(n: int = 4, batch: int = 3) -> Tensor:
 
 
 def estimate(psi: Tensor, observables, n: int, **options) -> Tensor:
-    return measured(as_read(lambda basis: probabilities(in_basis(psi, basis, n)), n, **options), observables, n)
+    return measured(
+        as_read(lambda basis: probabilities(in_basis(psi, basis, n)), n, Reading(**options)), observables, n
+    )
 
 
 def test_estimates_of_words_within_4_sigma_of_20_seeds():
@@ -53,7 +55,7 @@ def test_words_that_agree_on_every_wire_share_their_runs():
 
     psi = state()
     observables = parse_observables(["Z0", "Z0 Z1", "X2 + 0.5 Z1 X2", "X0", "Y1 X0", "2 X0 - Z3"], 4)
-    found = measured(as_read(chances_in, 4, shots=SHOTS, generator=seeded(0)), observables, 4)
+    found = measured(as_read(chances_in, 4, Reading(SHOTS, generator=seeded(0))), observables, 4)
     assert asked == [{0: "z", 1: "z", 2: "x", 3: "z"}, {0: "x", 1: "y"}]
     # The last one is 2 X0 - Z3 of the very runs of X0 and Z3.
     assert (found[:, 5] - 2 * found[:, 3]).abs().max() <= 1

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 
+import numpy as np
 import pytest
 import torch
 
@@ -103,11 +104,11 @@ def test_all_real_circuits_are_asked_the_same():
 
 def test_states_to_begin_with():
     circuit, weights, inputs = _case(4, torch.float64)
-    state = torch.randn(3, 8, dtype=torch.complex128)
+    state = torch.nn.functional.normalize(torch.randn(3, 8, dtype=torch.complex128), dim=-1)
     matrix = circuit.matrix(weights, inputs)
     after = (matrix @ state[..., None])[..., 0]
     torch.testing.assert_close(circuit.state(weights, inputs, state=state), after)
-    real = state.real.clone().requires_grad_()
+    real = torch.nn.functional.normalize(state.real, dim=-1).requires_grad_()
     grads = [
         torch.autograd.grad(circuit.expval(OBSERVABLES, weights, inputs, state=real, method=m).sum(), real)[0]
         for m in ("statevector", "reference", "density")
@@ -250,10 +251,27 @@ REFUSED = {
         ValueError,
         "diff_method='backprop'",
     ),
-    "cone of a state": (
-        lambda c: c.probs([0.1, 0.2], [0.1], method="lightcone"),
+    "shots of cones": (
+        lambda c: c.expval("Z0", [0.1, 0.2], [0.1], method="lightcone", shots=10),
         ValueError,
-        "gives exact expectations, no probabilities",
+        "by method='lightcone' are exact: no shots",
+    ),
+    "no memory": (lambda c: c.state([0.1, 0.2], [0.1], max_memory=0), ValueError, "at least 1 byte, got 0"),
+    "nan weights": (lambda c: c.state([0.1, math.nan], [0.1]), ValueError, r"weights must be finite, got nan at .*1"),
+    "batches": (
+        lambda c: c.state(torch.zeros(2, 2), torch.zeros(3, 1)),
+        ValueError,
+        r"weights \(2,\), inputs \(3,\)",
+    ),
+    "nan state": (
+        lambda c: c.state([0.1, 0.2], [0.1], state=torch.tensor([math.nan, 0, 0, 0])),
+        ValueError,
+        "must be finite, got nan at index",
+    ),
+    "long state": (
+        lambda c: c.state([0.1, 0.2], [0.1], state=torch.ones(4)),
+        ValueError,
+        r"norm 1, got 2 \(state / state.norm\(dim=-1, keepdim=True\)",
     ),
     "shots of a state": (lambda c: c.state([0.1, 0.2], [0.1], shots=3), ValueError, "not measured: no shots.*shots=3"),
     "shifted density": (
@@ -263,7 +281,7 @@ REFUSED = {
     ),
     "state by cones": (lambda c: c.state([0.1, 0.2], [0.1], method="lightcone"), ValueError, "not the state"),
     "state into a chain": (
-        lambda c: c.expval("Z0", [0.1, 0.2], [0.1], method="mps", state=torch.ones(4)),
+        lambda c: c.expval("Z0", [0.1, 0.2], [0.1], method="mps", state=torch.eye(4)[0]),
         ValueError,
         "begins with every wire in 0",
     ),
@@ -272,7 +290,11 @@ REFUSED = {
         ValueError,
         "only with shots",
     ),
-    "directions": (lambda c: c.expval("Z0", [0.1, 0.2], [0.1], directions=0), ValueError, "directions=0"),
+    "directions": (
+        lambda c: c.expval("Z0", [0.1, 0.2], [0.1], directions=0),
+        ValueError,
+        "directions must be an integer of at least 1, got 0",
+    ),
     "single": (lambda c: c.expval(["z"], [0.1, 0.2], [0.1]), ValueError, "within a list write each, such as 'Z0'"),
     "observable": (lambda c: c.expval(3, [0.1, 0.2], [0.1]), TypeError, "an observable is text"),
     "noise": (
@@ -305,6 +327,101 @@ def test_refused(name):
     ask, error, message = REFUSED[name]
     with pytest.raises(error, match=message):
         ask(Circuit(2).rx("alpha", 0).ry("b", 1).rz(feature(0), 0).cx(0, 1))
+
+
+def wide(n: int) -> tuple[Circuit, torch.Tensor, torch.Tensor]:
+    """Ladders of entangling gates, shallow and narrow enough for cones and chains alike."""
+    circuit = Circuit(n)
+    for wire in range(n):
+        circuit.ry(weight(wire), wire).rz(feature(wire % 3), wire)
+    for wire in range(n - 1):
+        circuit.rxx(weight(n + wire), wire, wire + 1)
+    generator = torch.Generator().manual_seed(0)
+    weights = torch.randn(2 * n - 1, dtype=torch.float64, generator=generator).requires_grad_()
+    return circuit, weights, torch.randn(2, 3, dtype=torch.float64, generator=generator)
+
+
+@pytest.mark.parametrize("method", ["mps", "lightcone", "density"])
+def test_few_wires_and_variances_by_every_method(method):
+    """Equal to what all amplitudes give, values and gradients; wires in any order."""
+    circuit, weights, inputs = wide(6)
+    matrix = torch.tensor([[0.5, 1j], [-1j, 2]])
+    observables = [*OBSERVABLES, "X1 X2 - 2 Y1 Z2 + 0.5 Z4 + Z1", Hermitian(matrix, [3])]
+    asks = (
+        lambda method: circuit.probs(weights, inputs, wires=[4, 1, 2], method=method),
+        lambda method: circuit.density_matrix(weights, inputs, wires=[5, 0], method=method),
+        lambda method: circuit.density_matrix(weights, inputs, wires=[1, 3, 2], method=method),
+        lambda method: circuit.var(observables, weights, inputs, method=method),
+    )
+    for ask in asks:
+        found, wanted = ask(method), ask("statevector")
+        torch.testing.assert_close(found, wanted)
+        grads = [torch.autograd.grad(torch.view_as_real(v + 0j).square().sum(), weights)[0] for v in (found, wanted)]
+        torch.testing.assert_close(*grads)
+
+
+@pytest.mark.parametrize("method", ["auto", "mps", "lightcone"])
+def test_few_wires_of_sixty(method):
+    """Nothing of the size of the state is made: entangled pairs, one of them far apart."""
+    circuit = Circuit(60).h(0).cx(0, 59).ry(2 * math.acos(math.sqrt(0.3)), 30)
+    torch.testing.assert_close(circuit.probs(wires=[59, 0], method=method), torch.tensor([0.5, 0, 0, 0.5]))
+    torch.testing.assert_close(circuit.probs(wires=[30], method=method), torch.tensor([0.3, 0.7]))
+    bell = torch.tensor([[1, 0, 0, 1], [0] * 4, [0] * 4, [1, 0, 0, 1]]) / 2
+    torch.testing.assert_close(circuit.density_matrix(wires=[0, 59], method=method), bell.cfloat())
+    variances = circuit.var(["X1", "X0 X59", "Z30", "X0 + Y0 + Z59"], method=method)
+    torch.testing.assert_close(variances, torch.tensor([1, 0, 0.84, 3]), atol=1e-6, rtol=1e-5)
+    shares = circuit.probs(wires=[59, 0], method=method, shots=10000, generator=torch.Generator().manual_seed(0))
+    assert shares[1:3].tolist() == [0, 0]
+    assert float(shares[0]) == pytest.approx(0.5, abs=0.02)
+    misread = circuit.probs(wires=[30], method=method, noise=NoiseModel(readout=0.1))
+    torch.testing.assert_close(misread, torch.tensor([0.34, 0.66]))
+
+
+def test_a_chain_opens_many_wires_in_pieces(monkeypatch):
+    circuit, weights, inputs = wide(7)
+    wanted = circuit.probs(weights, inputs)
+    monkeypatch.setattr("zoo.quantum.mps.measure._AT_ONCE", 2)
+    torch.testing.assert_close(circuit.probs(weights, inputs, method="mps"), wanted)
+
+
+@pytest.mark.parametrize(
+    ("ask", "message"),
+    [
+        (lambda: Circuit(60).state(), "fits: expectations, samples, and probabilities of few wires, by method='mps'$"),
+        (lambda: Circuit(60).state(method="mps"), "8 EiB .* fits: a result of fewer wires or shots"),
+        (lambda: Circuit(60).probs(), "by method='mps'$"),
+        (lambda: Circuit(60).probs(wires=range(40), method="mps"), "8 TiB .* fits: a result of fewer wires or shots"),
+        (lambda: Circuit(18).matrix(), "262144 states each.* 1 TiB .* fits: .* one column after the other"),
+        (lambda: Circuit(60).matrix(), "1152921504606846976 states each"),
+        (lambda: Circuit(16).matrix(max_memory=10**6), r"more than the 977 KiB .*\(max_memory\)"),
+        (lambda: Circuit(18).density_matrix(), "512 GiB .* fewer wires"),
+        (lambda: Circuit(13).density_matrix(max_memory=10**7), "512 MiB .* max_memory of 512 MiB"),
+        (lambda: Circuit(2).h(0).expval("z", max_memory=10), "64 bytes of states, more than the 10 bytes"),
+        (lambda: Circuit(2).h(0).sample(shots=10**12), "29.1 TiB .* fewer wires or shots"),
+    ],
+)
+def test_too_large_before_anything_is_made(ask, message):
+    with pytest.raises(CircuitTooLarge, match=message):
+        ask()
+
+
+def test_any_number_of_shots():
+    """10^12 runs are not drawn one by one: 4 sigma are 4e-6."""
+    circuit = Circuit(3).ry(0.3, 0).cx(0, 1)
+    options = {"shots": 10**12, "generator": torch.Generator().manual_seed(0), "dtype": torch.float64}
+    found = circuit.expval(["Z0", "Z0 Z1", "X0", "Z2"], **options)
+    wanted = torch.tensor([math.cos(0.3), 1, 0, 1], dtype=torch.float64)
+    torch.testing.assert_close(found, wanted, atol=4e-6, rtol=0)
+    assert found[0] != math.cos(0.3)
+    assert circuit.probs(**options)[[1, 2, 3, 4, 5, 7]].tolist() == [0] * 6
+
+
+def test_no_samples_and_shots_give_no_gradient():
+    circuit = Circuit(2).ry(feature(0), 0).rz("a", 1).cx(0, 1)
+    inputs, weights = torch.zeros(0, 1, requires_grad=True), torch.zeros(1, requires_grad=True)
+    circuit.expval("z", weights, inputs, shots=5).sum().backward()
+    assert weights.grad.tolist() == [0]
+    assert inputs.grad.shape == (0, 1)
 
 
 BUILDING = {
@@ -382,6 +499,11 @@ REFUSED_TYPES = {
     "zq.Circuit(1).rx('a', 0).bind(None)": "bound to numbers, all in their order or some by name, got None",
     "zq.weight('a') + zq.weight('b')": "added to numbers; got Angle(source='weight', index='b'",
     "zq.weight('a') * zq.feature(0)": "multiplied by numbers; got Angle(source='input'",
+    "zq.Circuit(1).probs(generator=5)": "generator is a torch.Generator; got 5",
+    "zq.Circuit(1).probs(report=3)": "report is a function of what was discarded; got 3",
+    "zq.Circuit(1).probs(directions=1.5)": "directions must be an integer of at least 1, got 1.5",
+    "zq.Circuit(1).probs(noise={'readout': 0.1})": "NoiseModel.from_dict makes one of a dict; got {'readout': 0.1}",
+    "zq.Circuit(1).probs(wires='a')": "'a' is no number of a wire",
     "zq.gate_named(None)": "the name of a gate is text, such as 'cx', got None",
 }
 
@@ -395,6 +517,30 @@ def refused_types():
 def test_refused_types(expression, refused_types):
     assert refused_types[expression].startswith("TypeError: ")
     assert REFUSED_TYPES[expression] in refused_types[expression]
+
+
+@pytest.mark.parametrize("name", ["max_bond", "trajectories"])
+def test_numbers_that_the_method_does_not_use_are_checked(name):
+    with pytest.raises(ValueError, match=f"{name} must be an integer of at least 1, got 0"):
+        Circuit(2).probs(**{name: 0})
+
+
+def test_one_wire_and_integers_of_numpy():
+    circuit = Circuit(2).ry(0.3, 0).cx(0, 1)
+    assert torch.equal(circuit.probs(wires=1), circuit.probs(wires=[1]))
+    assert torch.equal(circuit.density_matrix(wires=np.int64(0)), circuit.density_matrix(wires=[0]))
+    assert torch.equal(circuit.probs(wires=np.array([1, 0])), circuit.probs(wires=torch.tensor([1, 0])))
+    z = Hermitian([[1, 0], [0, -1]], 1)
+    torch.testing.assert_close(circuit.expval(z), circuit.expval("Z1"))
+    assert circuit.sample(shots=3, wires=0).shape == (3, 1)
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+def test_low_precisions_are_computed_in_float32(dtype):
+    circuit, exact = Circuit(1).rx("a", 0), torch.tensor([0.3])
+    assert torch.equal(circuit.expval("Z0", exact, dtype=dtype), circuit.expval("Z0", exact).to(dtype))
+    assert torch.equal(circuit.expval("Z0", exact.to(dtype)), circuit.expval("Z0", exact.to(dtype).float()).to(dtype))
+    assert circuit.state(exact, dtype=dtype).dtype == torch.complex64
 
 
 def test_module_functions_are_the_methods():

@@ -17,7 +17,7 @@ from zoo.quantum.angle import Angle
 from zoo.quantum.circuit import Circuit
 from zoo.quantum.expectation import expectations
 from zoo.quantum.kept import Kept
-from zoo.quantum.observables import Hermitian, Observable, PauliSum, Projector
+from zoo.quantum.observables import Hermitian, Observable, PauliSum, Projector, state_of
 from zoo.quantum.op import Op
 from zoo.quantum.paulis import PauliWord
 from zoo.quantum.reference import reference_state
@@ -28,8 +28,8 @@ Piece = PauliWord | Projector | Hermitian
 
 #: Amplitudes of cones that run as one batch; from there on, one after the other, with weights that the batch shares.
 _AT_ONCE = 2**18
-#: Cones by structure.
-_CONES = Kept(64)
+#: Cones, and the work that they are, by structure.
+_CONES, _WORK = Kept(64), Kept(64)
 
 
 @dataclass(frozen=True)
@@ -69,6 +69,10 @@ class Alike:
     pieces: tuple[Observable, ...]
     columns: tuple[tuple[int, ...], ...]
 
+    def tables(self, weights: Tensor, inputs: Tensor) -> tuple[tuple[Tensor, Tensor], ...]:
+        """The vectors of the whole circuit, each with the places of those of the cones."""
+        return (weights, self.weights), (inputs, self.inputs)
+
     def at_once(self, batch: int) -> int:
         """How many cones run as one batch: all, or one. Compilation and export decide it for a batch of one."""
         count, samples = len(self.columns), 1 if torch.compiler.is_compiling() else batch
@@ -104,14 +108,20 @@ class Cones:
         """Of the states of all cones: what a gradient keeps."""
         return sum(batch * len(group.columns) * 2**group.circuit.n_qubits for group in self.groups)
 
-    def work(self) -> int:
-        """Amplitudes times gates, for one sample."""
-        return sum(len(g.columns) * len(g.circuit) * 2**g.circuit.n_qubits for g in self.groups)
-
 
 def cones(circuit: Circuit, observables: Sequence[Observable]) -> Cones:
     """The cones of observables; kept for the next call with a circuit of the same structure."""
     return getattr(_CONES, _find(circuit, *observables))
+
+
+def work(circuit: Circuit, *observables: Observable) -> int:
+    """Amplitudes times gates of the cones of observables, for one sample; the cones' circuits are not made for it."""
+
+    def reckon() -> int:
+        found = {cone(circuit.ops, piece.wires) for piece in _pieces(observables)}
+        return sum(len(one.places) * 2 ** len(one.wires) for one in found)
+
+    return getattr(_WORK, _WORK.name((circuit.key, observables), reckon))
 
 
 def _find(circuit: Circuit, *observables: Observable) -> str:
@@ -120,7 +130,7 @@ def _find(circuit: Circuit, *observables: Observable) -> str:
 
 
 # What `torch.compiler.assume_constant_result` sets; see `zoo.quantum.engine.evolve`.
-_find._dynamo_marked_constant = True  # pyright: ignore[reportFunctionMemberAccess]
+_find._dynamo_marked_constant = work._dynamo_marked_constant = True  # pyright: ignore[reportFunctionMemberAccess]
 
 
 def lightcone_expectations(
@@ -157,10 +167,22 @@ def lightcone_expectations(
     return result
 
 
+def lightcone_state(
+    circuit: Circuit, weights: Tensor, inputs: Tensor, wires: Sequence[int], evolve: Evolve = reference_state
+) -> tuple[Tensor, int, tuple[int, ...]]:
+    """The state of the cone of some wires, (B, 2^m) or (1, 2^m), m, and where these wires are in it.
+
+    Arguments as `lightcone_expectations`.
+    """
+    (group,) = cones(circuit, (state_of(wires),)).groups
+    state = evolve(group.circuit, *(v[..., t[0].to(v.device)] for v, t in group.tables(weights, inputs)))
+    return state, group.circuit.n_qubits, group.pieces[0].wires
+
+
 def _run(group: Alike, weights: Tensor, inputs: Tensor, evolve: Evolve, batch: int, chosen: int | slice) -> Tensor:
     """(cones, B, pieces) of some cones of a group, or of one."""
     vectors = []
-    for vector, table in ((weights, group.weights), (inputs, group.inputs)):
+    for vector, table in group.tables(weights, inputs):
         mine = vector[..., table[chosen].to(vector.device)]  # (B, cones, k), (B, k), (cones, k) or (k,)
         if isinstance(chosen, slice):
             mine = mine.movedim(-2, 0)
@@ -173,13 +195,20 @@ def _run(group: Alike, weights: Tensor, inputs: Tensor, evolve: Evolve, batch: i
     return values.expand(batch, -1)[None]
 
 
+def _parts(observable: Observable) -> Sequence[tuple[float, Piece]]:
+    return observable.terms if isinstance(observable, PauliSum) else ((1.0, observable),)
+
+
+def _pieces(observables: Sequence[Observable]) -> dict[Piece, int]:
+    """All that has a cone, numbered."""
+    parts = (part for observable in observables for _, part in _parts(observable) if part.wires)
+    return {part: place for place, part in enumerate(dict.fromkeys(parts))}
+
+
 def _found(circuit: Circuit, observables: tuple[Observable, ...]) -> Cones:
     ops = circuit.ops
-    pieces: dict[Piece, int] = {}
-    terms: list[dict[int, float]] = []
-    for observable in observables:
-        parts = observable.terms if isinstance(observable, PauliSum) else ((1.0, observable),)
-        terms.append({pieces.setdefault(part, len(pieces)): c for c, part in parts if part.wires})
+    pieces = _pieces(observables)
+    terms = [{pieces[part]: c for c, part in _parts(observable) if part.wires} for observable in observables]
 
     by_cone: dict[Cone, list[Piece]] = defaultdict(list)
     for piece in pieces:

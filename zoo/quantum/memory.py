@@ -9,7 +9,7 @@ import torch
 
 from zoo.errors import CircuitTooLarge
 from zoo.quantum.circuit import Circuit
-from zoo.quantum.lightcone import cones
+from zoo.quantum.lightcone import cones, work
 from zoo.quantum.mps.products import MOST_WIRES, has_products
 from zoo.quantum.noise.trajectories import at_once
 from zoo.quantum.observables import Hermitian, Observable
@@ -39,6 +39,9 @@ class Run:
         gradient: whether one is wanted.
         max_memory: bytes that may be taken; None for 80 % of what is free.
         trajectories: how many, where noise is drawn.
+        given: whether there is a state to begin with.
+        columns: states a sample: 2^n for a matrix.
+        answer: numbers of the result of one of them, beside its amplitudes.
     """
 
     circuit: Circuit
@@ -48,6 +51,9 @@ class Run:
     gradient: bool = False
     max_memory: int | None = None
     trajectories: int = 128
+    given: bool = False
+    columns: int = 1
+    answer: int = 0
 
     @property
     def amplitude(self) -> int:
@@ -56,9 +62,9 @@ class Run:
 
     @property
     def limit(self) -> int:
-        """Bytes that may be taken. What is compiled or exported does not depend on the memory that happens to be free."""
+        """Bytes that may be taken. What is compiled does not depend on the memory that happens to be free."""
         if self.max_memory is not None:
-            return self.max_memory
+            return int(self.max_memory)
         return UNSEEN if torch.compiler.is_compiling() else int(SHARE * free_memory(self.device))
 
 
@@ -90,23 +96,23 @@ def needed(run: Run, method: str, observables: Sequence[Observable] | None = Non
 
     Args:
         run: what is run.
-        method: "statevector", "reference", "density", "trajectories", "lightcone" or "mps" (of which nothing is known
-            beforehand: 0).
+        method: "statevector", "reference", "density", "trajectories", "lightcone" or "mps" (of which only is known
+            beforehand that it begins as a product state).
         observables: what is measured, for "lightcone".
     """
-    n, batch = run.circuit.n_qubits, max(run.batch, 1)
+    n, batch = run.circuit.n_qubits, max(run.batch, 1) * run.columns
     states = _STATES[run.gradient]
     if run.gradient and (method in ("reference", "density", "trajectories") or not run.circuit.unitary_only):
         states += len(run.circuit)  # autograd keeps one a gate
     if method == "mps":
-        return 0
+        return run.amplitude * batch * (2 * n + run.answer)
     if method == "lightcone":
         found = cones(run.circuit, observables or ())
         kept = found.all_amplitudes(batch) if run.gradient else 0
-        return run.amplitude * (states * found.amplitudes(batch) + kept)
+        return run.amplitude * (states * found.amplitudes(batch) + kept + batch * run.answer)
     if method == "trajectories":
         batch *= run.trajectories if run.gradient else min(run.trajectories, at_once(n, batch))
-    return states * run.amplitude * batch * (4 if method == "density" else 2) ** n
+    return run.amplitude * batch * (states * (4 if method == "density" else 2) ** n + run.answer)
 
 
 def check_memory(run: Run, method: str, observables: Sequence[Observable] | None = None) -> None:
@@ -125,7 +131,6 @@ def choose_method(
     observables: Sequence[Observable] | None,
     *,
     noisy: bool = False,
-    begins_with_state: bool = False,
     sampled: bool = False,
 ) -> str:
     """The way to run a circuit: "statevector", "lightcone", "mps", "density" or "trajectories".
@@ -135,9 +140,8 @@ def choose_method(
 
     Args:
         run: what is run.
-        observables: what is measured; None where the state itself or its probabilities are wanted.
+        observables: what is measured (`state_of` for the state of some wires); None where all amplitudes are wanted.
         noisy: there are channels.
-        begins_with_state: the circuit does not begin with every wire in 0.
         sampled: outcomes are drawn, of which there need be no probabilities.
 
     Raises:
@@ -148,11 +152,11 @@ def choose_method(
         # Trajectories cannot be post-selected.
         selected = any(op.gate.name == "post_select" for op in run.circuit)
         method = "density" if small or selected else "trajectories"
-    elif begins_with_state or (observables is None and not sampled):
+    elif run.given or (observables is None and not sampled):
         method = "statevector"
     elif sampled:
         whole = needed(run, "statevector") <= run.limit
-        method = "statevector" if whole or not _chain_of_tensors(run.circuit, observables) else "mps"
+        method = "statevector" if whole or not _by_chain(run, observables) else "mps"
     else:
         method = _of_expectations(run, observables or ())
     check_memory(run, method, observables)
@@ -162,27 +166,27 @@ def choose_method(
 def _of_expectations(run: Run, observables: Sequence[Observable]) -> str:
     n, limit = run.circuit.n_qubits, run.limit
     whole = needed(run, "statevector") <= limit
-    if whole and n <= _SMALL:
+    if whole and (n <= _SMALL or work(run.circuit, *observables) >= len(run.circuit) * 2**n):
         return "statevector"
-    parts = needed(run, "lightcone", observables) <= limit
-    if parts and cones(run.circuit, observables).work() < len(run.circuit) * 2**n:
+    if needed(run, "lightcone", observables) <= limit:
         return "lightcone"
-    if not whole and not parts and _chain_of_tensors(run.circuit, observables):
-        return "mps"
-    return "lightcone" if parts and not whole else "statevector"
+    return "mps" if not whole and _by_chain(run, observables) else "statevector"
 
 
-def _chain_of_tensors(circuit: Circuit, observables: Sequence[Observable] | None) -> bool:
+def _by_chain(run: Run, observables: Sequence[Observable] | None) -> bool:
+    """Whether a matrix product state gives it."""
     narrow = all(len(o.wires) <= MOST_WIRES for o in observables or () if isinstance(o, Hermitian))
-    return narrow and all(has_products(op) for op in circuit)
+    fits = needed(run, "mps") <= run.limit
+    return not run.given and narrow and fits and all(has_products(op) for op in run.circuit)
 
 
 def _too_large(run: Run, method: str, bytes_: int, limit: int, observables: Sequence[Observable] | None) -> str:
     n, batch = run.circuit.n_qubits, max(run.batch, 1)
     whose = "max_memory" if run.max_memory is not None else f"{SHARE:.0%} of what is free"
     ways = _ways_out(run, method, bytes_, limit, observables)
+    many = f", {run.columns} states each," if run.columns > 1 else ""
     return (
-        f"{n} qubits in a batch of {batch} by method={method!r} take {_size(bytes_)} of states, more than the "
+        f"{n} qubits in a batch of {batch}{many} by method={method!r} take {_size(bytes_)} of states, more than the "
         f"{_size(limit)} that may be taken ({whose}); "
         + (f"what fits: {', '.join(ways)}" if ways else "no other way fits either")
     )
@@ -205,10 +209,18 @@ def _ways_out(run: Run, method: str, bytes_: int, limit: int, observables: Seque
     selected = any(op.gate.name == "post_select" for op in run.circuit)
     if method == "density" and not selected and needed(run, "trajectories") <= limit:
         ways.append("method='trajectories'")
-    if method in ("statevector", "reference") and _chain_of_tensors(run.circuit, observables):
-        ways.append("method='mps'" if observables else "expectations or samples by method='mps'")
-    if method in ("statevector", "reference") and observables and needed(run, "lightcone", observables) <= limit:
+    if run.columns > 1 and needed(replace(run, columns=1), method) <= limit:
+        ways.append("state(state=...) of one column after the other")
+    if run.answer and needed(replace(run, answer=0), method, observables) <= limit:
+        ways.append("a result of fewer wires or shots")
+    if run.given or method in ("density", "trajectories"):
+        return ways
+    if observables and method != "mps" and _by_chain(run, observables):
+        ways.append("method='mps'")
+    if observables and method != "lightcone" and needed(run, "lightcone", observables) <= limit:
         ways.append(f"method='lightcone' (the widest cone has {cones(run.circuit, observables).widest} qubits)")
+    if not ways and _by_chain(replace(run, answer=0), None):
+        ways.append("expectations, samples, and probabilities of few wires, by method='mps'")
     return ways
 
 

@@ -9,6 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from zoo.quantum.integers import Wires, as_wires
 from zoo.quantum.paulis import PauliSum, PauliWord, parse_pauli_sum
 
 MAX_HERMITIAN_WIRES = 10
@@ -29,7 +30,7 @@ class Projector:
     wires: tuple[int, ...]
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "wires", tuple(self.wires))
+        object.__setattr__(self, "wires", as_wires(self.wires))
         if not self.bits or set(self.bits) - {"0", "1"}:
             raise ValueError(f"the bits of a projector are 0 and 1, got {self.bits!r}")
         if len(self.bits) != len(self.wires):
@@ -44,14 +45,14 @@ class Hermitian:
 
     Args:
         matrix: (2^k, 2^k), real or complex; kept as complex128.
-        wires: k distinct wires, the first the most significant bit.
+        wires: k distinct wires, the first the most significant bit; one may be a number.
 
     Raises:
         ValueError: another shape, more wires, or a matrix that is not Hermitian (with its deviation).
     """
 
-    def __init__(self, matrix: Any, wires: Sequence[int]):
-        self.wires = tuple(wires)
+    def __init__(self, matrix: Any, wires: Wires):
+        self.wires = as_wires(wires)
         if not 1 <= len(self.wires) <= MAX_HERMITIAN_WIRES:
             raise ValueError(f"a Hermitian matrix acts on 1 to {MAX_HERMITIAN_WIRES} wires, got {len(self.wires)}")
         self.matrix = torch.as_tensor(matrix).detach().to("cpu", torch.complex128)
@@ -67,6 +68,22 @@ class Hermitian:
 
 
 Observable = PauliSum | Projector | Hermitian
+
+
+def state_of(wires: Sequence[int]) -> Projector:
+    """What depends on the same as the state of some wires does."""
+    return Projector("0" * len(wires), tuple(wires))
+
+
+@functools.lru_cache(maxsize=256)
+def squared(observable: Observable) -> Observable:
+    """The square of an observable; kept, as a matrix is equal to itself alone."""
+    if isinstance(observable, PauliSum):
+        return observable.squared()
+    if isinstance(observable, Projector):
+        return observable
+    square = observable.matrix @ observable.matrix
+    return Hermitian((square + square.mH) / 2, observable.wires)
 
 
 def is_single(given: Any) -> bool:

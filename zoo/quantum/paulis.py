@@ -1,5 +1,6 @@
 """Pauli words and their real combinations, read from text such as "0.5 Z0 Z2 - 1.25 X1"."""
 
+import itertools
 import math
 import re
 from collections.abc import Iterable
@@ -9,6 +10,11 @@ _TOKEN = re.compile(
     r"\s*(?:(?P<letter>[IXYZ])(?P<wire>\d+)?|(?P<number>(?:\d+\.?\d*|\.\d+)(?:E[+-]?\d+)?)|(?P<sign>[+-])|(?P<times>\*))"
 )
 Letters = tuple[tuple[int, str], ...]
+#: Two different letters: their product without its phase, and whether the phase is i (else -i).
+_PRODUCTS = {
+    **{(a, b): (c, True) for a, b, c in ("xyz", "yzx", "zxy")},
+    **{(b, a): (c, False) for a, b, c in ("xyz", "yzx", "zxy")},
+}
 
 
 @dataclass(frozen=True)
@@ -74,6 +80,15 @@ class PauliSum:
     def __sub__(self, other: "PauliSum") -> "PauliSum":
         return self + -other
 
+    def squared(self) -> "PauliSum":
+        """The square, a combination of words again: those that anticommute cancel."""
+        terms = [(sum(c * c for c, _ in self.terms), PauliWord())]
+        for (first, one), (second, other) in itertools.combinations(self.terms, 2):
+            sign, word = _product(one, other)
+            if sign:
+                terms.append((2 * sign * first * second, word))
+        return PauliSum(tuple(terms))
+
     def __str__(self) -> str:
         """Text that `parse_pauli_sum` reads back."""
         parts = []
@@ -83,6 +98,20 @@ class PauliSum:
             parts.append(f"{sign} {size}{word}")
         text = " ".join(parts)
         return f"-{text[2:]}" if text.startswith("- ") else text.removeprefix("+ ")
+
+
+def _product(one: PauliWord, other: PauliWord) -> tuple[int, PauliWord]:
+    """The product of two words that commute, with its sign; 0 and no letters for two that do not."""
+    left, right = dict(one.letters), dict(other.letters)
+    letters = {wire: letter for wire, letter in (left | right).items() if (wire in left) != (wire in right)}
+    turns = 0  # the power of i
+    for wire in left.keys() & right.keys():
+        if left[wire] != right[wire]:
+            letters[wire], ahead = _PRODUCTS[left[wire], right[wire]]
+            turns += 1 if ahead else -1
+    if turns % 2:
+        return 0, PauliWord()
+    return 1 - turns % 4, PauliWord(tuple(letters.items()))
 
 
 def parse_pauli_sum(text: str) -> PauliSum:

@@ -4,15 +4,18 @@ The mean of N runs of a Pauli word P has variance (1 - <P>²) / N. Words that ag
 """
 
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import torch
 from jaxtyping import Float, Int
-from torch import Tensor
+from torch import Tensor, nn
 
 from zoo.quantum.noise.readout import ReadoutError
 
+#: Numbers that are drawn at once.
+AT_ONCE = 2**22
 #: Ways to a gradient that work with a finite number of runs.
 WITH_SHOTS = ("parameter_shift", "finite_diff", "spsa")
 
@@ -32,6 +35,32 @@ def check_shots(shots: Any, diff_method: str = "auto") -> None:
         )
 
 
+@dataclass(frozen=True)
+class Reading:
+    """How a device reads outcomes.
+
+    Args:
+        shots: runs a basis; None for exact probabilities.
+        readout: error of the readout.
+        generator: what draws.
+    """
+
+    shots: int | None = None
+    readout: ReadoutError | None = None
+    generator: torch.Generator | None = None
+
+    @property
+    def exact(self) -> bool:
+        """Whether probabilities are read as they are."""
+        return self.shots is None and self.readout is None
+
+    def of(self, chances: Tensor, wires: Sequence[int]) -> Tensor:
+        """(*, 2^k) probabilities of the outcomes of k wires -> the shares that are read."""
+        if self.readout is not None:
+            chances = self.readout.apply(chances, wires)
+        return chances if self.shots is None else frequencies(chances, self.shots, self.generator)
+
+
 def sample_indices(
     chances: Float[Tensor, "*batch outcomes"], shots: int, generator: torch.Generator | None = None
 ) -> Int[Tensor, "*batch shots"]:
@@ -45,12 +74,19 @@ def sample_indices(
         generator: what draws; one with the same seed draws the same.
     """
     check_shots(shots)
+    return torch.cat([*_drawn(chances, shots, shots, generator)], dim=-1)
+
+
+def _drawn(chances: Tensor, shots: int, at_once: int, generator: torch.Generator | None) -> Iterator[Tensor]:
+    """(*, at most `at_once`) outcomes after one another, `shots` in all."""
     total = chances.detach().clamp(min=0).double().cumsum(-1)
-    # `rand` gives numbers below 1, so an outcome without probability is never drawn, nor one past the end.
-    uniform = torch.rand(*chances.shape[:-1], shots, dtype=torch.float64, device=chances.device, generator=generator)
-    drawn = torch.searchsorted(total, uniform * total[..., -1:], right=True)
-    last = (total < total[..., -1:]).sum(-1, keepdim=True)  # rounding may reach the total
-    return torch.minimum(drawn, last)
+    last = (total < total[..., -1:]).sum(-1, keepdim=True)
+    for done in range(0, shots, at_once):
+        shape = (*chances.shape[:-1], min(at_once, shots - done))
+        # `rand` gives numbers below 1, so an outcome without probability is never drawn, nor one past the end.
+        uniform = torch.rand(shape, dtype=torch.float64, device=chances.device, generator=generator)
+        drawn = torch.searchsorted(total, uniform * total[..., -1:], right=True)
+        yield torch.minimum(drawn, last)  # rounding may reach the total
 
 
 def index_bits(indices: Int[Tensor, "*shape"], n: int) -> Int[Tensor, "*shape {n}"]:
@@ -70,34 +106,45 @@ def counts(bits: Int[Tensor, "*batch shots n"]) -> Any:
 def frequencies(
     chances: Float[Tensor, "*batch outcomes"], shots: int, generator: torch.Generator | None = None
 ) -> Float[Tensor, "*batch outcomes"]:
-    """The share of each outcome in a finite number of runs; has no gradient."""
-    drawn = sample_indices(chances, shots, generator)
-    found = torch.zeros_like(chances, requires_grad=False)
-    return found.scatter_add_(-1, drawn, torch.full_like(drawn, 1 / shots, dtype=chances.dtype))
+    """The share of each outcome in a finite number of runs; has no gradient.
+
+    A large number of runs is drawn some at a time, or, where it is larger than that of the outcomes, as numbers.
+    """
+    check_shots(shots)
+    outcomes = chances.shape[-1]
+    at_once = max(1, AT_ONCE // max(1, chances.numel() // outcomes))
+    if shots > max(at_once, outcomes):
+        found = _numbers(chances.detach().clamp(min=0).double(), shots, generator)
+    else:
+        found = torch.zeros_like(chances, dtype=torch.float64, requires_grad=False)
+        for drawn in _drawn(chances, shots, at_once, generator):
+            found.scatter_add_(-1, drawn, torch.ones_like(drawn, dtype=torch.float64))
+    return (found / shots).to(chances.dtype)
+
+
+def _numbers(chances: Tensor, shots: int, generator: torch.Generator | None) -> Tensor:
+    """(*, outcomes) how often each comes: the runs fall to halves of the outcomes, then to halves of these."""
+    outcomes = chances.shape[-1]
+    levels = [nn.functional.pad(chances, (0, (1 << (outcomes - 1).bit_length()) - outcomes))]
+    while levels[-1].shape[-1] > 1:
+        levels.append(levels[-1].unflatten(-1, (-1, 2)).sum(-1))
+    found = torch.full_like(levels.pop(), shots)
+    while levels:
+        pairs = levels.pop().unflatten(-1, (-1, 2))
+        first = (pairs[..., 0] / pairs.sum(-1)).nan_to_num(0)
+        some = torch.binomial(found, first, generator)
+        found = torch.stack([some, found - some], dim=-1).flatten(-2)
+    return found[..., :outcomes]
 
 
 def as_read(
-    chances_in: Callable[[dict[int, str]], Tensor],
-    n: int,
-    *,
-    shots: int | None = None,
-    readout: ReadoutError | None = None,
-    generator: torch.Generator | None = None,
+    chances_in: Callable[[dict[int, str]], Tensor], n: int, reading: Reading
 ) -> Callable[[dict[int, str]], Tensor]:
     """What a device reads in place of the exact probabilities; goes into `expectation.measured`.
 
     Args:
         chances_in: basis (wire -> letter) -> (B, 2^n) probabilities.
         n: the number of wires.
-        shots: runs a basis; None for exact probabilities.
-        readout: error of the readout.
-        generator: what draws.
+        reading: how.
     """
-
-    def read(basis: dict[int, str]) -> Tensor:
-        chances = chances_in(basis)
-        if readout is not None:
-            chances = readout.apply(chances, range(n))
-        return chances if shots is None else frequencies(chances, shots, generator)
-
-    return read
+    return lambda basis: reading.of(chances_in(basis), range(n))

@@ -4,7 +4,6 @@ Every function takes the circuit, its weights (W,), or (*, W) of each sample, an
 leading dimensions of these. Nothing is kept between calls.
 """
 
-from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -13,13 +12,13 @@ from torch import Tensor
 
 from zoo.eager import no_autocast
 from zoo.quantum.circuit import Circuit
-from zoo.quantum.expectation import marginal, measured
-from zoo.quantum.gates import complex_type
-from zoo.quantum.observables import is_single, parse_observables
-from zoo.quantum.running.answers import Question, answer, differentiated, drawn, final_state, read
+from zoo.quantum.integers import Wires, as_wires
+from zoo.quantum.observables import is_single, parse_observables, state_of
+from zoo.quantum.running.answers import Question, answer, columns, differentiated, drawn, final_state
 from zoo.quantum.running.call import Values, prepare
 from zoo.quantum.running.options import Options
 from zoo.quantum.running.outcomes import Outcome
+from zoo.quantum.shots import Reading
 from zoo.quantum.shots import counts as count_bits
 
 
@@ -38,8 +37,9 @@ def state(
         circuit: what is simulated.
         weights: (W,) for all samples or (*, W): a tensor, numbers, or a mapping of names to numbers.
         inputs: (*, I) features.
-        state: (*, 2^n) amplitudes to begin with, taken as they are; every wire in 0 by default.
-        dtype: float32 or float64; by default that of the tensors.
+        state: (*, 2^n) amplitudes to begin with, of norm 1; every wire in 0 by default.
+        dtype: a floating type to give back; by default that of the tensors. Lower precisions than float32 are computed
+            in float32, and states stay complex64.
         options: see `Options`.
     """
     call, chosen = prepare(circuit, weights, inputs, state, dtype), Options.of_states(options)
@@ -52,7 +52,7 @@ def probs(
     weights: Values = None,
     inputs: Values = None,
     *,
-    wires: Sequence[int] | None = None,
+    wires: Wires | None = None,
     state: Shaped[Tensor, "*start amplitudes"] | None = None,
     dtype: torch.dtype | None = None,
     **options: Any,
@@ -63,16 +63,15 @@ def probs(
 
     Args:
         circuit, weights, inputs, state, dtype, options: see `state`.
-        wires: which are measured; by default all.
+        wires: which are measured, one or several; by default all.
     """
     call, chosen = prepare(circuit, weights, inputs, state, dtype), Options.of(options)
     kept = check_wires(wires, circuit.n_qubits)
 
-    def ask(outcome: Outcome, shots: int | None) -> Tensor:
-        chances = read(outcome, chosen, shots)({})
-        return chances if wires is None else marginal(chances, kept, circuit.n_qubits)
+    def ask(outcome: Outcome, reading: Reading) -> Tensor:
+        return reading.of(outcome.chances(kept), kept)
 
-    return differentiated(Question(ask), call, chosen)
+    return differentiated(Question(ask, (state_of(kept),), answer=2 ** len(kept)), call, chosen)
 
 
 def expval(
@@ -95,10 +94,8 @@ def expval(
     call, chosen = prepare(circuit, weights, inputs, state, dtype), Options.of(options)
     parsed = parse_observables(observables, circuit.n_qubits)
 
-    def ask(outcome: Outcome, shots: int | None) -> Tensor:
-        if shots is None and (chosen.noise is None or chosen.noise.readout is None):
-            return outcome.expectations(parsed)
-        return measured(read(outcome, chosen, shots), parsed, circuit.n_qubits)
+    def ask(outcome: Outcome, reading: Reading) -> Tensor:
+        return outcome.expectations(parsed) if reading.exact else outcome.read(parsed, reading)
 
     values = differentiated(Question(ask, parsed), call, chosen)
     return values[..., 0] if is_single(observables) else values
@@ -121,14 +118,14 @@ def var(
     """
     call, chosen = prepare(circuit, weights, inputs, state, dtype), Options.of(options)
     parsed = parse_observables(observables, circuit.n_qubits)
-    if chosen.shots is not None or (chosen.noise is not None and chosen.noise.readout is not None):
+    if not chosen.reading.exact:
         raise ValueError("var is of the state itself: it takes no shots and no error of the readout")
 
-    def ask(outcome: Outcome, shots: int | None) -> Tensor:
+    def ask(outcome: Outcome, reading: Reading) -> Tensor:
         # Both moments go as sines of the angles, so that parameter shift is exact; their combination does not.
         return torch.stack([outcome.expectations(parsed), outcome.second_moments(parsed)], dim=-1)
 
-    first, second = differentiated(Question(ask), call, chosen).unbind(-1)
+    first, second = differentiated(Question(ask, parsed, squares=True), call, chosen).unbind(-1)
     values = second - first.square()
     return values[..., 0] if is_single(observables) else values
 
@@ -139,7 +136,7 @@ def sample(
     inputs: Values = None,
     *,
     shots: int,
-    wires: Sequence[int] | None = None,
+    wires: Wires | None = None,
     state: Shaped[Tensor, "*start amplitudes"] | None = None,
     dtype: torch.dtype | None = None,
     **options: Any,
@@ -149,7 +146,7 @@ def sample(
     Args:
         circuit, weights, inputs, state, dtype, options: see `state`.
         shots: how many runs.
-        wires: which are measured; by default all.
+        wires: which are measured, one or several; by default all.
     """
     call, chosen = prepare(circuit, weights, inputs, state, dtype), Options.of({**options, "shots": shots})
     kept = list(check_wires(wires, circuit.n_qubits))
@@ -162,7 +159,7 @@ def counts(
     inputs: Values = None,
     *,
     shots: int,
-    wires: Sequence[int] | None = None,
+    wires: Wires | None = None,
     state: Shaped[Tensor, "*start amplitudes"] | None = None,
     dtype: torch.dtype | None = None,
     **options: Any,
@@ -179,7 +176,7 @@ def density_matrix(
     weights: Values = None,
     inputs: Values = None,
     *,
-    wires: Sequence[int] | None = None,
+    wires: Wires | None = None,
     state: Shaped[Tensor, "*start amplitudes"] | None = None,
     dtype: torch.dtype | None = None,
     **options: Any,
@@ -187,8 +184,12 @@ def density_matrix(
     """(*, 2^k, 2^k) density matrix of k wires, the others traced out; arguments as `probs`."""
     call, chosen = prepare(circuit, weights, inputs, state, dtype), Options.of_states(options)
     kept = check_wires(wires, circuit.n_qubits)
+
+    def ask(outcome: Outcome, reading: Reading) -> Tensor:
+        return outcome.reduced(kept)
+
     with no_autocast(call.weights):
-        return call.finish(answer(Question(lambda outcome, shots: outcome.reduced(kept)), call, chosen))
+        return call.finish(answer(Question(ask, (state_of(kept),), answer=4 ** len(kept)), call, chosen))
 
 
 def unitary(
@@ -207,20 +208,18 @@ def unitary(
     if not circuit.unitary_only:
         raise ValueError("a circuit with post-selections or channels has no unitary matrix")
     call, chosen = prepare(circuit, weights, inputs, None, dtype), Options.of_states(options)
-    d = 2**circuit.n_qubits
     with no_autocast(call.weights):
-        start = torch.eye(d, dtype=complex_type(call.weights.dtype), device=call.weights.device)
-        after = final_state(call.repeated(d, start.repeat_interleave(call.batch, dim=0)), chosen)
+        d, after = 2**circuit.n_qubits, columns(call, chosen)
         return call.finish(after.reshape(d, call.batch, d).permute(1, 2, 0))
 
 
-def check_wires(wires: Sequence[int] | None, n: int) -> tuple[int, ...]:
-    """The wires as a tuple, all of them for None.
+def check_wires(wires: Wires | None, n: int) -> tuple[int, ...]:
+    """The wires as a tuple, of one or of several; all of them for None.
 
     Raises:
         ValueError: none, a wire that is missing, or one that is there twice.
     """
-    kept = tuple(range(n)) if wires is None else tuple(wires)
+    kept = tuple(range(n)) if wires is None else as_wires(wires)
     if not kept or len(set(kept)) < len(kept) or not all(0 <= wire < n for wire in kept):
         raise ValueError(f"wires are different numbers from 0 to {n - 1}, got {list(kept)}")
     return kept

@@ -3,6 +3,7 @@
 An environment (B, bond, bond) is everything on one side of a bond, bra index first.
 """
 
+import itertools
 from collections.abc import Sequence
 
 import torch
@@ -12,6 +13,9 @@ from zoo.quantum.mps.chain import apply_products
 from zoo.quantum.mps.products import of_matrix, word_products
 from zoo.quantum.observables import Hermitian, Observable, PauliSum, Projector, matrix_of
 from zoo.quantum.paulis import PauliWord
+
+#: Numbers of environments that are held at once, one for every outcome.
+_AT_ONCE = 2**22
 
 
 class Measured:
@@ -63,6 +67,41 @@ class Measured:
             between = _step_right(between, self.chain[wire], after[wire])
         return (between * self.right[last + 1]).sum((-2, -1)).real / self.norm
 
+    def probs(self, wires: Sequence[int]) -> Tensor:
+        """(B, 2^k) probabilities of the outcomes of k wires."""
+        chances = self._opened(sorted(wires), False).real.unflatten(-1, [2] * len(wires))
+        places = [sorted(wires).index(wire) for wire in wires]
+        return chances.permute(0, *(1 + place for place in places)).flatten(1)
+
+    def density_matrix(self, wires: Sequence[int]) -> Tensor:
+        """(B, 2^k, 2^k) density matrices of k wires."""
+        k = len(wires)
+        # Of every wire the bit of the row, then that of the column.
+        bits = self._opened(sorted(wires), True).unflatten(-1, [2] * (2 * k))
+        places = [sorted(wires).index(wire) for wire in wires]
+        bits = bits.permute(0, *(1 + 2 * place for place in places), *(2 + 2 * place for place in places))
+        return bits.reshape(len(bits), 2**k, 2**k)
+
+    def _opened(self, wires: Sequence[int], both: bool) -> Tensor:
+        """(B, 2^k), or (B, 4^k) with both bits of every wire: the state with some wires not summed over."""
+        last = wires[-1]
+
+        def onward(between: Tensor, wire: int) -> Tensor:
+            """(B, bits so far, bond, bond) -> (B, bits)."""
+            if wire > last:
+                return (between * self.right[wire][:, None]).sum((-2, -1))
+            if between.shape[1] > 1 and between[0].numel() > _AT_ONCE:
+                return torch.cat([onward(half, wire) for half in between.chunk(2, dim=1)], dim=1)
+            site = self.chain[wire][:, None]  # (B, 1, left, 2, right)
+            if wire not in wires:
+                return onward(_step_right(between, site, site), wire + 1)
+            bits = site.unbind(-2)
+            pairs = itertools.product(bits, bits) if both else zip(bits, bits, strict=True)
+            opened = torch.stack([bra.mH @ (between @ ket) for ket, bra in pairs], dim=2)
+            return onward(opened.flatten(1, 2), wire + 1)
+
+        return onward(self.left[wires[0]][:, None], wires[0]) / self.norm[:, None]
+
     def sample(self, shots: int, generator: torch.Generator | None = None) -> Tensor:
         """(B, shots, n) bits, drawn wire by wire from the probabilities given those before."""
         batch = max(len(site) for site in self.chain)
@@ -81,8 +120,8 @@ class Measured:
 
 
 def _step_right(left: Tensor, bra: Tensor, ket: Tensor) -> Tensor:
-    between = (left @ ket.flatten(-2)).unflatten(-1, ket.shape[2:]).flatten(1, 2)
-    return bra.flatten(1, 2).mH @ between
+    between = (left @ ket.flatten(-2)).unflatten(-1, ket.shape[-2:]).flatten(-3, -2)
+    return bra.flatten(-3, -2).mH @ between
 
 
 def _step_left(right: Tensor, site: Tensor) -> Tensor:

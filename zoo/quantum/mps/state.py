@@ -1,7 +1,7 @@
 """Circuits too wide for a vector of all amplitudes: the state as a chain of small tensors."""
 
 import warnings
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 import torch
 from torch import Tensor
@@ -15,6 +15,7 @@ from zoo.quantum.mps.products import as_products
 from zoo.quantum.observables import Observable
 from zoo.quantum.op import Op
 from zoo.quantum.reference import check_selected
+from zoo.quantum.shots import AT_ONCE
 
 #: Bonds are looked at from this width on: they may be wider than the state needs.
 _WIDE = 16
@@ -122,6 +123,14 @@ class MPS:
         """(B, 2^n) amplitudes, normalised."""
         return to_state(self.chain) / self._contracted().norm.sqrt()[:, None]
 
+    def probs(self, wires: Sequence[int]) -> Tensor:
+        """(B, 2^k) probabilities of the outcomes of k wires, the first the most significant bit; differentiable."""
+        return self._contracted().probs(wires)
+
+    def density_matrix(self, wires: Sequence[int]) -> Tensor:
+        """(B, 2^k, 2^k) density matrix of k wires, the others traced out; differentiable."""
+        return self._contracted().density_matrix(wires)
+
     def sample(self, shots: int, generator: torch.Generator | None = None) -> Tensor:
         """(B, shots, n) bits of measurements of all wires.
 
@@ -129,8 +138,15 @@ class MPS:
             shots: how many.
             generator: what draws.
         """
-        with torch.no_grad():
-            return self._contracted().sample(shots, generator)
+        return torch.cat([*self.samples(shots, generator)], dim=1)
+
+    def samples(self, shots: int, generator: torch.Generator | None = None) -> Iterator[Tensor]:
+        """The same, (B, some, n) bits after one another, as many at a time as take little memory."""
+        batch = max(len(site) for site in self.chain)
+        at_once = max(1, AT_ONCE // (max(1, batch) * max(self.n_qubits, 4 * widest(self.chain))))
+        for done in range(0, shots, at_once):
+            with torch.no_grad():
+                yield self._contracted().sample(min(at_once, shots - done), generator)
 
     def _contracted(self) -> Measured:
         if self._measured is None:

@@ -1,7 +1,7 @@
 """From a checked call to an answer: which simulation runs, what it is asked, how the answer is differentiated."""
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 
 import torch
@@ -9,20 +9,18 @@ from torch import Tensor
 
 from zoo.eager import no_autocast
 from zoo.quantum.engine import evolve
-from zoo.quantum.lightcone import lightcone_expectations
+from zoo.quantum.gates import complex_type
 from zoo.quantum.memory import Run, check_memory, choose_method
 from zoo.quantum.mps import MPS
-from zoo.quantum.mps.shots import estimate
 from zoo.quantum.noise.density import density_matrix
-from zoo.quantum.noise.readout import ReadoutError
 from zoo.quantum.noise.trajectories import at_once, trajectory_means, trajectory_states
-from zoo.quantum.observables import Observable
+from zoo.quantum.observables import Observable, squared
 from zoo.quantum.reference import reference_state
 from zoo.quantum.running import shift
 from zoo.quantum.running.call import Call
 from zoo.quantum.running.options import NOISY, WIDE, Options
-from zoo.quantum.running.outcomes import Mixed, Outcome, Pure
-from zoo.quantum.shots import as_read, index_bits, sample_indices
+from zoo.quantum.running.outcomes import Chain, Cones, Mixed, Outcome, Pure
+from zoo.quantum.shots import Reading, index_bits, sample_indices
 
 #: So many amplitudes fit anywhere: whether they do is not looked up.
 _FEW = 2**18
@@ -36,12 +34,23 @@ class Question:
     """What is wanted of the state at the end.
 
     Args:
-        ask: an outcome and the runs of each of its states (None: exact) -> (B, ...).
-        observables: where expectations are wanted: of which observables. Some methods give nothing else.
+        ask: an outcome and how it is read -> (B, ...).
+        observables: what is measured, `state_of` for the state of some wires; None for all amplitudes.
+        squares: whether their squares are measured too.
+        answer: numbers of the result of one sample; counts where it is long.
     """
 
-    ask: Callable[[Outcome, int | None], Tensor]
+    ask: Callable[[Outcome, Reading], Tensor]
     observables: tuple[Observable, ...] | None = None
+    squares: bool = False
+    answer: int = 0
+
+    @property
+    def measured(self) -> tuple[Observable, ...] | None:
+        """The observables, with their squares if these are measured."""
+        if self.observables is None or not self.squares:
+            return self.observables
+        return *self.observables, *map(squared, self.observables)
 
 
 def differentiated(question: Question, call: Call, options: Options) -> Tensor:
@@ -65,8 +74,8 @@ def _cannot_be_traced(question: Question, call: Call, options: Options) -> bool:
     if torch.compiler.is_exporting() and (drawn or options.diff_method in shift.METHODS):
         what = "shots and trajectories are" if drawn else f"diff_method={options.diff_method!r} is"
         raise ValueError(
-            f"{what} not exported: give exact expectations (shots=None, noise by method='density') and "
-            "diff_method='auto'"
+            f"{what} not exported: give exact expectations (shots=None, noise by method='density') "
+            "and diff_method='auto'"
         )
     return drawn or options.diff_method in shift.METHODS
 
@@ -103,25 +112,29 @@ def _differentiated(question: Question, call: Call, options: Options) -> Tensor:
 
 def answer(question: Question, call: Call, options: Options) -> Tensor:
     """Simulate and ask: (B, ...), or (1, ...) where nothing has a batch."""
-    method, n = _method_of(question, call, options), call.circuit.n_qubits
+    method, n, reading = _method_of(question, call, options), call.circuit.n_qubits, options.reading
     given = (call.circuit, call.weights, call.inputs)
-    if method == "density":
-        return question.ask(Mixed(density_matrix(*given, call.state, noise=options.noise), n), options.shots)
     if method == "trajectories":
         # With shots every run has noise of its own.
+        once = reading if reading.shots is None else replace(reading, shots=1)
         return trajectory_means(
             *given,
-            lambda states: question.ask(Pure(states, n), None if options.shots is None else 1),
+            lambda states: question.ask(Pure(states, n), once),
             call.state,
             noise=options.noise,
             trajectories=options.shots or options.trajectories,
             generator=options.generator,
         )
-    if method == "lightcone":
-        return _by_cones(question, call, options)
-    if method == "mps":
-        return _by_chain(question, call, options)
-    return question.ask(Pure(_amplitudes(call, options, method, keep_real=True), n), options.shots)
+    if method == "density":
+        outcome = Mixed(density_matrix(*given, call.state, noise=options.noise), n)
+    elif method == "lightcone":
+        _begins_in_zero(call, method)
+        outcome = Cones(*given, partial(evolve, diff_method=_through(options), keep_real=True))
+    elif method == "mps":
+        outcome = Chain(_chain(call, options))
+    else:
+        outcome = Pure(_amplitudes(call, options, method, keep_real=True), n)
+    return question.ask(outcome, reading)
 
 
 def final_state(call: Call, options: Options) -> Tensor:
@@ -130,34 +143,49 @@ def final_state(call: Call, options: Options) -> Tensor:
     Raises:
         ValueError: there is noise.
     """
-    method = _method(call, options, None)
+    return _state(call, options, _method(call, options, None, answer=2**call.circuit.n_qubits))
+
+
+def columns(call: Call, options: Options) -> Tensor:
+    """(2^n * B, 2^n): what the circuit makes of every basis state, for one after the other the whole batch."""
+    d = 2**call.circuit.n_qubits
+    method = _method(call, options, None, columns=d)  # before anything of that size is made
+    start = torch.eye(d, dtype=complex_type(call.weights.dtype), device=call.weights.device)
+    return _state(call.repeated(d, start.repeat_interleave(call.batch, dim=0)), options, method)
+
+
+def _state(call: Call, options: Options, method: str) -> Tensor:
     if method in NOISY:
         raise ValueError("noise makes the state a mixture, which has no amplitudes; use density_matrix")
     if method == "lightcone":
-        raise ValueError("method='lightcone' gives expectations, not the state")
+        raise ValueError("method='lightcone' gives expectations and the state of some wires, not the state of all")
     return _chain(call, options).state() if method == "mps" else _amplitudes(call, options, method)
-
-
-def read(outcome: Outcome, options: Options, shots: int | None) -> Callable[[dict[int, str]], Tensor]:
-    """The probabilities in a basis as they are read: with errors, from a number of shots."""
-    return as_read(outcome.chances_in, outcome.n, shots=shots, readout=_readout(options), generator=options.generator)
 
 
 @torch.no_grad()
 def drawn(call: Call, options: Options) -> Tensor:
     """(B, shots, n) bits."""
-    shots, n = options.shots, call.circuit.n_qubits
+    shots, n, reading = options.shots, call.circuit.n_qubits, options.reading
     assert shots is not None
-    method = _method(call, options, None, sampled=True)
+    method = _method(call, options, None, sampled=True, answer=2 * shots * n)  # while they are told apart, twice
     if method == "mps":
-        bits, readout = _chain(call, options).sample(shots, options.generator), _readout(options)
-        return bits if readout is None else readout.misread(bits, range(n), options.generator)
+        bits = _chain(call, options).sample(shots, options.generator)
+        return bits if reading.readout is None else reading.readout.misread(bits, range(n), options.generator)
     if method == "trajectories":
         most = at_once(n, call.batch)
         parts = [_drawn_once(call, options, min(most, shots - done)) for done in range(0, shots, most)]
         return index_bits(torch.cat(parts, dim=-1), n)
-    exact = Question(lambda outcome, _: sample_indices(read(outcome, options, None)({}), shots, options.generator))
-    return index_bits(answer(exact, call, options), n)
+
+    def draw(outcome: Outcome, reading: Reading) -> Tensor:
+        return sample_indices(_as_read(outcome, n, reading), shots, reading.generator)
+
+    return index_bits(answer(Question(draw), call, options), n)
+
+
+def _as_read(outcome: Outcome, n: int, reading: Reading) -> Tensor:
+    """(B, 2^n) probabilities with the errors of the readout, of which shots are drawn."""
+    wires = range(n)
+    return replace(reading, shots=None).of(outcome.chances(wires), wires)
 
 
 def _drawn_once(call: Call, options: Options, trajectories: int) -> Tensor:
@@ -171,7 +199,8 @@ def _drawn_once(call: Call, options: Options, trajectories: int) -> Tensor:
         trajectories=trajectories,
         generator=options.generator,
     )
-    chances = read(Pure(states.flatten(0, 1), call.circuit.n_qubits), options, None)({})
+    n = call.circuit.n_qubits
+    chances = _as_read(Pure(states.flatten(0, 1), n), n, options.reading)
     return sample_indices(chances, 1, options.generator).reshape(states.shape[:2])
 
 
@@ -187,25 +216,6 @@ def _through(options: Options) -> str:
     return "auto" if options.diff_method in shift.METHODS else options.diff_method
 
 
-def _by_cones(question: Question, call: Call, options: Options) -> Tensor:
-    _begins_in_zero(call, "lightcone")
-    if question.observables is None or options.shots is not None or _readout(options) is not None:
-        raise ValueError("method='lightcone' gives exact expectations, no probabilities and no shots")
-    through = partial(evolve, diff_method=_through(options), keep_real=True)
-    return lightcone_expectations(call.circuit, call.weights, call.inputs, question.observables, through)
-
-
-def _by_chain(question: Question, call: Call, options: Options) -> Tensor:
-    chain, readout = _chain(call, options), _readout(options)
-    if question.observables is None:
-        return question.ask(Pure(chain.state(), call.circuit.n_qubits), options.shots)
-    if options.shots is not None:
-        return estimate(chain, question.observables, options.shots, readout=readout, generator=options.generator)
-    if readout is not None:
-        raise ValueError("method='mps' has errors of the readout only with shots")
-    return chain.expectations(question.observables)
-
-
 def _chain(call: Call, options: Options) -> MPS:
     _begins_in_zero(call, "mps")
     chain = MPS.run(call.circuit, call.weights, call.inputs, max_bond=options.max_bond)
@@ -219,52 +229,66 @@ def _begins_in_zero(call: Call, method: str) -> None:
         raise ValueError(f"method={method!r} begins with every wire in 0; a state to begin with needs 'statevector'")
 
 
-def _readout(options: Options) -> ReadoutError | None:
-    return None if options.noise is None else options.noise.readout
-
-
 def _method_of(question: Question, call: Call, options: Options) -> str:
-    return _method(call, options, question.observables, options.shots is not None and question.observables is not None)
+    sampled = options.shots is not None and question.observables is not None
+    return _method(call, options, question, sampled=sampled, answer=question.answer)
 
 
-def _method(call: Call, options: Options, observables: tuple[Observable, ...] | None, sampled: bool = False) -> str:
+def _method(
+    call: Call,
+    options: Options,
+    question: Question | None,
+    *,
+    sampled: bool = False,
+    answer: int = 0,
+    columns: int = 1,
+) -> str:
     """The method that "auto" stands for, or the one that was asked for.
 
     Args:
         call: what is run.
         options: how.
-        observables: whose expectations are wanted; None where the state or its probabilities are.
+        question: what is measured; None where all amplitudes are wanted.
         sampled: outcomes are drawn, of which there need be no probabilities.
+        answer: numbers of the result of a sample.
+        columns: states that a sample begins with.
 
     Raises:
-        ValueError: noise with a method that has none; "adjoint" with one that keeps no amplitudes.
+        ValueError: noise with a method that has none; a readout error of another number of wires; "adjoint" with a
+            method that keeps no amplitudes.
         CircuitTooLarge: more memory would be needed than there is.
     """
+    if options.reading.readout is not None:
+        options.reading.readout.check_wires(call.circuit.n_qubits)
     noisy = (options.noise is not None and bool(options.noise.after)) or call.circuit.has_channels
-    few = _samples(call) * 2**call.circuit.n_qubits <= _FEW
-    looked_up = options.max_memory is not None or not few
+    numbers = _samples(call) * columns * (2**call.circuit.n_qubits + answer)
+    looked_up = options.max_memory is not None or numbers > _FEW
     method = options.method
     if method == "auto" and not looked_up and not noisy:
         method = "statevector"
     elif method == "auto":
-        read_exactly = sampled or _readout(options) is None
-        method = choose_method(
-            _run(call, options),
-            observables if read_exactly else None,
-            noisy=noisy,
-            begins_with_state=call.state is not None,
-            sampled=sampled,
-        )
+        run = _run(call, options, answer, columns)
+        method = choose_method(run, _seen(question, options, sampled), noisy=noisy, sampled=sampled)
     elif noisy and method not in NOISY:
         raise ValueError(f"method={method!r} simulates no noise; use {' or '.join(map(repr, NOISY))}")
     if looked_up:
         keeps_all = method == "statevector" and options.diff_method == "backprop"
-        check_memory(_run(call, options), "reference" if keeps_all else method, observables)
+        seen = None if question is None else question.measured
+        check_memory(_run(call, options, answer, columns), "reference" if keeps_all else method, seen)
     if options.diff_method == "adjoint" and method in ("reference", *NOISY, *WIDE):
         raise ValueError(
             f"method={method!r} is differentiated through its operations: diff_method='backprop' or 'auto'"
         )
     return method
+
+
+def _seen(question: Question | None, options: Options, sampled: bool) -> tuple[Observable, ...] | None:
+    """What cones and chains would have to give; None where they cannot."""
+    if question is None:
+        return None
+    # Only the states of wires, and samples, are read with errors by them.
+    exact = sampled or bool(question.answer) or options.reading.readout is None
+    return question.measured if exact else None
 
 
 def _size(call: Call, options: Options, question: Question) -> int:
@@ -273,7 +297,7 @@ def _size(call: Call, options: Options, question: Question) -> int:
     return 2**_SMALL if method in WIDE else (4 if method == "density" else 2) ** call.circuit.n_qubits
 
 
-def _run(call: Call, options: Options) -> Run:
+def _run(call: Call, options: Options, answer: int, columns: int) -> Run:
     return Run(
         call.circuit,
         _samples(call),
@@ -282,6 +306,9 @@ def _run(call: Call, options: Options) -> Run:
         call.needs_gradient(),
         options.max_memory,
         options.shots or options.trajectories,
+        call.state is not None or columns > 1,
+        columns,
+        answer,
     )
 
 

@@ -1,5 +1,6 @@
 """The tensors of one call of a circuit, checked and laid out as the simulations take them."""
 
+import cmath
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -13,6 +14,11 @@ from zoo.naming import did_you_mean
 from zoo.quantum.circuit import Circuit
 from zoo.quantum.gates import complex_type, real_type
 
+_NAMES = {"weights": "weights", "inputs": "features", "state": "amplitudes"}
+#: Types whose circuits are computed in float32.
+_LOW = (torch.float16, torch.bfloat16)
+#: The norm of a state is 1 up to this, or to the rounding of its type.
+_OFF = 1e-4
 #: A tensor, numbers, or numbers by name.
 Values = Tensor | Sequence[Any] | Mapping[str, Any] | float | int | None
 
@@ -73,33 +79,57 @@ def prepare(circuit: Circuit, weights: Values, inputs: Values, state: Tensor | N
         weights: (W,) for all samples or (*, W): a tensor, numbers, or numbers by name.
         inputs: (*, I) features.
         state: (*, 2^n) amplitudes to begin with.
-        dtype: float32 or float64 to compute in and to give back; by default that of the tensors, of which lower
-            precisions are computed in float32 and given back as they came.
+        dtype: a floating type to give back; by default that of the tensors. Lower precisions than float32 are computed
+            in float32.
 
     Raises:
-        ValueError: another count of weights or features than the circuit has; features that are not finite.
-        TypeError: complex or integer weights or features.
+        ValueError: another count of weights or features than the circuit has; batches that differ; numbers that are not
+            finite; a state whose norm is not 1.
+        TypeError: complex or integer weights or features; what is no tensor and no numbers.
     """
-    if dtype is not None:
-        complex_type(dtype)
-    given_weights = _real("weights", _by_name(circuit, weights), circuit.n_weights, dtype)
-    given_inputs = _real("inputs", inputs, circuit.n_inputs, dtype)
+    exact = torch.float32 if dtype in _LOW else dtype
+    if exact is not None:
+        complex_type(exact)
+    given_weights = _real("weights", _by_name(circuit, weights), circuit.n_weights, exact)
+    given_inputs = _real("inputs", inputs, circuit.n_inputs, exact)
+    if state is not None and not isinstance(state, Tensor):
+        raise TypeError(f"state is a tensor of amplitudes, got {type(state).__name__}; torch.tensor(...) makes one")
     if state is not None and (state.dim() == 0 or state.shape[-1] != 2**circuit.n_qubits):
         raise ValueError(
             f"a state of {circuit.n_qubits} qubits has {2**circuit.n_qubits} amplitudes, got {tuple(state.shape)}"
         )
+    if state is not None and not (state.is_complex() or state.is_floating_point()):
+        state = state.to(exact or torch.get_default_dtype())
     given = [t for t in (given_weights, given_inputs, state) if t is not None]
     result = dtype or _common(given)
     real = torch.float64 if result == torch.float64 else torch.float32
     device = given[0].device if given else None
     vectors = [torch.empty(0, dtype=real, device=device) if t is None else t for t in (given_weights, given_inputs)]
-    if not (must_compose(vectors[1]) or vectors[1].is_meta):
-        _check_finite(vectors[1].detach())
-    states = [] if state is None else [state]
-    lead = _lead([t.shape[:-1] for t in (*vectors, *states)])
+    named = dict(zip(("weights", "inputs"), vectors, strict=True))
+    for what, tensor in named.items():
+        if not (must_compose(tensor) or tensor.is_meta):
+            _check_finite(what, tensor.detach())
+    if state is not None:
+        check_amplitudes(state)
+        named["state"] = state
+    lead = _lead({what: tensor.shape[:-1] for what, tensor in named.items()})
     weights_, inputs_ = (_flat(t.to(real), lead) for t in vectors)
     state_ = None if state is None else _rows(state.to(complex_type(real)), lead)
     return Call(circuit, weights_, inputs_, state_, tuple(lead), result)
+
+
+def check_amplitudes(state: Tensor) -> None:
+    """Refuse what is no state; nothing is looked at under compilation and transforms.
+
+    Args:
+        state: (*, 2^n) amplitudes.
+
+    Raises:
+        ValueError: a number that is not finite, or a norm that is not 1.
+    """
+    if not (must_compose(state) or state.is_meta):
+        _check_finite("state", state.detach())
+        _check_norm(state.detach())
 
 
 def _by_name(circuit: Circuit, weights: Values) -> Values:
@@ -123,7 +153,7 @@ def _real(what: str, values: Values, count: int, dtype: torch.dtype | None) -> T
             raise ValueError(f"the circuit has {count} {what}, got none: give {what}=")
         return None
     if not isinstance(values, Tensor):
-        values = torch.as_tensor(values, dtype=dtype or torch.get_default_dtype())
+        values = _as_tensor(what, values, dtype or torch.get_default_dtype())
     if values.is_complex() or not values.is_floating_point():
         raise TypeError(f"{what} must be real and floating, got {values.dtype}; call .float() or .real first")
     if values.dim() == 0 and count == 1:
@@ -143,18 +173,40 @@ def _common(given: list[Tensor]) -> torch.dtype:
     return real_type(result)
 
 
-def _check_finite(inputs: Tensor) -> None:
+def _as_tensor(what: str, values: Any, dtype: torch.dtype) -> Tensor:
+    try:
+        return torch.as_tensor(values, dtype=dtype)
+    except (TypeError, ValueError, RuntimeError) as error:
+        by_name = ", or a dict of numbers by name" if what == "weights" else ""
+        raise TypeError(f"{what} are a tensor or numbers{by_name}, got {type(values).__name__} {values!r}") from error
+
+
+def _check_finite(what: str, values: Tensor) -> None:
     # A finite sum has finite terms, and is one small operation.
-    if math.isfinite(inputs.sum()) or bool(inputs.isfinite().all()):
+    if cmath.isfinite(values.sum().item()) or bool(values.isfinite().all()):
         return
-    place = tuple((~inputs.isfinite()).nonzero()[0].tolist())
-    raise ValueError(f"features must be finite, got {inputs[place].item()} at index {place}")
+    place = tuple((~values.isfinite()).nonzero()[0].tolist())
+    raise ValueError(f"{_NAMES[what]} must be finite, got {values[place].item()} at index {place}")
 
 
-def _lead(shapes: list[torch.Size]) -> torch.Size:
+def _check_norm(state: Tensor) -> None:
+    norms = state.reshape(-1, state.shape[-1]).norm(dim=-1)
+    off = (norms - 1).abs()
+    if bool((off > max(_OFF, 8 * torch.finfo(state.dtype).eps)).any()):
+        raise ValueError(
+            f"the amplitudes of a state have norm 1, got {norms[int(off.argmax())].item():.6g} "
+            "(state / state.norm(dim=-1, keepdim=True) has 1)"
+        )
+
+
+def _lead(shapes: dict[str, torch.Size]) -> torch.Size:
     """What the leading dimensions broadcast to; mostly one alone has any."""
-    some = [shape for shape in shapes if shape]
-    return torch.broadcast_shapes(*some) if len(some) > 1 else some[0] if some else torch.Size()
+    some = {what: shape for what, shape in shapes.items() if shape}
+    try:
+        return torch.broadcast_shapes(*some.values()) if len(some) > 1 else next(iter(some.values()), torch.Size())
+    except RuntimeError as error:
+        given = ", ".join(f"{what} {tuple(shape)}" for what, shape in some.items())
+        raise ValueError(f"the leading dimensions do not go together: {given}") from error
 
 
 def _flat(values: Tensor, lead: torch.Size) -> Tensor:

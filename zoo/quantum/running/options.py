@@ -8,9 +8,10 @@ import torch
 from torch import Tensor
 
 from zoo.naming import check_keywords, did_you_mean
+from zoo.quantum.integers import integer
 from zoo.quantum.noise.model import NoiseModel
 from zoo.quantum.running.shift import METHODS as SHIFTS
-from zoo.quantum.shots import check_shots
+from zoo.quantum.shots import Reading, check_shots
 
 NOISY = ("density", "trajectories")
 WIDE = ("lightcone", "mps")
@@ -34,7 +35,8 @@ class Options:
         trajectories: of how many trajectories the mean is taken, without shots.
         max_bond: the widest bond of a matrix product state.
         report: is told the weight that a matrix product state discarded, (B,).
-        max_memory: bytes that states may take; by default 80 % of what is free.
+        max_memory: bytes that states may take, at least 1; by default 80 % of what is free. Of a matrix product state
+            nothing is known beforehand but its start and the size of the result.
         directions: of how many directions "spsa" takes the mean.
         step: how far "finite_diff" and "spsa" move the angles; by default the cube root of the type's precision, 0.1
             with shots.
@@ -60,12 +62,27 @@ class Options:
             if value not in allowed:
                 hint = did_you_mean(str(value), allowed)
                 raise ValueError(f"{name} is one of {', '.join(map(repr, allowed))}, got {value!r}{hint}")
-        if self.directions < 1 or (self.step is not None and not self.step > 0):
-            raise ValueError(
-                f"directions must be at least 1 and step above 0, got directions={self.directions}, step={self.step}"
-            )
+        for name in ("trajectories", "max_bond", "directions"):
+            integer(name, getattr(self, name))
+        for name, value, kind, what in (
+            ("noise", self.noise, NoiseModel, "a NoiseModel; NoiseModel.from_dict makes one of a dict"),
+            ("generator", self.generator, torch.Generator, "a torch.Generator"),
+        ):
+            if value is not None and not isinstance(value, kind):
+                raise TypeError(f"{name} is {what}; got {value!r}")
+        if self.report is not None and not callable(self.report):
+            raise TypeError(f"report is a function of what was discarded; got {self.report!r}")
+        if self.step is not None and not self.step > 0:
+            raise ValueError(f"step must be above 0, got {self.step}")
+        if self.max_memory is not None and not self.max_memory >= 1:
+            raise ValueError(f"max_memory must be at least 1 byte, got {self.max_memory}")
         if self.shots is not None:
             check_shots(self.shots, self.diff_method)
+
+    @property
+    def reading(self) -> Reading:
+        """How outcomes are read."""
+        return Reading(self.shots, None if self.noise is None else self.noise.readout, self.generator)
 
     @staticmethod
     def of(given: dict[str, Any]) -> "Options":

@@ -1,4 +1,7 @@
-"""The end of a simulation, pure or mixed, and what is measured of it."""
+"""The end of a simulation, however it was run, and what is measured of it.
+
+All of them are asked the same: `chances`, `expectations`, `second_moments`, `reduced`, `read`.
+"""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -8,8 +11,13 @@ from torch import Tensor
 
 from zoo.quantum import expectation
 from zoo.quantum.apply import split_wires
+from zoo.quantum.circuit import Circuit
+from zoo.quantum.lightcone import Evolve, lightcone_expectations, lightcone_state
+from zoo.quantum.mps import MPS
+from zoo.quantum.mps.shots import estimate
 from zoo.quantum.noise.density import density_expectations, density_in_basis, density_probs
-from zoo.quantum.observables import Observable
+from zoo.quantum.observables import Observable, squared
+from zoo.quantum.shots import Reading, as_read
 
 
 @dataclass(frozen=True)
@@ -23,6 +31,10 @@ class Pure:
         """(B, 2^n) probabilities where every wire is measured in `basis` (wire -> letter), by default in Z."""
         return expectation.probabilities(expectation.in_basis(self.state, basis, self.n))
 
+    def chances(self, wires: Sequence[int]) -> Tensor:
+        """(B, 2^k) probabilities of the outcomes of k wires."""
+        return expectation.marginal(self.chances_in({}), wires, self.n)
+
     def expectations(self, observables: Sequence[Observable]) -> Tensor:
         """(B, n_observables)."""
         return expectation.expectations(self.state, observables, self.n)
@@ -35,16 +47,23 @@ class Pure:
         """(B, 2^k, 2^k) density matrices of k wires."""
         return expectation.reduced_density(self.state, wires, self.n)
 
+    def read(self, observables: Sequence[Observable], reading: Reading) -> Tensor:
+        """(B, n_observables) expectations as a device finds them."""
+        return expectation.measured(as_read(self.chances_in, self.n, reading), observables, self.n)
+
 
 @dataclass(frozen=True)
 class Mixed:
-    """(B, 2^n, 2^n) density matrices; asked as `Pure` is."""
+    """(B, 2^n, 2^n) density matrices."""
 
     rho: Tensor
     n: int
 
     def chances_in(self, basis: dict[int, str]) -> Tensor:
         return density_probs(density_in_basis(self.rho, basis, self.n))
+
+    def chances(self, wires: Sequence[int]) -> Tensor:
+        return expectation.marginal(self.chances_in({}), wires, self.n)
 
     def expectations(self, observables: Sequence[Observable]) -> Tensor:
         return density_expectations(self.rho, observables, self.n)
@@ -67,5 +86,63 @@ class Mixed:
         view = view.reshape(self.rho.shape[0], kept, traced, kept, traced)
         return view.diagonal(dim1=2, dim2=4).sum(-1)
 
+    def read(self, observables: Sequence[Observable], reading: Reading) -> Tensor:
+        return expectation.measured(as_read(self.chances_in, self.n, reading), observables, self.n)
 
-Outcome = Pure | Mixed
+
+@dataclass(frozen=True)
+class Chain:
+    """A matrix product state."""
+
+    mps: MPS
+
+    def chances(self, wires: Sequence[int]) -> Tensor:
+        return self.mps.probs(wires)
+
+    def expectations(self, observables: Sequence[Observable]) -> Tensor:
+        return self.mps.expectations(observables)
+
+    def second_moments(self, observables: Sequence[Observable]) -> Tensor:
+        return self.mps.expectations([squared(observable) for observable in observables])
+
+    def reduced(self, wires: Sequence[int]) -> Tensor:
+        return self.mps.density_matrix(wires)
+
+    def read(self, observables: Sequence[Observable], reading: Reading) -> Tensor:
+        if reading.shots is None:
+            raise ValueError("expectations by method='mps' have errors of the readout only with shots")
+        return estimate(self.mps, observables, reading)
+
+
+@dataclass(frozen=True)
+class Cones:
+    """A circuit that begins with every wire in 0, of which only the causal cones are run."""
+
+    circuit: Circuit
+    weights: Tensor
+    inputs: Tensor
+    evolve: Evolve
+
+    def chances(self, wires: Sequence[int]) -> Tensor:
+        state, moved = self._state(wires)
+        return state.chances(moved)
+
+    def expectations(self, observables: Sequence[Observable]) -> Tensor:
+        return lightcone_expectations(self.circuit, self.weights, self.inputs, observables, self.evolve)
+
+    def second_moments(self, observables: Sequence[Observable]) -> Tensor:
+        return self.expectations([squared(observable) for observable in observables])
+
+    def reduced(self, wires: Sequence[int]) -> Tensor:
+        state, moved = self._state(wires)
+        return state.reduced(moved)
+
+    def read(self, observables: Sequence[Observable], reading: Reading) -> Tensor:
+        raise ValueError("expectations by method='lightcone' are exact: no shots, and no error of the readout")
+
+    def _state(self, wires: Sequence[int]) -> tuple[Pure, tuple[int, ...]]:
+        state, n, moved = lightcone_state(self.circuit, self.weights, self.inputs, wires, self.evolve)
+        return Pure(state, n), moved
+
+
+Outcome = Pure | Mixed | Chain | Cones

@@ -106,7 +106,8 @@ def shifted(
     ]
     batch = call.batch
     if not values or not batch:
-        return measure(call)
+        # The gradient is zero: of no samples, or of vectors without a use.
+        return measure(call) + sum((0 * tensors[name]).sum() for name in sources)
     angles = torch.stack([value.expand(batch) for value in values], dim=-1)
 
     def run(angles: Tensor) -> Tensor:
