@@ -250,7 +250,7 @@ class QTN(nn.Module):
         found = state @ readout.mT
         if rescale is None:
             return found, found.sum(1, keepdim=True), None
-        probabilities = found.abs().square()
+        probabilities = torch.view_as_real(found).square().sum(2)
         total = probabilities.sum(1, keepdim=True)
         self._check(total.squeeze(1), rescale)
         return probabilities, total, rescale

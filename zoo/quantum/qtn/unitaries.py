@@ -33,31 +33,27 @@ class SmallCircuit:
         chunks = _chunks(circuit.ops, next((size for dim, size in _CHUNKS if self.dim <= dim), 1))
         most = max(sum(len(op.angles) for op in chunk) for chunk in chunks)
         self._size = 1 << max(most - 1, 0).bit_length()
-        self._columns: list[int] = []
-        self._scales: list[float] = []
-        self._offsets: list[float] = []
-        constants = torch.stack([self._constants(chunk) for chunk in chunks])
+        #: Of all angles, those of one chunk behind the other: the weight, and by what it is multiplied and moved.
+        angles: list[tuple[int, float, float]] = []
+        constants = torch.stack([self._constants(chunk, angles) for chunk in chunks])
         #: (chunks, 3**size, real numbers of a unitary)
         self._matrix = torch.nn.functional.hardshrink(torch.view_as_real(constants), 1e-14).flatten(2)
+        self._columns, *lines = map(list, zip(*angles, strict=True))
+        self._lines = torch.tensor(lines, dtype=torch.float64, device="cpu")
 
-    def _constants(self, chunk: Sequence[Op]) -> Tensor:
-        """(3**size, D, D), and the chunk's angles noted."""
-        made, angles = torch.eye(self.dim, dtype=torch.complex128, device="cpu")[None], 0
+    def _constants(self, chunk: Sequence[Op], angles: list[tuple[int, float, float]]) -> Tensor:
+        """(3**size, D, D); the chunk's angles are appended."""
+        made = torch.eye(self.dim, dtype=torch.complex128, device="cpu")[None]
         for op in chunk:
             waves, small = _waves(op)
             gate = torch.nn.functional.pad(small, (0, 1))[:, self._places(op)].unflatten(1, (self.dim, self.dim))
             made = torch.einsum("gij,fjk->fgik", gate, made).flatten(0, 1)
             for wave, angle in zip(waves, op.angles, strict=True):
-                weighted = angle.source == "weight"
-                self._columns.append(angle.place if weighted else 0)
-                self._scales.append(wave * angle.scale if weighted else 0.0)
-                self._offsets.append(wave * angle.offset)
-            angles += len(op.angles)
-        for _ in range(self._size - angles):  # an angle that nothing depends on
+                weight, scale = (angle.place, wave * angle.scale) if angle.source == "weight" else (0, 0.0)
+                angles.append((weight, scale, wave * angle.offset))
+        for _ in range(self._size - sum(len(op.angles) for op in chunk)):  # an angle that nothing depends on
             made = torch.nn.functional.pad(made.unsqueeze(1), (0, 0, 0, 0, 0, 2)).flatten(0, 1)
-            self._columns.append(0)
-            self._scales.append(0.0)
-            self._offsets.append(0.0)
+            angles.append((0, 0.0, 0.0))
         return made
 
     def _places(self, op: Op) -> list[int]:
@@ -79,8 +75,11 @@ class SmallCircuit:
 
     def unitaries(self, weights: Float[Tensor, "rows weights"]) -> Complex[Tensor, "rows dim dim"]:
         """One for every row; differentiable."""
-        angles = weights if self._columns == list(range(self.n_weights)) else weights[:, self._columns]
-        angles = angles * weights.new_tensor(self._scales) + weights.new_tensor(self._offsets)
+        angles = weights
+        if self._columns != list(range(self.n_weights)):
+            angles = weights.index_select(1, torch.tensor(self._columns, device=weights.device))
+        scales, offsets = self._lines.to(weights)
+        angles = angles * scales + offsets
         angles = angles.view(len(weights), -1, self._size).transpose(0, 1)
         matrix = self._matrix.to(weights)
         made = _composed(angles, matrix) if must_compose(angles) else _Chunks.apply(angles, matrix)
