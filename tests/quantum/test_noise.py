@@ -327,6 +327,14 @@ def test_refusals(make, message):
         make()
 
 
+@pytest.mark.parametrize("method", ["auto", "density", "reference"])
+def test_a_readout_error_of_other_wires(method):
+    noise = NoiseModel(readout=ReadoutError([0.1, 0.1, 0.4]))
+    for ask in (Circuit(2).probs, lambda **options: Circuit(2).sample(shots=2, wires=[0], **options)):
+        with pytest.raises(ValueError, match="names 3 wires, and the circuit has 2"):
+            ask(noise=noise, method=method)
+
+
 #: expression -> what its TypeError says.
 TYPES = {
     "NoiseModel(after={'1q': 'depolarizing'})": "such as ('depolarizing', 0.01) or make_channel(kraus), or a list of",

@@ -141,6 +141,8 @@ def test_landscape_of_two_cosines():
     ("call", "words"),
     [
         (lambda: bloch_vectors(torch.zeros(3, dtype=torch.complex64)), r"2\*\*n amplitudes.*\(3,\)"),
+        (lambda: bloch_vectors(torch.ones(8).cfloat()), r"a state have norm 1, got 2\.82843"),
+        (lambda: meyer_wallach(torch.full((8,), torch.nan).cfloat()), "amplitudes must be finite"),
         (lambda: expressibility(Circuit(1).h(0)), "no weights to draw"),
         (lambda: expressibility(Circuit(1).rx("a", 0), pairs=0), "pairs must be at least 1, got 0"),
         (lambda: entanglement(Circuit(1).rx("a", 0), samples=0), "samples must be at least 1, got 0"),

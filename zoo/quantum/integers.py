@@ -10,7 +10,9 @@ Wires = SupportsIndex | Iterable[Any]
 
 def whole(value: Any) -> int | None:
     """The integer that `value` is, or None; True and False are none."""
-    if isinstance(value, bool) or not isinstance(value, SupportsIndex) or getattr(value, "ndim", 0):
+    if isinstance(value, int):
+        return None if isinstance(value, bool) else int(value)
+    if not isinstance(value, SupportsIndex) or getattr(value, "ndim", 0):
         return None
     try:
         return operator.index(value)

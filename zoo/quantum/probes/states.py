@@ -5,16 +5,21 @@ from torch import Tensor
 
 from zoo.quantum.expectation import expectations
 from zoo.quantum.observables import parse_observables
+from zoo.quantum.running.call import check_amplitudes
 
 
 def bloch_vectors(state: Complex[Tensor, "*batch amplitudes"]) -> Float[Tensor, "*batch wires 3"]:
     """(*, 2**n) complex states -> (*, n, 3): <X>, <Y>, <Z> of every wire alone.
 
     Of length 1 for a wire that is in a state of its own, 0 for one that is entangled as much as can be.
+
+    Raises:
+        ValueError: no state of qubits: another number of amplitudes, one that is not finite, a norm that is not 1.
     """
     n = (state.shape[-1] - 1).bit_length()
     if state.ndim < 1 or 2**n != state.shape[-1] or n < 1:
         raise ValueError(f"a state of n qubits has 2**n amplitudes, got the shape {tuple(state.shape)}")
+    check_amplitudes(state)
     words = [o for letter in "xyz" for o in parse_observables(letter, n)]
     found = expectations(state.reshape(-1, 2**n), words, n)
     return found.reshape(*state.shape[:-1], 3, n).transpose(-1, -2)

@@ -105,7 +105,7 @@ def prepare(circuit: Circuit, weights: Values, inputs: Values, state: Tensor | N
     real = torch.float64 if result == torch.float64 else torch.float32
     device = given[0].device if given else None
     vectors = [torch.empty(0, dtype=real, device=device) if t is None else t for t in (given_weights, given_inputs)]
-    named = dict(zip(("weights", "inputs"), vectors, strict=True))
+    named: dict[str, Tensor] = dict(zip(("weights", "inputs"), vectors, strict=True))
     for what, tensor in named.items():
         if not (must_compose(tensor) or tensor.is_meta):
             _check_finite(what, tensor.detach())
