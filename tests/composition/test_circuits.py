@@ -70,6 +70,17 @@ def test_a_head_with_all_its_options_is_saved(options, tmp_path):
         assert (circuit.reads, circuit.ansatz, circuit.encoding) == (["Z0", "X0 Y1"], "sim14", "iqp:2")
 
 
+def test_objects_are_saved_as_what_they_write(tmp_path):
+    own = Circuit(2).ry(feature(0), 0).ry(2 * feature(1), 1).cx(0, 1).rx("a", 0).ry("b", 1)
+    noise = NoiseModel(readout=0.1)
+    again = same_again(
+        build("test_vit", head={"type": "circuit/quantum", "circuit": own, "noise": noise}, **VIT), tmp_path / "model"
+    )
+    circuit = again.get_classifier().circuit
+    assert circuit.circuit.to_dict() == own.to_dict()
+    assert circuit.noise == noise
+
+
 def test_a_circuit_in_every_block(tmp_path):
     mlp = {**SMALL, "where": "last:2"}
     model = build("test_vit", mlp=mlp, head="circuit/reuploading", **VIT)

@@ -8,6 +8,7 @@ import torch
 import zoo
 from tests.quantum.goldens import DTYPES, golden
 from tests.quantum.test_layer import held_to
+from zoo.quantum.circuit import Circuit, feature
 from zoo.quantum.dressed import DressedCircuit
 from zoo.quantum.layer import QuantumLayer
 
@@ -70,6 +71,17 @@ def test_options_go_to_the_circuit():
     assert head.post.in_features == 2
     assert (head.circuit.shots, head.circuit.reads) == (20, ["Z0 Z1", "X2"])
     assert head.circuit.noise is not None
+
+
+def test_a_circuit_of_ones_own():
+    own = Circuit(3).ry(feature(0), 0).ry(feature(1), 2).cx(0, 1).cx(1, 2).rx("a", 1)
+    head = DressedCircuit(5, 2, circuit=own, observables=["Z0", "Z1"])
+    assert (head.pre.out_features, head.post.in_features, tuple(head.circuit.weights.shape)) == (2, 2, (1,))
+    x = torch.randn(4, 5)
+    measured = own.expval(["Z0", "Z1"], head.circuit.weights, head.pre(x).tanh() * (pi / 2))
+    torch.testing.assert_close(head(x), head.post(measured))
+    with pytest.raises(ValueError, match="circuit= is the whole circuit: leave out reupload"):
+        DressedCircuit(5, 2, circuit=own.to_dict(), reupload=True)
 
 
 def test_it_learns_what_no_linear_layer_can():

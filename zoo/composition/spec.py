@@ -206,7 +206,12 @@ def resolve_options(options: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def as_json(value: Any, name: str) -> Any:
-    """A value as JSON will give it back; classes and callables pass, and are refused where one publishes."""
+    """A value as JSON will give it back, or what its `to_dict` gives.
+
+    Classes and callables pass, and are refused where one publishes.
+    """
+    if hasattr(value, "to_dict") and not isinstance(value, type):
+        value = value.to_dict()
     if isinstance(value, tuple | list):
         return [as_json(v, name) for v in value]
     if isinstance(value, Mapping):

@@ -8,6 +8,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from zoo.quantum.circuit import Circuit
 from zoo.quantum.layer import QuantumLayer
 
 
@@ -28,6 +29,8 @@ class DressedCircuit(nn.Module):
         bias: add b2.
         n_qubits: wires; as many features go into the circuit.
         depth: layers of the ansatz.
+        circuit: a circuit of one's own, or what its `to_dict` gave: as many features as it has inputs go into it, and
+            n_qubits, depth, encoding and ansatz do not count.
         encoding, ansatz, observables, reupload, input_scales, init, init_std: see `QuantumLayer`.
         diff_method, backend, shots, noise, options: see `QuantumLayer`.
 
@@ -48,6 +51,7 @@ class DressedCircuit(nn.Module):
         bias: bool = True,
         n_qubits: int = 4,
         depth: int = 6,
+        circuit: Circuit | Mapping[str, Any] | None = None,
         encoding: str = "angle:hy",
         ansatz: str = "dressed",
         observables: Any = "z",
@@ -66,13 +70,15 @@ class DressedCircuit(nn.Module):
         super().__init__()
         place: dict[str, Any] = {"device": device, "dtype": dtype}
         self.in_features, self.out_features = in_features, out_features
-        self.pre = nn.Linear(in_features, n_qubits, **place)
+        parts: dict[str, Any] = {"in_features": n_qubits, "n_qubits": n_qubits, "n_layers": depth}
+        parts |= {"encoding": encoding, "ansatz": ansatz}
+        width = n_qubits
+        if circuit is not None:
+            own = Circuit.from_dict(circuit) if isinstance(circuit, Mapping) else circuit
+            parts, width = {"circuit": own}, own.n_inputs
+        self.pre = nn.Linear(in_features, width, **place)
         self.circuit = QuantumLayer(
-            n_qubits,
-            n_qubits,
-            depth,
-            encoding=encoding,
-            ansatz=ansatz,
+            **parts,
             observables=observables,
             reupload=reupload,
             input_scales=input_scales,
