@@ -149,7 +149,7 @@ def test_undoing_a_thousand_gates_in_float32(seed):
     circuit = Circuit(6)
     for layer in range(100):
         for wire in range(6):
-            circuit.rot(*(f"{name}{layer}.{wire}" for name in "abc"), wire)
+            circuit.rot(*(f"{name}{layer}_{wire}" for name in "abc"), wire)
         for wire in range(4):
             circuit.cx(wire, (wire + layer % 5 + 1) % 6)
     assert len(circuit) == 1000

@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 
 from zoo.quantum.circuit import Circuit, feature, weight
-from zoo.quantum.engine.layout import basis_map, windows
+from zoo.quantum.engine.layout import BitMap, windows
 from zoo.quantum.engine.schedule import Monomial, Wall, schedule
 
 
@@ -66,10 +66,10 @@ def test_basis_states_move_by_parities():
         moved = [sum(bits[other] for other in rows.get(wire, {wire})) % 2 for wire in range(5)]
         return sum(bit << (4 - wire) for wire, bit in enumerate(moved))
 
-    assert basis_map(rows, 5).tolist() == [goes_to(state) for state in range(32)]
+    assert BitMap.of_parities(rows, 5).table().tolist() == [goes_to(state) for state in range(32)]
     # Of many wires: every state is touched a few times, not once a parity (10 s at 22 wires otherwise).
     ladder = {wire: frozenset(range(wire + 1)) for wire in range(22)}
     begun = time.process_time()
-    moved = basis_map(ladder, 22)
+    moved = BitMap.of_parities(ladder, 22).table()
     assert time.process_time() - begun < 1
     assert moved[1 << 21] == (1 << 22) - 1

@@ -9,6 +9,7 @@ import functools
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -36,7 +37,26 @@ def as_complex(state: Tensor) -> Tensor:
 
 def probabilities(state: Tensor) -> Tensor:
     """|amplitude|^2, real."""
-    return torch.view_as_real(state).square().sum(-1) if state.is_complex() else state.square()
+    if not state.is_complex():
+        return state.square()
+    if must_compose(state):
+        return torch.view_as_real(state).square().sum(-1)
+    return _Probabilities.apply(state)  # pyright: ignore[reportReturnType]
+
+
+class _Probabilities(torch.autograd.Function):
+    """Half as large as the states, and made without anything larger."""
+
+    @staticmethod
+    def forward(ctx: Any, state: Tensor) -> Tensor:
+        ctx.save_for_backward(state)
+        real, imaginary = state.real, state.imag
+        return real.square().addcmul_(imaginary, imaginary)
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> Tensor:
+        (state,) = ctx.saved_tensors
+        return state * (2 * gradients[0])
 
 
 @dataclass(frozen=True)
@@ -202,12 +222,12 @@ def _halve(
     if all(max(word, default=-1) < wire for word in words):
         found[taken] = chances.sum(-1)
         return
-    halves = chances.unflatten(-1, (2, -1))
+    first, second = chances.unflatten(-1, (2, -1)).unbind(-2)
     without = {word for word in words if wire not in word}
     if without:
-        _halve(halves.sum(-2), wire + 1, taken, without, n, found)
+        _halve(first + second, wire + 1, taken, without, n, found)
     if len(without) < len(words):
-        _halve(halves[..., 0, :] - halves[..., 1, :], wire + 1, (*taken, wire), words - without, n, found)
+        _halve(first - second, wire + 1, (*taken, wire), words - without, n, found)
 
 
 def apply_word(state: Tensor, word: PauliWord, n: int) -> Tensor:
@@ -248,6 +268,8 @@ def second_moments(state: Tensor, observables: Sequence[Observable], n: int) -> 
 
 def marginal(chances: Tensor, wires: Sequence[int], n: int) -> Tensor:
     """(B, 2^k) probabilities of the outcomes of k wires, the first the most significant bit."""
+    if tuple(wires) == tuple(range(n)):
+        return chances
     sizes, chosen, rest = split_wires(wires, n)
     view = chances.reshape(chances.shape[0], *sizes)
     view = view.permute(0, *(axis + 1 for axis in chosen), *(axis + 1 for axis in rest))

@@ -9,7 +9,7 @@ from torch import Tensor
 from zoo.quantum.angle import Angle
 from zoo.quantum.circuit import Circuit
 from zoo.quantum.engine.layout import (
-    basis_map,
+    BitMap,
     basis_states,
     constant_diagonal,
     inverse_of,
@@ -27,6 +27,8 @@ from zoo.quantum.op import Op
 
 #: A wall of samples' own turns is applied wire by wire where it covers less than this part of the wires.
 _SPARSE = 3
+#: Up to so many wires permutations are kept as they are; of more they are put together at every use.
+_TABLED = 12
 
 
 def compile_circuit(circuit: Circuit, kind: Kind) -> Program:
@@ -44,7 +46,7 @@ class _Compiler:
         self.chains: dict[str, list[Chain]] = {}
         self.rows: dict[str, list[list[int]]] = {}
         self.words: dict[str, list[Angle]] = {"own phases": [], "phases": []}
-        self.moves: Tensor | None = None
+        self.moves: BitMap | Tensor = BitMap.identity(self.n)
         parts: list[Stage] = []
         for place, stage in enumerate(stages):
             starts = place == 0 and not kind.given
@@ -133,7 +135,7 @@ class _Compiler:
                 self._move()
                 self._phases(stage.phases)
             if stage.rows:
-                self._permute(basis_map(stage.rows, self.n))
+                self._permute(BitMap.of_parities(stage.rows, self.n))
         elif isinstance(stage, Wall):
             self._move()
             self._wall(stage)
@@ -141,16 +143,32 @@ class _Compiler:
             self._move()
             self._dense(stage.op)
 
-    def _permute(self, moved: Tensor) -> None:
-        self.moves = moved if self.moves is None else moved[self.moves]
+    def _permute(self, moved: BitMap | Tensor) -> None:
+        if isinstance(moved, BitMap) and isinstance(self.moves, BitMap):
+            self.moves = moved.after(self.moves)
+        else:
+            self.moves = _tabled(moved)[_tabled(self.moves)]
 
     def _move(self) -> None:
         """The permutations so far as one step."""
-        moved, self.moves = self.moves, None
-        if moved is None or torch.equal(moved, basis_states(self.n)):
-            return
-        back = self._constant("permutation", moved.int())
-        self.program.steps.append(GatherStep(self._constant("permutation", inverse_of(moved).int()), back))
+        moved, self.moves = self.moves, BitMap.identity(self.n)
+        if isinstance(moved, BitMap):
+            if moved == self.moves:
+                return
+            there, back = self._tables(moved.inverse()), self._tables(moved)
+        else:
+            there, back = (self._table(table) for table in (inverse_of(moved), moved))
+        self.program.steps.append(GatherStep(there, back))
+
+    def _tables(self, moved: BitMap) -> tuple[str, ...]:
+        """The names of the map's table, or of the two of its first and its other wires, if the whole is large."""
+        if self.n <= _TABLED:
+            return self._table(moved.table())
+        half = self.n // 2
+        return *self._table(moved.table(0, half)), *self._table(moved.table(half))
+
+    def _table(self, table: Tensor) -> tuple[str]:
+        return (self._constant("permutation", table.int()),)
 
     def _constant(self, what: str, tensor: Tensor) -> str:
         """The name of a tensor of numbers; equal ones are kept once."""
@@ -245,6 +263,10 @@ class _Compiler:
             if angles:
                 locate = self._locate_own if name.startswith("own") else self._locate
                 program.phases[name] = Affine(angles, locate)
+
+
+def _tabled(moved: BitMap | Tensor) -> Tensor:
+    return moved.table() if isinstance(moved, BitMap) else moved
 
 
 def _stage_angles(stage: Stage) -> list[Angle]:

@@ -73,15 +73,17 @@ def evolve(
         first = (state.unsqueeze(2) if lead else state.t().unsqueeze(0)).contiguous()
     if program.spreads:
         first = first.expand(*((batch, -1, -1) if lead else (-1, -1, batch))).contiguous()
+    # A product of several wires is a tensor of its own, that of one may be part of a table.
+    spent = state is None and circuit.n_qubits > 1
     variables = program.variables(vectors)
     if compose or len(program.steps) <= _FEW:
         final = composed(program.steps, first, program.constants | variables)
     elif torch.is_grad_enabled() and any(tensor.requires_grad for tensor in (first, *variables.values())):
-        final = swept(program.steps, first, variables, program.constants)
+        final = swept(program.steps, first, variables, program.constants, spent)
     else:
         with torch.no_grad():
-            final = run(program.steps, first, program.constants | variables)
-    final = (final[:, :, 0] if lead else final[0].t()).expand(batch, -1)
+            final = run(program.steps, first, program.constants | variables, spent)
+    final = (final.squeeze(2) if lead else final.squeeze(0).t()).expand(batch, -1)
     return final if keep_real or final.is_complex() else torch.complex(final, torch.zeros_like(final))
 
 

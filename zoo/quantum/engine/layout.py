@@ -1,7 +1,10 @@
 """Wires and bits: windows of neighbouring wires, permutations and signs over all 2^n basis states."""
 
+import functools
 import itertools
-from collections.abc import Iterable, Sequence
+import operator
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
@@ -46,14 +49,62 @@ def bit(states: Tensor, wire: int, n: int) -> Tensor:
     return states >> (n - 1 - wire) & 1
 
 
-def basis_map(rows: dict[int, frozenset[int]], n: int) -> Tensor:
-    """(2^n,): where every basis state goes, if bit w becomes the parity of the wires rows[w]."""
-    # The map is linear: what a state with one more bit becomes differs by what that bit alone becomes.
-    moved = torch.zeros(1, dtype=torch.long)
-    for source in reversed(range(n)):
-        image = sum(1 << (n - 1 - wire) for wire in range(n) if source in rows.get(wire, (wire,)))
-        moved = torch.cat([moved, moved ^ image])
-    return moved
+@dataclass(frozen=True)
+class BitMap:
+    """A permutation of the basis states of n wires that is linear in their bits.
+
+    Args:
+        images: what each basis state with a single 1 becomes, from that of wire 0 on.
+    """
+
+    images: tuple[int, ...]
+
+    @staticmethod
+    def identity(n: int) -> "BitMap":
+        """The map that changes nothing."""
+        return BitMap(tuple(1 << place for place in reversed(range(n))))
+
+    @staticmethod
+    def of_parities(rows: Mapping[int, Iterable[int]], n: int) -> "BitMap":
+        """Bit w becomes the parity of the wires rows[w], of w itself where there is none."""
+        images = [0] * n
+        for wire in range(n):
+            for source in rows.get(wire, (wire,)):
+                images[source] |= 1 << (n - 1 - wire)
+        return BitMap(tuple(images))
+
+    def __call__(self, state: int) -> int:
+        """Where a basis state goes."""
+        return functools.reduce(operator.xor, (image for place, image in self._places if state >> place & 1), 0)
+
+    @property
+    def _places(self) -> Iterable[tuple[int, int]]:
+        return zip(reversed(range(len(self.images))), self.images, strict=True)
+
+    def after(self, first: "BitMap") -> "BitMap":
+        """This map after another one."""
+        return BitMap(tuple(map(self, first.images)))
+
+    def inverse(self) -> "BitMap":
+        """The map back, by elimination."""
+        n = len(self.images)
+        pairs = list(zip(self.images, BitMap.identity(n).images, strict=True))  # (what it is, where it comes from)
+        for place in range(n):
+            found = next(i for i in range(place, n) if pairs[i][0] >> (n - 1 - place) & 1)
+            pairs[place], pairs[found] = pairs[found], pairs[place]
+            pivot = pairs[place]
+            for i, (image, source) in enumerate(pairs):
+                if i != place and image >> (n - 1 - place) & 1:
+                    pairs[i] = (image ^ pivot[0], source ^ pivot[1])
+        return BitMap(tuple(source for _, source in pairs))
+
+    def table(self, first: int = 0, last: int | None = None) -> Tensor:
+        """(2^(last-first),): where the states go that are 0 on all wires but those from `first` up to `last`."""
+        # What a state with one more bit becomes differs by what that bit alone becomes.
+        moved = torch.zeros(1, dtype=torch.long)
+        for image in reversed(self.images[first:last]):
+            moved = torch.cat([moved, moved ^ image])
+        return moved
 
 
 def shuffled(states: Tensor, piece: Swapped, n: int) -> Tensor:

@@ -135,9 +135,9 @@ class Program(Table):
             parts.append(shared.expand(-1, -1, batch) if parts else shared)
         table = parts[0] if len(parts) == 1 else torch.cat(parts)
         wires = table if start.straight else table.index_select(0, start.order)  # (n, 2, batch)
-        wires = wires.transpose(1, 2).unsqueeze(3) if self.kind.lead else wires.unsqueeze(1)
-        state = outer(wires)
-        return state if self.real or state.is_complex() else torch.complex(state, torch.zeros_like(state))
+        wires = wires.transpose(1, 2).unsqueeze(3).contiguous() if self.kind.lead else wires.unsqueeze(1)
+        # Complex before it is large.
+        return outer(wires if self.real or wires.is_complex() else torch.complex(wires, torch.zeros_like(wires)))
 
 
 def _joined(parts: list[Tensor], like: Tensor) -> Tensor:

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from zoo.quantum.angle import Angle
-from zoo.quantum.engine.layout import basis_map, inverse_of, shuffled, signs
+from zoo.quantum.engine.layout import BitMap, inverse_of, shuffled, signs
 from zoo.quantum.engine.schedule import KEPT, Chain, Monomial, Shuffle, Wall
 from zoo.quantum.engine.tables import Affine, Chains, Locate, Table, kronecker
 
@@ -43,7 +43,7 @@ def _layers(run: Sequence[Wall | Monomial | Shuffle], n: int) -> list[_Layer]:
             for phase in stage.phases:
                 layers[-1].words.append((phase.angle, signs([phase.wires], 0, n)[:, 0]))
             if stage.rows:
-                layers[-1].permute(basis_map(stage.rows, n))
+                layers[-1].permute(BitMap.of_parities(stage.rows, n).table())
         elif isinstance(stage, Shuffle):
             for piece in stage.pieces:
                 layers[-1].permute(shuffled(torch.arange(2**n), piece, n))
