@@ -26,3 +26,15 @@ def test_gates_with_constants_several_angles_and_wires_apart() -> None:
     circuit = Circuit(3).h(1).rot("a", 0.3, "b", 2).cswap(2, 0, 1).rzz("a", 2, 0).unitary(torch.eye(4).flip(0), [1, 2])
     weights = torch.tensor([[0.1, 0.2], [0.3, -0.4]], dtype=torch.float64)
     torch.testing.assert_close(SmallCircuit(circuit).unitaries(weights), unitary(circuit, weights), rtol=0, atol=1e-12)
+
+
+def test_gates_of_whole_angles_and_second_derivatives() -> None:
+    circuit = (
+        Circuit(2).u3("a", "b", "c", 0).phase("d", 1).crot("a", "c", 0.2, [0, 1]).cphase("b", [1, 0]).u2("d", "a", 1)
+    )
+    torch.manual_seed(0)
+    weights = torch.rand(3, 4, dtype=torch.float64, requires_grad=True)
+    made = SmallCircuit(circuit)
+    torch.testing.assert_close(made.unitaries(weights), unitary(circuit, weights), rtol=0, atol=1e-12)
+    assert torch.autograd.gradcheck(made.unitaries, weights, fast_mode=True)
+    assert torch.autograd.gradgradcheck(made.unitaries, weights, fast_mode=True)
