@@ -45,10 +45,10 @@ def test_headers_tell_location_membrane_and_what_is_held_out(tmp_path: Path) -> 
     file.write_text(DEEPLOC)
     assert of(str(file)) == (["MKTAVL", "LLVVI", "MKTAVV"], ["Cytoplasm", "Cell.membrane", "Cytoplasm"])
     assert of(str(file), "test") == (["LLVVIAK", "MMK"], ["Cell.membrane", "Cytoplasm"])
-    assert notes(str(file)) == ["left out 1 of 6 sequences of proteins: 1 empty"]
+    assert notes(str(file)) == ["left out 1 of 6 sequences of proteins: 1 empty (A3)"]
     assert of(f"{file}?label=membrane") == (["MKTAVL", "LLVVI"], ["soluble", "membrane"])
     assert notes(f"{file}?label=membrane") == [
-        "left out 2 of 6 sequences of proteins: 1 of unknown solubility, 1 empty"
+        "left out 2 of 6 sequences of proteins: 1 of unknown solubility (A6), 1 empty (A3)"
     ]
     packed = tmp_path / "packed.fasta.gz"
     packed.write_bytes(gzip.compress(DEEPLOC.encode()))
@@ -60,7 +60,7 @@ def test_files_may_be_classes(tmp_path: Path) -> None:
         (tmp_path / f"{name}.fa").write_text(text)
     source = f"sequences:{tmp_path}/inside.fa,{tmp_path}/outside.fa"
     assert of(source) == (["MKT", "LLV"], ["inside", "outside"])
-    assert notes(source) == ["left out 2 of 4 sequences of inside-outside: 2 with two labels"]
+    assert notes(source) == ["left out 2 of 4 sequences of inside-outside: 2 with two labels (b, d)"]
 
 
 def test_tables_have_columns_by_their_usual_names_or_given_ones(tmp_path: Path) -> None:
@@ -70,16 +70,23 @@ def test_tables_have_columns_by_their_usual_names_or_given_ones(tmp_path: Path) 
     )
     assert of(str(table)) == (["MKT", "LLV"], ["x", "y"])
     assert of(str(table), "test") == (["MKK"], ["x"])
-    assert notes(str(table)) == ["left out 1 of 4 sequences of t: 1 repeated"]
+    assert notes(str(table)) == ["left out 1 of 4 sequences of t: 1 repeated (s)"]
     named = tmp_path / "n.csv"
     named.write_text("aa,place\nMKT,x\nLLV,y\nMKTMKT,z\nM-T,x\nM,x\nMKX,y\n")
     options = "sequence=aa&label=place&classes=x,y&min_len=2&max_len=5&alphabet=MKTLV"
     assert of(f"sequences:{named}?{options}") == (["MKT", "LLV"], ["x", "y"])
     (said,) = notes(f"sequences:{named}?{options}")
     assert said.startswith("left out 4 of 6 sequences of n: ")
-    assert {"1 of other classes", "1 shorter than 2", "2 with other letters than MKTLV"} == set(
-        said.partition(": ")[2].split(", ")
-    )
+    for reason in (
+        "2 with other letters than MKTLV (in row 4, in row 6)",
+        "1 of other classes (in row 3)",
+        "1 shorter than 2 (in row 5)",
+    ):
+        assert reason in said
+    assert of(f"{named}?{options}") == of(f"sequences:{named}?{options}")  # a column of sequences is named
+    packed = tmp_path / "n.csv.gz"
+    packed.write_bytes(gzip.compress(named.read_bytes()))
+    assert of(f"{packed}?{options}") == of(f"{named}?{options}")
 
 
 def test_entries_of_uniprot_are_of_the_cytoplasm_or_of_a_membrane(tmp_path: Path) -> None:
@@ -92,7 +99,7 @@ def test_entries_of_uniprot_are_of_the_cytoplasm_or_of_a_membrane(tmp_path: Path
     ]
     table.write_text("Entry\tSequence\tSubcellular location [CC]\n" + "\n".join("\t".join(row) for row in rows))
     assert of(str(table)) == (["MKTA", "LLVV"], ["cytoplasm", "membrane"])
-    assert notes(str(table)) == ["left out 2 of 4 sequences of u: 1 of both classes, 1 of neither class"]
+    assert notes(str(table)) == ["left out 2 of 4 sequences of u: 1 of both classes (P3), 1 of neither class (P4)"]
 
 
 def test_no_group_is_in_two_splits(tmp_path: Path) -> None:
@@ -122,6 +129,14 @@ def test_peptides_come_with_the_package() -> None:
     assert len(set(texts)) == 412
     assert not splits.notes
     assert open_splits("peptides").fingerprint() == splits.fingerprint()
+    short = open_splits("peptides?min_len=20&max_len=25&alphabet=ACDEFGHIKLMNPQRSTVWY")
+    for name, part in short.present().items():
+        there = [text for text in splits.present()[name].texts if 20 <= len(text) <= 25]  # type: ignore[attr-defined]
+        assert part.texts == there  # type: ignore[attr-defined]
+    assert short.notes[0].startswith("left out ")
+    assert " of 412 sequences of peptides: " in short.notes[0]
+    with pytest.raises(DataError, match=r"no sequence of the train of peptides is left: left out 412 of 412"):
+        open_splits("peptides?min_len=500")
     assert np.mean([len(text) for text in texts]) == pytest.approx(23, abs=3)
 
 
@@ -140,6 +155,13 @@ def test_peptides_come_with_the_package() -> None:
         ("a.tsv", "sequence\tlabel\tsplit\nMK\tx\t\nLV\ty\ttrain\n", "row 1: no split ''"),
         ("a.tsv", "sequence\tlabel\n\tx\n", "has no sequence that can be used"),
         ("a.tsv", "sequence\tlabel\tcluster\nMK\tx\t1\nLV\ty\t\n", "is in no group, others are"),
+        ("a.csv", "aa,place\nMKT,x\n", r"of sequences of letters '…\?sequence=COLUMN&label=COLUMN'"),
+        ("a.dat", "MKT", r"of sequences FASTA \(\.fasta, \.fa"),
+        (
+            "a.csv?max_len=3",
+            "id,sequence,label\nq,MKLV,y\n" + "".join(f"{k},MK{k},x\n" for k in "ACDEF"),
+            r"sequences of a second class \(left out 1 of 6 sequences of a: 1 longer than 3 \(q\)",
+        ),
     ],
 )
 def test_what_cannot_be_used_is_said(tmp_path: Path, name: str, text: str, message: str) -> None:

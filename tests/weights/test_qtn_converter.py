@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
+import numpy as np
 import pytest
 import torch
 
@@ -38,6 +41,23 @@ def test_a_registered_model_is_built_as_the_angles_call_for() -> None:
     tree = zoo.weights.convert(angles(words=(21, 8), Us=(8, 16), Is=(8, 16), **{"class": (8,)}), "qtn_hctn_aa")
     assert tree.report.options == {"qubits": 2, "max_len": 4}
     zoo.create_model("qtn_hctn_aa", **tree.report.options).load_state_dict(tree)
+
+
+def test_arrays_in_a_file_become_a_folder_and_objects_are_refused(tmp_path: Path) -> None:
+    state = angles(words=(21, 3), rules=(9, 8), **{"class": (3,)})
+    np.savez(tmp_path / "angles.npz", **{name: rows.numpy() for name, rows in state.items()})
+    report = zoo.weights.convert_file(tmp_path / "angles.npz", tmp_path / "net", "qtn_hptn_aa")
+    assert report.options["max_len"] == 10
+    net = zoo.create_model(f"local-dir:{tmp_path / 'net'}")
+    assert torch.equal(net.state_dict()["rules.weight"], state["rules"])
+    np.savez(tmp_path / "bad.npz", words=np.array([{"a": 1}], dtype=object))
+    with pytest.raises(
+        zoo.errors.CorruptFileError, match=r"bad.npz cannot be read as arrays of numbers: Object arrays"
+    ):
+        zoo.weights.convert_file(tmp_path / "bad.npz", tmp_path / "no", "qtn_hptn_aa")
+    (tmp_path / "torn.npz").write_bytes((tmp_path / "angles.npz").read_bytes()[:200])
+    with pytest.raises(zoo.errors.CorruptFileError, match=r"torn.npz cannot be read"):
+        zoo.weights.convert_file(tmp_path / "torn.npz", tmp_path / "no", "qtn_hptn_aa")
 
 
 def test_what_is_none_of_it_is_refused() -> None:

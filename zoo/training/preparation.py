@@ -126,7 +126,7 @@ def pipeline_for(
             raise DataError(f"{images.name} has sequences, {model_name(net)} takes none; qtn_uptn_aa and its like do")
         raise DataError(
             f"{model_name(net)} takes sequences of letters, {images.name} has {images.noun}s; give FASTA, a table with "
-            "a column 'sequence', or 'peptides'"
+            "a column 'sequence' (or 'TABLE?sequence=COLUMN&label=COLUMN'), or 'peptides'"
         )
     if tokenizer is not None:
         return WordPipeline(tokenizer, net.max_len)  # pyright: ignore - of words

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from zoo.errors import DataError
 from zoo.models.class_scores import as_logits
 from zoo.training.data.bags_batch import answer
-from zoo.training.data.sequence_files import SEQUENCES, is_sequence_file, open_sequences
+from zoo.training.data.sequence_files import SEQUENCES, holds_sequences, open_sequences
 from zoo.training.data.sequences import SequenceSet
 from zoo.training.data.source import one_split, open_split
 from zoo.training.data.token_batch import join_tokens
@@ -70,10 +70,13 @@ def _open(given: Any) -> tuple[SequenceSet, list[str]]:
     if isinstance(given, str | os.PathLike):
         text = os.fspath(given)
         path = Path(text.partition("?")[0]).expanduser()
-        if text.startswith(SEQUENCES) or (path.is_file() and is_sequence_file(path)):
+        if text.startswith(SEQUENCES) or (path.is_file() and holds_sequences(text)):
             opened = one_split(open_sequences(text.removeprefix(SEQUENCES), labelled=False), "test")
         else:
             opened = open_split(text)
+    elif isinstance(given, list | tuple) and given:
+        wrong = next(k for k, text in enumerate(given) if not isinstance(text, str))
+        raise DataError(f"sequences are texts of letters, got {given[wrong]!r} at place {wrong}; {_FORMS}")
     elif given is None or isinstance(given, list | tuple):
         raise DataError(f"no sequences were given; {_FORMS}")
     else:

@@ -39,7 +39,7 @@ class ConversionReport:
         name: the target: a registered model or a layer class.
         notes: the converter's remarks, a line each (renamed, reshaped, left out because unused).
         tensors: how many tensors came out.
-        num_classes: classes of the classifier found in the checkpoint, for a model.
+        num_classes: classes of the classifier found in the checkpoint, for a model that has rows of them.
         in_chans: image channels found in the checkpoint, for a model.
         options: further constructor options that the checkpoint's tensors call for.
     """
@@ -198,12 +198,12 @@ def convert_file(
     """Convert an official checkpoint on disk.
 
     Args:
-        source: the official file.
+        source: the official file; NumPy's `.npz` of arrays will do.
         target: a `.safetensors` file to write, or a folder: then `model.safetensors` and a config.json that
             `create_model("local-dir:...")` reads. Written whole or not at all. A folder that holds an earlier
             model alone is replaced.
         name: as `convert`.
-        allow_pickle: read `.pth` and the like, by `torch.load(weights_only=True)`.
+        allow_pickle: read `.pth` and the like, too, by `torch.load(weights_only=True)`.
         sha256: expected sum of the source.
 
     Returns:
@@ -213,6 +213,8 @@ def convert_file(
         as `convert` and `open_checkpoint`; ValueError for a folder when `name` is a layer, for a file of another
         ending, and for a folder with other files.
     """
+    from zoo.registry import is_model
+
     _check_target(Path(target))
     checkpoint = open_checkpoint(source, allow_pickle=allow_pickle, sha256=sha256, copy=False)
     state = convert(checkpoint.tensors, name)
@@ -220,7 +222,7 @@ def convert_file(
     metadata = {"zoo_name": state.report.name}
     if path.suffix == ".safetensors":
         digest = save_safetensors(state, path, metadata=metadata)
-    elif state.report.num_classes is None:
+    elif not is_model(name):
         raise ValueError(f"{name!r} is a layer, which has no config.json: write to a .safetensors file")
     else:
         with new_folder(path) as folder:

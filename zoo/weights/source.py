@@ -9,11 +9,14 @@ import os
 import pickle
 import re
 import warnings
+import zipfile
+import zlib
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -77,6 +80,7 @@ def open_checkpoint(
             `"local-dir:FOLDER"`, `"hf-hub:USER/REPO[@REVISION]"`, or the name of a checkpoint of ours, `"arch.tag"`
             (or `"arch"`, for its default one); a file or folder of that name comes first.
         allow_pickle: read `.pth`, `.pt`, `.bin` and `.ckpt` too, by `torch.load(weights_only=True)`; never more.
+            `.safetensors` and NumPy's `.npz` need no leave.
         check_finite: refuse NaN and infinity.
         sha256: expected sum of the one file. Sums recorded in the config.json beside it are checked in any case.
         copy: read values into memory instead of mapping the file.
@@ -336,21 +340,31 @@ def open_file(
         file = SafetensorsFile(path)
         check_file(file, check_finite=check_finite, sha256=sha256, origin=origin)
         return Checkpoint(unwrap(file.load(copy=copy), origin, use_ema=False), origin, metadata=file.metadata)
-    if not path.name.endswith(_PICKLE_SUFFIXES):
+    if not path.name.endswith((".npz", *_PICKLE_SUFFIXES)):
         raise WeightsError(
-            f"{origin} is not a weights file: expected .safetensors (or one of {', '.join(_PICKLE_SUFFIXES)} with "
-            f"allow_pickle=True)"
+            f"{origin} is not a weights file: expected .safetensors or .npz (with allow_pickle=True also one of "
+            f"{', '.join(_PICKLE_SUFFIXES)})"
         )
-    if not pickle_allowed(allow_pickle):
+    arrays = path.name.endswith(".npz")
+    if not arrays and not pickle_allowed(allow_pickle):
         raise _pickle_refused(origin)
     if sha256 is not None:
         from zoo.weights.verify import check_sha256
 
         check_sha256(path, sha256, origin)
-    tensors = unwrap(_load_pickle(path, origin), origin, use_ema=use_ema)
+    tensors = unwrap((_load_arrays if arrays else _load_pickle)(path, origin), origin, use_ema=use_ema)
     if check_finite and (bad := first_non_finite(tensors)):
         raise non_finite(bad, origin)
     return Checkpoint(tensors, origin)
+
+
+def _load_arrays(path: Path, origin: str) -> dict[str, Tensor]:
+    """The arrays of NumPy's `.npz`; objects, which would be pickles, are refused."""
+    try:
+        with path.open("rb") as stream, np.load(stream, allow_pickle=False) as arrays:
+            return {name: torch.from_numpy(arrays[name]) for name in arrays.files}
+    except (OSError, EOFError, ValueError, TypeError, KeyError, zipfile.BadZipFile, zlib.error) as error:
+        raise CorruptFileError(f"{origin} cannot be read as arrays of numbers: {error}") from error
 
 
 def _load_pickle(path: Path, origin: str) -> Any:

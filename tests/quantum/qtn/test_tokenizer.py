@@ -30,14 +30,17 @@ def test_words_of_several_letters_overlap_by_the_stride() -> None:
     assert KmerTokenizer(2, 2, alphabet="ACGT").encode("ACGTA") == [1, 11]
     assert pairs.encode("A") == []
     assert pairs.encode("U") == [] == pairs.encode("u")
-    assert KmerTokenizer(alphabet="ACGT").encode("U") == [4]  # of DNA, U is no cysteine
+    assert KmerTokenizer(alphabet="ACGT").encode("U") == [3]  # RNA, whose U is the T of DNA
+    assert KmerTokenizer(alphabet="ACGU").encode("T") == [3]
+    assert KmerTokenizer(alphabet="ACGTU").encode("TU") == [3, 4]
+    assert KmerTokenizer(alphabet="ACGT", replace={}).encode("U") == [4]
     assert KmerTokenizer(alphabet="ACGT", replace={"U": "T"}).encode("U") == [3]
 
 
 def test_its_arguments_make_it_again() -> None:
     made = KmerTokenizer(3, 2, alphabet="ACGT", unk=False, replace={"U": "T"})
     assert KmerTokenizer(**json.loads(json.dumps(made.to_dict()))) == made
-    assert made != KmerTokenizer(3, 2, alphabet="ACGT", unk=False)
+    assert made != KmerTokenizer(3, 2, alphabet="ACGT", unk=False, replace={})
     assert made.vocab_size == 64
 
 

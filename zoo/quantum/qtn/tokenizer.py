@@ -4,22 +4,29 @@ from collections.abc import Mapping
 from typing import Any
 
 AMINO_ACIDS = "ACDEFGHIKLMNPQRSTVWY"
-#: Selenocysteine is the rare amino acid that is a cysteine but for one atom.
-_REPLACE = {"U": "C"}
+
+
+def _usual_replacements(alphabet: str) -> dict[str, str]:
+    if alphabet == AMINO_ACIDS:
+        return {"U": "C"}  # selenocysteine is a cysteine but for one atom
+    if set("ACG") <= set(alphabet) <= set("ACGTUN"):  # one nucleotide, in RNA and in DNA
+        return {a: b for a, b in ("UT", "TU") if a not in alphabet and b in alphabet}
+    return {}
 
 
 class KmerTokenizer:
     """Words of k letters, one every `stride` letters; letters behind the last whole word are left out.
 
     Words are numbered in the order of the alphabet, the last letter fastest; behind them comes "unknown", for words
-    with other letters: of amino acids B, Z, X, J and O. Small letters are capitals; U, selenocysteine, is taken for C.
+    with other letters: of amino acids B, Z, X, J and O. Small letters are capitals. Of amino acids U, selenocysteine,
+    is taken for C; of nucleotides U for T where the alphabet has T alone, and T for U where it has U alone.
 
     Args:
         k: letters of a word.
         stride: letters from one word to the next.
         alphabet: capital letters.
         unk: whether there is the word "unknown"; without it other letters are refused.
-        replace: letters that are taken for others; None for {"U": "C"} with the amino acids, else none.
+        replace: letters that are taken for others; None for those above, {} for none.
 
     Raises:
         ValueError: a size below 1, an alphabet with a letter twice; from `encode`, letters that are refused.
@@ -40,7 +47,7 @@ class KmerTokenizer:
         if len(set(alphabet)) < max(len(alphabet), 1) or alphabet != alphabet.upper():
             raise ValueError(f"alphabet must be different capital letters, got {alphabet!r}")
         self.k, self.stride, self.alphabet, self.unk = k, stride, alphabet, unk
-        self.replace = dict((_REPLACE if alphabet == AMINO_ACIDS else {}) if replace is None else replace)
+        self.replace = dict(_usual_replacements(alphabet) if replace is None else replace)
         wrong = next((letter for letter in self.replace.values() if letter not in alphabet), None)
         if wrong is not None:
             raise ValueError(f"replace leads to {wrong!r}, which is not in the alphabet {alphabet}")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import gzip
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
@@ -13,14 +12,14 @@ from zoo.training.data.image_set import Splits
 from zoo.training.data.labels import some
 from zoo.training.data.options_text import split_options
 from zoo.training.data.sequences import Filters, Record, drop_labels, sequence_splits
-from zoo.training.data.table import BAG, IMAGE, LABEL, SPLIT, SPLIT_NAMES, find_column, read_text
+from zoo.training.data.table import BAG, IMAGE, LABEL, SPLIT, SPLIT_NAMES, find_column, open_text, read_text
 
 #: Before files whose ending does not say that they hold sequences, or several files.
 SEQUENCES = "sequences:"
 FASTA = (".fasta", ".fa", ".faa", ".fas", ".fasta.gz", ".fa.gz", ".faa.gz")
-OPTIONS = (
-    "sequence", "label", "split", "group", "id", "classes", "min_len", "max_len", "alphabet",
-)  # fmt: skip
+TABLES = (".csv", ".tsv", ".csv.gz", ".tsv.gz")
+FILTERS = ("min_len", "max_len", "alphabet")
+OPTIONS = ("sequence", "label", "split", "group", "id", "classes", *FILTERS)
 SEQUENCE = ("sequence", "seq", "sequences", "protein", "peptide")
 GROUP = ("group", "cluster", "cluster_id")
 ID = ("entry", "accession", "acc", "id", "name")
@@ -32,16 +31,21 @@ _EVIDENCE = re.compile(r"\{[^}]*\}|Note=.*", re.DOTALL)
 _DEEPLOC = re.compile(r"(?P<location>[^\s-]\S*?)-(?P<membrane>[MSU])")
 
 
-def is_sequence_file(path: Path) -> bool:
-    """Whether a file is FASTA by its ending, or a table with a column of sequences and none of images or bags."""
+def holds_sequences(text: str) -> bool:
+    """Whether a source is of sequences: FASTA by its ending, or a table with a column of sequences and none of images
+    or bags, or one whose column is named, `t.csv?sequence=COLUMN`."""
+    file, _, options = (text, "", "") if Path(text).exists() else text.partition("?")
+    path = Path(file).expanduser()
     if path.name.lower().endswith(FASTA):
         return True
-    if path.suffix.lower() not in (".csv", ".tsv") or not path.is_file():
+    if not path.name.lower().endswith(TABLES) or not path.is_file():
         return False
+    if any(option.startswith("sequence=") for option in options.split("&")):
+        return True
     try:
-        with path.open(encoding="utf-8-sig") as stream:
+        with open_text(path) as stream:
             head = stream.readline()
-    except (OSError, UnicodeDecodeError):
+    except (OSError, EOFError, UnicodeDecodeError):
         return False  # whoever reads it says what is wrong
     names = {re.sub(r"\s+", "_", name.strip(' "\r\n').lower()) for name in re.split(r"[,;\t]", head)}
     return not names.isdisjoint(SEQUENCE) and names.isdisjoint((*IMAGE, *BAG))
@@ -76,10 +80,7 @@ def open_sequences(text: str, *, labelled: bool = True) -> Splits:
     fasta = [path.name.lower().endswith(FASTA) for path in paths]
     if len(paths) > 1 and not all(fasta):
         raise DataError(f"several files are FASTA, one a class; {paths[fasta.index(False)]} is not")
-    filters = Filters(
-        min_len=_number(options, "min_len", 2), max_len=_number(options, "max_len", None),
-        alphabet=options.get("alphabet"),
-    )  # fmt: skip
+    filters = filters_of(options)
     if not all(fasta):
         records = _of_table(read_text(paths[0]), str(paths[0]), options, filters, labelled)
     elif len(paths) > 1:
@@ -91,7 +92,7 @@ def open_sequences(text: str, *, labelled: bool = True) -> Splits:
     else:
         records = _of_headers(read_fasta(paths[0]), str(paths[0]), options, filters, labelled)
     name = paths[0].name.partition(".")[0] if len(paths) == 1 else "-".join(p.name.partition(".")[0] for p in paths)
-    everything = len(records) + filters.dropped.total()
+    everything = len(records) + filters.left_out
     if labelled and "classes" in options:
         wanted = [part.strip() for part in options["classes"].split(",")]
         records = drop_labels(records, wanted, filters, str(paths[0]))
@@ -106,9 +107,8 @@ def read_fasta(path: Path) -> list[tuple[str, str]]:
     Raises:
         DataError: it cannot be read, or letters come before the first header.
     """
-    opened = gzip.open if path.suffix == ".gz" else open
     try:
-        with opened(path, "rt", encoding="utf-8-sig") as stream:
+        with open_text(path) as stream:
             return list(_records(stream, path))
     except (OSError, EOFError, UnicodeDecodeError) as error:
         raise DataError(f"cannot read {path} as FASTA ({error})") from error
@@ -152,7 +152,7 @@ def _of_headers(
             )
         label = said["location"] if which == "location" else {"M": "membrane", "S": "soluble"}.get(said["membrane"])
         if label is None:
-            filters.dropped["of unknown solubility"] += 1
+            filters.drop(name, "of unknown solubility")
             continue
         records.append(Record(name, letters, label, "test" if words[2:] == ["test"] else "train"))
     if all(record.split == "train" for record in records):  # without marks, nothing was split
@@ -177,21 +177,17 @@ def _of_table(
     parts, groups, ids = column("split", SPLIT), column("group", GROUP), column("id", ID)
     records = []
     for k, text in enumerate(texts):
+        name = str(ids[k]) if ids is not None else f"in row {k + 1}"
         label = str(labels[k]).strip() if labels is not None else None
         if labelled and location is not None:
             label = _uniprot_class(str(location[k]))
             if label is None or "," in label:
-                filters.dropped["of both classes" if label else "of neither class"] += 1
+                filters.drop(name, "of both classes" if label else "of neither class")
                 continue
         split = "" if parts is None else SPLIT_NAMES.get(str(parts[k]).strip().lower(), "?")
         if split == "?":
             raise DataError(f"{source}, row {k + 1}: no split {parts[k]!r}; splits are {some(sorted(SPLIT_NAMES), 20)}")  # pyright: ignore
-        records.append(
-            Record(
-                str(ids[k]) if ids is not None else f"in row {k + 1}", str(text), label, split,
-                "" if groups is None else str(groups[k]).strip(),
-            )
-        )  # fmt: skip
+        records.append(Record(name, str(text), label, split, "" if groups is None else str(groups[k]).strip()))
     return records
 
 
@@ -199,6 +195,16 @@ def _uniprot_class(text: str) -> str | None:
     """The class, several joined by commas, or None."""
     said = _EVIDENCE.sub("", text).lower()
     return ",".join(name for name, words in UNIPROT_RULES.items() if any(word in said for word in words)) or None
+
+
+def filters_of(options: Mapping[str, str]) -> Filters:
+    """The filters that options ask for.
+
+    Raises:
+        DataError: a length that is none.
+    """
+    least, most = _number(options, "min_len", 2), _number(options, "max_len", None)
+    return Filters(least, most, options.get("alphabet"))
 
 
 def _number(options: Mapping[str, str], name: str, default: Any) -> Any:

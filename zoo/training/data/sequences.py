@@ -83,26 +83,37 @@ class Filters:
     Attributes:
         min_len, max_len: of letters; None for no limit.
         alphabet: a sequence with another letter is left out; None for any letter from A to Z.
+        dropped: reason -> what those are called that were left out for it.
     """
 
     min_len: int = 2
     max_len: int | None = None
     alphabet: str | None = None
-    dropped: Counter[str] = field(default_factory=Counter)
+    dropped: dict[str, list[str]] = field(default_factory=dict)
+
+    def drop(self, record: str, reason: str) -> None:
+        """Take account of one that is left out."""
+        self.dropped.setdefault(reason, []).append(record)
+
+    @property
+    def left_out(self) -> int:
+        """How many."""
+        return sum(map(len, self.dropped.values()))
 
     def kept(self, records: Sequence[Record]) -> list[Record]:
         """The records that are left, their letters as capitals; `dropped` counts the others by the reason."""
         found = []
         for record in records:
             text = re.sub(r"\s", "", record.text).upper().removesuffix("*")
-            reason = self._reason(text)
+            reason = self.reason(text)
             if reason is None:
                 found.append(replace(record, text=text))
             else:
-                self.dropped[reason] += 1
+                self.drop(record.id, reason)
         return self._once(found)
 
-    def _reason(self, text: str) -> str | None:
+    def reason(self, text: str) -> str | None:
+        """Why a sequence of capital letters is left out; None if it is not."""
         if not text:
             return "empty"
         if not _LETTERS.fullmatch(text) or (self.alphabet is not None and set(text) - set(self.alphabet)):
@@ -124,20 +135,23 @@ class Filters:
         found = []
         for record in records:
             if len(labels[record.text]) > 1:
-                self.dropped["with two labels"] += 1
+                self.drop(record.id, "with two labels")
             elif (record.text, record.split) in seen:
-                self.dropped["repeated"] += 1
+                self.drop(record.id, "repeated")
             else:
                 seen.add((record.text, record.split))
                 found.append(record)
         return found
 
     def notes(self, name: str, everything: int) -> list[str]:
-        """What was left out, if anything was."""
+        """What was left out, if anything was: how many for each reason, and which of them come first."""
         if not self.dropped:
             return []
-        reasons = ", ".join(f"{count:,} {reason}" for reason, count in self.dropped.most_common())
-        return [f"left out {sum(self.dropped.values()):,} of {everything:,} sequences of {name}: {reasons}"]
+        most = sorted(self.dropped.items(), key=lambda item: -len(item[1]))
+        reasons = ", ".join(
+            f"{len(ids):,} {reason} ({', '.join(ids[:3])}{', …' * (len(ids) > 3)})" for reason, ids in most
+        )
+        return [f"left out {self.left_out:,} of {everything:,} sequences of {name}: {reasons}"]
 
 
 def sequence_splits(records: Sequence[Record], filters: Filters, name: str, *, everything: int | None = None) -> Splits:
@@ -228,6 +242,7 @@ def drop_labels(records: Sequence[Record], wanted: Sequence[str], filters: Filte
     missing = [label for label in wanted if label not in there]
     if missing:
         raise DataError(f"{name} has no class {some(missing)}; there: {some(there, 20)}")
-    filters.dropped["of other classes"] += sum(record.label not in wanted for record in records)
-    filters.dropped += Counter()  # none of them is no reason
+    for record in records:
+        if record.label not in wanted:
+            filters.drop(record.id, "of other classes")
     return [record for record in records if record.label in wanted]

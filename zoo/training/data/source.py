@@ -27,7 +27,7 @@ from zoo.training.data.only_classes import only_classes
 from zoo.training.data.options_text import split_options
 from zoo.training.data.peptides import open_peptides
 from zoo.training.data.repertoires import REPERTOIRES, open_repertoires
-from zoo.training.data.sequence_files import SEQUENCES, is_sequence_file, open_sequences
+from zoo.training.data.sequence_files import FASTA, FILTERS, SEQUENCES, holds_sequences, open_sequences
 from zoo.training.data.split import check_classes, hold_out
 from zoo.training.data.table import SUFFIXES, open_frame, open_table
 from zoo.training.data.torch_dataset import DatasetImages
@@ -268,14 +268,14 @@ def _open_path(data: str) -> Splits:
         return splits
     if file.suffix == ".npz":
         return open_npz(data)
-    if file.is_file() and is_sequence_file(file):
+    if file.is_file() and holds_sequences(data):
         return open_sequences(data)
     if file.is_file():
         if file.suffix.lower() in SUFFIXES:
             return open_table(data)
         raise DataError(
             f"{path} is not a data set that can be read here; expected a folder, a table ({', '.join(SUFFIXES)}) or an "
-            ".npz file; of bags also .safetensors"
+            f".npz file; of bags also .safetensors, of sequences FASTA ({', '.join(FASTA)})"
         )
     near = [p.name for p in file.parent.iterdir()] if file.parent.is_dir() else []
     hint = did_you_mean(file.name, [*near, *BUILT_IN]) or "."
@@ -294,7 +294,11 @@ def _open_built_in(data: str) -> Splits | None:
     source = data.partition("?")[0]
     if source not in BUILT_IN and not source.startswith(FASHION):
         return None
-    source, options = split_options(data, () if source.endswith("_bags") else ("classes",))
+    filters = FILTERS if source == "peptides" else ()
+    source, options = split_options(data, () if source.endswith("_bags") else ("classes", *filters))
+    if source == "peptides":
+        splits = open_peptides(options)
+        return only_classes(splits, options["classes"]) if "classes" in options else splits
     splits = open_fashion_mnist(source.removeprefix(FASHION)) if source.startswith(FASHION) else BUILT_IN[source]()
     return only_classes(splits, options["classes"]) if options else splits
 

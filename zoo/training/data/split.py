@@ -69,8 +69,10 @@ def check_classes(splits: Splits) -> None:
     train = sets.pop("train")
     if len(train.classes) < 2 and not train.multi_label:
         raise DataError(
-            f"{train.name} has a single class ({train.classes[0]!r}): there is nothing to tell apart; give the folder "
-            f"above the class folders, or {train.noun}s of a second class"
+            f"{train.name} has a single class ({train.classes[0]!r}): there is nothing to tell apart; give "
+            + ("the folder above the class folders, or " if train.noun == "image" else "")
+            + f"{train.noun}s of a second class"
+            + (f" ({'; '.join(splits.notes)})" if train.noun == "sequence" and splits.notes else "")
         )
     for name, other in sets.items():
         if other.classes != train.classes:

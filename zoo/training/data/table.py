@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import csv
 import fnmatch
+import gzip
 import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, TextIO
 
 import numpy as np
 
@@ -254,6 +255,12 @@ def _vectors(
     return names, made.astype(np.float32)
 
 
+_ELSE = {
+    "label": ", or several columns of 0 and 1: '…?label=A,B,C'",
+    "image": "; of sequences of letters '…?sequence=COLUMN&label=COLUMN'",
+}
+
+
 def find_column(columns: Mapping[str, Any], wanted: str | None, usual: Sequence[str], what: str, source: str) -> str:
     """The column that is wanted, or the first by a usual name.
 
@@ -270,8 +277,7 @@ def find_column(columns: Mapping[str, Any], wanted: str | None, usual: Sequence[
     if found is None:
         raise DataError(
             f"{source} has no column for the {what} by a usual name ({', '.join(usual)}); there: {there}. Name it: "
-            f"'{Path(source).name}?{what}=COLUMN'"
-            + (", or several columns of 0 and 1: '…?label=A,B,C'" if what == "label" else "")
+            f"'{Path(source).name}?{what}=COLUMN'" + _ELSE.get(what, "")
         )
     return found
 
@@ -335,6 +341,12 @@ def _label_text(made: ImageSet, index: int) -> str:
     return repr(made.classes[label]) if label.ndim == 0 else some([made.classes[k] for k in np.flatnonzero(label)])
 
 
+def open_text(path: Path) -> TextIO:
+    """A text file, perhaps compressed (`.gz`), to be read with its line ends as they are."""
+    opened: Any = gzip.open if path.suffix.lower() == ".gz" else open
+    return opened(path, "rt", encoding="utf-8-sig", newline="")
+
+
 def read_text(path: Path) -> dict[str, list[str]]:
     """The columns of a text file, separated by commas, semicolons or tabs.
 
@@ -342,12 +354,12 @@ def read_text(path: Path) -> dict[str, list[str]]:
         DataError: it cannot be read, is empty, has two columns of one name, or rows of another length.
     """
     try:
-        with path.open(encoding="utf-8-sig", newline="") as stream:
+        with open_text(path) as stream:
             head = stream.readline()
             stream.seek(0)
             mark = max((",", ";", "\t"), key=head.count)
             lines = [line for line in csv.reader(stream, delimiter=mark, strict=True) if line]
-    except (OSError, UnicodeDecodeError, csv.Error) as error:
+    except (OSError, EOFError, UnicodeDecodeError, csv.Error) as error:
         raise DataError(f"cannot read {path} as a table ({error})") from error
     if not lines:
         raise DataError(f"{path} is empty; expected a first line of column names")

@@ -24,7 +24,8 @@ def convert_official(state: Mapping[str, Tensor]) -> tuple[dict[str, Tensor], li
 
     Args:
         state: `words` (V, p), `rules` (R, p) or (p,), or `Us` and `Is` in its place, `class` (p,); in full turns. Its
-            pickles hold these as arrays of NumPy or JAX; make tensors of them where you trust the file.
+            pickles hold these as arrays of NumPy or JAX; where you trust one, `numpy.savez("angles.npz", **arrays)`
+            makes a file that `zoo convert` reads.
 
     Returns:
         The state dict of a `QTN` of "qtn14" (theirs is called A14), "qtn_iqp" (IQP) or "qtn9" (A9), and notes for
