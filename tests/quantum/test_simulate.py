@@ -489,6 +489,9 @@ def test_refused_in_building(name):
 
 #: expression -> what its TypeError says.
 REFUSED_TYPES = {
+    "zq.Circuit(1).ry('a', 0).expval('z', 'a')": "weights are a tensor or numbers, or a dict of numbers by name, got",
+    "zq.Circuit(1).expval('z', None, {'x': 1})": "inputs are a tensor or numbers, got dict",
+    "zq.Circuit(1).expval('z', state=[1, 0])": "state is a tensor of amplitudes, got list",
     "zq.Circuit(2.5)": "n_qubits must be an integer of at least 1, got 2.5",
     "zq.Circuit(True)": "n_qubits must be an integer of at least 1, got True",
     "zq.feature(1.5)": "a feature has a number, got 1.5",
