@@ -71,7 +71,10 @@ def test_random_circuits(seed, names, dtype):
 def test_wide_circuits(n, batch):
     circuit = random_circuit(n, 60, n, sources="cw")
     tensors = values(circuit, n, batch=batch, given=True)
-    torch.testing.assert_close(evolve(circuit, *tensors), reference_state(circuit, *tensors), rtol=0, atol=1e-12)
+    found, expected = (run(circuit, *tensors) for run in (evolve, reference_state))
+    torch.testing.assert_close(found, expected, rtol=0, atol=1e-12)
+    grads = [torch.autograd.grad(loss_of(result), (tensors[0], tensors[2])) for result in (found, expected)]
+    torch.testing.assert_close(*grads, rtol=0, atol=1e-11)
 
 
 def test_no_ops_and_no_batch():

@@ -73,3 +73,16 @@ def test_basis_states_move_by_parities():
     moved = BitMap.of_parities(ladder, 22).table()
     assert time.process_time() - begun < 1
     assert moved[1 << 21] == (1 << 22) - 1
+
+
+def test_maps_of_bits_are_composed_and_inverted():
+    """A ladder of CNOTs, then swaps; tables of the first and of the other wires make up the whole by xor."""
+    n = 7
+    ladder = BitMap.of_parities({wire: range(wire + 1) for wire in range(n)}, n)
+    turned = BitMap.of_parities({wire: [(wire + 3) % n] for wire in range(n)}, n)
+    both = turned.after(ladder)
+    assert both.table().tolist() == [turned(ladder(state)) for state in range(2**n)]
+    assert both.table().tolist() == turned.table()[ladder.table()].tolist()
+    assert both.inverse().after(both) == both.after(both.inverse()) == BitMap.identity(n)
+    halves = both.table(0, 3)[:, None] ^ both.table(3)
+    assert halves.flatten().tolist() == both.table().tolist()
