@@ -176,3 +176,13 @@ def test_post_selection():
     torch.testing.assert_close(state.real.detach(), expected)
     soft = Circuit(2).ry("a", 0).cry("a", 0, 1).post_select(1, 1).ry("a", 1)
     assert torch.autograd.gradcheck(lambda w: soft.expval(["X0", "Z1 X0"], w), weights)
+
+
+def test_a_property_that_fails_says_why():
+    class Broken(Circuit):
+        @property
+        def key(self):
+            return self.n_qubits.width
+
+    with pytest.raises(AttributeError, match="'int' object has no attribute 'width'"):
+        _ = Broken(2).key
