@@ -97,7 +97,7 @@ class QNNImageClassifier(nn.Module):
         """0 and 1 for every pixel of the shrunk images, row by row.
 
         Raises:
-            ValueError: images of another rank or number of channels, NaN, pixels that are not in [0, 1].
+            ValueError: images of another rank or number of channels, NaN, pixels far outside [0, 1].
             TypeError: images of whole numbers.
         """
         check_image(images, self.in_chans)
