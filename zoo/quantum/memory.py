@@ -18,8 +18,8 @@ from zoo.quantum.observables import Hermitian, Observable
 SHARE = 0.8
 #: Bytes that one sample may take while a circuit is compiled or exported, when memory is not looked at.
 UNSEEN = 2**33
-#: States held at once: with a gradient the state, its cotangent and one to write to; else the last two.
-_STATES = {True: 3, False: 2}
+#: States held at once: with a gradient the last state, its cotangent and three that are undone; else the last two.
+_STATES = {True: 5, False: 2}
 #: Up to here all amplitudes together are less work than anything that avoids them.
 _SMALL = 12
 #: Density matrices are chosen by themselves up to here.
