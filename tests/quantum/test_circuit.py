@@ -32,7 +32,7 @@ def test_samples_have_their_own_numbers():
     circuit = random_circuit(3, 20, 1)
     weights = torch.randn(2, 1, 4, dtype=torch.float64)
     inputs = torch.randn(3, 3, dtype=torch.float64)
-    state = torch.randn(1, 3, 8, dtype=torch.complex128)
+    state = torch.nn.functional.normalize(torch.randn(1, 3, 8, dtype=torch.complex128), dim=-1)
     out = circuit.state(weights, inputs, state=state)
     assert out.shape == (2, 3, 8)
     for i in range(2):
