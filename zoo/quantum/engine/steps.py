@@ -303,7 +303,7 @@ class GatherStep:
             index = (index.unsqueeze(1) ^ other).flatten()
         if out is None or state.shape[2] > 1 or len(index) < _LONG:
             return torch.index_select(state, 1, index, out=out)
-        for row, target in zip(state, out, strict=True):  # a quarter of the time where single numbers are moved
+        for row, target in zip(state, out, strict=True):  # half the time where single numbers are moved
             torch.index_select(row[:, 0], 0, index, out=target[:, 0])
         return out
 
