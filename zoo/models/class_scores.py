@@ -24,5 +24,4 @@ def as_logits(model: nn.Module, output: Any) -> Any:
 
 def own_loss(model: nn.Module) -> Callable[[Any, Tensor], Tensor] | None:
     """The model's own loss of (output, class numbers (B,)); None where cross-entropy is meant."""
-    loss = getattr(model, "loss", None)
-    return loss if callable(loss) and hasattr(model, "as_logits") else None
+    return getattr(model, "loss", None) if hasattr(model, "as_logits") else None
