@@ -15,6 +15,7 @@ from zoo.quantum import simulate
 from zoo.quantum.assembly import Assembly, assemble
 from zoo.quantum.circuit import Circuit
 from zoo.quantum.feature_maps import FeatureMap
+from zoo.quantum.metric import metric_tensor
 from zoo.quantum.noise import NoiseModel
 from zoo.quantum.observables import Hermitian, parse_observables
 
@@ -205,6 +206,13 @@ class QuantumLayer(nn.Module):
         weights, inputs, state = self._given(x)
         found = simulate.state(self.circuit, weights, inputs, state=state)
         return found.reshape(*x.shape[:-1], 2**self.n_qubits)
+
+    def metric_tensor(
+        self, x: Shaped[Tensor, "*batch in_features"], layers: int | None = None
+    ) -> Float[Tensor, "*layers block block"]:
+        """The metric of `state(x)` in the weights, the mean over the batch; see `zoo.quantum.metric_tensor`."""
+        weights, inputs, state = self._given(x)
+        return metric_tensor(self.circuit, weights, inputs, state=state, layers=layers)
 
     def as_circuit(self, x: Tensor | None = None) -> tuple[Circuit, Tensor | None, Tensor | None, Any]:
         """The circuit with weights (W,), inputs (I,) of one sample and observables, to write or to run elsewhere.
