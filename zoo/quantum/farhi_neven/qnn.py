@@ -134,7 +134,7 @@ class QNN(nn.Module):
         self.right.copy_(found.right)
         self.coefficients.copy_(torch.view_as_real(found.coefficients).T)
 
-    def forward(self, bits: Shaped[Tensor, "batch n"]) -> Float[Tensor, " batch"]:
+    def forward(self, bits: Shaped[Tensor, "*batch n"]) -> Float[Tensor, "*batch"]:
         """Predictions for basis states."""
         if torch._C._are_functorch_transforms_active() and bits.ndim == 1:
             return self(bits[None])[0]
