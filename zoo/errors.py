@@ -123,6 +123,14 @@ class PostSelectionError(ZooError, ArithmeticError):
     """A post-selection on an outcome that never occurs."""
 
 
+class UnknownStitchError(ZooError, KeyError, ValueError):
+    """A network that a stitched network does not hold; the message says which there are."""
+
+
+class BudgetError(ZooError, ValueError):
+    """A budget that no network of a stitched network keeps to; the message names the cheapest."""
+
+
 class MissingExtraError(ZooError, ImportError):
     """A feature whose optional packages are not installed."""
 

@@ -1,0 +1,1 @@
+"""Networks stitched out of pretrained ones of several sizes: one checkpoint, many networks between the sizes."""
