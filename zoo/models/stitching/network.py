@@ -1,0 +1,292 @@
+"""Networks of different sizes joined into one, which runs any path from a small one into a larger one.
+
+Source: "Stitchable Neural Networks" (CVPR 2023, arXiv 2302.06586); two ways and low-rank layers: "Stitched ViTs are
+Flexible Vision Backbones" (ECCV 2024, arXiv 2307.00154). The anchors are the modules of timm, as they are.
+"""
+
+import warnings
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+import timm
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from zoo.errors import UnknownStitchError
+from zoo.layers.stitch import StitchLayer
+from zoo.models.stitching import path as paths
+from zoo.models.stitching.anchors import Anchor, AnchorSpec, anchor_of
+from zoo.models.stitching.checks import check_anchors
+from zoo.models.stitching.path import Join, Path
+from zoo.models.stitching.stitches import StitchConfig, enumerate_stitches, layer_counts
+
+#: What stands for an anchor: a name of timm's registry, a mapping of it ("name") and options, or a model.
+AnchorLike = str | Mapping[str, Any] | nn.Module
+
+
+class StitchNet(nn.Module):
+    """Anchors, stitching layers between them, and the number of the path that runs.
+
+    (B, in_chans, H, W) -> (B, num_classes). Path 0 is the first anchor alone, and so on; then come the stitched ones:
+    the first blocks of a front anchor, a linear map into the width of the next, its remaining blocks and its head.
+    Every path uses the same weights.
+
+    Args:
+        anchors: two or more, from small to large: names of timm or ours, mappings {"name": ..., **options}, or
+            models; all with the same classes and images.
+        cuts: "forward" (no path longer than its anchors), "paired" (as published) or "two_way" (SN-Netv2: two
+            anchors, also from large to small, and back).
+        kernel_size, stride: of the window that pairs blocks of stages of equal depth.
+        nearest: stitch neighbours in the list alone.
+        stages: of anchors with several stages those that are stitched; by default all but the last, and of residual
+            networks not the first.
+        lora_rank: of the trained part of stitching layers, whose matrix is then frozen; 0 for matrices that are
+            trained.
+        stitch_norm: whether stitched paths have the norm before the head, as single anchors do. The published
+            SN-Net of DeiT was trained without.
+        legacy_layer_map: which layer a cut uses between stages of different depths, as published; off, the layer of
+            its front block.
+        allow_empty_end: also run the paths that leave nothing of their last anchor but its head, which are counted
+            among the published ones.
+        stitch: number of the path to begin with; the last anchor by default.
+        num_classes: of all anchors; by default their own.
+        in_chans, img_size, drop_rate: of all anchors that are given by name.
+        drop_path_rate: likewise; or one for each.
+
+    Raises:
+        ValueError: fewer than two anchors; anchors that differ in classes, images, prefix tokens, or in the reduction
+            of a stitched stage; options out of range.
+        TypeError: an anchor that is not known how to cut.
+        UnknownStitchError: `stitch` is no path.
+    """
+
+    def __init__(
+        self,
+        anchors: Sequence[AnchorLike],
+        *,
+        cuts: str = "forward",
+        kernel_size: int = 2,
+        stride: int = 1,
+        nearest: bool = True,
+        stages: Sequence[int] | None = None,
+        lora_rank: int = 0,
+        stitch_norm: bool = True,
+        legacy_layer_map: bool = False,
+        allow_empty_end: bool = False,
+        stitch: int | None = None,
+        num_classes: int | None = None,
+        in_chans: int | None = None,
+        img_size: int | Sequence[int] | None = None,
+        drop_rate: float | None = None,
+        drop_path_rate: float | Sequence[float] | None = None,
+        device: torch.device | str | None = None,
+        dtype: torch.dtype | None = None,
+    ) -> None:
+        super().__init__()
+        if isinstance(anchors, str | Mapping | nn.Module) or len(anchors) < 2:
+            raise ValueError(f"a stitched network needs two anchors or more, from small to large; got {anchors!r}")
+        dd: dict[str, Any] = {"device": device, "dtype": dtype}
+        shared = {"num_classes": num_classes, "in_chans": in_chans, "img_size": img_size, "drop_rate": drop_rate, **dd}
+        rates = drop_path_rate if isinstance(drop_path_rate, Sequence) else [drop_path_rate] * len(anchors)
+        if len(rates) != len(anchors):
+            raise ValueError(f"drop_path_rate has {len(rates)} entries for {len(anchors)} anchors")
+        self.anchors = nn.ModuleList(
+            make_anchor(given, {**shared, "drop_path_rate": rate}) for given, rate in zip(anchors, rates, strict=True)
+        )
+        self._anchors: list[Anchor] = [anchor_of(model) for model in self.anchors]
+        self.anchor_names = tuple(_name_of(given, model) for given, model in zip(anchors, self.anchors, strict=True))
+        depths = [anchor.depths for anchor in self._anchors]
+        if stages is None and len(depths[0]) > 1:
+            stages = range(max(anchor.first_stitched for anchor in self._anchors), len(depths[0]) - 1)
+        rules: dict[str, Any] = {
+            "cuts": cuts,
+            "kernel_size": kernel_size,
+            "stride": stride,
+            "nearest": nearest,
+            "stages": None if stages is None else list(stages),
+            "legacy_layer_map": legacy_layer_map,
+        }
+        self._configs = enumerate_stitches(depths, **rules)
+        counts = layer_counts(depths, **rules)
+        check_anchors(self._anchors, self.anchor_names, list(counts))
+        self.stitch_norm = stitch_norm
+        self.lora_rank = lora_rank
+        self.allow_empty_end = allow_empty_end
+        self._rules = rules
+        self._joints = list(counts)
+        self.stitch_layers = self._make_layers(counts, dd)
+        self.num_classes = self._anchors[0].num_classes
+        self.in_chans = getattr(self.anchors[0], "in_chans", in_chans or 3)
+        self.grad_checkpointing = False
+        self._ready: dict[int, Path] = {}
+        self._unsure = True
+        self._drawn = {id(p): p._version for p in self.stitch_layers.parameters()}
+        self.set_stitch(len(self.anchors) - 1 if stitch is None else stitch)
+
+    def _make_layers(self, counts: Mapping[tuple[int | None, int, int], int], dd: dict[str, Any]) -> nn.ModuleList:
+        """Stitching layers in the nesting of the published checkpoints: [pair][layer], or [stage][pair][layer]."""
+        by_stage: dict[int | None, list[nn.ModuleList]] = {}
+        for (stage, a, b), count in counts.items():
+            front, end, at = self._anchors[a], self._anchors[b], stage or 0
+            grid = None
+            if front.layout == "tokens" != end.layout and end.img_size and end.stages[at].reduction:
+                height, width = (side // end.stages[at].reduction for side in end.img_size)
+                grid = (height, width)
+            by_stage.setdefault(stage, []).append(
+                nn.ModuleList(
+                    StitchLayer(
+                        front.stages[at].width,
+                        end.stages[at].width,
+                        layout=front.layout,
+                        end_layout=end.layout,
+                        grid=grid,
+                        lora_rank=self.lora_rank,
+                        **dd,
+                    )
+                    for _ in range(count)
+                )
+            )
+        nested = [nn.ModuleList(pairs) for pairs in by_stage.values()]
+        return nested[0] if None in by_stage else nn.ModuleList(nested)
+
+    def stitch_layer(self, join: Join) -> StitchLayer:
+        """The stitching layer at (stage or None, front anchor, end anchor, layer)."""
+        stage, front, end, layer = join
+        pair = [j for j in self._joints if j[0] == stage].index((stage, front, end))
+        layers: Any = self.stitch_layers
+        if stage is not None:
+            layers = layers[list(dict.fromkeys(j[0] for j in self._joints)).index(stage)]
+        return layers[pair][layer]
+
+    @property
+    def stitch(self) -> int:
+        """Number of the path that runs."""
+        return self._stitch
+
+    def config_of(self, stitch: int | StitchConfig | str) -> StitchConfig:
+        """The stitch of a number, or the anchor of a name.
+
+        Raises:
+            UnknownStitchError: there is none, or one that only an anchor's head would be left of.
+        """
+        if isinstance(stitch, str):
+            if stitch not in self.anchor_names:
+                raise UnknownStitchError(f"no anchor is called {stitch!r}: there are {', '.join(self.anchor_names)}")
+            stitch = self.anchor_names.index(stitch)
+        number = stitch.id if isinstance(stitch, StitchConfig) else stitch
+        if isinstance(number, bool) or not isinstance(number, int) or not 0 <= number < len(self._configs):
+            raise UnknownStitchError(f"there is no stitch {number!r}: they are 0 to {len(self._configs) - 1}")
+        config = self._configs[number]
+        if not config.usable and not self.allow_empty_end:
+            raise UnknownStitchError(
+                f"stitch {number} runs no block of its last anchor, only its head: it is counted, as published, but "
+                "not run, unless the network is made with allow_empty_end=True"
+            )
+        return config
+
+    def path_of(self, stitch: int | StitchConfig | str) -> Path:
+        """The path of a stitch; errors as of `config_of`."""
+        config = self.config_of(stitch)
+        if config.id not in self._ready:
+            steps = tuple(paths.plan(config, self._anchors, self.stitch_norm))
+            self._ready[config.id] = paths.build(steps, self._anchors, self.stitch_layer)
+        return self._ready[config.id]
+
+    def set_stitch(self, stitch: int | StitchConfig | str) -> StitchConfig:
+        """Choose the path that runs from now on: a number, a config, or the name of an anchor.
+
+        Raises:
+            UnknownStitchError: there is none.
+        """
+        self._path = self.path_of(stitch)
+        config = self.config_of(stitch)
+        self._stitch = config.id
+        return config
+
+    reset_stitch_id = set_stitch
+
+    @contextmanager
+    def using(self, stitch: int | StitchConfig | str) -> Iterator["StitchNet"]:
+        """Run another path within the block."""
+        before = self._stitch
+        self.set_stitch(stitch)
+        try:
+            yield self
+        finally:
+            self.set_stitch(before)
+
+    @property
+    def num_features(self) -> int:
+        """Channels of what the head of the current path takes."""
+        return self._anchors[self._path.end].stages[-1].width
+
+    @property
+    def head_hidden_size(self) -> int:
+        """Channels of what the classifier of the current path takes."""
+        return getattr(self.anchors[self._path.end], "head_hidden_size", self.num_features)
+
+    def forward(self, x: Float[Tensor, "batch chans height width"], stitch: int | None = None) -> Tensor:
+        """Scores of classes (B, num_classes), by the current path or by that of `stitch`."""
+        path = self._path if stitch is None else self.path_of(stitch)
+        return path.head(self._features(x, path))
+
+    def forward_features(self, x: Float[Tensor, "batch chans height width"]) -> Tensor:
+        """What the head of the current path takes, in the layout of its last anchor."""
+        return self._features(x, self._path)
+
+    def forward_head(self, x: Tensor, pre_logits: bool = False) -> Tensor:
+        """Pooling and classifier of the current path's last anchor."""
+        return self._path.head(x, pre_logits=pre_logits)
+
+    def _features(self, x: Tensor, path: Path) -> Tensor:
+        if self._unsure and not self.training:
+            self._warn_if_random(path)
+        for step in path.steps:
+            x = step(x)
+        return x
+
+    def _warn_if_random(self, path: Path) -> None:
+        """Say once that a path runs through layers that still are as they were drawn."""
+        if torch.compiler.is_compiling():
+            return
+        for step in path.plan:
+            if step.join is None:
+                continue
+            weight = self.stitch_layer(step.join).transform.weight
+            if self._drawn.get(id(weight)) == weight._version:
+                self._unsure = False
+                warnings.warn(
+                    "the stitching layers of this path are random: call init_stitches(images), load weights, or train",
+                    stacklevel=4,
+                )
+                return
+
+
+def make_anchor(given: AnchorLike, options: Mapping[str, Any]) -> nn.Module:
+    """The model of an anchor; options of None, and an image size that it has no use for, are left out."""
+    if isinstance(given, nn.Module):
+        return given
+    own = {"name": given} if isinstance(given, str) else dict(given)
+    if not isinstance(own.get("name"), str):
+        raise ValueError(f"an anchor is a name, a mapping with a 'name', or a model; got {given!r}")
+    name = own.pop("name")
+    own = {**{k: v for k, v in options.items() if v is not None}, **own}
+    try:
+        return timm.create_model(name, **own)
+    except TypeError as error:
+        if "img_size" not in own or "img_size" not in str(error):
+            raise
+        del own["img_size"]  # of networks for images of any size
+        return timm.create_model(name, **own)
+
+
+def _name_of(given: AnchorLike, model: nn.Module) -> str:
+    if isinstance(given, str):
+        return given
+    if isinstance(given, Mapping):
+        return str(given["name"])
+    if isinstance(model, AnchorSpec):
+        return type(model).__name__
+    return str((getattr(model, "pretrained_cfg", None) or {}).get("architecture") or type(model).__name__)
