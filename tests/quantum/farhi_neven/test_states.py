@@ -1,5 +1,6 @@
 """Superpositions of whole classes, states that are no bits, and distinct strings."""
 
+import numpy as np
 import pytest
 import torch
 
@@ -81,3 +82,18 @@ def test_real_states_are_states_and_transforms_go_through(method: str) -> None:
     for kind in (torch.float32, torch.float64, torch.complex64):
         assert torch.allclose(qnn.forward_product(product.to(kind)), qnn(bits), atol=1e-6)
     assert torch.allclose(torch.func.vmap(qnn)(bits), qnn(bits), atol=1e-6)
+
+
+@pytest.mark.parametrize("given", [list, tuple, np.array, lambda signs: [s > 0 for s in signs]])
+def test_labels_are_what_becomes_a_tensor(given):
+    torch.manual_seed(0)
+    bits, labels = _strings(3, 7)
+    qnn = zq.QNN(3, loss="hinge", init=(-1.0, 1.0))
+    y, plain = qnn(bits), given(labels.tolist())
+    assert qnn.loss(y, plain) == qnn.loss(y, labels)
+    assert qnn.accuracy(y, plain) == qnn.accuracy(y, labels)
+    assert qnn.superposition_loss(bits, plain) == qnn.superposition_loss(bits, labels)
+    strings, kept, _ = zq.distinct_strings(bits, plain)
+    wanted, signs, _ = zq.distinct_strings(bits, labels)
+    assert torch.equal(strings, wanted)
+    assert torch.equal(kept > 0, signs > 0)

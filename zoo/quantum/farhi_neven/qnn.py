@@ -231,37 +231,37 @@ class QNN(nn.Module):
         coefficient = complex(*self.coefficients[:, 0].tolist())
         return Sine(phases[0], amplitudes[0] * abs(coefficient), cmath.phase(coefficient), self.constant)
 
-    def loss(
-        self, y: Float[Tensor, " batch"], label: Shaped[Tensor, " batch"], reduction: str = "mean"
-    ) -> Float[Tensor, "*batch"]:
+    def loss(self, y: Float[Tensor, " batch"], label: Any, reduction: str = "mean") -> Float[Tensor, "*batch"]:
         """1 - label y, or max(0, 1 - label y).
 
         Args:
             y: predictions.
-            label: +1 and -1, or the classes 1 and 0 that stand for them.
+            label: (B,) +1 and -1, or the classes 1 and 0 that stand for them; a tensor, an array or a list.
             reduction: "mean", "sum" or "none"; of an empty batch the mean is NaN, as PyTorch's are.
 
         Raises:
             ValueError: other labels, or another number of them.
+            TypeError: labels that are no numbers.
         """
-        margins = 1 - label_signs(label, y.shape).to(y.dtype) * y
+        margins = 1 - label_signs(label, y).to(y.dtype) * y
         losses = margins.clamp_min(0) if self.loss_kind == "hinge" else margins
         return {"mean": losses.mean, "sum": losses.sum, "none": lambda: losses}[
             check_choice("reduction", reduction, ("mean", "sum", "none"))
         ]()
 
-    def accuracy(self, y: Float[Tensor, " batch"], label: Shaped[Tensor, " batch"]) -> float:
-        """Share of the predictions that have the sign of the label, of +1 and -1, or 1 and 0; one of 0 is wrong.
+    def accuracy(self, y: Float[Tensor, " batch"], label: Any) -> float:
+        """Share of the predictions that have the sign of the label, given as to `loss`; a prediction of 0 is wrong.
 
         Raises:
             ValueError: other labels, or another number of them.
+            TypeError: labels that are no numbers.
         """
-        return float((y.sign() == label_signs(label, y.shape)).double().mean())
+        return float((y.sign() == label_signs(label, y)).double().mean())
 
     def superposition_loss(
         self,
         bits: Shaped[Tensor, "strings n"],
-        label: Shaped[Tensor, " strings"],
+        label: Any,
         *,
         generator: torch.Generator | None = None,
     ) -> Float[Tensor, ""]:
@@ -272,14 +272,14 @@ class QNN(nn.Module):
 
         Args:
             bits: distinct strings.
-            label: +1 and -1, or 1 and 0; both must occur.
+            label: +1 and -1, or 1 and 0, given as to `loss`; both must occur.
             generator: draws a random phase for every string; None for none.
 
         Raises:
             ValueError: a label that does not occur, a string that is there twice.
         """
         check_bits(bits, self.n_data)
-        positive = label_signs(label, bits.shape[:1]) > 0
+        positive = label_signs(label, bits[:, 0]) > 0
         if bool(positive.all()) or not bool(positive.any()):
             raise ValueError("superposition_loss takes strings of both labels, got one")
         if len(bits.unique(dim=0)) < len(bits):

@@ -1,12 +1,14 @@
 """States of the data qubits: of bits, of whole classes, and with the readout."""
 
+from typing import Any
+
 import torch
 from jaxtyping import Complex, Shaped
 from torch import Tensor
 
 from zoo.eager import must_compose
 from zoo.quantum.farhi_neven.branches import READOUT_STATES
-from zoo.quantum.farhi_neven.labels import label_signs
+from zoo.quantum.farhi_neven.labels import as_labels
 
 #: How far the norm of a state may be from 1.
 _TOLERANCE = 1e-3
@@ -83,7 +85,7 @@ def with_readout(psi: Complex[Tensor, "batch states"], readout_init: str) -> Com
 
 
 def distinct_strings(
-    bits: Shaped[Tensor, "strings n"], label: Shaped[Tensor, " strings"]
+    bits: Shaped[Tensor, "strings n"], label: Any
 ) -> tuple[Shaped[Tensor, "some n"], Shaped[Tensor, " some"], dict[str, int]]:
     """Each string once, without those that carry more than one label.
 
@@ -92,16 +94,18 @@ def distinct_strings(
 
     Args:
         bits: strings.
-        label: +1 and -1, or 1 and 0.
+        label: +1 and -1, or 1 and 0; a tensor, an array or a list.
 
     Returns:
         Strings, their labels, and counts: `strings` given, `distinct` ones, `ambiguous` ones, which are left out with
         the `images` that have them.
 
     Raises:
-        ValueError: other labels, or another number of them.
+        ValueError: other labels, or another number of them; bits that are not 0 and 1.
+        TypeError: labels that are no numbers; bits that are no tensor.
     """
-    label_signs(label, bits.shape[:1])
+    check_bits(bits, bits.shape[-1] if isinstance(bits, Tensor) and bits.ndim else 1)
+    label = as_labels(label, bits.shape[:1], bits.device)
     unique, which, count = bits.unique(dim=0, return_inverse=True, return_counts=True)
     which, labels = which.cpu(), label.long().cpu()
     some = torch.zeros(len(unique), dtype=torch.int64)
