@@ -8,6 +8,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from zoo.models.stitching.network import StitchNet
 from zoo.training.data import ArrayImages, Splits
 from zoo.training.data.digits import open_digits
 
@@ -50,6 +51,21 @@ def tiny_net(seed: int = 0, **options: Any) -> TinyNet:
     with torch.random.fork_rng():
         torch.manual_seed(seed)
         return TinyNet(**options)
+
+
+def small_anchors(*widths: int) -> list[dict[str, Any]]:
+    """Anchors of four blocks for the digits."""
+    shape: dict[str, Any] = {"img_size": 8, "patch_size": 2, "in_chans": 1, "depth": 4, "num_heads": 2}
+    return [
+        {"name": "vit_tiny_patch16_224", **shape, "embed_dim": width, "num_classes": 10} for width in widths or (8, 16)
+    ]
+
+
+def stitched_net(*widths: int, seed: int = 0, **options: Any) -> StitchNet:
+    """A stitched network of two anchors or more whose weights depend on the seed alone."""
+    with torch.random.fork_rng():
+        torch.manual_seed(seed)
+        return StitchNet(small_anchors(*widths), **options)
 
 
 def few_digits(train: int = 96, val: int = 40, test: int = 40) -> Splits:

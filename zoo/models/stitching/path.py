@@ -71,6 +71,26 @@ def build(steps: Sequence[PathStep], anchors: Sequence[Anchor], layer: Callable[
     return Path(tuple(calls[:-1]), calls[-1], tuple(steps), steps[-1].anchor)
 
 
+def run_several(several: Sequence[Path], x: Tensor) -> list[Any]:
+    """What the heads of several paths answer to the same images; steps that two begin with in common run once."""
+    answers: list[Any] = [None] * len(several)
+    waiting = [(list(range(len(several))), 0, x)]
+    while waiting:
+        members, at, x = waiting.pop()
+        groups: dict[PathStep, list[int]] = {}
+        for member in members:
+            groups.setdefault(several[member].plan[at], []).append(member)
+        for group in groups.values():
+            path = several[group[0]]
+            if at < len(path.steps):
+                waiting.append((group, at + 1, path.steps[at](x)))
+                continue
+            answer = path.head(x)
+            for member in group:
+                answers[member] = answer
+    return answers
+
+
 def segments(steps: Sequence[PathStep]) -> list[tuple[int, int]]:
     """Where each anchor's part of a plan begins and ends, as slices (start, stop) without the stitching layers."""
     seams = [-1, *(i for i, step in enumerate(steps) if step.join is not None), len(steps)]
