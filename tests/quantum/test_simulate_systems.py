@@ -14,25 +14,53 @@ import torch
 from torch.func import jacrev, vmap
 from tests.quantum.samples import reuploading
 from zoo.quantum.circuit import Circuit, feature
+from zoo.quantum.observables import Hermitian, parse_observables
+from zoo.quantum.paulis import PauliWord
 
 torch.manual_seed(0)
 OBSERVABLES = ["Z0", "X0 Y1", "0.5 Z0 Z1 + 1"]
 
 
+# Text that is met for the first time in the traced call, and observables of every kind.
+SQUARED = [
+    "X0 Y1 - 0.3 Z0 + 2",
+    "|01>",
+    "|1> 1",
+    PauliWord(((1, "y"),)),
+    *parse_observables("0.5 X0 Z1 + Y0 - Z1", 2),
+    Hermitian([[0.5, 1j], [-1j, 2.0]], 1),
+]
+
+
 class Model(torch.nn.Module):
-    def __init__(self, circuit, method):
+    def __init__(self, circuit, method, ask="expval", observables=OBSERVABLES, **options):
         super().__init__()
-        self.circuit, self.method = circuit, method
+        self.circuit, self.method, self.options = circuit, method, options
+        self.ask, self.observables = ask, observables
         self.weights = torch.nn.Parameter(torch.rand(circuit.n_weights))
 
     def forward(self, x):
-        return self.circuit.expval(OBSERVABLES, self.weights, x, method=self.method)
+        ask = getattr(self.circuit, self.ask)
+        return ask(self.observables, self.weights, x, method=self.method, **self.options)
 
 
 def cases():
     small = Circuit(2).rx("a", 0).crx(feature(0), 0, 1).pauli_rot("xy", "a", [0, 1])
     for circuit, method in ((reuploading(2, 1), "auto"), (small, "reference")):
         yield Model(circuit, method), torch.rand(5, circuit.n_inputs)
+
+
+def variances():
+    circuit = Circuit(2).ry("a", 0).cx(0, 1).rx("b", 1)
+    for method, options in (("auto", {}), ("auto", {"max_memory": 10**8}), ("lightcone", {})):
+        model, x = Model(circuit, method, "var", SQUARED, **options), torch.zeros(3, 0)
+        torch._dynamo.reset()  # the limit of recompilations is per class
+        call = torch.compile(model, fullgraph=True, backend="aot_eager")
+        same(call(x), model(x))
+        found, wanted = (torch.autograd.grad(m(x).square().sum(), model.weights)[0] for m in (call, model))
+        same(found, wanted)
+        if method == "auto" and not options:
+            same(torch.export.export(model, (x,)).module()(x), model(x))
 
 
 def same(found, wanted):
@@ -69,7 +97,7 @@ globals()[sys.argv[1]]()
 """
 
 
-@pytest.mark.parametrize("what", ["compiled", "exported", "transformed"])
+@pytest.mark.parametrize("what", ["compiled", "exported", "transformed", "variances"])
 def test_under(what):
     done = subprocess.run([sys.executable, "-c", _SCRIPT, what], capture_output=True, text=True)
     assert done.returncode == 0, done.stderr[-3000:]

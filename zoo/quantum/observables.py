@@ -1,6 +1,5 @@
 """What is measured: combinations of Pauli words, projectors on bit strings, Hermitian matrices on few wires."""
 
-import functools
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -8,12 +7,15 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from torch.utils._python_dispatch import _disable_current_modes
 
 from zoo.quantum.integers import Wires, as_wires
+from zoo.quantum.kept import Kept
 from zoo.quantum.paulis import PauliSum, PauliWord, parse_pauli_sum
 
 MAX_HERMITIAN_WIRES = 10
 _TOLERANCE = 1e-5
+_READ, _SQUARES = Kept(256), Kept(256)
 _PROJECTOR = re.compile(r"\|([01]+)>\s*(?:@?\s*\[?\s*(\d+(?:[\s,]+\d+)*)\s*\]?)?")
 
 
@@ -75,15 +77,25 @@ def state_of(wires: Sequence[int]) -> Projector:
     return Projector("0" * len(wires), tuple(wires))
 
 
-@functools.lru_cache(maxsize=256)
 def squared(observable: Observable) -> Observable:
     """The square of an observable; kept, as a matrix is equal to itself alone."""
+    return getattr(_SQUARES, _square(observable))
+
+
+def _square(observable: Observable) -> str:
+    """Square an observable unless its square is kept; the name of that."""
+    return _SQUARES.name(observable, lambda: _squared(observable))
+
+
+def _squared(observable: Observable) -> Observable:
     if isinstance(observable, PauliSum):
         return observable.squared()
     if isinstance(observable, Projector):
         return observable
-    square = observable.matrix @ observable.matrix
-    return Hermitian((square + square.mH) / 2, observable.wires)
+    # What is kept must serve later calls too, in whatever mode or transform this one happens.
+    with torch._C._DisableFuncTorch(), _disable_current_modes(), torch.inference_mode(False):
+        square = observable.matrix @ observable.matrix
+        return Hermitian((square + square.mH) / 2, observable.wires)
 
 
 def is_single(given: Any) -> bool:
@@ -113,17 +125,24 @@ def parse_observables(given: Any, n_qubits: int) -> tuple[Observable, ...]:
     return tuple(_one(item, n_qubits) for item in items)
 
 
-def _read(text: str, n_qubits: int) -> tuple[Observable, ...]:
-    """What text stands for, read once."""
-    return _kept(text, n_qubits)
+def _read(given: str | PauliWord, n_qubits: int) -> tuple[Observable, ...]:
+    """What text or a word stands for, read once."""
+    return getattr(_READ, _find(given, n_qubits))
 
 
-# What `torch.compiler.assume_constant_result` sets; the function itself would import the whole compiler.
-_read._dynamo_marked_constant = True  # pyright: ignore[reportFunctionMemberAccess]
+def _find(given: str | PauliWord, n_qubits: int) -> str:
+    """Read text or a word unless that is kept; the name of what it stands for."""
+    return _READ.name((given, n_qubits), lambda: _understood(given, n_qubits))
 
 
-@functools.lru_cache(maxsize=256)
-def _kept(text: str, n_qubits: int) -> tuple[Observable, ...]:
+# What `torch.compiler.assume_constant_result` sets; the functions themselves would import the whole compiler.
+_square._dynamo_marked_constant = _find._dynamo_marked_constant = True  # pyright: ignore[reportFunctionMemberAccess]
+
+
+def _understood(given: str | PauliWord, n_qubits: int) -> tuple[Observable, ...]:
+    if isinstance(given, PauliWord):
+        return (_on_wires(PauliSum(((1.0, given),)), n_qubits),)
+    text = given
     plain = text.strip()
     if plain.lower() in ("x", "y", "z"):
         return tuple(PauliSum(((1.0, PauliWord(((wire, plain.lower()),))),)) for wire in range(n_qubits))
@@ -143,7 +162,7 @@ def _one(item: Any, n_qubits: int) -> Observable:
             return found[0]
         raise ValueError(f"{item!r} stands for an observable of every wire; within a list write each, such as 'Z0'")
     if isinstance(item, PauliWord):
-        item = PauliSum(((1.0, item),))
+        return _read(item, n_qubits)[0]
     if not isinstance(item, PauliSum | Projector | Hermitian):
         raise TypeError(
             f"an observable is text, a PauliWord, PauliSum, Projector or Hermitian, got {type(item).__name__} {item!r}"
