@@ -93,6 +93,92 @@ def test_blocks_add_up_to_the_whole():
     torch.testing.assert_close(normal.solve(), ridge(x, y), atol=1e-12, rtol=1e-10)  # and again
 
 
+def test_a_constant_is_a_column_of_ones():
+    x, y = _case(50)
+    normal = NormalEquations(constant=True)
+    for block, target in zip(x.split(7), y.split(7), strict=True):
+        normal.add(block, target)
+    ones = torch.cat([x, torch.ones_like(x[:, :1])], 1)
+    for damping in (0.0, 1e-2):
+        torch.testing.assert_close(normal.solve(damping), ridge(ones, y, damping=damping), atol=1e-11, rtol=1e-10)
+
+
+@pytest.mark.parametrize("cutoff", [None, 1e-3])
+def test_several_targets_are_solved_side_by_side(cutoff):
+    x, y = _case(50)
+    z = _case(50, targets=2, seed=1)[1]
+    both, first, second = NormalEquations(), NormalEquations(), NormalEquations()
+    both.add(x, y, z)
+    first.add(x, y)
+    second.add(x, z)
+    parts = both.solve(cutoff=cutoff).split(both.widths, 1)
+    for part, alone in zip(parts, (first, second), strict=True):
+        torch.testing.assert_close(part, alone.solve(cutoff=cutoff), atol=1e-12, rtol=1e-11)
+
+
+def test_many_rows_in_one_block_are_many_blocks():
+    x, y = _case(3000)
+    whole, parts = _primal(x, y), NormalEquations()
+    for block, target in zip(x.split(100), y.split(100), strict=True):
+        parts.add(block, target)
+    torch.testing.assert_close(whole.solve(), parts.solve(), atol=1e-12, rtol=1e-10)
+    torch.testing.assert_close(whole.solve(), torch.linalg.lstsq(x, y).solution, atol=1e-11, rtol=1e-10)
+
+
+@pytest.mark.parametrize("rows", [40, 4])
+@pytest.mark.parametrize("cutoff", [0.0, 0.1, 0.5, 0.99])
+def test_a_cutoff_is_that_of_the_pseudo_inverse(rows, cutoff):
+    x, y = _case(rows)
+    x = x * torch.tensor([1.0, 2.0, 5.0, 0.2, 0.1, 1e-3], dtype=x.dtype)
+    found = _primal(x, y).solve(cutoff=cutoff)
+    expected = torch.linalg.pinv(x, rtol=max(cutoff, 1e-12)) @ y
+    torch.testing.assert_close(found, expected, atol=1e-7, rtol=1e-7)
+
+
+def test_damping_is_added_to_what_a_cutoff_leaves():
+    x, y = _case(40)
+    left, values, right = torch.linalg.svd(x, full_matrices=False)
+    cutoff = float((values[2] + values[3]) / 2 / values[0])
+    shift = 0.1 * x.square().sum(0).mean()
+    expected = (right[:3].T * (values[:3] / (values[:3].square() + shift))) @ left[:, :3].T @ y
+    torch.testing.assert_close(_primal(x, y).solve(0.1, cutoff=cutoff), expected, atol=1e-10, rtol=1e-10)
+
+
+def test_the_cutoff_of_float32_is_the_one_that_torch_takes():
+    x, y = (tensor.float() for tensor in _case(200))
+    x[:, 1] = x[:, 0] + 1e-6 * x[:, 1]
+    normal = _primal(x, y)
+    assert normal.float32_cutoff == 200 * torch.finfo(torch.float32).eps
+    found = normal.solve(cutoff=normal.float32_cutoff)
+    torch.testing.assert_close(found.float(), torch.linalg.pinv(x) @ y, atol=1e-5, rtol=1e-5)
+    assert _primal(*_case(4)).float32_cutoff == 6 * torch.finfo(torch.float32).eps
+
+
+def test_with_a_cutoff_what_is_not_finite_is_refused():
+    x, y = _case(20)
+    for value in (float("nan"), float("inf")):
+        broken = x.clone(), y.clone()
+        for tensor in broken:
+            tensor[3, 1] = value
+        with pytest.raises(ValueError, match="the features have NaN or infinite values"):
+            _primal(broken[0], y).solve(cutoff=1e-3)
+        with pytest.raises(ValueError, match="the targets have NaN or infinite values"):
+            _primal(x, broken[1]).solve(cutoff=1e-3)
+        assert not _primal(x, broken[1]).solve().isfinite().all()
+
+
+def test_a_cutoff_that_leaves_nothing_is_refused():
+    x, y = _case(20)
+    with pytest.raises(ValueError, match=r"a cut-off of 1.5 leaves nothing of the features: rank 0.*here 20"):
+        _primal(x, y).solve(cutoff=1.5)
+    with pytest.raises(ValueError, match="the cut-off must be at least 0, got -1"):
+        _primal(x, y).solve(cutoff=-1.0)
+    zeros = NormalEquations(constant=True)
+    zeros.add(torch.zeros_like(x), y)
+    with pytest.raises(ValueError, match="every feature is 0 in all 20 rows: rank 0"):
+        zeros.solve(cutoff=0.0)
+
+
 @pytest.mark.usefixtures("without_shape_checks")
 def test_refusals():
     x, y = _case(8)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from tests.testing.sound import Act, Attention, Head, MixerOfMaps, Mlp, Pool, Upsampler
+from tests.testing.sound import Act, Attention, Head, MixerOfMaps, Mlp, Pool, Stitch, Upsampler
 
 
 class UnknownLayout(Attention):
@@ -280,6 +280,18 @@ class ImitatesByChance(Head):
         return True
 
 
+class KeepsTheWidth(Stitch):
+    def __init__(self, in_dim, out_dim, *, device=None, dtype=None):
+        super().__init__(in_dim, in_dim, device=device, dtype=dtype)
+        self.out_dim = out_dim
+
+
+class ForgetsItsWidths(Stitch):
+    def __init__(self, in_dim, out_dim, *, device=None, dtype=None):
+        super().__init__(in_dim, out_dim, device=device, dtype=dtype)
+        del self.in_dim, self.out_dim
+
+
 BROKEN = [
     ("layout", "mixer", UnknownLayout, "NWC"),
     ("builds", "head", MoreThanSizes, "temperature"),
@@ -308,6 +320,8 @@ BROKEN = [
     ("compile", "head", BreaksTheGraph, "Unsupported"),
     ("export", "head", ExportsSomethingElse, "exported and in eager mode"),
     ("attributes", "head", MisnamesItsSizes, "in_features = 6, got None"),
+    ("shape", "stitch", KeepsTheWidth, r"expected \(3, 5, 8\), got \(3, 5, 6\)"),
+    ("attributes", "stitch", ForgetsItsWidths, "in_dim = 6, got None"),
     ("one_output", "head", SqueezesOneOutput, r"\(3, 1\), got \(3,\)"),
     ("leading_axes", "head", RowsOnly, "ValueError: expected rows"),
     ("keywords", "head", NoBias, "option 'bias'"),

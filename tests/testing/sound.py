@@ -159,6 +159,19 @@ class Circuit(nn.Module):
 
 
 class Stitch(nn.Module):
+    def __init__(self, in_dim, out_dim, *, device=None, dtype=None):
+        super().__init__()
+        self.in_dim, self.out_dim = in_dim, out_dim
+        self.transform = nn.Linear(in_dim, out_dim, device=device, dtype=dtype)
+
+    def reset_parameters(self) -> None:
+        self.transform.reset_parameters()
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.transform(x)
+
+
+class Memory(nn.Module):
     """Two inputs, two outputs: a kind whose contract has no call."""
 
     def __init__(self, width=4, *, device=None, dtype=None):
@@ -180,4 +193,5 @@ SOUND = {
     "mixer": MixerOfMaps,
     "act": Act,
     "upsampler": Upsampler,
+    "stitch": Stitch,
 }

@@ -10,7 +10,7 @@ from torch import nn
 
 import zoo
 from tests.testing.broken import BROKEN, TOO
-from tests.testing.sound import SOUND, Head, Stitch
+from tests.testing.sound import SOUND, Head, Memory
 from zoo.errors import UnknownModuleError
 from zoo.testing import check_module, checks_of
 
@@ -71,23 +71,23 @@ def test_bad_arguments():
         check_module("kan")
     with pytest.raises(UnknownModuleError, match=r"unknown kind 'heads'; did you mean 'head'"):
         check_module("heads")
-    with pytest.raises(ValueError, match="no call for the kind 'stitch': pass example="):
-        check_module("stitch", Stitch)
+    with pytest.raises(ValueError, match="no call for the kind 'memory': pass example="):
+        check_module("memory", Memory)
     with pytest.raises(ValueError, match="give sizes, not an example"):
         check_module("head", Head, example=lambda rows: torch.randn(rows, 6))
 
 
 def test_a_kind_without_a_call_is_checked_on_an_example():
     report = check_module(
-        "stitch",
-        Stitch,
+        "memory",
+        Memory,
         options={"width": 3},
         example=lambda n: (torch.randn(n, 3), torch.ones(n, 3)),
         compiler="eager",
     )
     assert {"gradient", "gradcheck", "compile", "export", "state_dict"} <= set(report.passed)
-    with pytest.raises(AssertionError, match=r"(?s)breaks the contract of the kind 'memory'.*call: RuntimeError"):
-        check_module("memory", Stitch, example=lambda n: (torch.randn(n, 5), torch.ones(n, 5)))
+    with pytest.raises(AssertionError, match=r"(?s)breaks the contract of the kind 'localizer'.*call: RuntimeError"):
+        check_module("localizer", Memory, example=lambda n: (torch.randn(n, 5), torch.ones(n, 5)))
 
 
 def test_sizes_and_options_reach_the_module():

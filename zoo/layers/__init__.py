@@ -43,6 +43,7 @@ _HOME = {
     "QNN": "zoo.quantum",
     "QTN": "zoo.quantum",
     "QuantumLayer": "zoo.quantum",
+    "StitchLayer": "stitch",
     "TverskyProjection": "tversky",
     "TverskySimilarity": "tversky",
     "replace_linear": "tversky",

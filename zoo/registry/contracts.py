@@ -42,7 +42,8 @@ CONTRACTS = {
         "(B, C, h, w) -> (B, C_out, scale h, scale w)",
         ("in_chans", "out_chans", "scale"),
     ),
+    "stitch": Contract(f"(in_dim, out_dim, *, {_DEVICE})", "(B, N, C) -> (B, N, C_out)", ("in_dim", "out_dim")),
 }
 
-#: Of a kind that is built and called as its own page says: stitch, memory, localizer.
+#: Of a kind that is built and called as its own page says: memory, localizer.
 OPEN = Contract("as its page says", "as its page says")

@@ -53,6 +53,7 @@ _OWN: dict[str, dict[str, Check]] = {
     },
     "act": {"element_wise": promises.element_wise},
     "upsampler": {"scales": promises.scales},
+    "stitch": {"attributes": promises.attributes},
 }
 _IMITATES = ("head", "circuit", "mlp", "mixer", "pool")
 
@@ -120,9 +121,9 @@ def check_module(
         exceptions: checks that are not made, with the reason; their names are those of `checks_of(kind)`.
         sizes: other sizes than the small ones of the kind: constructor sizes and `tokens`, `height`, `width`.
         options: keywords of the constructor, for every instance but one, which has to do without.
-        example: inputs of one call from the number of rows, for kinds whose contract has no call (`stitch`,
-            `memory`, `localizer`): a tensor or a tuple, the rows on the first axis. What all modules promise is
-            checked with it.
+        example: inputs of one call from the number of rows, for kinds whose contract has no call (`memory`,
+            `localizer`): a tensor or a tuple, the rows on the first axis. What all modules promise is checked with
+            it.
         compiler: backend of torch.compile; "auto" is "inductor" where it works, else "aot_eager".
 
     Returns:

@@ -98,7 +98,13 @@ KINDS = {
         row=lambda s, _: (s["in_chans"], s["height"], s["width"]),
         result=lambda s, _, module: (s["out_chans"], s["scale"] * s["height"], s["scale"] * s["width"]),
     ),
-    "stitch": Kind(independent=False),
+    "stitch": Kind(
+        arguments=("in_dim", "out_dim"),
+        sizes={"in_dim": 6, "out_dim": 8, "tokens": 5},
+        row=lambda s, _: (s["tokens"], s["in_dim"]),
+        result=lambda s, _, module: (s["tokens"], s["out_dim"]),
+        layouts=("NLC",),
+    ),
     "memory": Kind(independent=False),
     "localizer": Kind(independent=False),
 }

@@ -11,9 +11,9 @@ from zoo.testing.subject import Subject, expect, expect_close
 
 
 def attributes(subject: Subject) -> None:
-    """`in_features` and `out_features` say what was built."""
+    """The two sizes that the constructor takes (`in_features` and `out_features`) are kept under their names."""
     module = subject.build()
-    for name in ("in_features", "out_features"):
+    for name in subject.rules.arguments:
         got = getattr(module, name, None)
         expect(got == subject.sizes[name], f"expected {name} = {subject.sizes[name]}, got {got}")
 
