@@ -16,17 +16,19 @@ from torch import Tensor, nn
 
 from zoo.errors import UnknownStitchError
 from zoo.layers.stitch import StitchLayer
+from zoo.models.stitching import budget, initialise
 from zoo.models.stitching import path as paths
 from zoo.models.stitching.anchors import Anchor, AnchorSpec, anchor_of
 from zoo.models.stitching.checks import check_anchors
 from zoo.models.stitching.path import Join, Path
+from zoo.models.stitching.priced import Priced
 from zoo.models.stitching.stitches import StitchConfig, enumerate_stitches, layer_counts
 
 #: What stands for an anchor: a name of timm's registry, a mapping of it ("name") and options, or a model.
 AnchorLike = str | Mapping[str, Any] | nn.Module
 
 
-class StitchNet(nn.Module):
+class StitchNet(Priced):
     """Anchors, stitching layers between them, and the number of the path that runs.
 
     (B, in_chans, H, W) -> (B, num_classes). Path 0 is the first anchor alone, and so on; then come the stitched ones:
@@ -51,6 +53,8 @@ class StitchNet(nn.Module):
         allow_empty_end: also run the paths that leave nothing of their last anchor but its head, which are counted
             among the published ones.
         stitch: number of the path to begin with; the last anchor by default.
+        top1: accuracies that are known, in percent, by number of path; also with the keys that JSON makes of them.
+        strict: anchors that do not go from small to large, by their FLOPs, are an error rather than a warning.
         num_classes: of all anchors; by default their own.
         in_chans, img_size, drop_rate: of all anchors that are given by name.
         drop_path_rate: likewise; or one for each.
@@ -76,6 +80,8 @@ class StitchNet(nn.Module):
         legacy_layer_map: bool = False,
         allow_empty_end: bool = False,
         stitch: int | None = None,
+        top1: Mapping[str, int | float] | Mapping[int, int | float] | None = None,
+        strict: bool = False,
         num_classes: int | None = None,
         in_chans: int | None = None,
         img_size: int | Sequence[int] | None = None,
@@ -123,6 +129,8 @@ class StitchNet(nn.Module):
         self._ready: dict[int, Path] = {}
         self._unsure = True
         self._drawn = {id(p): p._version for p in self.stitch_layers.parameters()}
+        self._traits = {"img_size": (img_size, img_size) if isinstance(img_size, int) else img_size}
+        self._start_prices(top1, strict)
         self.set_stitch(len(self.anchors) - 1 if stitch is None else stitch)
 
     def _make_layers(self, counts: Mapping[tuple[int | None, int, int], int], dd: dict[str, Any]) -> nn.ModuleList:
@@ -177,12 +185,18 @@ class StitchNet(nn.Module):
             stitch = self.anchor_names.index(stitch)
         number = stitch.id if isinstance(stitch, StitchConfig) else stitch
         if isinstance(number, bool) or not isinstance(number, int) or not 0 <= number < len(self._configs):
-            raise UnknownStitchError(f"there is no stitch {number!r}: they are 0 to {len(self._configs) - 1}")
+            near = budget.nearest_by_cost(self.stitches, number) if budget.is_a_cost(number) else ""
+            raise UnknownStitchError(
+                f"there is no stitch {number!r}: they are 0 to {len(self._configs) - 1}"
+                + (f". If that is a cost, those of about so many FLOPs are {near}; see set_budget" if near else "")
+            )
         config = self._configs[number]
         if not config.usable and not self.allow_empty_end:
+            near = budget.nearest_by_cost(stitches := self.stitches, stitches[number].flops)
             raise UnknownStitchError(
                 f"stitch {number} runs no block of its last anchor, only its head: it is counted, as published, but "
                 "not run, unless the network is made with allow_empty_end=True"
+                + (f". Of about its cost in FLOPs are {near}" if near else "")
             )
         return config
 
@@ -217,6 +231,33 @@ class StitchNet(nn.Module):
         finally:
             self.set_stitch(before)
 
+    def init_stitches(
+        self,
+        images: Any,
+        *,
+        num_samples: int = 100,
+        rcond: float | None = None,
+        ridge: float = 0.0,
+        batch_size: int = 32,
+    ) -> None:
+        """Set the stitching layers to the least-squares maps between the anchors' features of some images.
+
+        Args:
+            images: as the anchors take them, normalised and not mixed: a tensor (N, C, H, W); an iterable, such as a
+                loader, of batches, of single images, or of (images, labels); or a data set, of which samples are
+                taken throughout.
+            num_samples: images that are used, of as many as there are.
+            rcond, ridge: as of `StitchLayer.fit`.
+            batch_size: images that run at a time; the result is the same.
+
+        Raises:
+            ValueError: images that the anchors do not take, none, values that are not finite, features that determine
+                nothing. All layers stay as they were.
+            TypeError: something else than images.
+        """
+        batches = initialise.batches_of(images, num_samples, batch_size)
+        initialise.fit_layers(self._configs, self._anchors, self.stitch_layer, batches, rcond=rcond, ridge=ridge)
+
     @property
     def num_features(self) -> int:
         """Channels of what the head of the current path takes."""
@@ -227,8 +268,13 @@ class StitchNet(nn.Module):
         """Channels of what the classifier of the current path takes."""
         return getattr(self.anchors[self._path.end], "head_hidden_size", self.num_features)
 
-    def forward(self, x: Float[Tensor, "batch chans height width"], stitch: int | None = None) -> Tensor:
-        """Scores of classes (B, num_classes), by the current path or by that of `stitch`."""
+    def forward(self, x: Float[Tensor, "batch chans height width"], stitch: int | tuple[int, ...] | None = None) -> Any:
+        """Scores of classes (B, num_classes), by the current path or by that of `stitch`.
+
+        Of several stitches a tuple; what two paths begin with in common runs once.
+        """
+        if isinstance(stitch, tuple):
+            return tuple(paths.run_several([self.path_of(number) for number in stitch], x))
         path = self._path if stitch is None else self.path_of(stitch)
         return path.head(self._features(x, path))
 
@@ -247,6 +293,29 @@ class StitchNet(nn.Module):
             x = step(x)
         return x
 
+    @property
+    def has_random_layers(self) -> bool:
+        """Whether a stitching layer still is as it was drawn: not initialised on images, nor loaded, nor trained."""
+        layers = (layer for layer in self.stitch_layers.modules() if isinstance(layer, StitchLayer))
+        return any(self._is_drawn(layer.transform.weight) for layer in layers)
+
+    def _note_drawn(self) -> None:
+        """All layers are as they were drawn."""
+        self._drawn = {id(p): p._version for p in self.stitch_layers.parameters()}
+
+    def _is_drawn(self, weight: Tensor) -> bool:
+        return self._drawn.get(id(weight)) == weight._version
+
+    def __getstate__(self) -> dict[str, Any]:
+        # A copy has other tensors, of other versions.
+        drawn = {name for name, p in self.stitch_layers.named_parameters() if self._is_drawn(p)}
+        return {**vars(self), "_drawn": drawn}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        super().__setstate__(state)
+        parameters = self.stitch_layers.named_parameters()
+        self._drawn = {id(p): p._version for name, p in parameters if name in state["_drawn"]}
+
     def _warn_if_random(self, path: Path) -> None:
         """Say once that a path runs through layers that still are as they were drawn."""
         if torch.compiler.is_compiling():
@@ -254,8 +323,7 @@ class StitchNet(nn.Module):
         for step in path.plan:
             if step.join is None:
                 continue
-            weight = self.stitch_layer(step.join).transform.weight
-            if self._drawn.get(id(weight)) == weight._version:
+            if self._is_drawn(self.stitch_layer(step.join).transform.weight):
                 self._unsure = False
                 warnings.warn(
                     "the stitching layers of this path are random: call init_stitches(images), load weights, or train",

@@ -1,0 +1,118 @@
+"""What the paths of a stitched network cost, and choosing one by it."""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
+from typing import Any
+
+from torch import nn
+
+from zoo.layers.stitch import StitchLayer
+from zoo.models.stitching import budget
+from zoo.models.stitching import costs as counting
+from zoo.models.stitching import path as paths
+from zoo.models.stitching.anchors import Anchor
+from zoo.models.stitching.costs import Cost
+from zoo.models.stitching.path import Join
+from zoo.models.stitching.stitches import StitchConfig
+
+
+class Priced(nn.Module):
+    """The part of a stitched network that counts and compares its paths.
+
+    Attributes:
+        top1: accuracies that are known, in percent, by number of path.
+        latency: milliseconds of a forward pass, by number of path, as the last profile has them.
+        strict: whether anchors that do not go from small to large are an error.
+    """
+
+    anchor_names: tuple[str, ...]
+    in_chans: int
+    stitch_norm: bool
+    allow_empty_end: bool
+    stitch_layer: Callable[[Join], StitchLayer]
+    set_stitch: Callable[[StitchConfig], StitchConfig]
+    _anchors: list[Anchor]
+    _configs: tuple[StitchConfig, ...]
+    _left: Any = None
+
+    def _start_prices(self, top1: Mapping[str, int | float] | Mapping[int, int | float] | None, strict: bool) -> None:
+        """Nothing is counted yet, unless the order of the anchors is in question."""
+        self.top1: dict[int, float] = budget.accuracies(top1, len(self._configs))
+        self.latency: dict[int, float] = {}
+        self.strict = strict
+        self._costs: tuple[Any, tuple[Cost, ...]] | None = None
+        sizes = [sum(p.numel() for p in anchor.model.parameters()) for anchor in self._anchors]
+        if (strict or sizes != sorted(sizes)) and self.img_size:
+            self.costs()
+
+    @property
+    def img_size(self) -> tuple[int, int] | None:
+        """Height and width of the images that costs are of; None where neither anchors nor options say."""
+        return counting.size_of_images(self._anchors, (getattr(self, "_traits", None) or {}).get("img_size"))
+
+    def costs(self, img_size: Sequence[int] | None = None) -> tuple[Cost, ...]:
+        """What every path costs, in order; counted once, and again when the network has changed its shape.
+
+        Args:
+            img_size: (height, width) of the images; those of the network by default.
+
+        Raises:
+            ValueError: no size of images is known; the network was cut to the features of one path; with `strict`,
+                anchors that do not go from small to large.
+        """
+        if self._left is not None:
+            raise ValueError("this network was cut to the features of one path; count before it is cut")
+        size = self.img_size if img_size is None else (img_size[0], img_size[1])
+        if size is None:
+            raise ValueError("the anchors say no size of images to count for: give img_size=(height, width)")
+        key = (size, counting.shapes_of(self))
+        if self._costs is None or self._costs[0] != key:
+            plans = [tuple(paths.plan(config, self._anchors, self.stitch_norm)) for config in self._configs]
+            found = counting.path_costs(plans, self._anchors, self.stitch_layer, (self.in_chans, *size))
+            alone = [cost.flops for cost in found[: len(self._anchors)]]
+            counting.check_order(self.anchor_names, alone, strict=self.strict)
+            self._costs = (key, found)
+        return self._costs[1]
+
+    @property
+    def stitches(self) -> tuple[StitchConfig, ...]:
+        """All paths in order, with what they cost and what is known of their accuracy and time."""
+        costs = (
+            [cost._asdict() for cost in self.costs()]
+            if self.img_size and self._left is None
+            else [{}] * len(self._configs)
+        )
+        return tuple(
+            replace(config, **cost, top1=self.top1.get(config.id), latency=self.latency.get(config.id))
+            for config, cost in zip(self._configs, costs, strict=True)
+        )
+
+    def set_budget(
+        self,
+        *,
+        flops: int | float | None = None,
+        macs: int | float | None = None,
+        params: int | float | None = None,
+        latency_ms: int | float | None = None,
+        prefer: str = "top1",
+    ) -> StitchConfig:
+        """Choose the best path within one limit or several.
+
+        Args:
+            flops, macs, params: upper bounds, of one image.
+            latency_ms: likewise, of a forward pass as it was profiled.
+            prefer: "top1" for the highest accuracy that is known, "flops" for the largest network; of equals the
+                cheaper one.
+
+        Returns:
+            the path that runs from now on.
+
+        Raises:
+            BudgetError: no path keeps to the limits; it names the cheapest.
+            ValueError: no limit, or one on what is not known, such as latencies before `profile_stitches`.
+        """
+        limits = {"flops": flops, "macs": macs, "params": params, "latency_ms": latency_ms}
+        choice = [s for s in self.stitches if s.usable or self.allow_empty_end]
+        chosen = budget.best_stitch(choice, limits, prefer)
+        self.set_stitch(chosen)
+        return chosen
