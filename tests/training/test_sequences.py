@@ -87,6 +87,58 @@ def test_models_and_data_of_other_kinds_are_refused(tmp_path: Path) -> None:
         zoo.app(net)
 
 
+def test_a_text_is_taken_or_refused_wherever_it_stands(tmp_path: Path, monkeypatch: Any, capsys: Any) -> None:
+    torch.manual_seed(0)
+    net = zoo.create_model("qtn_uttn_aa", max_len=16, init_scale=1.0)
+    (tmp_path / "new.fasta").write_text(">one\nMKTAYIAKQR\n")
+    monkeypatch.chdir(tmp_path)
+    wanted = zoo.predict(net, "MKTAY")[0]["probability"]
+    for text in ("MKTAY", "mktay", "MKT\nAY*", "MK TAY"):
+        for texts in ([text], ["LLV", text], [text, "LLV"]):
+            assert zoo.predict(net, texts)[texts.index(text)]["probability"] == pytest.approx(wanted)
+    assert zoo.predict(net, "MK TAY*")[0]["probability"] == pytest.approx(wanted)
+    for text, said in (
+        ("MK-TAY", r"\('MK-TAY'\) has '-', which is no letter from A to Z"),
+        ("MKT1", "has '1', which is no letter"),
+        ("MKTé", "has 'É', which is no letter"),
+        ("", r"has 0 word\(s\) \(''\)"),
+        ("new.fasta", "'new.fasta' at place . is the name of data"),
+        ("peptides", "'peptides' at place . is the name of data"),
+        (1, "texts of letters, got 1 at place"),
+    ):
+        for texts in ([text], ["LLV", text]):
+            with pytest.raises(DataError, match=said):
+                zoo.predict(net, texts)
+    with pytest.raises(DataError, match=r"sequence 0 of the sequences has 0 word\(s\)"):
+        zoo.predict(net, "")
+    with pytest.raises(DataError, match=r"no data at 'petides'; did you mean 'peptides'\? A sequence is written"):
+        zoo.predict(net, "petides")
+    assert zoo.predict(net, [Path("new.fasta")])[0]["sequence"] == "one"
+    # Longer than the name of a file may be.
+    capsys.readouterr()
+    long = "MKTAYIAKQRQISFVK" + "A" * 300
+    cut = zoo.predict(net, long[:16])[0]["probability"]
+    for given in (long, [long], [long, "LLV"]):
+        assert zoo.predict(net, given)[0]["probability"] == pytest.approx(cut)
+    assert "1 of 2 sequences are longer than the 16 words that the model takes" in capsys.readouterr().err
+
+
+def test_classes_of_weights_that_are_read_as_others_are_noted(tmp_path: Path, capsys: Any) -> None:
+    rows = [f"{letter * 3}{other},{name}" for letter, name in (("A", "one"), ("W", "two")) for other in "CDEFGHIK"]
+    (tmp_path / "own.csv").write_text("sequence,label\n" + "\n".join(rows) + "\n")
+    data = str(tmp_path / "own.csv")
+    run = {**RUN, "epochs": 1, "lr": 0.01, "progress": True}
+    kept = "the classes of the model are 'AMP', 'TM', those of the data 'one', 'two': its classifier is kept"
+    net = zoo.create_model("qtn_uptn_aa", pretrained=True)
+    zoo.finetune(net, data, out=tmp_path / "module", **run)
+    assert kept in capsys.readouterr().err
+    zoo.finetune(net, data, out=tmp_path / "again", **run)  # now they are its own
+    zoo.finetune("qtn_uptn_aa", data, out=tmp_path / "anew", **run)
+    assert "is kept" not in capsys.readouterr().err
+    zoo.finetune("qtn_uptn_aa", data, out=tmp_path / "name", pretrained=True, **run)
+    assert kept in capsys.readouterr().err
+
+
 def test_a_sequence_is_answered_as_it_is_alone() -> None:
     torch.manual_seed(0)
     net = zoo.create_model("qtn_uttn_aa", init_scale=1.0)

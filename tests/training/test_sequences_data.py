@@ -148,6 +148,7 @@ def test_peptides_come_with_the_package() -> None:
         ("a.fasta", ">sp|P1 some protein\nMKT\n", r"header '>sp\|P1 some protein' does not tell a class"),
         ("a.fasta?label=place", DEEPLOC, "location or membrane, got 'place'"),
         ("a.fasta?min_len=x", DEEPLOC, "min_len must be a whole number from 1, got 'x'"),
+        ("t.csv?sequnce=aa", "aa,label\nMKTA,x\n", "takes no option 'sequnce'; did you mean 'sequence'"),
         ("a.fasta?clases=A", DEEPLOC, "takes no option 'clases'; did you mean 'classes'"),
         ("a.fasta?classes=Golgi", DEEPLOC, "has no class 'Golgi'; there: 'Cell.membrane', 'Cytoplasm'"),
         ("a.tsv", "sequence\tplace\nMKT\tx\n", "has no column for the label by a usual name"),

@@ -264,7 +264,7 @@ def predict(
 
     answers = predict_images(
         model,
-        images,
+        images[0] if len(images) == 1 else images,  # a list is of texts where a model takes sequences
         top,
         batch_size=batch_size,
         multi_label=multi_label or None,

@@ -268,8 +268,8 @@ def finetune(
         if isinstance(train, BagSet):
             train = splits.train = in_order_of(net, train)
         notes += standardise_features(net, train, standardise, trained=bool(starts_from_weights(model, pretrained)))
-        describe_data(net, train)
-        notes += cut_notes(net, splits)
+        notes += describe_data(net, train, trained=starts_from_weights(model, pretrained) is not False)
+        notes += cut_notes(net, splits.present().values(), how="; max_len=, --model-arg max_len=, sets this")
         if isinstance(train, BagSet):
             splits.train = train.at_most(max_instances)
             others = {name: bags for name, bags in splits.present().items() if name != "train"}

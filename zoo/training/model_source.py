@@ -19,10 +19,12 @@ from zoo.models.data_config import data_config, set_data_config, table_columns, 
 from zoo.registry import is_model, list_pretrained, model_entry, split_model_name_tag
 from zoo.training.data.bags import BagSet
 from zoo.training.data.image_set import ImageSet
+from zoo.training.data.labels import some
 from zoo.training.data.loader import Pipeline
 from zoo.training.data.transform import eval_transform
 from zoo.training.randomness import kept_random_state
 from zoo.weights.config import CONFIG_NAME, read_config
+from zoo.weights.config_checks import ordered_labels
 
 #: Training images on which parts that begin as copies are fitted.
 _EXAMPLES = 64
@@ -143,6 +145,20 @@ def model_for(
     return model, notes
 
 
+def _class_notes(model: nn.Module, train: ImageSet) -> list[str]:
+    """That a classifier which is kept is one of other classes, or of the same in another order."""
+    if isinstance(model, Composed) and "head" in model.zoo_composition.spec.choices:
+        return []
+    known = (getattr(model, "pretrained_cfg", None) or {}).get("label_names")
+    known = ordered_labels(known) if isinstance(known, Mapping) else known
+    if not known or len(known) != len(train.classes) or list(known) == list(train.classes):
+        return []
+    return [
+        f"the classes of the model are {some(list(known))}, those of the data {some(train.classes)}: its classifier is "
+        "kept, and goes on with these in this order"
+    ]
+
+
 def instance_shape(model: nn.Module) -> tuple[int | None, ...] | None:
     """Of an instance, for models that take bags of them, (None,) of a sequence; None for the other models."""
     return getattr(model, "instance_shape", None)
@@ -233,16 +249,27 @@ def set_image_size(model: nn.Module, size: int) -> None:
     set_data_config(model, input_size=(data_config(model)["input_size"][0], size, size))
 
 
-def describe_data(model: nn.Module, train: ImageSet) -> None:
-    """Record the class names and the preparation of images in the model, from where saving and the Hub take them."""
+def describe_data(model: nn.Module, train: ImageSet, *, trained: bool) -> list[str]:
+    """Record the class names and the preparation of images in the model, from where saving and the Hub take them.
+
+    Args:
+        model: the model.
+        train: what it learns from.
+        trained: whether what it knows comes from elsewhere, and so its classes have a meaning already.
+
+    Returns:
+        A note if that meaning is another.
+    """
+    notes = _class_notes(model, train) if trained else []
     if not isinstance(getattr(model, "pretrained_cfg", None), dict):
-        return
+        return notes
     if words_of(model) is not None:
         set_data_config(model, label_names=train.classes)
-        return
+        return notes
     config, bags = data_config(model), instance_shape(model) is not None
     # A model of bags has no input_size of its own, and of vectors perhaps no statistics.
     given = {key: config[key] for key in ("mean", "std", *(() if bags else ("input_size",)))}
     # Features of another number are refused where the first bag is prepared.
     names = train.feature_names if isinstance(train, BagSet) and instance_shape(model) == train.shape else None
     set_data_config(model, label_names=train.classes, feature_names=names, **given)
+    return notes

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Any
 
@@ -14,7 +14,7 @@ from zoo.errors import DataError
 from zoo.models.data_config import data_config, words_of
 from zoo.training.data.bags import BagSet
 from zoo.training.data.bags_batch import Bag
-from zoo.training.data.image_set import ImageSet, Splits
+from zoo.training.data.image_set import ImageSet
 from zoo.training.data.labels import some
 from zoo.training.data.loader import Pipeline
 from zoo.training.data.sequences import SequenceSet
@@ -150,19 +150,34 @@ def pipeline_for(
     return pipeline if shape is None else BagPipeline(shape, pipeline)
 
 
-def cut_notes(net: nn.Module, splits: Splits) -> list[str]:
-    """That sequences have more words than the model takes, if some have."""
+def cut_notes(net: nn.Module, parts: Iterable[ImageSet], *, how: str = "") -> list[str]:
+    """That sequences have more words than the model takes, if some have.
+
+    Args:
+        net: the model.
+        parts: what it is given.
+        how: what is added, of what can be done.
+    """
     tokenizer = words_of(net)
     if tokenizer is None:
         return []
-    texts = [text for part in splits.present().values() if isinstance(part, SequenceSet) for text in part.texts]
-    longer = sum(len(tokenizer.encode(text)) > net.max_len for text in texts)  # pyright: ignore - of words
+    texts = [text for part in parts if isinstance(part, SequenceSet) for text in part.texts]
+    most: int = net.max_len  # pyright: ignore - of words
+    longer = sum(_words(tokenizer, text) > most for text in texts)
     if not longer:
         return []
     return [
-        f"{longer:,} of {len(texts):,} sequences are longer than the {net.max_len} words that the model takes, and are "
-        "cut behind them; max_len=, --model-arg max_len=, sets this"
+        f"{longer:,} of {len(texts):,} sequences are longer than the {most} words that the model takes, and are "
+        f"cut behind them{how}"
     ]
+
+
+def _words(tokenizer: Any, text: str) -> int:
+    """How many words a sequence has; 0 for one that cannot be read: whoever prepares it says why."""
+    try:
+        return len(tokenizer.encode(text))
+    except ValueError:
+        return 0
 
 
 def feature_names(net: nn.Module) -> tuple[str, ...] | None:

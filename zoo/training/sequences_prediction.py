@@ -3,23 +3,26 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator, Sequence
-from pathlib import Path
+import re
+from collections.abc import Callable, Iterator
 from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor, nn
 
 from zoo.errors import DataError
 from zoo.models.class_scores import as_logits
+from zoo.naming import did_you_mean
 from zoo.training.data.bags_batch import answer
 from zoo.training.data.sequence_files import SEQUENCES, holds_sequences, open_sequences
-from zoo.training.data.sequences import SequenceSet
-from zoo.training.data.source import one_split, open_split
+from zoo.training.data.sequences import SequenceSet, written
+from zoo.training.data.source import BUILT_IN, Opened, one_split, open_split
 from zoo.training.data.token_batch import join_tokens
-from zoo.training.preparation import pipeline_for
+from zoo.training.preparation import cut_notes, pipeline_for
 
+#: A text that stands alone is one of letters if it has capitals only, which no data set has in its name.
+_CAPITALS = re.compile(r"[A-Z\s*-]*")
+_NAME = "the sequences"
 _FORMS = "give FASTA, a table with a column 'sequence', sequences:FILE, 'peptides', or texts of letters"
 
 
@@ -35,8 +38,8 @@ def sequence_answers(
 
     Args:
         net: in evaluation mode, on the device.
-        given: a source of sequences as `zoo.finetune` takes it, with or without labels; a text of letters; a list of
-            such, which are called by their numbers.
+        given: a source of sequences as `zoo.finetune` takes it, with or without labels; a text of capital letters; a
+            list of texts of letters, which are called by their numbers.
         batch_size: sequences at a time.
         device: where to run.
         note: told what was decided on the way.
@@ -45,7 +48,7 @@ def sequence_answers(
         DataError: sequences that cannot be read, or an answer that is not finite.
     """
     data, notes = _open(given)
-    for text in notes:
+    for text in [*notes, *cut_notes(net, [data])]:
         note(text)
     pipeline = pipeline_for(net, data)
     for start in range(0, len(data), batch_size):
@@ -59,28 +62,21 @@ def sequence_answers(
 
 
 def _open(given: Any) -> tuple[SequenceSet, list[str]]:
-    if isinstance(given, list | tuple) and len(given) == 1:
+    if isinstance(given, list | tuple) and len(given) == 1 and isinstance(given[0], os.PathLike | SequenceSet):
         given = given[0]
     if isinstance(given, SequenceSet):
         return given, []
-    if isinstance(given, list | tuple) and given and all(isinstance(text, str) for text in given):
-        return _of_texts(given), []
-    if isinstance(given, str) and not Path(given).exists() and given.isalpha() and given.isupper():
-        return _of_texts([given]), []
-    if isinstance(given, str | os.PathLike):
-        text = os.fspath(given)
-        path = Path(text.partition("?")[0]).expanduser()
-        if text.startswith(SEQUENCES) or (path.is_file() and holds_sequences(text)):
-            opened = one_split(open_sequences(text.removeprefix(SEQUENCES), labelled=False), "test")
-        else:
-            opened = open_split(text)
-    elif isinstance(given, list | tuple) and given:
-        wrong = next(k for k, text in enumerate(given) if not isinstance(text, str))
-        raise DataError(f"sequences are texts of letters, got {given[wrong]!r} at place {wrong}; {_FORMS}")
-    elif given is None or isinstance(given, list | tuple):
+    if given is None or (isinstance(given, list | tuple) and not given):
         raise DataError(f"no sequences were given; {_FORMS}")
-    else:
-        opened = open_split(given)
+    if isinstance(given, list | tuple):
+        return _of_texts(given), []
+    if isinstance(given, str) and not _is_there(given):
+        if _CAPITALS.fullmatch(given):
+            return _of_texts([given]), []
+        if given.isalpha() and given not in BUILT_IN:
+            near = did_you_mean(given[:40], BUILT_IN) or "."
+            raise DataError(f"no data at {given[:40]!r}{near} A sequence is written in capitals, or in a list")
+    opened = _opened(given)
     if not isinstance(opened.images, SequenceSet):
         raise DataError(f"{opened.name} has {opened.images.noun}s, the model takes sequences of letters; {_FORMS}")
     answered = f"{opened.name} has splits: the {len(opened.images)} sequences of {opened.split} are answered"
@@ -88,6 +84,28 @@ def _open(given: Any) -> tuple[SequenceSet, list[str]]:
     return opened.images, opened.notes[:-1] if opened.split == "all" else [*opened.notes, answered]
 
 
-def _of_texts(texts: Sequence[str]) -> SequenceSet:
-    ids = [str(k) for k in range(len(texts))]
-    return SequenceSet(texts, np.zeros(len(texts), dtype=np.int64), ["?"], name="the sequences", ids=ids)
+def _opened(given: Any) -> Opened:
+    if isinstance(given, str | os.PathLike):
+        text = os.fspath(given)
+        named = text.startswith(SEQUENCES)
+        if named or (os.path.isfile(os.path.expanduser(text.partition("?")[0])) and holds_sequences(text)):
+            return one_split(open_sequences(text.removeprefix(SEQUENCES), labelled=False), "test")
+    return open_split(given)
+
+
+def _of_texts(texts: list[Any] | tuple[Any, ...]) -> SequenceSet:
+    """The texts of a list, each of which is one wherever it stands."""
+    for k, text in enumerate(texts):
+        if not isinstance(text, str):
+            raise DataError(f"sequences are texts of letters, got {text!r:.60} at place {k}; {_FORMS}")
+        if text in BUILT_IN or (_is_there(text) and not _CAPITALS.fullmatch(text)):
+            raise DataError(
+                f"{text!r} at place {k} is the name of data, and a list is of sequences; give it alone, several FASTA "
+                f"files as {SEQUENCES}a.fasta,b.fasta"
+            )
+    return written(texts, _NAME)
+
+
+def _is_there(text: str) -> bool:
+    """Whether there is a file or folder of this name; no text is too long for this question."""
+    return bool(text) and os.path.exists(os.path.expanduser(text))

@@ -10,12 +10,13 @@ from zoo.errors import DataError
 from zoo.naming import did_you_mean
 
 
-def split_options(text: str, allowed: Sequence[str]) -> tuple[str, dict[str, str]]:
+def split_options(text: str, allowed: Sequence[str], also: Sequence[str] = ()) -> tuple[str, dict[str, str]]:
     """A source and its options.
 
     Args:
         text: the source, then `?` and `name=value` pairs joined by `&`; `%26` stands for `&` in a value.
         allowed: option names.
+        also: names by which the source would have been read as another kind, to be offered for one that is unknown.
 
     Raises:
         DataError: an unknown option, one without a value, one given twice.
@@ -32,7 +33,8 @@ def split_options(text: str, allowed: Sequence[str]) -> tuple[str, dict[str, str
     options: dict[str, str] = {}
     for key, value in pairs:
         if key not in allowed:
-            known = f"{did_you_mean(key, allowed) or '.'} Accepted: {', '.join(allowed)}" if allowed else ""
+            names = [*allowed, *also]
+            known = f"{did_you_mean(key, names) or '.'} Accepted: {', '.join(names)}" if names else ""
             raise DataError(f"{source} takes no option {key!r}{known}")
         if key in options:
             raise DataError(f"{text!r} gives {key!r} twice")

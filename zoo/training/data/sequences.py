@@ -18,6 +18,33 @@ _TEST, _VAL = 0.2, 0.1
 _LETTERS = re.compile(r"[A-Z]+")
 
 
+def plain_letters(text: str) -> str:
+    """A sequence as it is written, in capitals, without white space and the stop at its end."""
+    return re.sub(r"\s", "", text).upper().removesuffix("*")
+
+
+def written(texts: Sequence[str], name: str) -> SequenceSet:
+    """Sequences that are given as texts, called by their numbers.
+
+    Args:
+        texts: of letters.
+        name: of the set.
+
+    Raises:
+        DataError: something else than letters, such as a gap.
+    """
+    plain = [plain_letters(text) for text in texts]
+    for k, text in enumerate(plain):
+        wrong = next((letter for letter in text if not _LETTERS.fullmatch(letter)), None)
+        if wrong is not None:
+            raise DataError(
+                f"sequence {k} of {name} ({texts[k][:20]!r}) has {wrong!r}, which is no letter from A to Z; take out "
+                "gaps and stops"
+            )
+    ids = [str(k) for k in range(len(plain))]
+    return SequenceSet(plain, np.zeros(len(plain), dtype=np.int64), ["?"], name=name, ids=ids)
+
+
 class SequenceSet(ImageSet):
     """Labelled sequences of one split; `image(i)` is the text.
 
@@ -104,7 +131,7 @@ class Filters:
         """The records that are left, their letters as capitals; `dropped` counts the others by the reason."""
         found = []
         for record in records:
-            text = re.sub(r"\s", "", record.text).upper().removesuffix("*")
+            text = plain_letters(record.text)
             reason = self.reason(text)
             if reason is None:
                 found.append(replace(record, text=text))

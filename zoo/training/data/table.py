@@ -100,7 +100,7 @@ def open_table(text: str, *, labelled: bool = True, features: Sequence[str] | No
         DataError: naming what is wrong and what was found.
         MissingExtraError: Parquet without the extra `data`.
     """
-    source, options = split_options(text, OPTIONS)
+    source, options = split_options(text, OPTIONS, () if text.partition("?")[0].endswith(".parquet") else ("sequence",))
     path = Path(source).expanduser()
     if path.suffix.lower() == ".parquet":
         columns, classes = _read_parquet(path)
