@@ -141,7 +141,14 @@ CASES = {
     "zoo.create_model('qnn_farhi_neven_17q', network={'layers': ['XX', 'ZZ']})": ["same prediction for every input"],
     "zoo.finetune('qnn_farhi_neven_17q', 'digits')": ["two classes", "num_classes=10"],
     "model(torch.zeros(2, 3, 28, 28))": ["expected images (batch, 1, height, width), got (2, 3, 28, 28)"],
-    "model(torch.zeros(2, 15))": ["expected bits (batch, 16), got (2, 15)"],
+    "zoo.create_model('qnn_farhi_neven_17q', threshold='x')": ["ValueError", "threshold must be a number", "'x'"],
+    "zoo.create_model('qnn_farhi_neven_17q', network='x')": ["TypeError", "dictionary of options of QNN (layers"],
+    "zoo.create_model('qnn_farhi_neven_17q', network={'layer': ['ZX']})": ["TypeError", "did you mean 'layers'?"],
+    "zoo.create_model('qnn_farhi_neven_17q', network={'dtype': None})": ["takes no argument 'dtype'", "angle_scale"],
+    "zoo.create_model('qnn_farhi_neven_17q', features_only=True)": ["no stages, so features_only=True is not for it"],
+    "model(torch.zeros(2, 15))": ["expected images (batch, 1, height, width) or bits (batch, 16), got (2, 15)"],
+    "model(torch.zeros(1, 28, 28))": ["height, width) or bits", "got (1, 28, 28); add the batch with x[None]"],
+    "model([[0] * 16])": ["TypeError", "bits must be a tensor (batch, 16), got list"],
     "model(torch.full((2, 1, 28, 28), float('nan')))": ["image 0 has NaN"],
     "model(torch.full((2, 1, 28, 28), 255.0))": ["image 0 has a pixel of 255, the threshold is for pixels from 0 to 1"],
     "model(torch.zeros(2, 1, 28, 28, dtype=torch.uint8))": ["TypeError", "floating point", "uint8", "/ 255"],
@@ -154,6 +161,7 @@ def test_refused():
     for case, parts in CASES.items():
         for part in parts:
             assert part in found[case], case
+    assert "num_classes=0" not in found["zoo.create_model('qnn_farhi_neven_17q', features_only=True)"]
 
 
 @pytest.mark.slow

@@ -163,10 +163,10 @@ def build_explained(build: Callable[[], nn.Module], architecture: str, kwargs: M
         raise
     except Exception as error:
         if kwargs.get("features_only") and isinstance(error, AttributeError) and "feature_info" in str(error):
-            raise TypeError(
-                f"{architecture} has no stages, so features_only=True is not for it; num_classes=0 makes a model that "
-                "gives features"
-            ) from error
+            options = {k: v for k, v in kwargs.items() if k not in BUILDER_KEYWORDS}
+            without = _builds(architecture, {**options, "num_classes": 0})
+            hint = "; num_classes=0 makes a model that gives features" if without else ""
+            raise TypeError(f"{architecture} has no stages, so features_only=True is not for it{hint}") from error
         pool = kwargs.get("global_pool")
         if pool is not None:
             accepted = _accepted_pools(architecture, kwargs)
@@ -178,6 +178,16 @@ def build_explained(build: Callable[[], nn.Module], architecture: str, kwargs: M
         raise
 
 
+def _builds(architecture: str, options: Mapping[str, Any]) -> bool:
+    """Whether the model can be built, without memory."""
+    try:
+        with torch.device("meta"):
+            model_entrypoint(architecture)(pretrained=False, **options)
+    except Exception:
+        return False
+    return True
+
+
 def _blame(error: Exception, architecture: str, kwargs: Mapping[str, Any]) -> None:
     """Name the one argument without which the model can be built, where there is one and `error` does not.
 
@@ -187,19 +197,9 @@ def _blame(error: Exception, architecture: str, kwargs: Mapping[str, Any]) -> No
     if torch.get_default_device().type == "meta":
         return  # a trial; the real attempt comes after it
     rest = {k: v for k, v in kwargs.items() if k not in (*BUILDER_KEYWORDS, *_PARTS, "base", "device", "dtype")}
-
-    def builds(without: str | None = None) -> bool:
-        options = {k: v for k, v in rest.items() if k != without}
-        try:
-            with torch.device("meta"):
-                model_entrypoint(architecture)(pretrained=False, **options)
-        except Exception:
-            return False
-        return True
-
-    if any(name in str(error) for name in rest) or not rest or builds():
+    if any(name in str(error) for name in rest) or not rest or _builds(architecture, rest):
         return
-    culprit = next((name for name in rest if builds(name)), None)
+    culprit = next((name for name in rest if _builds(architecture, {k: v for k, v in rest.items() if k != name})), None)
     if culprit is None:
         return
     kind = TypeError if isinstance(error, TypeError | AttributeError) else ValueError

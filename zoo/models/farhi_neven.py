@@ -4,6 +4,7 @@ Source: Farhi and Neven, "Classification with Quantum Neural Networks on Near Te
 the variant of TensorFlow Quantum's MNIST tutorial.
 """
 
+import inspect
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -14,6 +15,7 @@ from torch import Tensor, nn
 
 from zoo.eager import must_compose
 from zoo.models.image_contract import check_image
+from zoo.naming import check_keywords
 from zoo.quantum.circuit import Circuit
 from zoo.quantum.farhi_neven.options import check_choice
 from zoo.quantum.farhi_neven.qnn import QNN
@@ -45,7 +47,8 @@ class QNNImageClassifier(nn.Module):
     Raises:
         ValueError: another number of classes or channels, an option out of range; in the call, another shape, NaN,
             pixels far outside [0, 1].
-        TypeError: in the call, images of whole numbers.
+        TypeError: a `network` that is no dictionary, or has an option that `QNN` lacks; in the call, images of whole
+            numbers.
     """
 
     def __init__(
@@ -66,14 +69,16 @@ class QNNImageClassifier(nn.Module):
             raise ValueError(f"a pixel becomes one bit, so in_chans must be 1, got {in_chans!r}")
         if isinstance(side, bool) or not isinstance(side, int) or side < 1:
             raise ValueError(f"side must be an int ≥ 1, got {side!r}")
-        if not 0 <= threshold < 1:
-            raise ValueError(f"threshold must be from 0 to below 1, as images are in [0, 1], got {threshold!r}")
+        if isinstance(threshold, bool) or not isinstance(threshold, int | float) or not 0 <= threshold < 1:
+            raise ValueError(
+                f"threshold must be a number from 0 to below 1, as images are in [0, 1], got {threshold!r}"
+            )
         height, width = (img_size, img_size) if isinstance(img_size, int) else img_size
         self.in_chans, self.side, self.threshold = in_chans, side, threshold
         self.resize = check_choice("resize", resize, RESIZES)
         self.num_features = side * side
         self._traits = {"img_size": (height, width)}
-        self.qnn = QNN(self.num_features, **(network or {}), device=device, dtype=dtype)
+        self.qnn = QNN(self.num_features, **_checked(network), device=device, dtype=dtype)
         self.reset_classifier(num_classes)
 
     def init_weights(self) -> None:
@@ -110,7 +115,15 @@ class QNNImageClassifier(nn.Module):
 
     def forward(self, x: Shaped[Tensor, "batch *shape"]) -> Float[Tensor, " batch"]:
         """Predictions for images, or for bits."""
-        return self.qnn(self.bits(x) if x.ndim == 4 else x)
+        if isinstance(x, Tensor) and x.ndim == 4:
+            return self.qnn(self.bits(x))
+        transformed = torch._C._are_functorch_transforms_active()  # a sample may lack the batch
+        if isinstance(x, Tensor) and not transformed and tuple(x.shape[1:]) != (self.num_features,):
+            raise ValueError(
+                f"expected images (batch, {self.in_chans}, height, width) or bits (batch, {self.num_features}), got "
+                f"{tuple(x.shape)}{'; add the batch with x[None]' if x.ndim == 3 else ''}"
+            )
+        return self.qnn(x)
 
     def as_circuit(self, x: Tensor | None = None) -> tuple[Circuit, Tensor, None, str]:
         """The network for one image (1, 1, H, W) or its bits, as `QNN.as_circuit` has it."""
@@ -129,6 +142,22 @@ class QNNImageClassifier(nn.Module):
             target: class numbers, 0 and 1, or labels, -1 and +1.
         """
         return self.qnn.loss(output, target)
+
+
+def _checked(network: Mapping[str, Any] | None) -> dict[str, Any]:
+    """The options of `QNN`, if they are some.
+
+    Raises:
+        TypeError: no dictionary, or an option that there is not, with the nearest.
+    """
+    accepted = [name for name in inspect.signature(QNN).parameters if name not in ("n_data", "device", "dtype")]
+    if network is not None and not isinstance(network, Mapping):
+        raise TypeError(
+            f"network must be a dictionary of options of QNN ({', '.join(accepted)}), such as {{'layers': ['ZX', "
+            f"'XX']}}, got {network!r}"
+        )
+    check_keywords(network or {}, accepted, "network")
+    return dict(network or {})
 
 
 def _check_pixels(images: Tensor) -> None:

@@ -84,9 +84,9 @@ for topology in ("ptn", "ttn", "ctn"):
         ({"n_layers": True}, ["n_layers", "True"]),
         ({"num_classes": 1}, ["num_classes", "from 2", "got 1"]),
         ({"num_classes": 3}, ["3 classes need 2 qubits", "qubits="]),
-        ({"topology": "pnt"}, ["topology", "'ptn', 'ttn', 'ctn'", "did you mean 'ptn'"]),
+        ({"topology": "pnt"}, ["topology", "'ptn' (a path), 'ttn'", "did you mean 'ptn'"]),
         ({"sharing": "hierarchic"}, ["did you mean 'hierarchical'"]),
-        ({"pad": "zero"}, ["pad must be one of 'identity', 'token'"]),
+        ({"pad": "zero"}, ["pad must be one of 'identity', 'token', None"]),
         ({"max_bond": 0}, ["max_bond", "from 1", "got 0"]),
         ({"pad_token": 5}, ["pad_token", "0 to 4", "got 5"]),
         ({"ansatz": "qtn15"}, ["unknown ansatz 'qtn15'", "qtn14"]),
@@ -180,6 +180,10 @@ def test_what_annotations_forbid_is_refused_without_their_checks() -> None:
     cases = {
         "net([[0, 1]])": "TypeError: tokens must be a tensor (batch, length), got list; torch.as_tensor",
         "net(numpy.zeros((1, 2), int))": "TypeError: tokens must be a tensor (batch, length), got ndarray",
+        "QTN(20**10, max_len=4)": "vocab_size=10,240,000,000,000 words of 3 angles are more than fit",
+        "QTN(20**20, max_len=4, device='meta')": "vocab_size=104,857,600,000,000,000,000,000,000 words",
+        "QTN(5, max_len=4, topology='path')": "one of 'ptn' (a path), 'ttn' (a balanced tree), 'ctn' (a convolut",
+        "QTN(5, max_len=4, pad='tokn')": "one of 'identity', 'token', None, got 'tokn'; did you mean 'token'?",
         "QTN(5, max_len=4, post_select=None)": "ValueError: post_select must be True or False, got None",
     }
     preparation = "import numpy\nfrom zoo.quantum import QTN\nnet = QTN(5, max_len=4)"

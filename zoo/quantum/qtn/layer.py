@@ -1,6 +1,7 @@
 """A quantum tensor network that classifies sequences of tokens."""
 
-from typing import NamedTuple
+from collections.abc import Mapping
+from typing import Any, NamedTuple
 
 import torch
 from jaxtyping import Bool, Float, Int
@@ -10,6 +11,7 @@ from zoo.eager import no_autocast
 from zoo.errors import PostSelectionError
 from zoo.naming import did_you_mean
 from zoo.quantum.ansatze import ansatz as ansatz_circuit
+from zoo.quantum.memory import free_memory
 from zoo.quantum.qtn.boxes import box_outcomes, kept_wires, readout_wires, word_states
 from zoo.quantum.qtn.ctn import convolutional_state
 from zoo.quantum.qtn.padding import PADS, Grid, centred, check_tokens, power_of_two, right_padded, words_in
@@ -20,7 +22,7 @@ from zoo.quantum.qtn.targets import class_shares
 from zoo.quantum.qtn.ttn import tree_state
 from zoo.quantum.qtn.unitaries import SmallCircuit
 
-TOPOLOGIES = ("ptn", "ttn", "ctn")
+TOPOLOGIES = {"ptn": "a path", "ttn": "a balanced tree", "ctn": "a convolutional tree"}
 SHARINGS = ("uniform", "hierarchical")
 #: Added to probabilities before their logarithm.
 EPSILON = 1e-7
@@ -81,7 +83,7 @@ class QTN(nn.Module):
         num_classes: classes, at most 2**qubits. Where they are not a power of two, the outcomes beyond them are
             post-selected away.
         max_len: the longest sequence that a hierarchical network has rules for.
-        topology: "ptn", "ttn" or "ctn".
+        topology: "ptn", a path, "ttn", a tree, or "ctn", a convolutional tree.
         sharing: "uniform", one rule for all, or "hierarchical", one a step of a path or a level of a tree.
         qubits: of a wire, q.
         ansatz: name of A, of `zoo.quantum.ansatz`.
@@ -136,7 +138,7 @@ class QTN(nn.Module):
         self._check_classes(num_classes)
         self.topology = _one_of("topology", topology, TOPOLOGIES)
         self.sharing = _one_of("sharing", sharing, SHARINGS)
-        self.pad = pad if pad is None else _one_of("pad", pad, PADS)
+        self.pad = _one_of("pad", pad, (*PADS, None))
         self.vocab_size, self.num_classes, self.max_len = vocab_size, num_classes, max_len
         self.ansatz, self.n_layers, self.post_select = ansatz, n_layers, post_select
         self.pad_token = vocab_size - 1 if pad_token is None else pad_token
@@ -149,6 +151,7 @@ class QTN(nn.Module):
         self.init_scale, self.max_bond = init_scale, max_bond
         self._wire = SmallCircuit(ansatz_circuit(ansatz, qubits, n_layers))
         self._pair = SmallCircuit(ansatz_circuit(ansatz, 2 * qubits, n_layers))
+        _check_words(vocab_size, self._wire.n_weights, device, dtype)
         steps = max_len - 1 if topology == "ptn" else power_of_two(max_len).bit_length() - 1
         rules = steps if sharing == "hierarchical" else 1
         options = {"scale": init_scale, "device": device, "dtype": dtype}
@@ -327,15 +330,36 @@ class QTN(nn.Module):
             )
 
 
+def _check_words(words: int, angles: int, device: torch.device | str | None, dtype: torch.dtype | None) -> None:
+    """Refuse a vocabulary whose angles do not fit.
+
+    Raises:
+        ValueError: naming its size.
+    """
+    like = torch.empty(0, device=device, dtype=dtype)
+    free = free_memory(like.device)
+    if words * angles * like.element_size() > free:
+        raise ValueError(
+            f"vocab_size={words:,} words of {angles} angles are more than fit into the {free / 2**30:.3g} GiB of free "
+            "memory; a tokenizer has fewer words with a smaller k, or a smaller alphabet"
+        )
+
+
 def _unitaries(circuit: SmallCircuit, *angles: Angles) -> Tensor:
     """(rows, d, d), of single or double precision."""
     weights = angles[0].weight if len(angles) == 1 else torch.cat([part.weight for part in angles])
     return circuit.unitaries(weights if weights.dtype is torch.float64 else weights.float())
 
 
-def _one_of(name: str, given: str, allowed: tuple[str, ...]) -> str:
-    if given not in allowed:
-        raise ValueError(
-            f"{name} must be one of {', '.join(map(repr, allowed))}, got {given!r}{did_you_mean(str(given), allowed)}"
-        )
+def _one_of(name: str, given: Any, allowed: Mapping[str, str] | tuple[str | None, ...]) -> Any:
+    """What was given, if it is among those allowed, of which a mapping says what they are.
+
+    Raises:
+        ValueError: it is not; with those that are, and the nearest.
+    """
+    if given not in tuple(allowed):
+        meanings: Mapping[Any, str] = allowed if isinstance(allowed, Mapping) else {}
+        choices = ", ".join(f"{one!r} ({meanings[one]})" if one in meanings else repr(one) for one in allowed)
+        near = did_you_mean(str(given), [one for one in allowed if one is not None])
+        raise ValueError(f"{name} must be one of {choices}, got {given!r}{near}")
     return given
