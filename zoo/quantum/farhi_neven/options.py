@@ -1,5 +1,6 @@
 """What the options of a Farhi-Neven network may be."""
 
+import math
 from collections.abc import Collection, Sequence
 from functools import lru_cache
 
@@ -80,6 +81,44 @@ def checked_layers(layers: Sequence[str]) -> tuple[str, ...]:
     if not words:
         raise ValueError("layers must have one layer at least, such as ['ZX', 'XX']")
     return tuple(word.upper() for word in words)
+
+
+def checked_init(init: Sequence[float] | None, n_data: int) -> tuple[float, float]:
+    """The limits between which angles are drawn; -0.5 / n_data and 0.5 / n_data for None.
+
+    Raises:
+        ValueError: no two finite numbers, the lower one first.
+    """
+    if init is None:
+        return -0.5 / n_data, 0.5 / n_data
+    try:
+        low, high = map(float, init)
+    except (TypeError, ValueError):
+        low = high = math.nan
+    if isinstance(init, str) or not -math.inf < low <= high < math.inf:
+        raise ValueError(f"init must be two limits, low and high, such as (-0.1, 0.1), or None, got {init!r}")
+    return low, high
+
+
+def checked_scale(angle_scale: float) -> float:
+    """The factor of the angles.
+
+    Raises:
+        ValueError: 0, or no finite number.
+    """
+    if not isinstance(angle_scale, int | float) or not math.isfinite(angle_scale) or not angle_scale:
+        raise ValueError(f"angle_scale must be a finite number other than 0, got {angle_scale!r}")
+    return angle_scale
+
+
+def check_real(dtype: torch.dtype | None) -> None:
+    """Refuse a type in which there are no real angles.
+
+    Raises:
+        TypeError: a complex type, one of whole numbers, or none at all.
+    """
+    if dtype is not None and not (isinstance(dtype, torch.dtype) and dtype.is_floating_point):
+        raise TypeError(f"angles are real: dtype must be torch.float32, torch.float64 or the like, got {dtype!r}")
 
 
 def check_choice(argument: str, value: str, allowed: Collection[str]) -> str:

@@ -18,7 +18,10 @@ from zoo.quantum.farhi_neven.options import (
     LOSSES,
     METHODS,
     check_choice,
+    check_real,
+    checked_init,
     checked_layers,
+    checked_scale,
     refuse_constant,
     resolved_method,
 )
@@ -84,8 +87,9 @@ class QNN(nn.Module):
         self.readout_init = check_choice("readout_init", readout_init, READOUT_STATES)
         self.observable = check_choice("observable", observable.upper() if observable else observable, PAULIS)
         self.loss_kind = check_choice("loss", loss, LOSSES)
-        self.angle_scale = angle_scale
-        self.init = (-0.5 / n_data, 0.5 / n_data) if init is None else (float(init[0]), float(init[1]))
+        self.angle_scale = checked_scale(angle_scale)
+        self.init = checked_init(init, n_data)
+        check_real(dtype)
         what = (self.layers, self.readout_init, self.observable)
         self.method = resolved_method(check_choice("method", method, METHODS), *what)
         refuse_constant(*what)
@@ -182,6 +186,7 @@ class QNN(nn.Module):
         from zoo.quantum.simulate import expval
 
         check_states(psi, (2**self.n_data,))
+        self._check_memory(len(psi))
         state = with_readout(psi.to(self._complex), self.readout_init)
         observable = f"{self.observable}{self.n_data}"
         return expval(self._circuit, observable, self.theta.flatten(), state=state)
@@ -277,6 +282,7 @@ class QNN(nn.Module):
 
         Raises:
             ValueError: a label that does not occur, a string that is there twice.
+            CircuitTooLarge: the state vector does not fit.
         """
         check_bits(bits, self.n_data)
         positive = label_signs(label, bits[:, 0]) > 0
@@ -287,6 +293,7 @@ class QNN(nn.Module):
         if all(letter == "Z" for letter, _ in self.layers):
             y = self(bits)
             return 1 - (y[positive].mean() - y[~positive].mean()) / 2
+        self._check_memory(2)
         classes = [
             superposition(bits[rows], dtype=self._complex, generator=generator) for rows in (positive, ~positive)
         ]
@@ -304,7 +311,9 @@ class QNN(nn.Module):
     def _check_memory(self, batch: int) -> None:
         from zoo.quantum.memory import Run, check_memory
 
-        run = Run(self._circuit, batch, self.theta.dtype, self.theta.device, gradient=torch.is_grad_enabled())
+        run = Run(
+            self._circuit, batch, self.theta.dtype, self.theta.device, gradient=torch.is_grad_enabled(), given=True
+        )
         check_memory(run, "statevector")
 
     @property

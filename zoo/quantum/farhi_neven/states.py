@@ -60,22 +60,25 @@ def check_states(states: Tensor, shape: tuple[int, ...]) -> None:
 
 def basis_states(bits: Shaped[Tensor, "batch n"], *, dtype: torch.dtype) -> Complex[Tensor, "batch states"]:
     """|z>, (B, 2**n), bit 0 the most significant."""
-    n = bits.shape[1]
-    places = (bits.long() << torch.arange(n - 1, -1, -1, device=bits.device)).sum(1)
-    states = torch.zeros(len(bits), 2**n, dtype=dtype, device=bits.device)
-    return states.scatter(1, places[:, None], 1)
+    states = torch.zeros(len(bits), 2 ** bits.shape[1], dtype=dtype, device=bits.device)
+    return states.scatter(1, _places(bits)[:, None], 1)
+
+
+def _places(bits: Tensor) -> Tensor:
+    """Which amplitude is that of |z>, (B,)."""
+    return (bits.long() << torch.arange(bits.shape[1] - 1, -1, -1, device=bits.device)).sum(1)
 
 
 def superposition(
     bits: Shaped[Tensor, "strings n"], *, dtype: torch.dtype, generator: torch.Generator | None = None
 ) -> Complex[Tensor, " states"]:
     """The uniform superposition of distinct strings, (2**n,), with a random phase each if there is a generator."""
-    states = basis_states(bits, dtype=dtype)
     phases = torch.zeros(len(bits), dtype=torch.float64)
     if generator is not None:
         phases = 2 * torch.pi * torch.rand(len(bits), generator=generator, dtype=torch.float64)
-    factors = torch.polar(torch.full_like(phases, len(bits) ** -0.5), phases).to(states)
-    return factors @ states
+    factors = torch.polar(torch.full_like(phases, len(bits) ** -0.5), phases)
+    state = torch.zeros(2 ** bits.shape[1], dtype=dtype, device=bits.device)
+    return state.scatter(0, _places(bits), factors.to(state))
 
 
 def with_readout(psi: Complex[Tensor, "batch states"], readout_init: str) -> Complex[Tensor, "batch twice"]:
