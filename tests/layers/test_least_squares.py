@@ -193,3 +193,15 @@ def test_refusals():
     normal = _primal(x, y)
     with pytest.raises(ValueError, match="those before it had"):
         normal.add(x[:, :5], y)
+
+
+def test_mixed_products_agree_with_float64_ones_where_a_cutoff_bounds_the_rounding():
+    torch.manual_seed(0)
+    x, y = torch.randn(3_000, 24) @ torch.randn(24, 24), torch.randn(3_000, 10)
+    found = []
+    for mixed in (False, True):
+        normal = NormalEquations(constant=True, mixed=mixed)
+        normal.add(x, y)
+        found.append(normal.solve(cutoff=normal.float32_cutoff))
+    assert not torch.equal(*found)  # it is another product
+    torch.testing.assert_close(found[1], found[0], rtol=0, atol=1e-5 * found[0].abs().max().item())

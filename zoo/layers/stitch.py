@@ -128,7 +128,7 @@ class StitchLayer(nn.Module):
             raise ValueError(f"rcond must be at least 0 and below 1, got {rcond}")
         if not ridge >= 0:
             raise ValueError(f"ridge must be at least 0, got {ridge}")
-        equations = NormalEquations(constant=self.transform.bias is not None)
+        equations = NormalEquations(constant=self.transform.bias is not None, mixed=rcond is None)
         for number, pair in enumerate(pairs):
             if not isinstance(pair, tuple | list) or len(pair) != 2:
                 raise TypeError(f"fit takes pairs (front features, end features), got {type(pair).__name__}")

@@ -114,7 +114,8 @@ def fit_layers(
     device = next((p.device for anchor in anchors for p in anchor.model.parameters()), torch.device("cpu"))
     # Loaders and models may draw; who calls should not see it.
     with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
-        equations = _sums(targets, [anchor_of(placed_copy(anchor.model)) for anchor in anchors], batches)
+        copies = [anchor_of(placed_copy(anchor.model)) for anchor in anchors]
+        equations = _sums(targets, copies, batches, mixed=rcond is None)
     maps: dict[tuple[Point, Point], Tensor] = {}
     for front, ends in targets.items():
         system = equations[front]
@@ -145,10 +146,10 @@ def _cuts_of(configs: Sequence[StitchConfig], anchors: Sequence[Anchor]) -> dict
 
 
 def _sums(
-    targets: dict[Point, list[Point]], anchors: Sequence[Anchor], batches: Iterable[Tensor]
+    targets: dict[Point, list[Point]], anchors: Sequence[Anchor], batches: Iterable[Tensor], mixed: bool
 ) -> dict[Point, NormalEquations]:
     """The normal equations of every front point, from all images."""
-    equations = {front: NormalEquations(constant=True) for front in targets}
+    equations = {front: NormalEquations(constant=True, mixed=mixed) for front in targets}
     needed = [{front, *ends} for front, ends in targets.items()]
     uses = Counter(point for points in needed for point in points)
     walks = [list(anchor.walk()) for anchor in anchors]
