@@ -195,7 +195,7 @@ def test_refusals():
         normal.add(x[:, :5], y)
 
 
-def test_mixed_products_agree_with_float64_ones_where_a_cutoff_bounds_the_rounding():
+def test_mixed_products_err_within_a_digit_of_a_pseudo_inverse_in_float32():
     torch.manual_seed(0)
     x, y = torch.randn(3_000, 24) @ torch.randn(24, 24), torch.randn(3_000, 10)
     found = []
@@ -203,5 +203,6 @@ def test_mixed_products_agree_with_float64_ones_where_a_cutoff_bounds_the_roundi
         normal = NormalEquations(constant=True, mixed=mixed)
         normal.add(x, y)
         found.append(normal.solve(cutoff=normal.float32_cutoff))
-    assert not torch.equal(*found)  # it is another product
-    torch.testing.assert_close(found[1], found[0], rtol=0, atol=1e-5 * found[0].abs().max().item())
+    theirs = torch.linalg.pinv(torch.cat([x, torch.ones(3_000, 1)], 1)) @ y
+    mixed, single = ((other - found[0]).abs().max().item() for other in (found[1], theirs.double()))
+    assert 0 < mixed <= 10 * single, (mixed, single)
