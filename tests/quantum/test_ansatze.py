@@ -124,8 +124,8 @@ def test_rotations_by_name():
         (lambda: ansatz("sim13", 2), ["unknown ansatz 'sim13'", "did you mean", "'sim14'"]),
         (lambda: ansatz("basic_entangler:w", 2), ["'basic_entangler:w': one of", "'basic_entangler:y'"]),
         (lambda: ansatz("sim14:x", 2), ["'sim14' takes no rotation"]),
-        (lambda: ansatz("sim14", 0), ["n_qubits must be at least 1, got 0"]),
-        (lambda: ansatz("sim14", 2, 0), ["n_layers must be at least 1, got 0"]),
+        (lambda: ansatz("sim14", 0), ["n_qubits must be an integer of at least 1, got 0"]),
+        (lambda: ansatz("sim14", 2, 0), ["n_layers must be an integer of at least 1, got 0"]),
     ],
 )
 def test_refusals(call, words):

@@ -9,6 +9,7 @@ import torch
 from tests.quantum.dense import circuit_matrix
 from tests.quantum.samples import random_circuit, random_unitary
 from zoo.quantum.circuit import Circuit, feature, weight
+from zoo.quantum.dressed import DressedCircuit
 from zoo.quantum.gates import GATES
 from zoo.quantum.qasm import from_openqasm3, to_openqasm3
 
@@ -233,7 +234,7 @@ def test_names_that_mean_something_else_get_their_number(name):
         ("input float[64] a;\nqubit[2] q;\nctrl @ rx(a) q[0], q[1];", "line 5: 'rx' with ctrl @ takes numbers"),
         ("h q[0];", "line 3: 'h q.0.' before 'qubit"),
         ("qubit[2] q;\nqubit[2] r;", "line 4: a second register"),
-        ("qubit[2] q;\nif (c) x q[0];", "line 4: cannot read 'if .c. x q.0.'|line 4: 'if' is no gate"),
+        ("qubit[2] q;\nif (c) x q[0];", "line 4: 'if' is not read: a circuit is gates"),
         ("qubit[2] q;\nh r[0];", "line 4: 'r.0.' is no qubit of the register 'q'"),
         ("qubit[2] q;\nh q[0]", "line 4: a ';' is missing after 'h q.0.'"),
         ("bit[1] c;\nqubit[1] q;\nc = measure q;\nh q[0];", "line 6: 'h q.0.' after a measurement"),
@@ -244,7 +245,7 @@ def test_names_that_mean_something_else_get_their_number(name):
         ("gate foo(p) a { rx(p) a; }\nqubit[1] q;\nfoo q[0];", "line 5: 'foo' takes 1 angles, got 0"),
         ("gate foo a { x a; }\nqubit[2] q;\nfoo q[0], q[1];", "line 5: 'foo' acts on 1 wires, got 2"),
         ("qubit[2] q;\ngphase(pi) q[0];", "line 4: 'gphase' acts on no wires, got 1"),
-        ("qubit[2] q;\nif (c) {\n x q[0]; }", "line 4: cannot read 'if .c. {'"),
+        ("qubit[2] q;\nif (c) {\n x q[0]; }", "line 4: 'if' is not read: a circuit is gates"),
         ("qubit[2] q;\ncx q, q[0];", "line 4: 'q' is no qubit of the register"),
         ("qubit[99999999999] q;", "line 3: a circuit has at most 65536 qubits"),
         ("bit[2] c;", "the program has no qubits"),
@@ -253,6 +254,10 @@ def test_names_that_mean_something_else_get_their_number(name):
         ("qubit[2] q;\nh (q[0]);", "line 4: 'h' takes 0 angles, got 1"),
         ("qubit[2] q;\nh (q[0]) (q[1]);", "line 4: 'h' takes 0 angles|line 4: cannot read"),
         ("qubit[2] q;\nrx(1 +) q[0];", "line 4: cannot read the angle"),
+        ("qubit[2] q;\nfor int i in [0:1] { x q[i]; }", "line 4: 'for' is not read"),
+        ("qubit[2] q;\nreset q[0];", "line 4: 'reset' is not read"),
+        (f"qubit[2] q;\nrx({'1+' * 900}) q[0];", "line 4: cannot read the angle '(1.){40}'… .1800 characters.$"),
+        (f"qubit[2] q;\nrx({'1+' * 30000}1) q[0];", "line 4: .*… .60001 characters."),
     ],
 )
 def test_outside_of_what_is_read(lines, message):
@@ -274,5 +279,7 @@ def test_what_cannot_be_written():
         to_openqasm3(Circuit(1).post_select(0))
     with pytest.raises(TypeError, match="a Circuit, or a module such as QuantumLayer, got 'x'"):
         to_openqasm3("x")
+    with pytest.raises(TypeError, match="got DressedCircuit; write its part 'circuit', with the features"):
+        to_openqasm3(DressedCircuit(5, 2), torch.zeros(5))
     with pytest.raises(ValueError, match="params is one of 'literal', 'input', got 'names'"):
         to_openqasm3(circuit, params="names")

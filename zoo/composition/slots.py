@@ -11,7 +11,7 @@ import torch
 from timm.models._features_fx import register_notrace_module
 from torch import nn
 
-from zoo.composition.spec import Choice, check_options, parameters_of, resolve_options
+from zoo.composition.spec import Choice, check_options, parameters_of, refuse_placement, resolve_options
 from zoo.errors import UnsupportedSurgery, ZooError
 
 
@@ -69,8 +69,8 @@ def make(choice: Choice, slot: Slot, like: nn.Module) -> nn.Module:
         ValueError: an option that the backbone decides.
     """
     given = choice.options_at(slot.path)
-    clash = sorted(given.keys() & {*slot.sizes, "device", "dtype"})
-    if clash:
+    refuse_placement(given, choice.name)
+    if clash := sorted(given.keys() & {*slot.sizes}):
         raise ValueError(f"{', '.join(clash)} of {choice.name} comes from the backbone and cannot be an option")
     target = choice.target
     entry = choice.entry

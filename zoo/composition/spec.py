@@ -75,6 +75,7 @@ class Choice:
         if not isinstance(places, Mapping) or not all(isinstance(own, Mapping) for own in places.values()):
             raise TypeError(f"{slot}.places must map paths to options, got {shown(places)}")
         module = _module(slot, value)
+        refuse_placement((*options, *(n for own in places.values() for n in own)), _called(module))
         options = {k: as_json(v, f"{slot}.{k}") for k, v in sorted(options.items())}
         choice = cls(slot, module, options, where, init, as_json(places, f"{slot}.places"))
         if "init" in choice.options and "init" not in parameters_of(choice.target):
@@ -116,7 +117,7 @@ class Choice:
     @property
     def name(self) -> str:
         """For messages: the registered name, or that of the class."""
-        return self.module if isinstance(self.module, str) else getattr(self.module, "__name__", repr(self.module))
+        return _called(self.module)
 
     def to_dict(self) -> dict[str, Any]:
         """The one form of it that goes into a spec."""
@@ -170,8 +171,28 @@ def _module(slot: str, value: Any) -> str | Callable[..., Any]:
     )
 
 
+def _called(module: str | Callable[..., Any]) -> str:
+    return module if isinstance(module, str) else getattr(module, "__name__", repr(module))
+
+
+def refuse_placement(options: Iterable[str], name: str) -> None:
+    """Refuse options that say where a module is, or of which type: in a model all parts are alike.
+
+    Raises:
+        ValueError: with those, and where they go.
+    """
+    if clash := sorted({"device", "dtype"}.intersection(options)):
+        given = ", ".join(f"{option}=..." for option in clash)
+        raise ValueError(
+            f"{', '.join(clash)} of {name} comes from the backbone and cannot be an option: create_model({given}) is "
+            "of the whole model"
+        )
+
+
 def check_options(target: Callable[..., Any], options: Iterable[str], name: str, more: tuple[str, ...] = ()) -> None:
     """Refuse options that the constructor does not take, but for `more`, which are the composer's own.
+
+    A class may have `zoo_other_words`: what its options are called elsewhere, with its own name for each.
 
     Raises:
         TypeError: with near and accepted names.
@@ -180,6 +201,10 @@ def check_options(target: Callable[..., Any], options: Iterable[str], name: str,
     if not any(p.kind is p.VAR_KEYWORD for p in parameters.values()):
         of_the_user = [n for n in parameters if n not in _OF_THE_BACKBONE]
         unknown = [key for key in options if key not in parameters]
+        words: Mapping[str, str] = getattr(target, "zoo_other_words", {})
+        for key in unknown:
+            if key in words:
+                raise TypeError(f"{name} takes no argument {key!r}; did you mean {words[key]!r}?")
         check_keywords(unknown, [*of_the_user, *more], name)
 
 
@@ -215,7 +240,7 @@ def as_json(value: Any, name: str) -> Any:
     if isinstance(value, tuple | list):
         return [as_json(v, name) for v in value]
     if isinstance(value, Mapping):
-        return {str(k): as_json(v, name) for k, v in value.items()}
+        return {str(k): as_json(v, f"{name}.{k}") for k, v in value.items()}
     if isinstance(value, float) and not math.isfinite(value):
         raise ValueError(f"{name} must be finite, got {value!r}")
     if not (value is None or isinstance(value, str | int | float) or callable(value)):

@@ -6,6 +6,7 @@ from math import pi
 
 from zoo.naming import did_you_mean
 from zoo.quantum.circuit import Circuit, weight
+from zoo.quantum.integers import integer
 
 #: One gate of a layer: its name, its wires, how many angles it takes.
 _Step = tuple[str, tuple[int, ...], int]
@@ -212,9 +213,7 @@ def ansatz(
     Harvey et al. (2023, arXiv 2308.07865).
     """
     found, rotation = ansatz_named(name)
-    for argument, value in (("n_qubits", n_qubits), ("n_layers", n_layers)):
-        if value < 1:
-            raise ValueError(f"{argument} must be at least 1, got {value}")
+    n_qubits, n_layers = integer("n_qubits", n_qubits), integer("n_layers", n_layers)
     circuit, count = Circuit(n_qubits), 0
     lone = found.lone and n_qubits == 1
     for layer in range(first_layer, first_layer + (1 if lone else n_layers)):

@@ -47,8 +47,6 @@ def assemble(
     if not reupload:
         circuit.compose(features.circuit).compose(ansatz(ansatz_name, n_qubits, n_layers))
     else:
-        if n_layers < 1:
-            raise ValueError(f"n_layers must be at least 1, got {n_layers}")
         for layer in range(n_layers):
             wall = None if layer == n_layers - 1 else False
             circuit.compose(features.circuit)

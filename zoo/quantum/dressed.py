@@ -9,7 +9,8 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from zoo.quantum.circuit import Circuit
-from zoo.quantum.layer import QuantumLayer
+from zoo.quantum.integers import integer
+from zoo.quantum.layer import QuantumLayer, refuse_parts
 
 
 class DressedCircuit(nn.Module):
@@ -27,21 +28,30 @@ class DressedCircuit(nn.Module):
         in_features: width of the features.
         out_features: outputs, usually classes.
         bias: add b2.
-        n_qubits: wires; as many features go into the circuit.
-        depth: layers of the ansatz.
-        circuit: a circuit of one's own, or what its `to_dict` gave: as many features as it has inputs go into it, and
-            n_qubits, depth, encoding and ansatz do not count.
-        encoding, ansatz, observables, reupload, input_scales, init, init_std: see `QuantumLayer`.
+        n_qubits: wires, 4 by default; as many features go into the circuit.
+        depth: layers of the ansatz, 6 by default.
+        circuit: a circuit of one's own in place of n_qubits, depth, encoding and ansatz, or what its `to_dict` gave:
+            as many features as it has inputs go into it.
+        encoding, ansatz: see `QuantumLayer`; "angle:hy" and "dressed" by default.
+        observables, reupload, input_scales, init, init_std: see `QuantumLayer`.
         diff_method, backend, shots, noise, options: see `QuantumLayer`.
 
     Raises:
-        ValueError, TypeError: see `QuantumLayer`.
+        ValueError, TypeError: see `QuantumLayer`; both a circuit and parts of one.
 
     Source: Mari et al. (2020, arXiv 1912.08278); with `reupload`, Pérez-Salinas et al. (2020, arXiv 1907.02085).
     """
 
     #: Where the rows of the classes are.
     class_rows: ClassVar[str] = "post"
+    #: The circuit, where nothing else is said.
+    parts: ClassVar[dict[str, Any]] = {"n_qubits": 4, "depth": 6, "encoding": "angle:hy", "ansatz": "dressed"}
+    #: What options are called elsewhere.
+    zoo_other_words: ClassVar[Mapping[str, str]] = {
+        "n_layers": "depth",
+        "num_layers": "depth",
+        "num_qubits": "n_qubits",
+    }
 
     def __init__(
         self,
@@ -49,11 +59,11 @@ class DressedCircuit(nn.Module):
         out_features: int,
         *,
         bias: bool = True,
-        n_qubits: int = 4,
-        depth: int = 6,
+        n_qubits: int | None = None,
+        depth: int | None = None,
         circuit: Circuit | Mapping[str, Any] | None = None,
-        encoding: str = "angle:hy",
-        ansatz: str = "dressed",
+        encoding: str | None = None,
+        ansatz: str | None = None,
         observables: Any = "z",
         reupload: bool = False,
         input_scales: bool = True,
@@ -70,12 +80,15 @@ class DressedCircuit(nn.Module):
         super().__init__()
         place: dict[str, Any] = {"device": device, "dtype": dtype}
         self.in_features, self.out_features = in_features, out_features
-        parts: dict[str, Any] = {"in_features": n_qubits, "n_qubits": n_qubits, "n_layers": depth}
-        parts |= {"encoding": encoding, "ansatz": ansatz}
-        width = n_qubits
+        given = {"n_qubits": n_qubits, "depth": depth, "encoding": encoding, "ansatz": ansatz}
         if circuit is not None:
+            refuse_parts(**given, reupload=reupload or None)
             own = Circuit.from_dict(circuit) if isinstance(circuit, Mapping) else circuit
             parts, width = {"circuit": own}, own.n_inputs
+        else:
+            parts = {**self.parts, **{name: value for name, value in given.items() if value is not None}}
+            width = integer("n_qubits", parts["n_qubits"])
+            parts |= {"in_features": width, "n_layers": integer("depth", parts.pop("depth"))}
         self.pre = nn.Linear(in_features, width, **place)
         self.circuit = QuantumLayer(
             **parts,
@@ -100,3 +113,15 @@ class DressedCircuit(nn.Module):
 
     def forward(self, x: Float[Tensor, "*batch in_features"]) -> Float[Tensor, "*batch out_features"]:
         return self.post(self.circuit(self.pre(x).tanh() * (pi / 2)))
+
+
+class FreeCircuit(DressedCircuit):
+    """A `DressedCircuit` of free rotations and a ring of CZ, two layers of them."""
+
+    parts: ClassVar[dict[str, Any]] = DressedCircuit.parts | {"depth": 2, "ansatz": "hardware_efficient"}
+
+
+class ReuploadingCircuit(DressedCircuit):
+    """A `DressedCircuit` in which, with `reupload`, the features come again before each of three layers."""
+
+    parts: ClassVar[dict[str, Any]] = FreeCircuit.parts | {"depth": 3, "encoding": "angle:y"}

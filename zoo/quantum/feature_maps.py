@@ -11,6 +11,7 @@ from torch.nn import functional as F
 from zoo.eager import must_compose
 from zoo.naming import did_you_mean
 from zoo.quantum.circuit import Circuit, feature
+from zoo.quantum.integers import integer
 
 #: Maps, with what may follow a colon.
 FEATURE_MAPS = {
@@ -50,9 +51,11 @@ class FeatureMap:
         Values are not looked at while a compiler traces, nor on the meta device.
 
         Raises:
-            TypeError: complex features, or integers where angles are wanted.
+            TypeError: no tensor, complex features, or integers where angles are wanted.
             ValueError: another number of features, NaN or infinity, bits other than 0 and 1, a vector of zeros.
         """
+        if not isinstance(x, Tensor):
+            raise TypeError(f"features are a tensor, got {type(x).__name__}; torch.as_tensor(x) makes one")
         if x.is_complex():
             raise TypeError(f"features must be real, got {x.dtype}; give real and imaginary part as features")
         if not x.is_floating_point() and self.family != "basis":
@@ -122,12 +125,10 @@ def feature_map(name: str, n_features: int, n_qubits: int | None = None) -> Feat
     if family not in FEATURE_MAPS:
         hint = did_you_mean(family, FEATURE_MAPS) or "."
         raise ValueError(f"unknown feature map {name!r}{hint} There are {', '.join(FEATURE_MAPS)}")
-    if n_features < 1:
-        raise ValueError(f"n_features must be at least 1, got {n_features}")
+    n_features = integer("n_features", n_features)
     if n_qubits is None:
         n_qubits = max(1, (n_features - 1).bit_length()) if family == "amplitude" else n_features
-    if n_qubits < 1:
-        raise ValueError(f"n_qubits must be at least 1, got {n_qubits}")
+    n_qubits = integer("n_qubits", n_qubits)
     room = 2**n_qubits if family == "amplitude" else n_qubits
     if n_features > room:
         raise ValueError(

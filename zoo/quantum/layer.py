@@ -1,7 +1,7 @@
 """A circuit as a layer: features in, expectation values out."""
 
 from collections.abc import Mapping
-from math import pi
+from math import inf, pi
 from typing import Any, ClassVar
 
 import torch
@@ -12,9 +12,11 @@ from torch.nn import functional as F
 from zoo.eager import must_compose, no_autocast
 from zoo.naming import did_you_mean
 from zoo.quantum import simulate
+from zoo.quantum.angle import as_number
 from zoo.quantum.assembly import Assembly, assemble
 from zoo.quantum.circuit import Circuit
 from zoo.quantum.feature_maps import FeatureMap
+from zoo.quantum.integers import integer
 from zoo.quantum.metric import metric_tensor
 from zoo.quantum.noise import NoiseModel
 from zoo.quantum.observables import Hermitian, parse_observables
@@ -56,8 +58,8 @@ class QuantumLayer(nn.Module):
             `zoo.quantum.running.options.Options`.
 
     Attributes:
-        truncation_error: the greatest weight that the matrix product states of the last call with such left out,
-            relative to the squared norm; None before one. Compiled calls do not set it.
+        truncation_error: the greatest part of the squared norm that the matrix product states of the last call with
+            such left out; None before one. Compiled calls do not set it.
 
     Raises:
         ValueError, TypeError: see `zoo.quantum.feature_map`, `zoo.quantum.ansatz`, `zoo.quantum.expval`; an encoding
@@ -91,7 +93,7 @@ class QuantumLayer(nn.Module):
     ) -> None:
         super().__init__()
         if circuit is not None:
-            _refuse_parts(
+            refuse_parts(
                 in_features=in_features,
                 n_qubits=n_qubits,
                 reupload=reupload or None,
@@ -103,6 +105,8 @@ class QuantumLayer(nn.Module):
         elif in_features is None:
             raise ValueError("a QuantumLayer needs in_features, the width of its input, or a circuit")
         else:
+            in_features = integer("in_features", in_features)
+            n_layers = integer("n_layers", n_layers)
             parts = assemble(in_features, n_qubits, n_layers, encoding, ansatz, reupload)
         self.circuit, self.features = parts.circuit, parts.encoding
         self.own_circuit = circuit is not None
@@ -110,12 +114,14 @@ class QuantumLayer(nn.Module):
         self.encoding, self.ansatz, self.reupload = encoding, ansatz, reupload
         self.observables = parse_observables(observables, self.n_qubits)
         self.reads = observables if isinstance(observables, str) else [str(o) for o in self.observables]
-        if out_features is not None and out_features < 1:
-            raise ValueError(f"out_features must be at least 1, or None for no read-out; got {out_features}")
+        if out_features is not None:
+            out_features = integer("out_features", out_features)
         if init not in INITS:
             raise ValueError(
                 f"init must be one of {', '.join(map(repr, INITS))}, got {init!r}{did_you_mean(init, INITS)}"
             )
+        if as_number(init_std) is None or not 0 <= init_std < inf:
+            raise ValueError(f"init_std must be a number of at least 0, got {init_std!r}")
         self.init, self.init_std, self.unit = init, init_std, parts.unit
         self.diff_method, self.backend, self.shots = diff_method, backend, shots
         self.noise = NoiseModel.from_dict(noise) if isinstance(noise, Mapping) else noise
@@ -156,6 +162,8 @@ class QuantumLayer(nn.Module):
         Raises:
             TypeError, ValueError: see `zoo.quantum.FeatureMap.check`.
         """
+        if not isinstance(x, Tensor):
+            self.features.check(x)  # says so
         with no_autocast(x):
             weights, inputs, state = self._given(x)
             y = simulate.expval(
@@ -237,13 +245,8 @@ class QuantumLayer(nn.Module):
         return self.circuit.draw(*args, **kwargs)
 
     def config(self) -> dict[str, Any]:
-        """The arguments that make this layer again, as JSON has them: `QuantumLayer(**config)`.
-
-        Raises:
-            ValueError: an observable that is a matrix, which has no text.
-        """
-        if any(isinstance(o, Hermitian) for o in self.observables):
-            raise ValueError("an observable that is a matrix cannot be written as text: give a sum of Pauli words")
+        """The arguments that make this layer again, as JSON has them: `QuantumLayer(**config)`."""
+        read = [o.to_dict() if isinstance(o, Hermitian) else str(o) for o in self.observables]
         what: dict[str, Any] = (
             {"circuit": self.circuit.to_dict()}
             if self.own_circuit
@@ -259,7 +262,7 @@ class QuantumLayer(nn.Module):
         )
         return {
             **what,
-            "observables": self.reads,
+            "observables": self.reads if isinstance(self.reads, str) else read,
             "out_features": None if self.readout is None else self.out_features,
             "init": self.init,
             "init_std": self.init_std,
@@ -292,7 +295,7 @@ def _own(circuit: Circuit | Mapping[str, Any]) -> Assembly:
     )
 
 
-def _refuse_parts(**given: Any) -> None:
+def refuse_parts(**given: Any) -> None:
     """A whole circuit leaves nothing to choose.
 
     Raises:

@@ -90,12 +90,18 @@ class QuantumNaturalGradient(torch.optim.Optimizer):
     Raises:
         ValueError: no circuit with weights in the module; a layer with shots, noise, post-selections or channels;
             numbers that are not above 0; unknown blocks.
+        TypeError: parameters in place of a module.
         RuntimeError: in the step, weights with a gradient of a layer that was not called.
 
     Source: Stokes et al. (2020, arXiv 1909.02108).
     """
 
     def __init__(self, module: nn.Module, lr: float = 0.01, damping: float = 1e-3, blocks: str = "layer") -> None:
+        if not isinstance(module, nn.Module):
+            raise TypeError(
+                "QuantumNaturalGradient takes the module itself, which it asks for its metric, not its parameters; "
+                f"got {type(module).__name__}"
+            )
         for name, value in (("lr", lr), ("damping", damping)):
             if not 0 < value < math.inf:
                 raise ValueError(f"{name} must be above 0 and finite, got {value!r}")

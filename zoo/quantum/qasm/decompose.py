@@ -78,7 +78,12 @@ def unitary_ops(matrix: Tensor, wires: tuple[int, ...]) -> list[Controlled]:
             size = math.hypot(abs(kept), abs(gone))
             if abs(gone) <= _NOTHING * max(size, 1):
                 continue
-            turn = torch.tensor([[kept.conjugate(), gone.conjugate()], [-gone, kept]], dtype=torch.complex128) / size
+            turn = (
+                torch.tensor(
+                    [[kept.conjugate(), gone.conjugate()], [-gone, kept]], dtype=torch.complex128, device="cpu"
+                )
+                / size
+            )
             if order[row - 1] == high:
                 turn = turn.flip(0, 1)
             left[pair] = turn @ left[pair]

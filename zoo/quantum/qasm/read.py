@@ -12,7 +12,16 @@ from zoo.quantum.circuit import Circuit
 from zoo.quantum.gates import GATES
 from zoo.quantum.op import Op, make_op
 from zoo.quantum.qasm.standard import ALSO, NAMES
-from zoo.quantum.qasm.statements import Definition, Use, evaluate, read_definition, read_use, statements
+from zoo.quantum.qasm.statements import (
+    Definition,
+    Use,
+    evaluate,
+    not_read,
+    read_definition,
+    read_use,
+    shown,
+    statements,
+)
 
 _GATES = {**{theirs: ours for ours, theirs in NAMES.items()}, **ALSO}
 #: The one gate of stdgates.inc that is none of ours: U with a control, whose phase is the last angle.
@@ -81,7 +90,7 @@ def _take(program: _Program, statement: str) -> None:
     elif re.fullmatch(r"(\S+ = )?measure .+", statement):
         program.measured = True
     elif program.circuit is None:
-        raise ValueError(f"{statement!r} before 'qubit[n] q;'")
+        raise ValueError(not_read(statement) or f"{shown(statement)} before 'qubit[n] q;'")
     else:
         _use(program, program.circuit, statement)
 
@@ -106,12 +115,12 @@ def _define(program: _Program, definition: Definition) -> None:
 def _check_known(name: str, definitions: Mapping[str, Definition]) -> None:
     known = ("gphase", *_GATES, *definitions)
     if name not in known:
-        raise ValueError(f"{name!r} is no gate that is read here{did_you_mean(name, known)}")
+        raise ValueError(not_read(name) or f"{name!r} is no gate that is read here{did_you_mean(name, known)}")
 
 
 def _use(program: _Program, circuit: Circuit, statement: str) -> None:
     if program.measured:
-        raise ValueError(f"{statement!r} after a measurement: only measurements at the end are read")
+        raise ValueError(f"{shown(statement)} after a measurement: only measurements at the end are read")
     use = read_use(statement)
     _check_known(use.name, program.definitions)
     # A gate of one wire on the whole register acts on every wire.
@@ -171,11 +180,11 @@ def _ops(
 def _with_controls(op: Op, controls: tuple[int, ...], bits: str) -> Op:
     if any(angle.source != "constant" for angle in op.angles):
         raise ValueError(f"{op.gate.name!r} with ctrl @ takes numbers as angles, no inputs")
-    inner = op.unitary(torch.tensor([angle.offset for angle in op.angles], dtype=torch.float64))
+    inner = op.unitary(torch.tensor([angle.offset for angle in op.angles], dtype=torch.float64, device="cpu"))
     if not op.wires:
         inner = inner[1:, 1:]
     d = 2 ** (len(controls) + len(op.wires))
-    matrix = torch.eye(d, dtype=torch.complex128)
+    matrix = torch.eye(d, dtype=torch.complex128, device="cpu")
     start = int(bits, 2) * len(inner)
     matrix[start : start + len(inner), start : start + len(inner)] = inner
     return make_op(GATES["unitary"], matrix, (*controls, *op.wires))

@@ -16,6 +16,13 @@ _USE = re.compile(r"(?P<name>[^\W\d]\w*)\s*(?:\((?P<angles>.*)\))?\s*(?P<wires>[
 _GATE = re.compile(r"gate ([^\W\d]\w*)\s*(?:\(([^()]*)\))?\s*([^()]*?)\s*\{(.*)\}")
 #: A name in an expression, not the exponent of a number.
 _NAME = re.compile(r"(?<![\w.])[^\W\d]\w*")
+#: Words that begin a statement of the language which no circuit of gates has.
+_NOT_READ = re.compile(
+    "(if|else|for|while|switch|def|extern|defcal|cal|box|reset|delay|let|const|return|break|continue|end|output|array|"
+    r"bool|int|uint|float|angle|complex|duration|stretch|pragma|defcalgrammar|qreg|creg|pow)\b"
+)
+#: Characters of a text that messages show.
+_MOST_SHOWN = 80
 CONSTANTS = {"pi": math.pi, "tau": math.tau, "euler": math.e, "π": math.pi, "τ": math.tau}
 
 
@@ -64,10 +71,24 @@ def statements(text: str) -> Iterator[tuple[int, str]]:
         match = _STATEMENT.match(plain, position)
         if match is None:
             fault = "cannot read" if re.match(r"[^;]*[{}]", rest) else "a ';' is missing after"
-            raise ValueError(f"line {line}: {fault} {rest.splitlines()[0]!r}")
+            first = rest.splitlines()[0]
+            raise ValueError(f"line {line}: {not_read(first) or f'{fault} {shown(first)}'}")
         if statement := " ".join(match[1].removesuffix(";").split()):
             yield line, statement
         position = match.end()
+
+
+def not_read(statement: str) -> str:
+    """What to say of a statement of the language that is none of a circuit; nothing of others."""
+    match = _NOT_READ.match(statement)
+    return f"{match[1]!r} is not read: a circuit is gates, and measurements at its end" if match else ""
+
+
+def shown(text: str) -> str:
+    """The text for a message, its beginning alone if it is long."""
+    if len(text) <= _MOST_SHOWN:
+        return repr(text)
+    return f"{text[:_MOST_SHOWN]!r}… ({len(text)} characters)"
 
 
 def read_use(statement: str) -> Use:
@@ -78,7 +99,7 @@ def read_use(statement: str) -> Use:
         rest = rest[match.end() :]
     match = _USE.fullmatch(rest)
     if match is None:
-        raise ValueError(f"cannot read {statement!r}")
+        raise ValueError(f"cannot read {shown(statement)}")
     return Use(match["name"], tuple(modifiers), _parts(match["angles"]), _parts(match["wires"]))
 
 
@@ -86,7 +107,7 @@ def read_definition(statement: str) -> Definition:
     """The parts of a statement `gate name(angles) wires { ... }`."""
     match = _GATE.fullmatch(statement)
     if match is None:
-        raise ValueError(f"cannot read {statement!r}")
+        raise ValueError(f"cannot read {shown(statement)}")
     name, angles, wires, body = match.groups()
     uses = (read_use(part.strip()) for part in body.split(";") if part.strip())
     return Definition(name, _parts(angles), _parts(wires), tuple(use for use in uses if use.name != "barrier"))
@@ -112,8 +133,8 @@ def evaluate(text: str, names: Mapping[str, Any]) -> Any:
 
     try:
         tree = ast.parse(_NAME.sub(number_of, text), mode="eval").body
-    except SyntaxError:
-        raise ValueError(f"cannot read the angle {text!r}") from None
+    except (SyntaxError, MemoryError, RecursionError):  # the parser's own limits are the last two
+        raise ValueError(f"cannot read the angle {shown(text)}") from None
     known = CONSTANTS | dict(names)
 
     def value(node: ast.expr) -> Any:
@@ -141,6 +162,9 @@ def evaluate(text: str, names: Mapping[str, Any]) -> Any:
                         return first * second
                     case ast.Div() if not isinstance(second, Angle) and second:
                         return first / second
-        raise ValueError(f"the angle {text!r} is no number and not affine in one input")
+        raise ValueError(f"the angle {shown(text)} is no number and not affine in one input")
 
-    return value(tree)
+    try:
+        return value(tree)
+    except RecursionError:
+        raise ValueError(f"the angle {shown(text)} has too many terms") from None

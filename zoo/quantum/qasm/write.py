@@ -4,7 +4,7 @@ import re
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from zoo.quantum.angle import Angle
 from zoo.quantum.circuit import Circuit
@@ -60,7 +60,7 @@ def to_openqasm3(
         raise ValueError(f"params is one of {', '.join(map(repr, PARAMS))}, got {params!r}")
     if not isinstance(circuit, Circuit):
         if not hasattr(circuit, "as_circuit"):
-            raise TypeError(f"what is written is a Circuit, or a module such as QuantumLayer, got {circuit!r}")
+            raise TypeError(f"what is written is a Circuit, or a module such as QuantumLayer, got {_named(circuit)}")
         circuit, weights, x, own = circuit.as_circuit(x)
         observables = own if observables is None else observables
     if params == "literal":
@@ -90,6 +90,15 @@ def to_openqasm3(
             lines += [_statement(Controlled(op), text, qubits) for op in basis]
         lines.append(f"{bits} = measure {qubits};")
     return "\n".join(lines) + "\n"
+
+
+def _named(given: Any) -> str:
+    """What was given; of a module its class, and which of its parts could be written."""
+    if not isinstance(given, nn.Module):
+        return repr(given)
+    names = [repr(name) for name, part in given.named_modules() if hasattr(part, "as_circuit")]
+    parts = f"; write its part {' or '.join(names)}, with the features that this part is given" if names else ""
+    return type(given).__name__ + parts
 
 
 def _free(name: str, taken: list[str]) -> str:
