@@ -8,9 +8,13 @@ import torch
 import zoo
 from tests.quantum.goldens import DTYPES, golden
 from tests.quantum.test_layer import held_to
+from zoo import quantum as zq
 from zoo.quantum.circuit import Circuit, feature
 from zoo.quantum.dressed import DressedCircuit
 from zoo.quantum.layer import QuantumLayer
+
+MATRIX = zq.Hermitian([[1, 0.5j], [-0.5j, 2]], 0)
+OWN = Circuit(2).ry(feature(0), 0).ry(feature(1), 1).cx(0, 1).rx("a", 0)
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
@@ -82,6 +86,38 @@ def test_a_circuit_of_ones_own():
     torch.testing.assert_close(head(x), head.post(measured))
     with pytest.raises(ValueError, match="circuit= is the whole circuit: leave out reupload"):
         DressedCircuit(5, 2, circuit=own.to_dict(), reupload=True)
+
+
+@pytest.mark.parametrize(
+    ("options", "told"),
+    [
+        ({"circuit": OWN, "n_qubits": 5, "ansatz": "sim14"}, "leave out n_qubits, ansatz"),
+        ({"n_layers": 2}, "circuit/quantum takes no argument 'n_layers'; did you mean 'depth'?"),
+        ({"n_qubits": 0}, "refuses its options: n_qubits must be an integer of at least 1, got 0"),
+        ({"dtype": torch.float64}, r"create_model\(dtype=...\) is of the whole model"),
+        ({"options": {"generator": torch.Generator()}}, "head.options.generator must be a JSON value"),
+    ],
+)
+def test_heads_refuse(options, told):
+    with pytest.raises((TypeError, ValueError), match=told):
+        zoo.create_model("test_vit", img_size=32, head={"type": "circuit/quantum", **options}, num_classes=3)
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"noise": zq.NoiseModel(after={"2q": zq.make_channel([[[1, 0], [0, 0.6]], [[0, 0.8], [0, 0]]])})},
+        {"observables": [MATRIX, zq.Projector("01", (0, 1)), zq.parse_observables("Z0 - X1", 2)[0], "Z1"]},
+        {"observables": MATRIX},
+    ],
+)
+def test_heads_with_objects_are_saved_and_loaded(options, tmp_path):
+    head = {"type": "circuit/quantum", "n_qubits": 2, **options}
+    model = zoo.create_model("test_vit", img_size=32, head=head, num_classes=3).eval()
+    zoo.save_pretrained(model, tmp_path)
+    again = zoo.create_model(f"local-dir:{tmp_path}").eval()
+    x = torch.rand(2, 3, 32, 32)
+    torch.testing.assert_close(again(x), model(x), rtol=0, atol=0)
 
 
 def test_it_learns_what_no_linear_layer_can():

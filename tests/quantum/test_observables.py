@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+
 import pytest
 import torch
 
@@ -19,6 +21,7 @@ from zoo.quantum.paulis import PauliSum, PauliWord, commuting_groups, parse_paul
         ("1e-3 Z10 + .5", {((10, "z"),): 1e-3, (): 0.5}),
         ("Z0 + Z0 - 3 I", {((0, "z"),): 2, (): -3}),
         ("2 I0 Z1", {((1, "z"),): 2}),
+        ("0.5 * Z0 @ X1 - Y2", {((0, "z"), (1, "x")): 0.5, ((2, "y"),): -1}),
     ],
 )
 def test_sums(text, terms):
@@ -77,3 +80,29 @@ def test_squares_are_sums_of_words():
     matrix = Hermitian(torch.tensor([[0.5, 1j], [-1j, 2]]), [1])
     assert squared(matrix) is squared(matrix)
     torch.testing.assert_close(squared(matrix).matrix, matrix.matrix @ matrix.matrix)
+
+
+@pytest.mark.parametrize(
+    "given",
+    [
+        parse_pauli_sum("0.1 Z0 X1 - 1.25 Y1 + 2"),
+        PauliSum(()),
+        PauliWord(((1, "y"),)),
+        Projector("01", (1, 0)),
+        Hermitian([[0.5, 1j], [-1j, 2.0]], 1),
+    ],
+)
+def test_observables_go_through_json(given):
+    (again,) = parse_observables(json.loads(json.dumps(given.to_dict())), 2)
+    torch.testing.assert_close(observable_matrix(again, 2), observable_matrix(parse_observables(given, 2)[0], 2))
+
+
+def test_a_record_of_something_else():
+    with pytest.raises(ValueError, match="written with 'pauli', with 'bits' and 'wires', or with 'matrix' and 'wires'"):
+        parse_observables([{"word": "Z0"}], 2)
+
+
+def test_a_matrix_is_kept_on_the_cpu():
+    with torch.device("meta"):
+        matrix = Hermitian([[1, 0], [0, 2]], 0).matrix
+    assert matrix.device.type == "cpu"

@@ -1,7 +1,7 @@
 """What is measured: combinations of Pauli words, projectors on bit strings, Hermitian matrices on few wires."""
 
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -38,6 +38,15 @@ class Projector:
         if len(self.bits) != len(self.wires):
             raise ValueError(f"a projector has a bit a wire, got {self.bits!r} on wires {self.wires}")
 
+    def to_dict(self) -> dict[str, Any]:
+        """As JSON holds it; `Projector.from_dict` reads it."""
+        return {"bits": self.bits, "wires": list(self.wires)}
+
+    @staticmethod
+    def from_dict(record: Mapping[str, Any]) -> "Projector":
+        """The projector that `to_dict` wrote."""
+        return Projector(record["bits"], as_wires(record["wires"]))
+
     def __str__(self) -> str:
         return f"|{self.bits}> {', '.join(map(str, self.wires))}"
 
@@ -57,13 +66,22 @@ class Hermitian:
         self.wires = as_wires(wires)
         if not 1 <= len(self.wires) <= MAX_HERMITIAN_WIRES:
             raise ValueError(f"a Hermitian matrix acts on 1 to {MAX_HERMITIAN_WIRES} wires, got {len(self.wires)}")
-        self.matrix = torch.as_tensor(matrix).detach().to("cpu", torch.complex128)
+        self.matrix = torch.as_tensor(matrix, device="cpu").detach().to(torch.complex128)
         d = 2 ** len(self.wires)
         if tuple(self.matrix.shape) != (d, d):
             raise ValueError(f"an observable on {len(self.wires)} wires is ({d}, {d}), got {tuple(self.matrix.shape)}")
         deviation = (self.matrix - self.matrix.mH).abs().max().item()
         if not deviation <= _TOLERANCE:
             raise ValueError(f"the matrix is not Hermitian: max|A - A^H| = {deviation:.3g}, allowed {_TOLERANCE:g}")
+
+    def to_dict(self) -> dict[str, Any]:
+        """As JSON holds it, complex numbers as [real, imaginary]; `Hermitian.from_dict` reads it."""
+        return {"matrix": torch.view_as_real(self.matrix).tolist(), "wires": list(self.wires)}
+
+    @staticmethod
+    def from_dict(record: Mapping[str, Any]) -> "Hermitian":
+        """The observable that `to_dict` wrote."""
+        return Hermitian([[complex(*number) for number in row] for row in record["matrix"]], record["wires"])
 
     def __str__(self) -> str:
         return f"Hermitian on {', '.join(map(str, self.wires))}"
@@ -110,7 +128,8 @@ def parse_observables(given: Any, n_qubits: int) -> tuple[Observable, ...]:
 
     Args:
         given: "z" (or "x", "y") for that letter on every wire; text such as "0.5 Z0 Z2 - X1"; "|01> 0, 2" for a
-            projector on wires 0 and 2 (without wires: on all); an observable; or a list of these.
+            projector on wires 0 and 2 (without wires: on all); an observable, or what its `to_dict` gave; or a list of
+            these.
         n_qubits: the number of wires.
 
     Raises:
@@ -163,11 +182,24 @@ def _one(item: Any, n_qubits: int) -> Observable:
         raise ValueError(f"{item!r} stands for an observable of every wire; within a list write each, such as 'Z0'")
     if isinstance(item, PauliWord):
         return _read(item, n_qubits)[0]
+    if isinstance(item, Mapping):
+        item = _written(item)
     if not isinstance(item, PauliSum | Projector | Hermitian):
         raise TypeError(
             f"an observable is text, a PauliWord, PauliSum, Projector or Hermitian, got {type(item).__name__} {item!r}"
         )
     return _on_wires(item, n_qubits)
+
+
+def _written(record: Mapping[str, Any]) -> Observable:
+    """The observable that a `to_dict` wrote."""
+    for kind, names in ((PauliSum, {"pauli"}), (Projector, {"bits", "wires"}), (Hermitian, {"matrix", "wires"})):
+        if record.keys() == names:
+            return kind.from_dict(record)
+    raise ValueError(
+        "an observable is written with 'pauli', with 'bits' and 'wires', or with 'matrix' and 'wires'; got "
+        f"{dict(record)!r}"
+    )
 
 
 def _on_wires(observable: Observable, n_qubits: int) -> Observable:

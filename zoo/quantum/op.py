@@ -39,7 +39,7 @@ class Op:
     @property
     def given(self) -> Tensor:
         """The entries of `matrix` as one complex128 vector on the CPU."""
-        return torch.tensor(self.matrix, dtype=torch.complex128)
+        return torch.tensor(self.matrix, dtype=torch.complex128, device="cpu")
 
     def unitary(self, angles: Tensor) -> Tensor:
         """(..., d, d) matrices for (..., n_angles) angles; differentiable."""
@@ -116,7 +116,7 @@ def make_op(gate: Gate, *arguments: Any) -> Op:
     elif gate.name in ("unitary", "diagonal"):
         if not rest:
             raise TypeError(f"{gate.name} takes a matrix, then wires")
-        entries = torch.as_tensor(rest.pop(0)).detach().to("cpu", torch.complex128)
+        entries = torch.as_tensor(rest.pop(0), device="cpu").detach().to(torch.complex128)
         matrix = tuple(entries.flatten().tolist())
     if len(rest) < gate.n_angles:
         raise TypeError(f"{gate.name} takes {gate.n_angles} angles, then wires, got {rest!r}")
@@ -158,7 +158,7 @@ def _check_unitary(entries: Tensor, n_wires: int, name: str) -> None:
     if tuple(entries.shape) != shape:
         raise ValueError(f"{name} on {n_wires} wires takes a matrix of shape {shape}, got {tuple(entries.shape)}")
     product = entries.abs() ** 2 if name == "diagonal" else entries @ entries.mH
-    target = torch.ones(d) if name == "diagonal" else torch.eye(d)
+    target = torch.ones(d, device="cpu") if name == "diagonal" else torch.eye(d, device="cpu")
     deviation = (product - target).abs().max().item()
     if not deviation <= _TOLERANCE:
         raise ValueError(

@@ -3,11 +3,11 @@
 import itertools
 import math
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 _TOKEN = re.compile(
-    r"\s*(?:(?P<letter>[IXYZ])(?P<wire>\d+)?|(?P<number>(?:\d+\.?\d*|\.\d+)(?:E[+-]?\d+)?)|(?P<sign>[+-])|(?P<times>\*))"
+    r"\s*(?:(?P<letter>[IXYZ])(?P<wire>\d+)?|(?P<number>(?:\d+\.?\d*|\.\d+)(?:E[+-]?\d+)?)|(?P<sign>[+-])|(?P<times>[*@]))"
 )
 Letters = tuple[tuple[int, str], ...]
 #: Two different letters: their product without its phase, and whether the phase is i (else -i).
@@ -39,6 +39,10 @@ class PauliWord:
     @property
     def wires(self) -> tuple[int, ...]:
         return tuple(wire for wire, _ in self.letters)
+
+    def to_dict(self) -> dict[str, str]:
+        """As JSON holds it; `zoo.quantum.parse_observables` reads it."""
+        return {"pauli": str(self)}
 
     def __str__(self) -> str:
         return " ".join(f"{letter.upper()}{wire}" for wire, letter in self.letters) or "I"
@@ -89,6 +93,15 @@ class PauliSum:
                 terms.append((2 * sign * first * second, word))
         return PauliSum(tuple(terms))
 
+    def to_dict(self) -> dict[str, str]:
+        """As JSON holds it; `PauliSum.from_dict` reads it."""
+        return {"pauli": str(self)}
+
+    @staticmethod
+    def from_dict(record: Mapping[str, str]) -> "PauliSum":
+        """The sum that `to_dict` wrote."""
+        return parse_pauli_sum(record["pauli"])
+
     def __str__(self) -> str:
         """Text that `parse_pauli_sum` reads back."""
         parts = []
@@ -97,7 +110,7 @@ class PauliSum:
             size = "" if abs(coefficient) == 1 else f"{abs(coefficient)!r} "
             parts.append(f"{sign} {size}{word}")
         text = " ".join(parts)
-        return f"-{text[2:]}" if text.startswith("- ") else text.removeprefix("+ ")
+        return f"-{text[2:]}" if text.startswith("- ") else text.removeprefix("+ ") or "0"
 
 
 def _product(one: PauliWord, other: PauliWord) -> tuple[int, PauliWord]:
@@ -116,6 +129,8 @@ def _product(one: PauliWord, other: PauliWord) -> tuple[int, PauliWord]:
 
 def parse_pauli_sum(text: str) -> PauliSum:
     """Read "0.5 Z0 Z2 - 1.25 X1 + 2"; a word alone has coefficient 1, a number alone is that times the identity.
+
+    Factors may stand beside each other, or with "*" or "@" between them.
 
     Raises:
         ValueError: with the place where the text could not be read.

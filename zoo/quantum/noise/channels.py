@@ -95,7 +95,7 @@ def make_channel(kind: "str | Channel | Tensor | Sequence[Any]", p: float | None
         raise ValueError(f"a probability goes with the name of a channel; got p={p} beside operators")
     if isinstance(kind, Channel):
         return kind
-    matrices = [torch.as_tensor(matrix, dtype=torch.complex128) for matrix in kind]
+    matrices = [torch.as_tensor(matrix, dtype=torch.complex128, device="cpu") for matrix in kind]
     if wrong := [tuple(matrix.shape) for matrix in matrices if matrix.dim() != 2]:
         raise ValueError(f"Kraus operators are square matrices, got one of shape {wrong[0]}")
     return Channel("kraus", None, tuple(tuple(tuple(row) for row in matrix.tolist()) for matrix in matrices))
@@ -108,8 +108,8 @@ def _check_operators(operators: tuple[Rows, ...]) -> None:
     if dim < 2 or dim & (dim - 1) or any(len(rows) != dim or {len(row) for row in rows} != {dim} for rows in operators):
         shapes = sorted({(len(rows), *{len(row) for row in rows}) for rows in operators})
         raise ValueError(f"Kraus operators are square matrices of one size, a power of two; got {shapes}")
-    kraus = torch.tensor(operators, dtype=torch.complex128)
-    deviation = float(((kraus.mH @ kraus).sum(0) - torch.eye(dim)).abs().max())
+    kraus = torch.tensor(operators, dtype=torch.complex128, device="cpu")
+    deviation = float(((kraus.mH @ kraus).sum(0) - torch.eye(dim, device="cpu")).abs().max())
     if not deviation <= _COMPLETE:
         raise ValueError(
             f"Kraus operators must satisfy Σ K†K = 1; these deviate by {deviation:.2g} (allowed {_COMPLETE:g})"
