@@ -6,7 +6,7 @@ import torch
 from tests.quantum.goldens import DTYPES, golden
 from tests.quantum.samples import random_circuit
 from tests.quantum.test_mps import brickwork
-from zoo.quantum.circuit import Circuit, weight
+from zoo.quantum.circuit import Circuit, feature, weight
 from zoo.quantum.expectation import expectations
 from zoo.quantum.lightcone import cone, cones, lightcone_expectations
 from zoo.quantum.observables import Hermitian, parse_observables
@@ -108,3 +108,15 @@ def test_cones_found_in_inference_serve_training():
 def test_empty_batch():
     out = lightcone_expectations(brickwork(6, 2), torch.zeros(12), torch.zeros(0, 6), parse_observables("z", 6))
     assert out.shape == (0, 6)
+
+
+def test_a_gradient_of_zeros_in_what_no_cone_reads():
+    circuit = Circuit(2).ry(feature(0), 0).rx("a", 1)
+    weights, inputs = torch.tensor([0.1], requires_grad=True), torch.tensor([0.2], requires_grad=True)
+    for values in (
+        circuit.expval("Z0", weights, inputs, method="lightcone"),
+        circuit.probs(weights, inputs, wires=[0], method="lightcone")[0],
+    ):
+        of_weights, of_inputs = torch.autograd.grad(values, [weights, inputs])
+        assert of_weights.tolist() == [0.0]
+        assert of_inputs.item() != 0

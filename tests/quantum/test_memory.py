@@ -8,6 +8,7 @@ import torch
 
 from tests.quantum.test_mps import brickwork, farhi_neven
 from zoo.errors import CircuitTooLarge, ZooError
+from zoo.quantum.ansatze import ansatz
 from zoo.quantum.circuit import Circuit, weight
 from zoo.quantum.memory import Run, check_memory, choose_method, free_memory, needed
 from zoo.quantum.observables import parse_observables
@@ -67,6 +68,9 @@ def test_free_memory_is_what_the_system_says():
         (brickwork(12, 2), "z", None, "statevector"),
         (brickwork(40, 4), "z", None, "lightcone"),
         (brickwork(16, 2), "z", None, "lightcone"),
+        # Cones of up to 24 wires fit, but the bonds of a chain are at most 64 wide.
+        (ansatz("dressed", 40, 6), "z", 2**34, "mps"),
+        (ansatz("dressed", 40, 7), "z", 2**34, "lightcone"),
         # Cones as wide as the circuit save nothing.
         (ladder(14, 2), ["Z13"], None, "statevector"),
         (farhi_neven(30, ["ZX", "XX"]), ["Y30"], 2**34, "mps"),
@@ -81,11 +85,18 @@ def test_choice_by_work_and_bytes(circuit, observables, max_memory, method):
 
 
 def test_choice_with_noise():
-    assert choose_method(Run(ladder(10, 1)), None, noisy=True) == "density"
-    assert choose_method(Run(ladder(11, 1)), None, noisy=True) == "trajectories"
-    assert choose_method(Run(ladder(10, 1), max_memory=4 * MIB), None, noisy=True) == "trajectories"
+    assert choose_method(Run(ladder(10, 1), noisy=True), None) == "density"
+    assert choose_method(Run(ladder(11, 1), noisy=True), None) == "trajectories"
+    assert choose_method(Run(ladder(10, 1), max_memory=4 * MIB, noisy=True), None) == "trajectories"
     # Which trajectories pass a post-selection is not known beforehand.
-    assert choose_method(Run(ladder(11, 1).post_select(0, 0)), None, noisy=True) == "density"
+    assert choose_method(Run(ladder(11, 1).post_select(0, 0), noisy=True), None) == "density"
+
+
+def test_noise_in_narrow_cones():
+    circuit = brickwork(40, 2)
+    assert choose_method(Run(circuit, noisy=True), parse_observables("z", 40)) == "lightcone"
+    with pytest.raises(CircuitTooLarge, match="no other way fits either: with noise"):
+        choose_method(Run(circuit, noisy=True), None)
 
 
 def test_a_state_to_begin_with_has_no_cones():

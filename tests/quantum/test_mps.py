@@ -9,9 +9,11 @@ from torch import Tensor
 from tests.quantum.goldens import DTYPES, golden
 from tests.quantum.samples import random_circuit, random_unitary
 from zoo.errors import PostSelectionError
+from zoo.quantum.ansatze import ansatz
 from zoo.quantum.circuit import Circuit, feature, weight
 from zoo.quantum.expectation import expectations
 from zoo.quantum.mps import MPS
+from zoo.quantum.mps.measure import Measured
 from zoo.quantum.mps.narrowing import narrow
 from zoo.quantum.mps.shots import estimate
 from zoo.quantum.noise import ReadoutError
@@ -177,6 +179,16 @@ def test_truncation_is_reported_and_optimal():
     torch.testing.assert_close(mps.truncation_error[0], schmidt[3] ** 2)
     fidelity = (mps.state()[0].conj() @ state[:, 0]).abs() ** 2
     torch.testing.assert_close(fidelity, 1 - schmidt[3] ** 2)
+
+
+def test_what_is_lost_is_a_part_of_the_whole():
+    """However many cuts lose something, the error is what is missing from the squared norm."""
+    torch.manual_seed(0)
+    circuit, nothing = ansatz("strongly_entangling", 12, 4), torch.empty(0, dtype=torch.float64)
+    weights = 6 * torch.rand(circuit.n_weights, dtype=torch.float64)
+    with pytest.warns(UserWarning, match=r"discarded (0\.9\d*|1) of its squared norm"):
+        mps = MPS.run(circuit, weights, nothing, max_bond=2)
+    torch.testing.assert_close(mps.truncation_error, 1 - Measured(mps.chain).norm, rtol=0, atol=1e-9)
 
 
 @pytest.mark.parametrize("dtype", [torch.float64, torch.complex128])

@@ -80,9 +80,9 @@ REFUSED = {
         "begins with every wire in 0",
     ),
     "readout of a chain": (
-        lambda c: c.expval("Z0", [0.1, 0.2], [0.1], method="mps", noise=NoiseModel(readout=0.1)),
+        lambda c: c.expval(Hermitian(torch.eye(2), 0), [0.1, 0.2], [0.1], method="mps", noise=NoiseModel(readout=0.1)),
         ValueError,
-        "only with shots",
+        "cannot be read wire by wire",
     ),
     "directions": (
         lambda c: c.expval("Z0", [0.1, 0.2], [0.1], directions=0),

@@ -1,7 +1,8 @@
 """Expectations of wide and shallow circuits, each from the gates that it depends on.
 
-Going back from an observable, a gate on wires that nothing has touched yet cancels with its inverse; the others make up
-the causal cone. Cones are circuits of their own on few wires, and those of equal structure run as one batch.
+Going back from an observable, a gate on wires that nothing has touched yet cancels with its inverse, and so does noise,
+which keeps the trace; the others make up the causal cone. Cones are circuits of their own on few wires, and those of
+equal structure run as one batch.
 """
 
 import functools
@@ -16,6 +17,7 @@ from torch import Tensor
 from zoo.quantum.angle import Angle
 from zoo.quantum.circuit import Circuit
 from zoo.quantum.expectation import expectations
+from zoo.quantum.gates import POST_SELECT
 from zoo.quantum.kept import Kept
 from zoo.quantum.observables import Hermitian, Observable, PauliSum, Projector, state_of
 from zoo.quantum.op import Op
@@ -23,6 +25,7 @@ from zoo.quantum.paulis import PauliWord
 from zoo.quantum.reference import reference_state
 
 Evolve = Callable[[Circuit, Tensor, Tensor], Tensor]
+Measure = Callable[[Tensor, Sequence[Observable], int], Tensor]
 #: What has one cone.
 Piece = PauliWord | Projector | Hermitian
 
@@ -45,7 +48,7 @@ def cone(ops: Sequence[Op], wires: Sequence[int]) -> Cone:
     reached, places = set(wires), []
     for place in range(len(ops) - 1, -1, -1):
         op = ops[place]
-        if not op.gate.unitary or not reached.isdisjoint(op.wires):
+        if op.gate is POST_SELECT or not reached.isdisjoint(op.wires):
             reached.update(op.wires)
             places.append(place)
     return Cone(tuple(sorted(reached)), tuple(reversed(places)))
@@ -73,10 +76,14 @@ class Alike:
         """The vectors of the whole circuit, each with the places of those of the cones."""
         return (weights, self.weights), (inputs, self.inputs)
 
-    def at_once(self, batch: int) -> int:
+    def size(self, mixed: bool) -> int:
+        """Numbers of one state, or of one density matrix."""
+        return (4 if mixed else 2) ** self.circuit.n_qubits
+
+    def at_once(self, batch: int, mixed: bool) -> int:
         """How many cones run as one batch: all, or one. Compilation and export decide it for a batch of one."""
         count, samples = len(self.columns), 1 if torch.compiler.is_compiling() else batch
-        return count if count * samples * 2**self.circuit.n_qubits <= _AT_ONCE else 1
+        return count if count * samples * self.size(mixed) <= _AT_ONCE else 1
 
 
 @dataclass(frozen=True)
@@ -100,13 +107,14 @@ class Cones:
         """Qubits of the widest cone."""
         return max((group.circuit.n_qubits for group in self.groups), default=0)
 
-    def amplitudes(self, batch: int) -> int:
-        """The most that are held at once."""
-        return max((batch * group.at_once(batch) * 2**group.circuit.n_qubits for group in self.groups), default=0)
+    def amplitudes(self, batch: int, mixed: bool = False) -> int:
+        """The most that are held at once, of states or of density matrices."""
+        return max((batch * group.at_once(batch, mixed) * group.size(mixed) for group in self.groups), default=0)
 
-    def all_amplitudes(self, batch: int) -> int:
-        """Of the states of all cones: what a gradient keeps."""
-        return sum(batch * len(group.columns) * 2**group.circuit.n_qubits for group in self.groups)
+    def all_amplitudes(self, batch: int, mixed: bool = False) -> int:
+        """What a gradient keeps: the states of all cones; of density matrices one a gate."""
+        kept = ((len(group.circuit) if mixed else 1) * len(group.columns) * group.size(mixed) for group in self.groups)
+        return batch * sum(kept)
 
 
 def cones(circuit: Circuit, observables: Sequence[Observable]) -> Cones:
@@ -114,12 +122,17 @@ def cones(circuit: Circuit, observables: Sequence[Observable]) -> Cones:
     return getattr(_CONES, _find(circuit, *observables))
 
 
-def work(circuit: Circuit, *observables: Observable) -> int:
-    """Amplitudes times gates of the cones of observables, for one sample; the cones' circuits are not made for it."""
+def work(circuit: Circuit, *observables: Observable) -> tuple[int, int]:
+    """Of the cones of observables, whose circuits are not made for it.
 
-    def reckon() -> int:
+    Returns:
+        Amplitudes times gates for one sample, and the wires of the widest cone.
+    """
+
+    def reckon() -> tuple[int, int]:
         found = {cone(circuit.ops, piece.wires) for piece in _pieces(observables)}
-        return sum(len(one.places) * 2 ** len(one.wires) for one in found)
+        widths = [len(one.wires) for one in found]
+        return sum(len(one.places) * 2**n for one, n in zip(found, widths, strict=True)), max(widths, default=0)
 
     return getattr(_WORK, _WORK.name((circuit.key, observables), reckon))
 
@@ -139,24 +152,28 @@ def lightcone_expectations(
     inputs: Tensor,
     observables: Sequence[Observable],
     evolve: Evolve = reference_state,
+    measure: Measure = expectations,
+    mixed: bool = False,
 ) -> Tensor:
     """(B, n_observables) real expectations for a circuit that begins with every wire in 0; differentiable.
 
     Equal to those of the whole circuit, to rounding.
 
     Args:
-        circuit: gates and post-selections.
+        circuit: what `evolve` takes.
         weights: (W,) or (B, W) real.
         inputs: (I,) or (B, I) real, of the type of `weights`.
         observables: as `parse_observables` gives them.
         evolve: (circuit, weights, inputs) -> (B, 2^n) states, by which each cone is run.
+        measure: (states, observables, n) -> (B, n_observables).
+        mixed: `evolve` gives density matrices.
     """
     found = cones(circuit, observables)
     (batch,) = torch.broadcast_shapes((1,), weights.shape[:-1], inputs.shape[:-1])
     columns: list[Tensor] = [weights.new_zeros(batch)] * found.pieces
     for group in found.groups:
-        run = functools.partial(_run, group, weights, inputs, evolve, batch)
-        together = group.at_once(batch) > 1
+        run = functools.partial(_run, group, weights, inputs, evolve, measure, batch)
+        together = group.at_once(batch, mixed) > 1
         values = run(slice(None)) if together else torch.cat([run(i) for i in range(len(group.columns))])
         for cone_values, places in zip(values, group.columns, strict=True):
             for place, column in zip(places, cone_values.unbind(-1), strict=True):
@@ -164,22 +181,38 @@ def lightcone_expectations(
     result = weights.new_tensor(found.constants).expand(batch, -1)
     if columns:
         result = result + torch.stack(columns, dim=-1) @ weights.new_tensor(found.coefficients)
-    return result
+    return _tied(result, weights, inputs)
 
 
 def lightcone_state(
     circuit: Circuit, weights: Tensor, inputs: Tensor, wires: Sequence[int], evolve: Evolve = reference_state
 ) -> tuple[Tensor, int, tuple[int, ...]]:
-    """The state of the cone of some wires, (B, 2^m) or (1, 2^m), m, and where these wires are in it.
+    """The state of the cone of some wires, (B, ...) or (1, ...), its number of wires, and where these wires are in it.
 
     Arguments as `lightcone_expectations`.
     """
     (group,) = cones(circuit, (state_of(wires),)).groups
     state = evolve(group.circuit, *(v[..., t[0].to(v.device)] for v, t in group.tables(weights, inputs)))
-    return state, group.circuit.n_qubits, group.pieces[0].wires
+    return _tied(state, weights, inputs), group.circuit.n_qubits, group.pieces[0].wires
 
 
-def _run(group: Alike, weights: Tensor, inputs: Tensor, evolve: Evolve, batch: int, chosen: int | slice) -> Tensor:
+def _tied(result: Tensor, *vectors: Tensor) -> Tensor:
+    """The result with a gradient of zeros in what no cone reads."""
+    for vector in vectors:
+        if vector.requires_grad:
+            result = result + vector[..., :0].sum()
+    return result
+
+
+def _run(
+    group: Alike,
+    weights: Tensor,
+    inputs: Tensor,
+    evolve: Evolve,
+    measure: Measure,
+    batch: int,
+    chosen: int | slice,
+) -> Tensor:
     """(cones, B, pieces) of some cones of a group, or of one."""
     vectors = []
     for vector, table in group.tables(weights, inputs):
@@ -189,7 +222,7 @@ def _run(group: Alike, weights: Tensor, inputs: Tensor, evolve: Evolve, batch: i
             mine = (mine if mine.dim() == 3 else mine[:, None].expand(-1, batch, -1)).flatten(0, 1)
         vectors.append(mine)
     state = evolve(group.circuit, *vectors)
-    values = expectations(state, group.pieces, group.circuit.n_qubits)
+    values = measure(state, group.pieces, group.circuit.n_qubits)
     if isinstance(chosen, slice):
         return values.expand(len(group.columns) * batch, -1).unflatten(0, (len(group.columns), batch))
     return values.expand(batch, -1)[None]

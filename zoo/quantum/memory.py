@@ -10,7 +10,7 @@ import torch
 from zoo.errors import CircuitTooLarge
 from zoo.quantum.circuit import Circuit
 from zoo.quantum.lightcone import cones, work
-from zoo.quantum.mps.products import MOST_WIRES, has_products
+from zoo.quantum.mps.products import MOST_WIRES, has_products, widest_bond
 from zoo.quantum.noise.trajectories import at_once
 from zoo.quantum.observables import Hermitian, Observable
 
@@ -22,6 +22,8 @@ UNSEEN = 2**33
 _STATES = {True: 5, False: 2}
 #: Up to here all amplitudes together are less work than anything that avoids them.
 _SMALL = 12
+#: Amplitudes times gates of a sample, from where on a matrix product state without loss is less work.
+_MUCH = 2**28
 #: Density matrices are chosen by themselves up to here.
 _DENSITY = 10
 _UNITS = ("bytes", "KiB", "MiB", "GiB", "TiB", "PiB", "EiB")
@@ -42,6 +44,8 @@ class Run:
         given: whether there is a state to begin with.
         columns: states a sample: 2^n for a matrix.
         answer: numbers of the result of one of them, beside its amplitudes.
+        noisy: whether there are channels.
+        max_bond: the widest bond that a matrix product state may have.
     """
 
     circuit: Circuit
@@ -54,6 +58,8 @@ class Run:
     given: bool = False
     columns: int = 1
     answer: int = 0
+    noisy: bool = False
+    max_bond: int = 64
 
     @property
     def amplitude(self) -> int:
@@ -108,8 +114,8 @@ def needed(run: Run, method: str, observables: Sequence[Observable] | None = Non
         return run.amplitude * batch * (2 * n + run.answer)
     if method == "lightcone":
         found = cones(run.circuit, observables or ())
-        kept = found.all_amplitudes(batch) if run.gradient else 0
-        return run.amplitude * (states * found.amplitudes(batch) + kept + batch * run.answer)
+        kept = found.all_amplitudes(batch, run.noisy) if run.gradient else 0
+        return run.amplitude * (states * found.amplitudes(batch, run.noisy) + kept + batch * run.answer)
     if method == "trajectories":
         batch *= run.trajectories if run.gradient else min(run.trajectories, at_once(n, batch))
     return run.amplitude * batch * (states * (4 if method == "density" else 2) ** n + run.answer)
@@ -126,32 +132,23 @@ def check_memory(run: Run, method: str, observables: Sequence[Observable] | None
         raise CircuitTooLarge(_too_large(run, method, bytes_, limit, observables))
 
 
-def choose_method(
-    run: Run,
-    observables: Sequence[Observable] | None,
-    *,
-    noisy: bool = False,
-    sampled: bool = False,
-) -> str:
+def choose_method(run: Run, observables: Sequence[Observable] | None, *, sampled: bool = False) -> str:
     """The way to run a circuit: "statevector", "lightcone", "mps", "density" or "trajectories".
 
     Few qubits: all amplitudes. More: by cones, if that is less work; all amplitudes, if they fit; cones, if these do; a
-    matrix product state. With noise: the density matrix up to 10 qubits if it fits, trajectories beyond.
+    matrix product state, if nothing else fits, or if all else is much work and no bond can grow beyond `max_bond`. With
+    noise: the density matrix up to 10 qubits if it fits, those of cones up to 10 qubits, trajectories beyond.
 
     Args:
         run: what is run.
         observables: what is measured (`state_of` for the state of some wires); None where all amplitudes are wanted.
-        noisy: there are channels.
         sampled: outcomes are drawn, of which there need be no probabilities.
 
     Raises:
         CircuitTooLarge: no way fits; names the size and the other ways.
     """
-    if noisy:
-        small = run.circuit.n_qubits <= _DENSITY and needed(run, "density") <= run.limit
-        # Trajectories cannot be post-selected.
-        selected = any(op.gate.name == "post_select" for op in run.circuit)
-        method = "density" if small or selected else "trajectories"
+    if run.noisy:
+        method = _with_noise(run, None if sampled else observables)
     elif run.given or (observables is None and not sampled):
         method = "statevector"
     elif sampled:
@@ -163,10 +160,27 @@ def choose_method(
     return method
 
 
+def _with_noise(run: Run, observables: Sequence[Observable] | None) -> str:
+    if run.circuit.n_qubits <= _DENSITY and needed(run, "density") <= run.limit:
+        return "density"
+    narrow = observables and not run.given and work(run.circuit, *observables)[1] <= _DENSITY
+    if narrow and needed(run, "lightcone", observables) <= run.limit:
+        return "lightcone"
+    # Trajectories cannot be post-selected.
+    selected = any(op.gate.name == "post_select" for op in run.circuit)
+    return "density" if selected else "trajectories"
+
+
 def _of_expectations(run: Run, observables: Sequence[Observable]) -> str:
     n, limit = run.circuit.n_qubits, run.limit
     whole = needed(run, "statevector") <= limit
-    if whole and (n <= _SMALL or work(run.circuit, *observables) >= len(run.circuit) * 2**n):
+    if whole and n <= _SMALL:
+        return "statevector"
+    by_cones, by_all = work(run.circuit, *observables)[0], len(run.circuit) * 2**n
+    much = min(by_cones, by_all) > _MUCH and widest_bond(run.circuit.ops, n) <= run.max_bond
+    if much and _by_chain(run, observables):
+        return "mps"
+    if whole and by_cones >= by_all:
         return "statevector"
     if needed(run, "lightcone", observables) <= limit:
         return "lightcone"
@@ -185,10 +199,11 @@ def _too_large(run: Run, method: str, bytes_: int, limit: int, observables: Sequ
     whose = "max_memory" if run.max_memory is not None else f"{SHARE:.0%} of what is free"
     ways = _ways_out(run, method, bytes_, limit, observables)
     many = f", {run.columns} states each," if run.columns > 1 else ""
+    narrow = ": with noise, what is measured of a wide circuit must depend on few wires" if run.noisy else ""
     return (
         f"{n} qubits in a batch of {batch}{many} by method={method!r} take {_size(bytes_)} of states, more than the "
         f"{_size(limit)} that may be taken ({whose}); "
-        + (f"what fits: {', '.join(ways)}" if ways else "no other way fits either")
+        + (f"what fits: {', '.join(ways)}" if ways else f"no other way fits either{narrow}")
     )
 
 
@@ -213,13 +228,13 @@ def _ways_out(run: Run, method: str, bytes_: int, limit: int, observables: Seque
         ways.append("state(state=...) of one column after the other")
     if run.answer and needed(replace(run, answer=0), method, observables) <= limit:
         ways.append("a result of fewer wires or shots")
-    if run.given or method in ("density", "trajectories"):
+    if run.given:
         return ways
-    if observables and method != "mps" and _by_chain(run, observables):
+    if observables and method != "mps" and not run.noisy and _by_chain(run, observables):
         ways.append("method='mps'")
     if observables and method != "lightcone" and needed(run, "lightcone", observables) <= limit:
         ways.append(f"method='lightcone' (the widest cone has {cones(run.circuit, observables).widest} qubits)")
-    if not ways and _by_chain(replace(run, answer=0), None):
+    if not ways and not run.noisy and _by_chain(replace(run, answer=0), None):
         ways.append("expectations, samples, and probabilities of few wires, by method='mps'")
     return ways
 

@@ -33,7 +33,7 @@ def narrow(chain: list[Tensor], above: int, max_bond: int) -> Tensor:
         max_bond: the widest bond left.
 
     Returns:
-        (B,) the weight that was discarded, relative to the squared norm of the state.
+        (B,) the part of the squared norm that was discarded.
     """
     lost = chain[0].new_zeros(1).real
     wide = [i for i in range(len(chain) - 1) if chain[i].shape[-1] > above]
@@ -49,11 +49,16 @@ def narrow(chain: list[Tensor], above: int, max_bond: int) -> Tensor:
         if i in wide:
             pair = chain[i], chain[i + 1]
             chain[i], chain[i + 1], discarded = _cut(*pair, left, right[i + 2], max_bond, _NOISE[dtype])
-            lost = lost + discarded
+            lost = also_lost(lost, discarded)
         seen = _from_left(left, chain[i])
         left = _columns(seen).mH @ seen
     chain[:] = [site.to(dtype) for site in chain]
     return lost.to(chain[0].real.dtype)
+
+
+def also_lost(before: Tensor, more: Tensor) -> Tensor:
+    """What is missing of a whole after a part of it, and then a part of the rest, was lost."""
+    return before + more * (1 - before)
 
 
 def _right_frames(chain: list[Tensor], first: int) -> dict[int, Tensor]:

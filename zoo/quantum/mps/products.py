@@ -52,6 +52,20 @@ def has_products(op: Op) -> bool:
     return few and op.gate.name != "channel"
 
 
+def widest_bond(ops: Sequence[Op], n: int) -> int:
+    """The width that a bond of n wires has at most after the gates, none of them narrowed."""
+    doubled = [0] * (n - 1)
+    for op in ops:
+        two = op.gate.name in _ROTATIONS or op.gate.name in _CONTROLLED
+        for bond in range(min(op.wires), max(op.wires)):
+            doubled[bond] += 1 if two else 2 * (len(op.wires) - 1)
+    return 2 ** max((min(times, i + 1, n - 1 - i) for i, times in enumerate(doubled)), default=0)
+
+
+# What `torch.compiler.assume_constant_result` sets; see `zoo.quantum.engine.evolve`.
+widest_bond._dynamo_marked_constant = True  # pyright: ignore[reportFunctionMemberAccess]
+
+
 def of_matrix(wires: Sequence[int], matrix: Tensor) -> Products:
     """Any (..., d, d) matrix on at most 4 wires."""
     k = len(wires)

@@ -10,7 +10,7 @@ from zoo.eager import must_compose
 from zoo.quantum.circuit import Circuit
 from zoo.quantum.mps.chain import apply_products, to_state, zero_chain
 from zoo.quantum.mps.measure import Measured
-from zoo.quantum.mps.narrowing import narrow, widest
+from zoo.quantum.mps.narrowing import also_lost, narrow, widest
 from zoo.quantum.mps.products import as_products
 from zoo.quantum.observables import Observable
 from zoo.quantum.op import Op
@@ -45,7 +45,7 @@ class MPS:
             raise ValueError(f"max_bond must be an integer of at least 1, got {max_bond!r}")
         self.chain = list(chain)
         self.max_bond = max_bond
-        #: (B,) sum of the weights discarded so far, relative to the squared norm.
+        #: (B,) the part of the squared norm that was discarded so far.
         self.truncation_error = self.chain[0].new_zeros(1).real
         self._measured: Measured | None = None
 
@@ -75,7 +75,7 @@ class MPS:
             if op.gate.name == "post_select":
                 mps._normalise(op)
             if len(products) > 1 and widest(mps.chain) > limit:
-                mps.truncation_error = mps.truncation_error + narrow(mps.chain, limit // 2, max_bond)
+                mps.truncation_error = also_lost(mps.truncation_error, narrow(mps.chain, limit // 2, max_bond))
                 # What could not be narrowed is let grow before the next try.
                 limit = min(max_bond, max(_WIDE, 2 * widest(mps.chain)))
         if not must_compose(mps.truncation_error):
@@ -87,7 +87,7 @@ class MPS:
         if error > _MUCH:
             warnings.warn(
                 f"the matrix product state discarded {error:.2g} of its squared norm (max_bond={self.max_bond}); "
-                "expectations may be off by about its square root; a larger max_bond is more exact",
+                "expectations may be off by about the square root of that; a larger max_bond is more exact",
                 stacklevel=3,
             )
 

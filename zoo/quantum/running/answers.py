@@ -129,7 +129,9 @@ def answer(question: Question, call: Call, options: Options) -> Tensor:
         outcome = Mixed(density_matrix(*given, call.state, noise=options.noise), n)
     elif method == "lightcone":
         _begins_in_zero(call, method)
-        outcome = Cones(*given, partial(evolve, diff_method=_through(options), keep_real=True))
+        noisy = _is_noisy(call, options)
+        through = partial(evolve, diff_method=_through(options), keep_real=True)
+        outcome = Cones(*given, partial(density_matrix, noise=options.noise) if noisy else through, noisy)
     elif method == "mps":
         outcome = Chain(_chain(call, options))
     else:
@@ -260,20 +262,21 @@ def _method(
     """
     if options.reading.readout is not None:
         options.reading.readout.check_wires(call.circuit.n_qubits)
-    noisy = (options.noise is not None and bool(options.noise.after)) or call.circuit.has_channels
+    noisy = _is_noisy(call, options)
     numbers = _samples(call) * columns * (2**call.circuit.n_qubits + answer)
+    seen = None if question is None else question.measured
     looked_up = options.max_memory is not None or numbers > _FEW
     method = options.method
     if method == "auto" and not looked_up and not noisy:
         method = "statevector"
     elif method == "auto":
         run = _run(call, options, answer, columns)
-        method = choose_method(run, _seen(question, options, sampled), noisy=noisy, sampled=sampled)
-    elif noisy and method not in NOISY:
-        raise ValueError(f"method={method!r} simulates no noise; use {' or '.join(map(repr, NOISY))}")
+        method = choose_method(run, seen, sampled=sampled)
+    elif noisy and method not in (*NOISY, "lightcone"):
+        ways = ", ".join(map(repr, (*NOISY, "lightcone")))
+        raise ValueError(f"method={method!r} simulates no noise; use one of {ways}")
     if looked_up:
         keeps_all = method == "statevector" and options.diff_method == "backprop"
-        seen = None if question is None else question.measured
         check_memory(_run(call, options, answer, columns), "reference" if keeps_all else method, seen)
     if options.diff_method == "adjoint" and method in ("reference", *NOISY, *WIDE):
         raise ValueError(
@@ -282,13 +285,9 @@ def _method(
     return method
 
 
-def _seen(question: Question | None, options: Options, sampled: bool) -> tuple[Observable, ...] | None:
-    """What cones and chains would have to give; None where they cannot."""
-    if question is None:
-        return None
-    # Only the states of wires, and samples, are read with errors by them.
-    exact = sampled or bool(question.answer) or options.reading.readout is None
-    return question.measured if exact else None
+def _is_noisy(call: Call, options: Options) -> bool:
+    """Whether there are channels, in the circuit or after its gates."""
+    return (options.noise is not None and bool(options.noise.after)) or call.circuit.has_channels
 
 
 def _size(call: Call, options: Options, question: Question) -> int:
@@ -309,6 +308,8 @@ def _run(call: Call, options: Options, answer: int, columns: int) -> Run:
         call.state is not None or columns > 1,
         columns,
         answer,
+        _is_noisy(call, options),
+        options.max_bond,
     )
 
 

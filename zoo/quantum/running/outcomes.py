@@ -16,6 +16,7 @@ from zoo.quantum.lightcone import Evolve, lightcone_expectations, lightcone_stat
 from zoo.quantum.mps import MPS
 from zoo.quantum.mps.shots import estimate
 from zoo.quantum.noise.density import density_expectations, density_in_basis, density_probs
+from zoo.quantum.noise.read import read_as
 from zoo.quantum.observables import Observable, squared
 from zoo.quantum.shots import Reading, as_read
 
@@ -110,25 +111,35 @@ class Chain:
 
     def read(self, observables: Sequence[Observable], reading: Reading) -> Tensor:
         if reading.shots is None:
-            raise ValueError("expectations by method='mps' have errors of the readout only with shots")
+            return self.expectations(_as_read(observables, reading))
         return estimate(self.mps, observables, reading)
 
 
 @dataclass(frozen=True)
 class Cones:
-    """A circuit that begins with every wire in 0, of which only the causal cones are run."""
+    """A circuit that begins with every wire in 0, of which only the causal cones are run.
+
+    Args:
+        circuit, weights, inputs: what is run.
+        evolve: how, to states or to density matrices.
+        mixed: to density matrices.
+    """
 
     circuit: Circuit
     weights: Tensor
     inputs: Tensor
     evolve: Evolve
+    mixed: bool = False
 
     def chances(self, wires: Sequence[int]) -> Tensor:
         state, moved = self._state(wires)
         return state.chances(moved)
 
     def expectations(self, observables: Sequence[Observable]) -> Tensor:
-        return lightcone_expectations(self.circuit, self.weights, self.inputs, observables, self.evolve)
+        measure = density_expectations if self.mixed else expectation.expectations
+        return lightcone_expectations(
+            self.circuit, self.weights, self.inputs, observables, self.evolve, measure, self.mixed
+        )
 
     def second_moments(self, observables: Sequence[Observable]) -> Tensor:
         return self.expectations([squared(observable) for observable in observables])
@@ -138,11 +149,19 @@ class Cones:
         return state.reduced(moved)
 
     def read(self, observables: Sequence[Observable], reading: Reading) -> Tensor:
-        raise ValueError("expectations by method='lightcone' are exact: no shots, and no error of the readout")
+        if reading.shots is not None:
+            raise ValueError("expectations by method='lightcone' are exact: no shots")
+        return self.expectations(_as_read(observables, reading))
 
-    def _state(self, wires: Sequence[int]) -> tuple[Pure, tuple[int, ...]]:
+    def _state(self, wires: Sequence[int]) -> tuple[Pure | Mixed, tuple[int, ...]]:
         state, n, moved = lightcone_state(self.circuit, self.weights, self.inputs, wires, self.evolve)
-        return Pure(state, n), moved
+        return (Mixed if self.mixed else Pure)(state, n), moved
 
 
 Outcome = Pure | Mixed | Chain | Cones
+
+
+def _as_read(observables: Sequence[Observable], reading: Reading) -> list[Observable]:
+    """Observables whose exact expectations are what is read of the given ones, without shots."""
+    assert reading.readout is not None
+    return [read_as(observable, reading.readout) for observable in observables]
