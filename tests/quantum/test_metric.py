@@ -117,6 +117,13 @@ def test_no_gradient_whatever_surrounds_it():
         torch.testing.assert_close(zq.metric_tensor(circuit, weights, inputs), expected)
 
 
+def test_many_weights_by_vmap():
+    circuit, weights, inputs = case()
+    many = torch.stack([weights, weights + 1])
+    found = torch.func.vmap(lambda w: zq.metric_tensor(circuit, w, inputs))(many)
+    torch.testing.assert_close(found, torch.stack([zq.metric_tensor(circuit, w, inputs) for w in many]))
+
+
 def test_low_precision_is_computed_in_float32():
     circuit, weights, inputs = case(dtype=torch.bfloat16)
     found = zq.metric_tensor(circuit, weights, inputs)

@@ -178,5 +178,8 @@ def test_refusals():
     with pytest.raises(ValueError, match="no gradient for the state"):
         state = torch.tensor([1.0, 0.0], requires_grad=True)
         Circuit(1).rx("a", 0).expval("Z0", weights, state=state, diff_method="finite_diff")
+    for method in ("parameter_shift", "finite_diff", "spsa"):
+        with pytest.raises(ValueError, match=r"under torch\.func take diff_method='auto'"):
+            torch.func.grad(lambda w, m=method: Circuit(1).rx("a", 0).expval("Z0", w, diff_method=m))(weights.detach())
     with pytest.raises(ValueError, match="did you mean 'parameter_shift'"):
         Circuit(1).rx("a", 0).expval("Z0", weights, diff_method="parameter-shift")

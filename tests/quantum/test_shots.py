@@ -91,6 +91,11 @@ def test_bits_and_counts():
     assert counts(bits[0]) == {"000": 1, "101": 2}
 
 
+def test_counts_are_no_tensors_for_vmap():
+    with pytest.raises(ValueError, match="counts are no tensors"):
+        torch.func.vmap(lambda w: Circuit(1).rx("a", 0).counts(w, shots=3), randomness="different")(torch.rand(4, 1))
+
+
 def test_more_qubits_than_an_integer_has_bits():
     circuit = Circuit(70).x(0).x(69)
     assert circuit.sample(shots=2)[1].nonzero().flatten().tolist() == [0, 69]

@@ -14,6 +14,7 @@ import torch
 from torch.func import jacrev, vmap
 from tests.quantum.samples import reuploading
 from zoo.quantum.circuit import Circuit, feature
+from zoo.quantum.noise import NoiseModel, ReadoutError
 from zoo.quantum.observables import Hermitian, parse_observables
 from zoo.quantum.paulis import PauliWord
 
@@ -42,6 +43,37 @@ class Model(torch.nn.Module):
     def forward(self, x):
         ask = getattr(self.circuit, self.ask)
         return ask(self.observables, self.weights, x, method=self.method, **self.options)
+
+
+def wide():
+    circuit = Circuit(4).ry("a", 0).cx(0, 1).rx(feature(0), 1).cx(1, 2).ry("b", 3)
+    readout = NoiseModel(readout=ReadoutError(0.1, 0.2))
+    noise = NoiseModel(after={"1q": ("depolarizing", 0.1)}, readout=0.1)
+    asked, x = ["X0 Y1", "0.5 Z0 Z3 + 1", "|01> 0, 2"], torch.rand(3, 1)
+    for method, given in (("lightcone", None), ("lightcone", readout), ("mps", readout), ("lightcone", noise)):
+        model = Model(circuit, method, observables=asked, noise=given)
+        torch._dynamo.reset()
+        same(torch.compile(model, fullgraph=True, backend="aot_eager")(x), model(x))
+        same(torch.export.export(model, (x,)).module()(x), model(x))
+
+
+def built_inside():
+    outside = Circuit(2).rx("a", 0)
+
+    def build(w):
+        circuit = outside.copy().cx(0, 1)
+        circuit.compose(Circuit(2).ry("b", 1))
+        return circuit.expval("Z1", 2 * w) + 1
+
+    w = torch.tensor([0.3, 0.4])
+    same(torch.compile(build, backend="eager")(w), build(w))
+    torch._dynamo.reset()
+    try:
+        torch.compile(build, backend="eager", fullgraph=True)(w)
+    except torch._dynamo.exc.Unsupported as error:
+        assert "build it before the function that is compiled" in str(error)
+    else:
+        raise AssertionError("the circuit was traced")
 
 
 def cases():
@@ -97,7 +129,7 @@ globals()[sys.argv[1]]()
 """
 
 
-@pytest.mark.parametrize("what", ["compiled", "exported", "transformed", "variances"])
+@pytest.mark.parametrize("what", ["compiled", "exported", "transformed", "variances", "wide", "built_inside"])
 def test_under(what):
     done = subprocess.run([sys.executable, "-c", _SCRIPT, what], capture_output=True, text=True)
     assert done.returncode == 0, done.stderr[-3000:]

@@ -8,6 +8,7 @@ from dataclasses import replace
 from functools import partial
 from typing import Any, SupportsIndex
 
+import torch
 from torch import Tensor
 
 from zoo.naming import did_you_mean
@@ -45,6 +46,7 @@ class Circuit(Simulable):
     """
 
     def __init__(self, n_qubits: SupportsIndex):
+        _leave_graph()
         self.n_qubits = integer("n_qubits", n_qubits)
         if self.n_qubits > _MOST_QUBITS:
             raise ValueError(f"a circuit has at most {_MOST_QUBITS} qubits, got {n_qubits}")
@@ -160,6 +162,7 @@ class Circuit(Simulable):
             ValueError: a wire that is out of range, or there twice.
             TypeError: no `Op`.
         """
+        _leave_graph()
         if not isinstance(op, Op):
             raise TypeError(f"append takes an Op, got {op!r}; a gate is added by its method: circuit.h(0)")
         for wire in op.wires:
@@ -180,6 +183,7 @@ class Circuit(Simulable):
 
     def declare(self, name: str) -> Angle:
         """The weight of that name; a new one, after all others, if none has it."""
+        _leave_graph()
         if name not in self._names:
             self._names[name] = self.n_weights
             self.n_weights += 1
@@ -360,6 +364,12 @@ class Circuit(Simulable):
         circuit.n_inputs = max(circuit.n_inputs, record["n_inputs"])
         circuit._names = dict(record["weight_names"])
         return circuit
+
+
+def _leave_graph() -> None:
+    """Where a circuit is made or changed while `torch.compile` traces: what is traced needs circuits that are there."""
+    if torch.compiler.is_compiling():
+        torch._dynamo.graph_break(msg="a circuit is built here: build it before the function that is compiled")
 
 
 def depth(ops: Sequence[Op]) -> int:

@@ -72,7 +72,7 @@ def _block(call: Call, first: int, size: int) -> Tensor:
     check_memory(run, "statevector")
     before, block, after = call.weights.detach().tensor_split([first, first + size])
     directions = torch.eye(size, dtype=block.dtype, device=block.device)
-    total = torch.zeros_like(directions)
+    total: Tensor | None = None
     for start in range(0, call.batch, rows):
         inputs, state = (_samples(given, start, rows) for given in (call.inputs, call.state))
 
@@ -88,7 +88,9 @@ def _block(call: Call, first: int, size: int) -> Tensor:
         # A move along psi turns its phase alone. What is left has the metric as its Gram matrix.
         moves -= at @ (at.mH @ moves)
         parts = torch.view_as_real(moves).movedim(-1, 0).flatten(0, 2)
-        total += parts.mT @ parts
+        gram = parts.mT @ parts
+        total = gram if total is None else total + gram
+    assert total is not None  # there are samples
     return total / call.batch
 
 

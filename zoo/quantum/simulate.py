@@ -167,7 +167,15 @@ def counts(
     """How often each outcome came, {"010": 17, ...}, or a list of these for each leading dimension.
 
     Arguments as `sample`.
+
+    Raises:
+        ValueError: inside a transform of `torch.func`, which has room for tensors alone.
     """
+    if torch._C._are_functorch_transforms_active():
+        raise ValueError(
+            "counts are no tensors, which torch.func.vmap could stack: give a batch of weights or inputs to one call, "
+            "or take sample(...)"
+        )
     return count_bits(sample(circuit, weights, inputs, shots=shots, wires=wires, state=state, dtype=dtype, **options))
 
 

@@ -90,7 +90,7 @@ def shifted(
 
     Raises:
         ValueError: a state that wants a gradient; for parameter shift a post-selection, or a channel whose strength is
-            a weight or a feature: results are no sines of these.
+            a weight or a feature: results are no sines of these; a gradient by a transform of `torch.func`.
     """
     if call.state is not None and call.state.requires_grad:
         raise ValueError(f"diff_method={method!r} gives no gradient for the state; use 'adjoint' or 'backprop'")
@@ -98,6 +98,11 @@ def shifted(
     sources = {name for name, tensor in tensors.items() if tensor.requires_grad}
     if not (torch.is_grad_enabled() and sources):
         return measure(call)
+    if torch._C._are_functorch_transforms_active():
+        raise ValueError(
+            f"diff_method={method!r} runs the circuit again in a backward pass, which torch.func does not have; "
+            "under torch.func take diff_method='auto', whose gradients are exact"
+        )
     circuit, slots = unrolled(call.circuit, sources)
     if method == "parameter_shift":
         _check_shiftable(call.circuit, sources)
