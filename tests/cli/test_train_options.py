@@ -43,6 +43,14 @@ def test_lora(digits: Path, tmp_path: Path, text: str, expected: dict) -> None:
     assert "accuracy" in out
 
 
+def test_a_teacher(digits: Path, tmp_path: Path) -> None:
+    invoke("train", "test_resnet", digits, "--out", tmp_path / "first", *QUICK, "--quiet")
+    flags = ["--teacher", tmp_path / "first", "--distillation", "soft", "--distillation-alpha", "0.7"]
+    invoke("train", "test_vit", digits, "--out", tmp_path / "second", *QUICK, *flags, "--quiet")
+    names = ("teacher", "distillation", "distillation_alpha", "distillation_tau", "stitch_sampling")
+    assert [options_of(tmp_path / "second")[name] for name in names] == ["first", "soft", 0.7, 1.0, None]
+
+
 @pytest.mark.parametrize(
     ("flags", "message", "code"),
     [
@@ -52,6 +60,11 @@ def test_lora(digits: Path, tmp_path: Path, text: str, expected: dict) -> None:
         (["--lora", "true"], "neither a rank such as 8 nor a JSON object", 2),
         (["--lora", '{"rank": 3}'], "error: lora has no option 'rank'", 1),
         (["--lora", "8", "--freeze", "backbone"], "error: lora trains adapters in the backbone", 1),
+        (["--distillation", "soft"], "error: distillation='soft' says how a teacher teaches", 1),
+        (["--stitch-sampling", "unifrom"], "error: there is no way of sampling stitches called 'unifrom'", 1),
+        (["--stitch-sampling", '{"mode": '], "is not JSON", 2),
+        (["--stitch-lr", "0.1", "--img-size", "32"], "error: stitch_lr is for stitched networks", 1),
+        (["--no-stitch-init", "--img-size", "32"], "error: stitch_init is for stitched networks", 1),
         (["--tracker", "tensorbord"], "did you mean 'tensorboard'?", 1),
         (["--on-nan", "ignore"], "error: on_nan must be 'raise' or 'skip', got 'ignore'", 1),
     ],

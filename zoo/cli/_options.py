@@ -104,7 +104,10 @@ OnNan = Annotated[
 ]
 Freeze = Annotated[
     list[str] | None,
-    typer.Option(help="'backbone' (linear probe), 'blocks:-4' (all but the last 4), or a parameter-name pattern."),
+    typer.Option(
+        help="'backbone' (linear probe), 'blocks:-4' (all but the last 4), 'anchors' (of a stitched network), or a "
+        "parameter-name pattern."
+    ),
 ]
 Unfreeze = Annotated[
     list[str] | None,
@@ -115,6 +118,34 @@ Lora = Annotated[
     typer.Option(
         help="""Train adapters beside the linear layers: the rank, such as 8, or {"r": 8, "target": ["qkv"], …}.""",
         metavar="RANK|JSON",
+    ),
+]
+Teacher = Annotated[
+    str | None,
+    typer.Option(
+        help="A trained model whose answers are learned from, too: NAME.TAG, run folder, local-dir: or hf-hub:.",
+        metavar="MODEL",
+    ),
+]
+Distillation = Annotated[
+    str, typer.Option(help="What is learned of the teacher: hard, its class; soft, its probabilities.")
+]
+DistillationAlpha = Annotated[float, typer.Option(help="The teacher's share in the loss, 0 to 1.")]
+DistillationTau = Annotated[float, typer.Option(help="Temperature of soft distillation.")]
+StitchSampling = Annotated[
+    str,
+    typer.Option(
+        help="""Paths of a stitched network to train: uniform, flops_groups, sandwich, or {"mode": …, options}.""",
+        metavar="MODE|JSON",
+    ),
+]
+StitchLr = Annotated[
+    float | None, typer.Option(help="Peak learning rate of stitching layers; default --lr, which is the anchors'.")
+]
+StitchInit = Annotated[
+    bool,
+    typer.Option(
+        "--stitch-init/--no-stitch-init", help="Let random stitching layers begin by least squares on some images."
     ),
 ]
 EarlyStop = Annotated[int | None, typer.Option(help="Stop after so many epochs without improvement.")]
@@ -207,15 +238,16 @@ def read_model_args(values: list[str] | None) -> dict[str, Any]:
 def recipe(context: typer.Context) -> dict[str, Any]:
     """What the options of a command that trains say to `zoo.finetune`, under its names."""
     written = context.params
-    options = {name: _READERS.get(name, _as_it_is)(written[name]) for name in _RECIPE}
+    options = {name: _READERS.get(name, _as_it_is)(written[name]) for name in _RECIPE if name in written}
     return {**options, "model_args": read_model_args(written["model_arg"]), "progress": not written["quiet"]}
 
 
 _RECIPE = (
     "pretrained", "epochs", "batch_size", "accum", "lr", "opt", "weight_decay", "layer_decay", "sched", "warmup_epochs",
     "min_lr", "aug", "hflip", "img_size", "mixup", "cutmix", "label_smoothing", "class_weights", "ema", "amp",
-    "standardise", "max_instances", "clip_grad", "on_nan", "freeze", "unfreeze", "lora", "early_stop", "monitor", "val",
-    "on_bad", "seed", "workers", "device", "tracker",
+    "standardise", "max_instances", "clip_grad", "on_nan", "freeze", "unfreeze", "lora", "teacher", "distillation",
+    "distillation_alpha", "distillation_tau", "stitch_sampling", "stitch_lr", "stitch_init", "early_stop", "monitor",
+    "val", "on_bad", "seed", "workers", "device", "tracker",
 )  # fmt: skip
 
 
@@ -262,6 +294,16 @@ def read_lora(text: str | None) -> int | dict[str, Any] | None:
     return value
 
 
+def read_sampling(text: str) -> str | dict[str, Any]:
+    """A word, or a JSON object."""
+    if not text.lstrip().startswith("{"):
+        return text
+    try:
+        return json.loads(text)
+    except ValueError as error:
+        raise typer.BadParameter(f"{text!r} is not JSON: {error}", param_hint="--stitch-sampling") from None
+
+
 def read_class_weights(text: str | None) -> str | list[float] | None:
     """'balanced', or numbers."""
     if text is None or text == "balanced":
@@ -306,6 +348,7 @@ def _as_it_is(value: Any) -> Any:
 _READERS: dict[str, Callable[[Any], Any]] = {
     "batch_size": read_batch_size,
     "lora": read_lora,
+    "stitch_sampling": read_sampling,
     "tracker": one_or_many,
     "lr": lambda text: number_or_word(text, "--lr"),
     "hflip": lambda text: number_or_word(text, "--hflip"),

@@ -97,6 +97,7 @@ def _step(loop: Loop, images: list[Batch]) -> None:
     train_mode(loop.model)
     seed_all(derive(loop.options.seed, "fit"))
     for batch in images:
-        loss = batch_loss(loop, batch.to(loop.accelerator.device), loop.model)
+        paths = None if loop.stitching is None else loop.stitching.dearest
+        loss = batch_loss(loop, batch.to(loop.accelerator.device), loop.model, paths)
         loop.accelerator.backward(loss)
     loop.optimiser.optimizer.step()

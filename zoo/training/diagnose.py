@@ -18,7 +18,16 @@ from zoo.training.disk import in_words
 from zoo.training.peak_memory import high_water
 
 
-def non_finite(model: nn.Module, batch: Batch, data: ImageSet, *, place: str, lr: float, norm: float | None) -> str:
+def non_finite(
+    model: nn.Module,
+    batch: Batch,
+    data: ImageSet,
+    *,
+    place: str,
+    lr: float,
+    norm: float | None,
+    paths: tuple[int, ...] | None = None,
+) -> str:
     """Say what became NaN or infinite first: the images, a parameter, or a module's output.
 
     Runs the model once more on `batch` with hooks, which are there only after a failure.
@@ -33,7 +42,7 @@ def non_finite(model: nn.Module, batch: Batch, data: ImageSet, *, place: str, lr
         lines.append(f"the parameter {name!r} is not finite: the update before was too large")
         lines.append("lower lr (--lr), lengthen warmup_epochs (--warmup-epochs) or set clip_grad (--clip-grad)")
     else:
-        name = first_bad_module(model, batch.images)
+        name = first_bad_module(model, batch.images, paths)
         lines.append(
             f"first module with a non-finite output: {name!r}"
             if name
@@ -47,7 +56,9 @@ def non_finite(model: nn.Module, batch: Batch, data: ImageSet, *, place: str, lr
 
 
 @torch.no_grad()
-def first_bad_module(model: nn.Module, images: Tensor | Bags | Tokens) -> str | None:
+def first_bad_module(
+    model: nn.Module, images: Tensor | Bags | Tokens, paths: tuple[int, ...] | None = None
+) -> str | None:
     """Dotted path of the first module, in order of execution, whose output has NaN or infinity."""
     found: list[str] = []
 
@@ -60,7 +71,7 @@ def first_bad_module(model: nn.Module, images: Tensor | Bags | Tokens) -> str | 
 
     handles = [m.register_forward_hook(hook(n)) for n, m in model.named_modules() if n]
     try:
-        answer(model, images)
+        answer(model, images, paths)
     finally:
         for handle in handles:
             handle.remove()

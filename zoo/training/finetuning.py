@@ -15,12 +15,12 @@ from zoo.composition import SLOTS
 from zoo.errors import MissingExtraError
 from zoo.files import write_json
 from zoo.naming import known_keywords
-from zoo.training.checkpoint import checkpoints, prune, read_state, versions
+from zoo.training.checkpoint import checkpoints, prune, read_state
 from zoo.training.data.bags import BagSet
-from zoo.training.data.image_set import ImageSet, Splits
+from zoo.training.data.image_set import ImageSet
 from zoo.training.data.labels import some
 from zoo.training.data.sequences import SequenceSet
-from zoo.training.data.source import BUILT_IN, open_splits
+from zoo.training.data.source import open_splits
 from zoo.training.disk import explained_disk
 from zoo.training.float32 import float32_kept
 from zoo.training.freeze import FreezeSpec
@@ -35,12 +35,13 @@ from zoo.training.model_source import (
     set_image_size,
     starts_from_weights,
 )
-from zoo.training.options import Options, check_seed
+from zoo.training.options import check_seed
 from zoo.training.out_folder import check_out, clear_leftovers, clear_run
 from zoo.training.persistence import resume_run
 from zoo.training.preparation import cut_notes, in_order_of, pipeline_for
 from zoo.training.progress import Progress
 from zoo.training.randomness import derive, kept_random_state, seed_all
+from zoo.training.recorded import arguments, tracked
 from zoo.training.result import Callback, Result, check_callbacks
 from zoo.training.run_folder import choose_folder, load_best, write_history
 from zoo.training.settings import resolve
@@ -105,6 +106,13 @@ def finetune(
     freeze: FreezeSpec = None,
     unfreeze: Mapping[int, FreezeSpec] | None = None,
     lora: int | Mapping[str, Any] | None = None,
+    teacher: Any = None,
+    distillation: str = "hard",
+    distillation_alpha: float = 0.5,
+    distillation_tau: float = 1.0,
+    stitch_sampling: str | Mapping[str, Any] = "uniform",
+    stitch_lr: float | None = None,
+    stitch_init: bool = True,
     early_stop: int | None = None,
     monitor: str = "auto",
     aug: str = "light",
@@ -171,13 +179,27 @@ def finetune(
         on_nan: what to do about an update whose loss or gradients are not finite: "raise" ends the run and says where
             the NaN came from; "skip" leaves such updates out and counts them, and gives up after five in a row.
         accum: batches an update.
-        freeze: "backbone" trains the classifier alone; "blocks:-4" the last four groups of layers; or patterns of
-            parameter names that stay fixed. Batch norm and dropout of frozen modules run as in evaluation.
+        freeze: "backbone" trains the classifier alone; "blocks:-4" the last four groups of layers; "anchors", of a
+            stitched network, its stitching layers alone; or patterns of parameter names that stay fixed. Batch norm
+            and dropout of frozen modules run as in evaluation.
         unfreeze: {finished epochs: `freeze` from then on}, e.g. {3: "blocks:-4", 6: None}.
         lora: train small matrices beside the linear layers instead of these (LoRA), and the classifier and layers such
             as KAN as usual: the rank, or {"r": 8, "alpha": 16, "dropout": 0.0, "target": ["qkv", "fc1"]}. Default
             target: every linear layer outside the classifier. With `freeze`, adapters of frozen layers stay fixed, too.
             At the end they are added to the weights: the result is a plain model.
+        teacher: a trained model whose answers are learned from as well: a module, a name with weights such as
+            "regnety_160.deit_in1k", a run folder, `local-dir:…` or `hf-hub:…`; with the classes of the data. It sees
+            the same augmented and mixed images, brought to its own size and statistics.
+        distillation: "hard", cross-entropy with the teacher's most probable class; or "soft", the divergence from its
+            probabilities.
+        distillation_alpha: share of that in the loss, from 0 to 1; the rest is what the loss is without a teacher.
+        distillation_tau: temperature of "soft".
+        stitch_sampling: of a stitched network, which paths an update trains: "uniform", one of all; "flops_groups", one
+            of a group of about equal cost; "sandwich", the cheapest, the dearest and one more; or with options,
+            {"mode": "sandwich", "count": 2}, {"mode": "flops_groups", "width": 1e9}, {"per_rank": False}. Epochs are
+            compared by the path that is set on the model.
+        stitch_lr: peak learning rate of stitching layers; default `lr`, which is then the anchors'.
+        stitch_init: let stitching layers that still are random begin by least squares on 100 training images.
         early_stop: stop after so many epochs without improvement.
         monitor: metric that chooses the best epoch: "accuracy", "balanced_accuracy", "f1", "auroc", "auprc", "ece",
             "loss" or "top5"; with several labels an image "exact" and "f1_micro", with grades "mae" and
@@ -229,8 +251,10 @@ def finetune(
         import torchmetrics  # noqa: F401 - wanted at the end of an epoch; better missed now
         from accelerate.utils import broadcast_object_list
 
+        from zoo.training.distillation import taught_by
         from zoo.training.engine import check_accelerate_device, engine, untouched
         from zoo.training.loop import Loop
+        from zoo.training.stitching import begin, options_for
     except ImportError as error:
         raise MissingExtraError("zoo.finetune", getattr(error, "name", None) or "accelerate", "train") from error
     if resume not in ("auto", True, False):
@@ -263,6 +287,7 @@ def finetune(
             scale=scale,
             img_size=img_size,
         )
+        options = options_for(net, options)
         if img_size is not None:
             set_image_size(net, img_size)
         if isinstance(train, BagSet):
@@ -287,11 +312,13 @@ def finetune(
             for note in coverage_notes(net, lambda: _first_images(net, train, pipelines[1], _GRID_IMAGES)):
                 show.note(note)
         seed_all(derive(seed, "lora"))
+        several_paths = options.stitch_sampling is not None
         with (
+            taught_by(teacher, net, train, options, transform=transform, scale=scale) as guide,
             lora_adapters(net, options.lora, lambda: _first_images(net, train, pipelines[1], 2)) as adapters,
-            float32_kept(net if options.amp != "no" else None),
+            float32_kept(*([net, guide and guide.model] if options.amp != "no" else [])),
             untouched(net) as give_back,
-            engine(options.amp, device, unused_parameters=bool(unfreeze)) as accelerator,
+            engine(options.amp, device, unused_parameters=bool(unfreeze) or several_paths) as accelerator,
         ):
             # All processes ask the first one: a folder that it has just made looks taken to the others.
             chosen: list[Any] = [
@@ -301,20 +328,22 @@ def finetune(
             saved = checkpoints(folder / "checkpoints")
             if saved and resume is not False:
                 options = options.like(read_state(saved[-1])["options"])
-            loop = Loop(net, splits, pipelines, options, folder, accelerator, show, adapters)
+            if not saved or resume is False:
+                begin(net, options, functools.partial(_some_images, net, train, pipelines[1], accelerator.device), show)
+            loop = Loop(net, splits, pipelines, options, folder, accelerator, show, adapters, guide)
             show.note(_headline(name, loop))
             try:
                 _prepare_folder(folder, resume, loop, show)
                 if accelerator.is_main_process:
                     with explained_disk(folder / "args.json", _SMALL):
-                        write_json(folder / "args.json", _arguments(given, net, splits, loop.options, accelerator))
+                        write_json(folder / "args.json", arguments(given, net, splits, loop.options, accelerator))
                 # A finished run that is only given again was recorded when it ran.
                 loop.tracking = Tracking(
                     [] if loop.at.finished else trackers,
                     accelerator,
                     folder,
                     loop.identity,
-                    _tracked(name, splits, loop.options),
+                    tracked(name, splits, loop.options),
                     show,
                 )
                 loop.callbacks = tuple(callbacks)
@@ -346,6 +375,16 @@ def _first_images(net: nn.Module, train: ImageSet, pipeline: Callable[[Any, str]
     """The first training images, so many, as the model takes them and on its device."""
     images = torch.stack([pipeline(train.image(i), train.where(i)) for i in range(min(count, len(train)))])
     return images.to(next(net.parameters()).device)
+
+
+def _some_images(
+    net: nn.Module, train: ImageSet, pipeline: Callable[[Any, str], Any], device: torch.device, count: int
+) -> Tensor:
+    """So many training images at equal distances, as for evaluation, on the device that the model is moved to."""
+    net.to(device)
+    count = min(count, len(train))
+    places = (i * len(train) // count for i in range(count))
+    return torch.stack([pipeline(train.image(i), train.where(i)) for i in places]).to(device)
 
 
 def _headline(name: str, loop: Any) -> str:
@@ -439,61 +478,3 @@ def _conclude(loop: Any, show: Progress) -> Result:
             )
             show.note(f"zoo report {folder} shows the run as a page")
     return result
-
-
-def _told(value: Any) -> Any:
-    """A source as args.json tells it: text, numbers, and paths that are right from every folder; None for objects."""
-    if not isinstance(value, str | os.PathLike):
-        return value if isinstance(value, bool | int | float) else None
-    text = os.fspath(value)
-    kind = next(
-        (kind for kind in ("local-dir:", "wds:", "bags:", "repertoires:", "sequences:") if text.startswith(kind)), ""
-    )
-    path = os.path.expanduser(text.removeprefix(kind))
-    named = text in BUILT_IN or text in ("no", "none")
-    return f"{kind}{os.path.abspath(path)}" if not named and os.path.exists(path) else text
-
-
-def _given(given: Mapping[str, Any]) -> dict[str, Any]:
-    """What `zoo.finetune` was given that its settings do not hold, or hold only as it was resolved."""
-    model, val = given["model"], given["val"]
-    told = {
-        "model": None if isinstance(model, nn.Module) else _told(model),
-        "data": _told(given["data"]),
-        # An object cannot be told, but that there was one can.
-        "val": {"object": type(val).__name__} if val is not None and _told(val) is None else _told(val),
-        "weights": starts_from_weights(model, given["pretrained"]),
-    }
-    return (
-        told
-        | {name: given[name] for name in ("pretrained", "on_bad", "lr", "amp", "hflip")}
-        | {"class_weights": given["class_weights"] if isinstance(given["class_weights"], str) else None}
-    )
-
-
-def _tracked(name: str, splits: Splits, options: Options) -> dict[str, Any]:
-    """What trackers are told of a run at its start."""
-    train = splits.present()["train"]
-    return {**options.as_json(), "model": name, "data": splits.name, f"train_{train.noun}s": len(train)}
-
-
-def _arguments(
-    given: Mapping[str, Any], net: nn.Module, splits: Splits, options: Options, accelerator: Any
-) -> dict[str, Any]:
-    """What args.json holds of a run: enough to repeat it, and to see later what it was."""
-    return {
-        "model": model_name(net),
-        "given": _given(given),
-        "data": {
-            **splits.facts,
-            "name": splits.name,
-            "classes": splits.present()["train"].classes,
-            "noun": splits.present()["train"].noun,
-            "images": {name: len(split) for name, split in splits.present().items()},
-            "fingerprint": splits.fingerprint(),
-        },
-        "device": str(accelerator.device),
-        "processes": accelerator.num_processes,
-        "options": options.as_json(),
-        "versions": versions(),
-    }

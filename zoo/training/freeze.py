@@ -9,6 +9,7 @@ from typing import Any
 from timm.models import group_parameters
 from torch import nn
 
+from zoo.models.stitching.network import StitchNet
 from zoo.naming import did_you_mean
 from zoo.weights import adapt
 
@@ -44,7 +45,8 @@ def frozen_names(model: nn.Module, spec: FreezeSpec) -> set[str]:
         model: any model; "blocks:n" needs timm's `group_matcher`.
         spec: None or "none": nothing. "backbone": all but the classifier (a linear probe). "blocks:-4": all but the
             last four groups of the model's `group_matcher` (the head is the last); "blocks:4": the first four.
-            Else a pattern of parameter names, or several: "stem.*".
+            "anchors": of a stitched network all but its stitching layers. Else a pattern of parameter names, or
+            several: "stem.*".
 
     Raises:
         ValueError: a pattern that matches nothing, more groups than there are, or nothing left to learn.
@@ -55,6 +57,8 @@ def frozen_names(model: nn.Module, spec: FreezeSpec) -> set[str]:
     if spec == "backbone":
         heads = tuple(f"{n}." for n in classifier_names(model))
         frozen = {n for n in names if not n.startswith(heads)}
+    elif spec == "anchors" and isinstance(model, StitchNet):
+        frozen = {n for n in names if n.startswith("anchors.")}
     elif isinstance(spec, str) and spec.startswith("blocks:"):
         frozen = _groups(model, spec)
     else:

@@ -15,11 +15,13 @@ from torch import nn
 
 from zoo.errors import DiskFullError, TrainingError
 from zoo.models.class_scores import own_loss
+from zoo.models.stitching.network import StitchNet
 from zoo.training import diagnose
 from zoo.training.batch_fit import fit_batch
 from zoo.training.checkpoint import versions
 from zoo.training.data.image_set import ImageSet, Splits
 from zoo.training.data.loader import Batch, batches, epoch_plan
+from zoo.training.distillation import Teacher
 from zoo.training.forward import measure
 from zoo.training.freeze import FreezePlan, train_mode
 from zoo.training.lora import Adapters
@@ -33,6 +35,7 @@ from zoo.training.randomness import kept_random_state
 from zoo.training.result import Callback, Result
 from zoo.training.run_folder import save_best, write_history
 from zoo.training.signals import StopRequest
+from zoo.training.stitching import Stitching
 from zoo.training.tracking import Tracking
 from zoo.training.update import update
 
@@ -51,6 +54,7 @@ class Loop:
         accelerator: of the run.
         progress: what is shown.
         adapters: those that were put into the model, with `lora`.
+        teacher: whose answers are learned from, too.
     """
 
     def __init__(
@@ -63,10 +67,12 @@ class Loop:
         accelerator: Accelerator,
         progress: Progress,
         adapters: Adapters | None = None,
+        teacher: Teacher | None = None,
     ):
         self.model, self.splits, self.options, self.folder = model, splits, options, folder
         self.train_pipeline, self.eval_pipeline = pipelines
         self.accelerator, self.progress, self.adapters = accelerator, progress, adapters
+        self.teacher = teacher
         self.train: ImageSet = splits.present()["train"]
         self.at = Position()
         o, k = options, len(self.train.classes)
@@ -82,12 +88,17 @@ class Loop:
         trained = self.freeze.ever_trained()
         for name, parameter in model.named_parameters():
             parameter.requires_grad_(name in trained)
-        optimiser = build_optimiser(model, o.opt, o.lr, weight_decay=o.weight_decay, layer_decay=o.layer_decay)
+        self.stitching = Stitching(model, o, accelerator) if isinstance(model, StitchNet) else None
+        groups = None if self.stitching is None else self.stitching.groups
+        optimiser = build_optimiser(
+            model, o.opt, o.lr, weight_decay=o.weight_decay, layer_decay=o.layer_decay, groups=groups
+        )
         # Copied before Accelerate wraps the model's forward.
         self.ema = ModelEmaV3(model, decay=o.ema, use_warmup=True) if o.ema else None
         self.net, self.optimiser = accelerator.prepare(model, optimiser)
-        if self.ema is not None:
-            self.ema.to(accelerator.device)
+        for beside in (self.ema, None if teacher is None else teacher.model):
+            if beside is not None:
+                beside.to(accelerator.device)
         if "batch_size" in o.derived:
             self.options = o = fit_batch(self)
         self.updates = len(self.plan(0))
@@ -124,6 +135,8 @@ class Loop:
         with diagnose.explained_memory(o.batch_size, o.accum, self.accelerator.device):
             while not at.finished:
                 self.freeze.apply(at.epoch)
+                if self.stitching is not None:
+                    self.stitching.follow()
                 self.train_epoch(stop)
                 metrics = self.finish_epoch()
                 self.save()
@@ -157,6 +170,10 @@ class Loop:
                 self.leave(stop)
             elif at.step % o.save_every == 0 if o.save_every else self.since_save() > _SAVE_SECONDS:
                 self.save()
+
+    def paths(self, number: int) -> tuple[int, ...] | None:
+        """Of a stitched model those that run in batch `number` of this update; None for other models."""
+        return None if self.stitching is None else self.stitching.paths(self.at.step, number)
 
     def fetch(self, loader: Iterator[Batch], step: list[list[int]], stop: StopRequest) -> list[Batch]:
         """The batches of one update."""

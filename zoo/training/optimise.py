@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -56,12 +57,19 @@ def check_optimiser(opt: str) -> None:
 
 
 def build_optimiser(
-    model: nn.Module, opt: str, lr: float, *, weight_decay: float, layer_decay: float | None
+    model: nn.Module,
+    opt: str,
+    lr: float,
+    *,
+    weight_decay: float,
+    layer_decay: float | None,
+    groups: Callable[[nn.Module], list[dict[str, Any]]] | None = None,
 ) -> torch.optim.Optimizer:
     """timm's optimiser over the parameters that require gradients.
 
     Norms, biases and what `model.no_weight_decay()` names are not decayed. With `layer_decay` d, the parameters of the
-    k-th group from the end learn at lr * d**k, the head at lr (BEiT; Bao et al., 2021, arXiv:2106.08254).
+    k-th group from the end learn at lr * d**k, the head at lr (BEiT; Bao et al., 2021, arXiv:2106.08254). `groups`, if
+    given, makes the groups of parameters instead.
 
     Raises:
         ValueError: a decay outside (0, 1], a model that has only one group, or an optimiser that lacks a GPU or a
@@ -77,7 +85,9 @@ def build_optimiser(
                 f"{type(model).__name__} has one. Leave layer_decay out"
             )
     try:
-        return create_optimizer_v2(model, opt=opt, lr=lr, weight_decay=weight_decay, layer_decay=layer_decay)
+        return create_optimizer_v2(
+            model, opt=opt, lr=lr, weight_decay=weight_decay, layer_decay=layer_decay, param_group_fn=groups
+        )
     except (AssertionError, ImportError) as error:
         raise ValueError(f"the optimiser {opt!r} cannot be used here: {error}") from error
 

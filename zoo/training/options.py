@@ -8,6 +8,7 @@ from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
 from zoo.errors import TrainingError
+from zoo.naming import did_you_mean
 from zoo.training.data.transform import AUGMENTATIONS
 from zoo.training.freeze import FreezeSpec
 from zoo.training.optimise import SCHEDULES, check_optimiser
@@ -18,6 +19,7 @@ _FREE = {"workers", "save_every", "keep_last", "early_stop", "on_nan"}
 _OF_IMAGES = {"aug", "hflip", "img_size", "transform", "scale", "mixup", "cutmix"}
 
 ON_NAN = ("raise", "skip")
+DISTILLATIONS = ("hard", "soft")
 
 
 @dataclass(frozen=True)
@@ -55,6 +57,13 @@ class Options:
     scale: float | None
     standardise: bool | str
     max_instances: int | None
+    teacher: str | None
+    distillation: str | None
+    distillation_alpha: float | None
+    distillation_tau: float | None
+    stitch_sampling: str | dict[str, Any] | None
+    stitch_lr: float | None
+    stitch_init: bool | None
     model: str
     model_args: dict[str, Any] | None
     workers: int
@@ -92,7 +101,24 @@ class Options:
         _require(self.aug in AUGMENTATIONS, "aug", self, f"one of {', '.join(AUGMENTATIONS)}")
         _require(self.on_nan in ON_NAN, "on_nan", self, "'raise' or 'skip'")
         check_optimiser(self.opt)
+        self._check_distillation()
+        ok = self.stitch_lr is None or (_is_number(self.stitch_lr) and self.stitch_lr > 0)
+        _require(ok, "stitch_lr", self, "None or a positive number")
+        least = f"at least min_lr ({self.min_lr:.3g}): the rate would grow"
+        _require(self.stitch_lr is None or self.stitch_lr >= self.min_lr, "stitch_lr", self, least)
+        _require(self.stitch_init in (None, True, False), "stitch_init", self, "True or False")
         self._check_unfreeze()
+
+    def _check_distillation(self) -> None:
+        """Refuse what says nothing without a teacher, and values out of range."""
+        if self.teacher is None:
+            return
+        if self.distillation not in DISTILLATIONS:
+            hint = did_you_mean(str(self.distillation), DISTILLATIONS)
+            raise ValueError(f"distillation must be one of {', '.join(DISTILLATIONS)}, got {self.distillation!r}{hint}")
+        alpha, tau = self.distillation_alpha, self.distillation_tau
+        _require(_is_number(alpha) and 0 <= alpha <= 1, "distillation_alpha", self, "a number from 0 to 1")  # pyright: ignore
+        _require(_is_number(tau) and tau > 0, "distillation_tau", self, "a positive number")  # pyright: ignore
 
     def _check_unfreeze(self) -> None:
         """Refuse a plan that cannot be followed or changes nothing."""

@@ -65,6 +65,7 @@ def save_run(loop: Loop) -> None:
             "processes": loop.accelerator.num_processes,
             "identity": loop.identity,
             "fixed": _fixed(loop),
+            "teacher": _teacher(loop),
             "scaler": None if scaler is None else scaler.state_dict(),
             "versions": versions(),
         },
@@ -87,6 +88,11 @@ def _fixed(loop: Loop) -> str | None:
         return None
     trained = loop.freeze.ever_trained()
     return fingerprint({name: p for name, p in loop.model.named_parameters() if name not in trained})
+
+
+def _teacher(loop: Loop) -> str | None:
+    """A digest of the teacher, which no checkpoint holds."""
+    return None if loop.teacher is None else loop.teacher.fingerprint
 
 
 def _restore(loop: Loop, model: nn.Module, tensors: dict[str, Tensor]) -> None:
@@ -119,6 +125,11 @@ def resume_run(loop: Loop, path: Path) -> None:
         raise TrainingError(
             f"the model's own weights are not those that the run in {loop.folder} began with, and with lora a "
             "checkpoint holds only what learns: give it the same model, or take another out (--out)"
+        )
+    if state.get("teacher") != _teacher(loop):
+        raise TrainingError(
+            f"the teacher's weights are not those that the run in {loop.folder} learned from: give it the same "
+            "teacher, or take another out (--out)"
         )
     try:
         _restore(loop, loop.model, read_tensors(path / "model.safetensors"))

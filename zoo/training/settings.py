@@ -16,6 +16,7 @@ from zoo.training.freeze import FreezeSpec
 from zoo.training.lora import resolve_lora
 from zoo.training.loss import resolve_class_weights
 from zoo.training.metrics import metric_names
+from zoo.training.model_source import model_name
 from zoo.training.optimise import auto_lr
 from zoo.training.options import Options
 
@@ -33,6 +34,7 @@ def resolve(given: Mapping[str, Any], splits: Splits, name: str) -> Options:
         UnknownModuleError, TypeError: parts of the model that are no modules.
     """
     from zoo.training.engine import resolve_amp
+    from zoo.training.stitching import read_sampling
 
     train = splits.present()["train"]
     epochs, accum, opt = given["epochs"], given["accum"], given["opt"]
@@ -42,7 +44,7 @@ def resolve(given: Mapping[str, Any], splits: Splits, name: str) -> Options:
     as_given = (
         "weight_decay", "layer_decay", "sched", "min_lr", "mixup", "cutmix", "label_smoothing", "ema", "early_stop",
         "seed", "aug", "img_size", "transform", "scale", "standardise", "max_instances", "save_every", "keep_last",
-        "on_nan",
+        "on_nan", "stitch_lr", "stitch_init",
     )  # fmt: skip
     return Options(
         **{key: given[key] for key in as_given},
@@ -61,6 +63,8 @@ def resolve(given: Mapping[str, Any], splits: Splits, name: str) -> Options:
         monitor=_monitor(given["monitor"], splits),
         hflip=_hflip(given["hflip"], train),
         of_images=not isinstance(train, SequenceSet) and (not isinstance(train, BagSet) or train.shape is None),
+        **_distillation(given),
+        stitch_sampling=read_sampling(given["stitch_sampling"]),
         model=name,
         model_args=_model_args(given["model"], given["model_args"]),
         workers=_workers(given["workers"], on_gpu),
@@ -70,6 +74,17 @@ def resolve(given: Mapping[str, Any], splits: Splits, name: str) -> Options:
             if left
         ),
     )
+
+
+def _distillation(given: Mapping[str, Any]) -> dict[str, Any]:
+    """The teacher and how it teaches; None throughout where there is none."""
+    names = ("distillation", "distillation_alpha", "distillation_tau")
+    if given["teacher"] is not None:
+        return {"teacher": model_name(given["teacher"]), **{name: given[name] for name in names}}
+    for name, default in zip(names, ("hard", 0.5, 1.0), strict=True):
+        if given[name] != default:
+            raise ValueError(f"{name}={given[name]!r} says how a teacher teaches, and there is none: give teacher=")
+    return {"teacher": None, **dict.fromkeys(names)}
 
 
 def _lora(given: Any, freeze: FreezeSpec) -> dict[str, Any] | None:

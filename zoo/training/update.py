@@ -37,7 +37,7 @@ def update(loop: Loop, step: list[Batch]) -> float | None:
         batch = batch.to(accelerator.device)
         last = number == len(step) - 1
         with nullcontext() if last else accelerator.no_sync(loop.net):
-            loss = batch_loss(loop, batch, loop.net) * (len(batch) / total)
+            loss = batch_loss(loop, batch, loop.net, loop.paths(number)) * (len(batch) / total)
             losses.append(loss.detach())
             accelerator.backward(loss)
     if loop.adapters is not None and at.step == 0:
@@ -65,12 +65,13 @@ def _check_finite(loop: Loop, step: list[Batch], losses: list[Tensor], mean: flo
     at, o, accelerator = loop.at, loop.options, loop.accelerator
     place = f"epoch {at.epoch + 1}, update {at.step + 1}"
     if not math.isfinite(mean):
-        guilty = next((b for b, x in zip(step, losses, strict=True) if not math.isfinite(float(x))), None)
-        if guilty is None and accelerator.num_processes > 1:
+        number = next((i for i, x in enumerate(losses) if not math.isfinite(float(x))), None)
+        if number is None and accelerator.num_processes > 1:
             raise NonFiniteLossError(f"the loss is not finite at {place}, lr {loop.lr:.3g}, in another process")
-        guilty = (guilty or step[-1]).to(accelerator.device)
+        number = len(step) - 1 if number is None else number
+        guilty, paths = step[number].to(accelerator.device), loop.paths(number)
         raise NonFiniteLossError(
-            diagnose.non_finite(loop.model, guilty, loop.train, place=place, lr=loop.lr, norm=loop.norm)
+            diagnose.non_finite(loop.model, guilty, loop.train, place=place, lr=loop.lr, norm=loop.norm, paths=paths)
         )
     limit = math.inf if o.clip_grad is None and o.on_nan == "skip" else o.clip_grad
     if limit is not None:
@@ -102,18 +103,27 @@ def _leave_out(loop: Loop, error: NonFiniteLossError, buffers: dict[str, Tensor]
     loop.progress.note(f"left out: {str(error).split(';')[0] if said else error}")
 
 
-def batch_loss(loop: Loop, batch: Batch, net: nn.Module) -> Tensor:
-    """The loss of one batch; the mean over the outputs of models that give several in training."""
+def batch_loss(loop: Loop, batch: Batch, net: nn.Module, paths: tuple[int, ...] | None = None) -> Tensor:
+    """The loss of one batch; the mean over the outputs of models that give several in training, or over `paths`."""
     images, targets = batch.images, batch.targets
     if loop.mixup is not None and not isinstance(images, Bags):
         images, targets = loop.mixup(images, targets)
-    output = answer(net, images)
-    outputs = output if isinstance(output, (tuple, list)) else [output]
+    outputs = _flat(answer(net, images, paths))
+    taught = None
+    if loop.teacher is not None:
+        with loop.accelerator.autocast():
+            taught = loop.teacher(images, batch)
     k = len(loop.train.classes)
 
     def loss_of(out: Any) -> Tensor:
         logits = check_logits(as_logits(loop.model, out), len(batch), k, loop.train.noun)
-        return loop.loss(logits, targets) if loop.own_loss is None else loop.own_loss(out, targets)
+        base = loop.loss(logits, targets) if loop.own_loss is None else loop.own_loss(out, targets)
+        return base if loop.teacher is None or taught is None else loop.teacher.loss(base, logits, taught)
 
     losses = [loss_of(out) for out in outputs]
     return sum(losses[1:], losses[0]) / len(losses)
+
+
+def _flat(output: Any) -> list[Any]:
+    """The outputs one by one: a path of a stitched model may give several itself."""
+    return [one for part in output for one in _flat(part)] if isinstance(output, tuple | list) else [output]

@@ -163,3 +163,20 @@ def test_a_copy_knows_that_its_layers_are_random() -> None:
     assert net.has_random_layers
     with pytest.warns(UserWarning, match="the stitching layers of this path are random"):
         copy.deepcopy(net).eval()(torch.zeros(1, 1, 8, 8), stitch=3)
+
+
+def test_several_paths_at_once_recompute_their_blocks_where_one_does() -> None:
+    net = stitched_net(8, 16, 32)
+    images = torch.randn(2, 1, 8, 8)
+    gradients = []
+    for recompute in (False, True):
+        net.set_grad_checkpointing(recompute)
+        runs: list[None] = []
+        handle = net.anchors[0].get_submodule("blocks.0").register_forward_pre_hook(lambda *_, to=runs: to.append(None))
+        net.zero_grad()
+        torch.stack(net(images, stitch=(0, 3, 4))).square().sum().backward()
+        handle.remove()
+        assert len(runs) == 1 + recompute
+        gradients.append([p.grad for p in net.anchors[0].parameters()])
+    for one, two in zip(*gradients, strict=True):
+        torch.testing.assert_close(one, two)

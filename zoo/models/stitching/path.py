@@ -71,8 +71,14 @@ def build(steps: Sequence[PathStep], anchors: Sequence[Anchor], layer: Callable[
     return Path(tuple(calls[:-1]), calls[-1], tuple(steps), steps[-1].anchor)
 
 
-def run_several(several: Sequence[Path], x: Tensor) -> list[Any]:
-    """What the heads of several paths answer to the same images; steps that two begin with in common run once."""
+def run_several(several: Sequence[Path], x: Tensor, run: Callable[[Tensor, Path, int], Tensor]) -> list[Any]:
+    """What the heads of several paths answer to the same images; steps that two begin with in common run once.
+
+    Args:
+        several: the paths.
+        x: images.
+        run: runs one step of a path, by its number.
+    """
     answers: list[Any] = [None] * len(several)
     waiting = [(list(range(len(several))), 0, x)]
     while waiting:
@@ -83,7 +89,7 @@ def run_several(several: Sequence[Path], x: Tensor) -> list[Any]:
         for group in groups.values():
             path = several[group[0]]
             if at < len(path.steps):
-                waiting.append((group, at + 1, path.steps[at](x)))
+                waiting.append((group, at + 1, run(x, path, at)))
                 continue
             answer = path.head(x)
             for member in group:

@@ -61,11 +61,16 @@ def join(bags: Sequence[Bag]) -> Bags:
     )
 
 
-def answer(net: nn.Module, images: Tensor | Bags | Tokens) -> Any:
-    """What a model answers to a batch of images, of bags, or of sequences."""
+def answer(net: nn.Module, images: Tensor | Bags | Tokens, paths: tuple[int, ...] | None = None) -> Any:
+    """What a model answers to a batch of images, of bags, or of sequences; a stitched one by these paths of its own."""
     if isinstance(images, Tokens):
         return net(images.words, images.lengths)
-    return _call(net, net, images) if isinstance(images, Bags) else net(images)
+    if isinstance(images, Bags):
+        return _call(net, net, images)
+    if paths is None:
+        return net(images)
+    first, *others = paths
+    return net(images, stitch=paths if others else first)
 
 
 def association(net: nn.Module, bags: Bags) -> Tensor:

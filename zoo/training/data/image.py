@@ -13,7 +13,7 @@ from zoo.errors import DataError
 from zoo.training.data.decode import upright
 
 # ITU-R BT.601 luma, PIL's own weights for RGB -> L.
-_LUMA = (0.299, 0.587, 0.114)
+LUMA = (0.299, 0.587, 0.114)
 _WHITES = (255.0, 4095.0, 65535.0)
 
 
@@ -85,7 +85,7 @@ def _adapt(image: Tensor, channels: int, where: str) -> Tensor:
     if given == 1:
         return image.expand(channels, -1, -1)
     if given == 3 and channels == 1:
-        return (image * torch.tensor(_LUMA).view(3, 1, 1)).sum(0, keepdim=True)
+        return (image * torch.tensor(LUMA).view(3, 1, 1)).sum(0, keepdim=True)
     raise DataError(
         f"{where} has {given} channels but the model takes {channels}; create the model with in_chans={given} "
         f"(model_args={{'in_chans': {given}}} for a model given by name)"

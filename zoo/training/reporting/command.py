@@ -16,13 +16,15 @@ from zoo.training.reporting.facts import RunFacts
 _LEFT_OUT = {"model", "model_args", "workers", "save_every", "keep_last"}
 #: Settings that only Python takes.
 _PYTHON = ("transform", "scale")
-#: A validation split that was an object of Python's.
-_VAL = "VAL"
+#: A validation split and a teacher that were objects of Python's.
+_OBJECTS = {"val": "VAL", "teacher": "TEACHER"}
+#: Settings of what some runs do not have, which are stored as None then.
+_PERHAPS = ("distillation", "distillation_alpha", "distillation_tau", "stitch_sampling", "stitch_init")
 
 
 def command(run: RunFacts) -> str:
     """`zoo train …` with the settings of a run that are not the defaults; or a call of `zoo.finetune`, where a shell
-    cannot say it. What the run does not know is written MODEL, DATA and VAL.
+    cannot say it. What the run does not know is written MODEL, DATA, VAL and TEACHER.
     """
     defaults = _defaults()
     changed = {k: v for k, v in settings(run).items() if k in defaults and v != defaults[k]}
@@ -43,7 +45,9 @@ def command(run: RunFacts) -> str:
 
 def settings(run: RunFacts) -> dict[str, Any]:
     """The settings of a run; those that follow from others as if they had been left alone."""
-    found = {k: v for k, v in run.options.items() if k not in _LEFT_OUT}
+    found: dict[str, Any] = {
+        k: v for k, v in run.options.items() if k not in _LEFT_OUT and (v is not None or k not in _PERHAPS)
+    }
     if found.get("warmup_epochs") == min(5.0, found["epochs"] / 10):
         found["warmup_epochs"] = None
     if found["monitor"] == ("auroc" if run.multi_label else "accuracy"):
@@ -52,11 +56,12 @@ def settings(run: RunFacts) -> dict[str, Any]:
         found["clip_grad"] = found["clip_grad"] or 0
     if found.get("unfreeze"):
         found["unfreeze"] = {int(epochs): spec for epochs, spec in found["unfreeze"].items()}
-    for name in ("val", "on_bad"):
+    for name in ("val", "on_bad", "teacher"):
         if name in run.given:
             found[name] = run.given[name]
-    if isinstance(found.get("val"), dict):
-        found["val"] = _VAL
+    for name, word in _OBJECTS.items():
+        if isinstance(found.get(name), dict):
+            found[name] = word
     for name in ("lr", "amp", "hflip"):
         # The rate also follows the number of processes, which no command of one process repeats.
         if name in found and run.given.get(name) == "auto" and (name != "lr" or run.args["processes"] == 1):
@@ -68,7 +73,9 @@ def settings(run: RunFacts) -> dict[str, Any]:
 
 def unknown(run: RunFacts) -> list[str]:
     """The words in capitals of the command: what the run does not know."""
-    known = {"MODEL": _model(run) != "MODEL", "DATA": bool(run.source), _VAL: settings(run).get("val") != _VAL}
+    said = settings(run)
+    known = {"MODEL": _model(run) != "MODEL", "DATA": bool(run.source)}
+    known |= {word: said.get(name) != word for name, word in _OBJECTS.items()}
     return [word for word, is_known in known.items() if not is_known]
 
 
@@ -96,7 +103,7 @@ def _call(run: RunFacts, changed: Mapping[str, Any]) -> str:
         words.append(f"model_args={arguments!r}")
     if isinstance(started := run.given.get("pretrained"), bool):
         words.append(f"pretrained={started}")
-    words += [f"{k}={v if k == 'val' and v == _VAL else repr(v)}" for k, v in changed.items()]
+    words += [f"{k}={v if v == _OBJECTS.get(k, ...) else repr(v)}" for k, v in changed.items()]
     return f"zoo.finetune({', '.join(words)})"
 
 
