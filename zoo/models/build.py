@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any, cast
 
 from timm.models import build_model_with_cfg, get_pretrained_cfg, load_pretrained, resolve_pretrained_cfg
@@ -21,8 +21,10 @@ def build_model(entry: Entry, pretrained: bool = False, **kwargs: Any) -> nn.Mod
     """Build the model of `entry`.
 
     A class is built by timm's `build_model_with_cfg`, which knows `features_only`, `out_indices`, `pretrained_cfg` and
-    `pretrained_cfg_overlay`; a function is called as timm calls its entry points, and if it does not take `pretrained`
-    its model is given the weights here, with as many classes as they have unless `num_classes` says otherwise.
+    `pretrained_cfg_overlay`; one with `describe_parts(options)` is asked by it what its options say of the
+    configuration, where the caller gives none. A function is called as timm calls its entry points, and if it does not
+    take `pretrained` its model is given the weights here, with as many classes as they have unless `num_classes` says
+    otherwise.
 
     Args:
         entry: row of the catalogue; its `args` are defaults, `kwargs` win.
@@ -37,6 +39,9 @@ def build_model(entry: Entry, pretrained: bool = False, **kwargs: Any) -> nn.Mod
         model = _call(target, entry.name, pretrained, {**entry.args, **kwargs})
         _complete(model, entry, kwargs)
     else:
+        describe = getattr(target, "describe_parts", None)
+        if describe and not isinstance(kwargs.get("pretrained_cfg"), Mapping) and (own := describe(kwargs)):
+            kwargs["pretrained_cfg_overlay"] = {**own, **(kwargs.get("pretrained_cfg_overlay") or {})}
         model = build_model_with_cfg(
             cast(type[nn.Module], target),
             entry.name,

@@ -12,6 +12,7 @@ from torch import nn
 
 from zoo.errors import RegistrationError
 from zoo.models.build import build_model
+from zoo.models.stitching.images import image_cfg
 from zoo.registry import Entry, WeightsEntry, default_registry
 
 # timm files a model under the last part of its function's module path; ours are filed under their family, in modules
@@ -59,7 +60,9 @@ def pretrained_cfg(entry: Entry, weights: WeightsEntry | None = None) -> dict[st
 
 
 def _base_cfg(entry: Entry) -> dict[str, Any]:
-    """A composition sees images as its base does; its weights are its own."""
+    """A composition sees images as its base does, a stitched network as its anchors do; its weights are its own."""
+    if anchors := entry.args.get("anchors"):
+        return image_cfg(anchors)
     base = entry.args.get("base")
     if not isinstance(base, str):
         return {}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import os
 import sys
 from collections.abc import Callable, Mapping
@@ -89,8 +90,8 @@ def convert(state_dict: Mapping[str, Any], name: str) -> ConvertedState:
     converter = entry.family.load_converter()
     new, notes = converter(tensors) if converter else (tensors, [])
     new = _at_its_place(new, entry.name)
-    report = ConversionReport(entry.name, list(notes), len(new), options=_options(converter, new))
-    _check_against_model(new, report)
+    report = ConversionReport(entry.name, list(notes), len(new), options=_options(converter, new, entry.name))
+    _check_against_model(new, report, _of_module(converter, "explain_mismatch"))
     return ConvertedState(new, report)
 
 
@@ -115,13 +116,23 @@ def _layer_converter(name: str) -> Converter:
     return known[name]
 
 
-def _options(converter: Converter | None, tensors: dict[str, Tensor]) -> dict[str, Any]:
-    """What a converter's module reads off the tensors by its `infer_variant`, the sizes that a name fixes aside."""
-    infer = getattr(sys.modules[converter.__module__], "infer_variant", None) if converter else None
+def _of_module(converter: Converter | None, name: str) -> Callable[..., Any] | None:
+    """A function that stands beside a converter."""
+    return getattr(sys.modules[converter.__module__], name, None) if converter else None
+
+
+def _options(converter: Converter | None, tensors: dict[str, Tensor], name: str) -> dict[str, Any]:
+    """What a converter's module reads off the tensors by its `infer_variant`, the sizes that a name fixes aside.
+
+    One that takes a name, too, knows what that fixes, and gives exactly the options.
+    """
+    infer = _of_module(converter, "infer_variant")
     if infer is None:
         return {}
     sizes = ("name", "dims", "depths", "stem_chs", "num_classes", "in_chans")
     try:
+        if "name" in inspect.signature(infer).parameters:
+            return infer(tensors, name)
         return {key: value for key, value in infer(tensors).items() if key not in sizes and value}
     except ConversionError:
         return {}  # not one of the published sizes; the comparison with the model says what does not fit
@@ -141,7 +152,9 @@ def _at_its_place(tensors: dict[str, Tensor], name: str) -> dict[str, Tensor]:
     return tensors
 
 
-def _check_against_model(tensors: Mapping[str, Tensor], report: ConversionReport) -> nn.Module:
+def _check_against_model(
+    tensors: Mapping[str, Tensor], report: ConversionReport, explain: Callable[..., str] | None = None
+) -> nn.Module:
     """Compare with the registered model of the checkpoint's own class and channel counts, built without memory."""
     from timm import create_model
 
@@ -162,6 +175,8 @@ def _check_against_model(tensors: Mapping[str, Tensor], report: ConversionReport
         _some("", other),
     ]
     if any(problems):
+        if explain is not None:
+            problems.insert(0, explain(tensors, model))
         said = "; ".join(problem for problem in problems if problem)
         raise ConversionError(f"the checkpoint is not one of {report.name} (is it another model's?): {said}")
     return model

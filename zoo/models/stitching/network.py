@@ -7,28 +7,35 @@ Flexible Vision Backbones" (ECCV 2024, arXiv 2307.00154). The anchors are the mo
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, ClassVar
 
-import timm
 import torch
+import torch.fx
 from jaxtyping import Float
+from timm.models._features_fx import register_notrace_module
+from timm.models._input import _get_global_pool
 from torch import Tensor, nn
 
 from zoo.errors import UnknownStitchError
 from zoo.layers.stitch import StitchLayer
 from zoo.models.stitching import budget, initialise
 from zoo.models.stitching import path as paths
-from zoo.models.stitching.anchors import Anchor, AnchorSpec, anchor_of
+from zoo.models.stitching.anchors import Anchor, anchor_of
 from zoo.models.stitching.checks import check_anchors
+from zoo.models.stitching.contract import grid_of
+from zoo.models.stitching.features import PathFeatures
+from zoo.models.stitching.images import image_cfg
+from zoo.models.stitching.made import AnchorLike, make_anchor, name_of
 from zoo.models.stitching.path import Join, Path
 from zoo.models.stitching.priced import Priced
+from zoo.models.stitching.published import published_top1
+from zoo.models.stitching.rebuilt import Rebuildable
 from zoo.models.stitching.stitches import StitchConfig, enumerate_stitches, layer_counts
 
-#: What stands for an anchor: a name of timm's registry, a mapping of it ("name") and options, or a model.
-AnchorLike = str | Mapping[str, Any] | nn.Module
+register_notrace_module(StitchLayer)  # it checks sizes in Python: a leaf for torch.fx
 
 
-class StitchNet(Priced):
+class StitchNet(PathFeatures, Rebuildable, Priced):
     """Anchors, stitching layers between them, and the number of the path that runs.
 
     (B, in_chans, H, W) -> (B, num_classes). Path 0 is the first anchor alone, and so on; then come the stitched ones:
@@ -54,10 +61,14 @@ class StitchNet(Priced):
             among the published ones.
         stitch: number of the path to begin with; the last anchor by default.
         top1: accuracies that are known, in percent, by number of path; also with the keys that JSON makes of them.
+            "published" for those of the authors' checkpoint of these anchors and rules, where that is what is loaded.
         strict: anchors that do not go from small to large, by their FLOPs, are an error rather than a warning.
         num_classes: of all anchors; by default their own.
-        in_chans, img_size, drop_rate: of all anchors that are given by name.
+        in_chans, img_size, global_pool, drop_rate: of all anchors that are given by name.
         drop_path_rate: likewise; or one for each.
+
+    `get_classifier`, `group_matcher`, `forward_intermediates` and what else timm asks of a model speak of all anchors,
+    or of the path that runs.
 
     Raises:
         ValueError: fewer than two anchors; anchors that differ in classes, images, prefix tokens, or in the reduction
@@ -65,6 +76,8 @@ class StitchNet(Priced):
         TypeError: an anchor that is not known how to cut.
         UnknownStitchError: `stitch` is no path.
     """
+
+    feature_cfg: ClassVar[dict[str, Any]] = {"out_indices": None, "feature_cls": "getter"}
 
     def __init__(
         self,
@@ -80,11 +93,12 @@ class StitchNet(Priced):
         legacy_layer_map: bool = False,
         allow_empty_end: bool = False,
         stitch: int | None = None,
-        top1: Mapping[str, int | float] | Mapping[int, int | float] | None = None,
+        top1: Mapping[str, int | float] | Mapping[int, int | float] | str | None = None,
         strict: bool = False,
         num_classes: int | None = None,
         in_chans: int | None = None,
         img_size: int | Sequence[int] | None = None,
+        global_pool: str | None = None,
         drop_rate: float | None = None,
         drop_path_rate: float | Sequence[float] | None = None,
         device: torch.device | str | None = None,
@@ -94,7 +108,8 @@ class StitchNet(Priced):
         if isinstance(anchors, str | Mapping | nn.Module) or len(anchors) < 2:
             raise ValueError(f"a stitched network needs two anchors or more, from small to large; got {anchors!r}")
         dd: dict[str, Any] = {"device": device, "dtype": dtype}
-        shared = {"num_classes": num_classes, "in_chans": in_chans, "img_size": img_size, "drop_rate": drop_rate, **dd}
+        shared = {"num_classes": num_classes, "in_chans": in_chans, "img_size": img_size, **dd}
+        shared |= {"global_pool": global_pool, "drop_rate": drop_rate}
         rates = drop_path_rate if isinstance(drop_path_rate, Sequence) else [drop_path_rate] * len(anchors)
         if len(rates) != len(anchors):
             raise ValueError(f"drop_path_rate has {len(rates)} entries for {len(anchors)} anchors")
@@ -102,7 +117,7 @@ class StitchNet(Priced):
             make_anchor(given, {**shared, "drop_path_rate": rate}) for given, rate in zip(anchors, rates, strict=True)
         )
         self._anchors: list[Anchor] = [anchor_of(model) for model in self.anchors]
-        self.anchor_names = tuple(_name_of(given, model) for given, model in zip(anchors, self.anchors, strict=True))
+        self.anchor_names = tuple(name_of(given, model) for given, model in zip(anchors, self.anchors, strict=True))
         depths = [anchor.depths for anchor in self._anchors]
         if stages is None and len(depths[0]) > 1:
             stages = range(max(anchor.first_stitched for anchor in self._anchors), len(depths[0]) - 1)
@@ -128,20 +143,34 @@ class StitchNet(Priced):
         self.grad_checkpointing = False
         self._ready: dict[int, Path] = {}
         self._unsure = True
-        self._drawn = {id(p): p._version for p in self.stitch_layers.parameters()}
-        self._traits = {"img_size": (img_size, img_size) if isinstance(img_size, int) else img_size}
-        self._start_prices(top1, strict)
+        self._note_drawn()
+        self.register_load_state_dict_post_hook(_forget_loaded)
+        self._left = None
+        self._describe(anchors, img_size)
+        if isinstance(top1, str) and top1 != "published":
+            raise ValueError(f"top1 is a mapping of accuracies, or 'published', got {top1!r}")
+        self._start_prices(published_top1(self) if isinstance(top1, str) else top1, strict)
         self.set_stitch(len(self.anchors) - 1 if stitch is None else stitch)
+
+    def _describe(self, anchors: Sequence[AnchorLike], img_size: int | Sequence[int] | None) -> None:
+        """timm's record of how images are prepared, and of what the network is made for."""
+        self._pools = tuple(_get_global_pool(model) for model in self.anchors)
+        self.pretrained_cfg = self.default_cfg = {**image_cfg(anchors), "architecture": "snnet"}
+        sizes = [anchor.img_size for anchor in self._anchors if anchor.img_size]
+        size = (img_size, img_size) if isinstance(img_size, int) else tuple(img_size or ())
+        self._traits = {"img_size": sizes[0] if sizes else size or None, "fixed_input_size": bool(sizes)}
+        self._traits["first_conv"] = self.pretrained_cfg["first_conv"]
+
+    @staticmethod
+    def describe_parts(options: Mapping[str, Any]) -> dict[str, Any]:
+        """Fields of timm's configuration that the constructor's options decide."""
+        return image_cfg(options["anchors"]) if "anchors" in options else {}
 
     def _make_layers(self, counts: Mapping[tuple[int | None, int, int], int], dd: dict[str, Any]) -> nn.ModuleList:
         """Stitching layers in the nesting of the published checkpoints: [pair][layer], or [stage][pair][layer]."""
         by_stage: dict[int | None, list[nn.ModuleList]] = {}
         for (stage, a, b), count in counts.items():
             front, end, at = self._anchors[a], self._anchors[b], stage or 0
-            grid = None
-            if front.layout == "tokens" != end.layout and end.img_size and end.stages[at].reduction:
-                height, width = (side // end.stages[at].reduction for side in end.img_size)
-                grid = (height, width)
             by_stage.setdefault(stage, []).append(
                 nn.ModuleList(
                     StitchLayer(
@@ -149,7 +178,7 @@ class StitchNet(Priced):
                         end.stages[at].width,
                         layout=front.layout,
                         end_layout=end.layout,
-                        grid=grid,
+                        grid=grid_of(front, end, at),
                         lora_rank=self.lora_rank,
                         **dd,
                     )
@@ -203,6 +232,8 @@ class StitchNet(Priced):
     def path_of(self, stitch: int | StitchConfig | str) -> Path:
         """The path of a stitch; errors as of `config_of`."""
         config = self.config_of(stitch)
+        if self._left is not None and config.id != self._stitch:
+            raise UnknownStitchError(f"of this network the features of stitch {self._stitch} alone are left")
         if config.id not in self._ready:
             steps = tuple(paths.plan(config, self._anchors, self.stitch_norm))
             self._ready[config.id] = paths.build(steps, self._anchors, self.stitch_layer)
@@ -258,23 +289,16 @@ class StitchNet(Priced):
         batches = initialise.batches_of(images, num_samples, batch_size)
         initialise.fit_layers(self._configs, self._anchors, self.stitch_layer, batches, rcond=rcond, ridge=ridge)
 
-    @property
-    def num_features(self) -> int:
-        """Channels of what the head of the current path takes."""
-        return self._anchors[self._path.end].stages[-1].width
-
-    @property
-    def head_hidden_size(self) -> int:
-        """Channels of what the classifier of the current path takes."""
-        return getattr(self.anchors[self._path.end], "head_hidden_size", self.num_features)
-
-    def forward(self, x: Float[Tensor, "batch chans height width"], stitch: int | tuple[int, ...] | None = None) -> Any:
+    def forward(self, x: Tensor, stitch: int | tuple[int, ...] | None = None) -> Any:
         """Scores of classes (B, num_classes), by the current path or by that of `stitch`.
 
         Of several stitches a tuple; what two paths begin with in common runs once.
         """
+        # Plain annotations, for torch.fx writes them into its code; of the default it makes a proxy.
+        if isinstance(stitch, torch.fx.Proxy):
+            stitch = None
         if isinstance(stitch, tuple):
-            return tuple(paths.run_several([self.path_of(number) for number in stitch], x))
+            return tuple(paths.run_several([self.path_of(number) for number in stitch], x, self._run))
         path = self._path if stitch is None else self.path_of(stitch)
         return path.head(self._features(x, path))
 
@@ -289,6 +313,8 @@ class StitchNet(Priced):
     def _features(self, x: Tensor, path: Path) -> Tensor:
         if self._unsure and not self.training:
             self._warn_if_random(path)
+        if self.grad_checkpointing:
+            return self._checkpointed(x, path)
         for step in path.steps:
             x = step(x)
         return x
@@ -332,29 +358,8 @@ class StitchNet(Priced):
                 return
 
 
-def make_anchor(given: AnchorLike, options: Mapping[str, Any]) -> nn.Module:
-    """The model of an anchor; options of None, and an image size that it has no use for, are left out."""
-    if isinstance(given, nn.Module):
-        return given
-    own = {"name": given} if isinstance(given, str) else dict(given)
-    if not isinstance(own.get("name"), str):
-        raise ValueError(f"an anchor is a name, a mapping with a 'name', or a model; got {given!r}")
-    name = own.pop("name")
-    own = {**{k: v for k, v in options.items() if v is not None}, **own}
-    try:
-        return timm.create_model(name, **own)
-    except TypeError as error:
-        if "img_size" not in own or "img_size" not in str(error):
-            raise
-        del own["img_size"]  # of networks for images of any size
-        return timm.create_model(name, **own)
-
-
-def _name_of(given: AnchorLike, model: nn.Module) -> str:
-    if isinstance(given, str):
-        return given
-    if isinstance(given, Mapping):
-        return str(given["name"])
-    if isinstance(model, AnchorSpec):
-        return type(model).__name__
-    return str((getattr(model, "pretrained_cfg", None) or {}).get("architecture") or type(model).__name__)
+def _forget_loaded(net: StitchNet, keys: Any) -> None:
+    """Layers that were loaded are not as they were drawn; tensors that took their place may have their numbers."""
+    missing = {f"stitch_layers.{name}": id(p) for name, p in net.stitch_layers.named_parameters()}
+    left = {missing[key] for key in keys.missing_keys if key in missing}
+    net._drawn = {number: version for number, version in net._drawn.items() if number in left}

@@ -1,0 +1,53 @@
+"""What a stitched network says of its images and its layers in timm's configuration: what its anchors say."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from timm.models import get_pretrained_cfg
+from torch import nn
+
+#: How images are prepared: as for the last anchor.
+_IMAGES = ("input_size", "min_input_size", "fixed_input_size", "pool_size", "interpolation", "crop_pct", "crop_mode")
+_STATISTICS = ("mean", "std", "num_classes")
+#: Layers of every anchor.
+_LAYERS = ("first_conv", "classifier")
+
+
+def image_cfg(anchors: Sequence[str | Mapping[str, Any] | nn.Module]) -> dict[str, Any]:
+    """Fields of timm's `pretrained_cfg` for a network stitched of these anchors.
+
+    Args:
+        anchors: names, mappings of a name and options, or models.
+    """
+    own = [_cfg_of(anchor) for anchor in anchors]
+    cfg = {key: own[-1][key] for key in (*_IMAGES, *_STATISTICS) if own[-1].get(key) is not None}
+    for key in _LAYERS:
+        cfg[key] = tuple(f"anchors.{a}.{name}" for a, row in enumerate(own) for name in _names(row.get(key)))
+    return cfg
+
+
+def _cfg_of(anchor: str | Mapping[str, Any] | nn.Module) -> dict[str, Any]:
+    if isinstance(anchor, nn.Module):
+        cfg = dict(getattr(anchor, "pretrained_cfg", None) or {})
+        classes = getattr(anchor, "num_classes", None)
+        options: dict[str, Any] = {
+            "num_classes": classes,
+            "in_chans": getattr(anchor, "in_chans", None),
+            "img_size": (getattr(anchor, "_traits", None) or {}).get("img_size"),
+        }
+    else:
+        options = {"name": anchor} if isinstance(anchor, str) else dict(anchor)
+        found = get_pretrained_cfg(str(options.get("name")))
+        cfg = {} if found is None else found.to_dict()
+    if options.get("num_classes") is not None:
+        cfg["num_classes"] = options["num_classes"]
+    if cfg.get("input_size"):
+        channels, *size = cfg["input_size"]
+        side = options.get("img_size")
+        size = size if side is None else [side, side] if isinstance(side, int) else side
+        cfg["input_size"] = (options.get("in_chans") or channels, *size)
+    return cfg
+
+
+def _names(given: str | Sequence[str] | None) -> tuple[str, ...]:
+    return () if not given else (given,) if isinstance(given, str) else tuple(given)

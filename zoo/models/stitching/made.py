@@ -1,0 +1,72 @@
+"""The models behind what stands for an anchor."""
+
+from collections.abc import Mapping
+from typing import Any
+
+import timm
+from torch import nn
+
+from zoo.models.stitching.anchors import AnchorSpec
+from zoo.models.stitching.rebuilt import SHARED
+
+#: What stands for an anchor: a name of timm's registry, a mapping of it ("name") and options, or a model.
+AnchorLike = str | Mapping[str, Any] | nn.Module
+
+
+def make_anchor(given: AnchorLike, options: Mapping[str, Any]) -> nn.Module:
+    """The model of an anchor.
+
+    Args:
+        given: what stands for it; a model is given another classifier if `options` ask for other classes.
+        options: of the whole network. None, and an image size that it has no use for, are left out; classes,
+            channels and size win over the anchor's own, which wins in all else.
+
+    Raises:
+        ValueError: no name, or a model of other channels.
+    """
+    shared = {key: value for key, value in options.items() if value is not None}
+    if isinstance(given, nn.Module):
+        return _fitted(given, shared)
+    own = {"name": given} if isinstance(given, str) else dict(given)
+    if not isinstance(own.get("name"), str):
+        raise ValueError(f"an anchor is a name, a mapping with a 'name', or a model; got {given!r}")
+    name = own.pop("name")
+    own = {**shared, **own, **{key: shared[key] for key in SHARED if key in shared}}
+    try:
+        return timm.create_model(name, **own)
+    except TypeError as error:
+        if "img_size" not in own or "img_size" not in str(error):
+            raise
+        del own["img_size"]  # of networks for images of any size
+        return timm.create_model(name, **own)
+
+
+def _fitted(model: nn.Module, shared: Mapping[str, Any]) -> nn.Module:
+    """A model that was given, with as many classes as were asked for."""
+    classes, channels = shared.get("num_classes"), shared.get("in_chans")
+    has = getattr(model, "in_chans", channels)
+    if channels is not None and has != channels:
+        raise ValueError(
+            f"a {type(model).__name__} that takes {has} channels is given for an anchor, and in_chans={channels} is "
+            "asked for: channels are changed of anchors that are given by name"
+        )
+    if classes is not None and getattr(model, "num_classes", classes) != classes:
+        reset: Any = getattr(model, "reset_classifier", None)
+        if reset is None:
+            raise ValueError(
+                f"a {type(model).__name__} of {model.num_classes} classes is given for an anchor, and num_classes="
+                f"{classes} is asked for: give it such a head"
+            )
+        reset(classes)
+    return model
+
+
+def name_of(given: AnchorLike, model: nn.Module) -> str:
+    """What an anchor is called: the name it was asked for by, or its architecture's or class's."""
+    if isinstance(given, str):
+        return given
+    if isinstance(given, Mapping):
+        return str(given["name"])
+    if isinstance(model, AnchorSpec):
+        return type(model).__name__
+    return str((getattr(model, "pretrained_cfg", None) or {}).get("architecture") or type(model).__name__)
