@@ -22,6 +22,7 @@ ORDER = [
     "composition",
     "sources",
     "factory",
+    "stitching",
     "publish",
     "exporting",
     "verifying",

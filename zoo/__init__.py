@@ -20,6 +20,8 @@ if TYPE_CHECKING:
     from zoo.exporting import export
     from zoo.factory import compose, create_model, create_module
     from zoo.models.data_config import data_config, set_data_config
+    from zoo.models.stitching.anchors import AnchorSpec
+    from zoo.models.stitching.exporting import recalibrate_bn
     from zoo.publish import from_pretrained, push_to_hub, save_pretrained
     from zoo.registry import (
         is_model,
@@ -31,6 +33,7 @@ if TYPE_CHECKING:
         register_module,
     )
     from zoo.serving import app
+    from zoo.stitching import stitch
     from zoo.training import compare, evaluate, finetune, predict
     from zoo.training.lora import merge_lora
     from zoo.training.reporting import report
@@ -38,6 +41,7 @@ if TYPE_CHECKING:
     from zoo.weights import load_weights
 
 _HOME = {
+    "AnchorSpec": "zoo.models.stitching.anchors",
     "ZooError": "zoo.errors",
     "app": "zoo.serving",
     "compare": "zoo.training",
@@ -58,18 +62,21 @@ _HOME = {
     "module_info": "zoo.registry",
     "predict": "zoo.training",
     "push_to_hub": "zoo.publish",
+    "recalibrate_bn": "zoo.models.stitching.exporting",
     "register_model": "zoo.registry",
     "register_module": "zoo.registry",
     "register_spec": "zoo.composition.naming",
     "report": "zoo.training.reporting",
     "save_pretrained": "zoo.publish",
     "set_data_config": "zoo.models.data_config",
+    "stitch": "zoo.stitching",
     "summary": "zoo.composition.summary",
     "verify": "zoo.verifying",
 }
 _SUBMODULES = ("errors", "explain", "layers", "quantum", "registry", "tabular", "testing", "weights")
 
 __all__ = [
+    "AnchorSpec",
     "ZooError",
     "__version__",
     "app",
@@ -94,6 +101,7 @@ __all__ = [
     "predict",
     "push_to_hub",
     "quantum",
+    "recalibrate_bn",
     "register_model",
     "register_module",
     "register_spec",
@@ -101,6 +109,7 @@ __all__ = [
     "report",
     "save_pretrained",
     "set_data_config",
+    "stitch",
     "summary",
     "testing",
     "verify",

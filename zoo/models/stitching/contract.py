@@ -147,7 +147,7 @@ class TimmContract(nn.Module):
         if img_size is None:
             return
         height, width = (img_size, img_size) if isinstance(img_size, int) else img_size
-        for model in self.anchors:
+        for model in self._resized():
             change: Any = getattr(model, "set_input_size", None)
             if change is None:
                 continue
@@ -159,6 +159,10 @@ class TimmContract(nn.Module):
             self.stitch_layer(join).grid = grid_of(self._anchors[join[1]], self._anchors[join[2]], join[0] or 0)
         update_model_input_size(self, (height, width))
         self._refresh()
+
+    def _resized(self) -> list[nn.Module]:
+        """What has to know the size of the images."""
+        return list(self.anchors)
 
     def _with_heads(self) -> list[nn.Module]:
         """Anchors whose heads are there."""

@@ -34,15 +34,21 @@ class Tap(NamedTuple):
     module: str
 
 
-def taps(plan: Sequence[PathStep], anchors: Sequence[Anchor]) -> list[Tap]:
-    """Of networks of several stages the last block of each; of plain ones every block."""
+def taps(plan: Sequence[PathStep], anchors: Sequence[Anchor], prefix: str = "anchors.{}.") -> list[Tap]:
+    """Of networks of several stages the last block of each; of plain ones every block.
+
+    Args:
+        plan: what runs.
+        anchors: of the network.
+        prefix: where in the network an anchor is, with a place for its number.
+    """
     found: list[Tap] = []
     last = None
     for number, step in enumerate(plan):
         if step.piece is None or step.piece.kind != "block":
             continue
         anchor, at = anchors[step.anchor], step.piece.stage
-        name = f"anchors.{step.anchor}.{anchor.names(step.piece)[0]}"
+        name = prefix.format(step.anchor) + anchor.names(step.piece)[0]
         if len(anchor.stages) > 1 and last == at:
             found.pop()
         found.append(Tap(number, anchor, anchor.stages[at], name))

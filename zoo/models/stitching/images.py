@@ -26,6 +26,13 @@ def image_cfg(anchors: Sequence[str | Mapping[str, Any] | nn.Module]) -> dict[st
     return cfg
 
 
+def path_cfg(anchors: Sequence[str | Mapping[str, Any] | nn.Module]) -> dict[str, Any]:
+    """The same for a path through these anchors: the first layer is in `stem`, the classifier in `head`."""
+    first, last = _names(_cfg_of(anchors[0]).get("first_conv")), _names(_cfg_of(anchors[-1]).get("classifier"))
+    names = {"first_conv": [f"stem.{name}" for name in first], "classifier": [f"head.{name}" for name in last]}
+    return {**image_cfg(anchors), **{k: v[0] if len(v) == 1 else tuple(v) or None for k, v in names.items()}}
+
+
 def _cfg_of(anchor: str | Mapping[str, Any] | nn.Module) -> dict[str, Any]:
     if isinstance(anchor, nn.Module):
         cfg = dict(getattr(anchor, "pretrained_cfg", None) or {})

@@ -1,6 +1,6 @@
 """The models behind what stands for an anchor."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import timm
@@ -13,13 +13,26 @@ from zoo.models.stitching.rebuilt import SHARED
 AnchorLike = str | Mapping[str, Any] | nn.Module
 
 
-def make_anchor(given: AnchorLike, options: Mapping[str, Any]) -> nn.Module:
+def check_count(anchors: Any) -> None:
+    """Refuse what is no list of two anchors or more.
+
+    Raises:
+        ValueError: saying what was given.
+    """
+    if isinstance(anchors, str | Mapping | nn.Module) or len(anchors) < 2:
+        raise ValueError(f"a stitched network needs two anchors or more, from small to large; got {anchors!r}")
+
+
+def make_anchor(
+    given: AnchorLike, options: Mapping[str, Any], create: Callable[..., nn.Module] = timm.create_model
+) -> nn.Module:
     """The model of an anchor.
 
     Args:
         given: what stands for it; a model is given another classifier if `options` ask for other classes.
         options: of the whole network. None, and an image size that it has no use for, are left out; classes,
             channels and size win over the anchor's own, which wins in all else.
+        create: makes the model of a name.
 
     Raises:
         ValueError: no name, or a model of other channels.
@@ -33,12 +46,12 @@ def make_anchor(given: AnchorLike, options: Mapping[str, Any]) -> nn.Module:
     name = own.pop("name")
     own = {**shared, **own, **{key: shared[key] for key in SHARED if key in shared}}
     try:
-        return timm.create_model(name, **own)
+        return create(name, **own)
     except TypeError as error:
         if "img_size" not in own or "img_size" not in str(error):
             raise
         del own["img_size"]  # of networks for images of any size
-        return timm.create_model(name, **own)
+        return create(name, **own)
 
 
 def _fitted(model: nn.Module, shared: Mapping[str, Any]) -> nn.Module:

@@ -23,9 +23,10 @@ from zoo.models.stitching import path as paths
 from zoo.models.stitching.anchors import Anchor, anchor_of
 from zoo.models.stitching.checks import check_anchors
 from zoo.models.stitching.contract import grid_of
+from zoo.models.stitching.exporting import Exportable
 from zoo.models.stitching.features import PathFeatures
 from zoo.models.stitching.images import image_cfg
-from zoo.models.stitching.made import AnchorLike, make_anchor, name_of
+from zoo.models.stitching.made import AnchorLike, check_count, make_anchor, name_of
 from zoo.models.stitching.path import Join, Path
 from zoo.models.stitching.priced import Priced
 from zoo.models.stitching.published import published_top1
@@ -35,7 +36,7 @@ from zoo.models.stitching.stitches import StitchConfig, enumerate_stitches, laye
 register_notrace_module(StitchLayer)  # it checks sizes in Python: a leaf for torch.fx
 
 
-class StitchNet(PathFeatures, Rebuildable, Priced):
+class StitchNet(PathFeatures, Rebuildable, Priced, Exportable):
     """Anchors, stitching layers between them, and the number of the path that runs.
 
     (B, in_chans, H, W) -> (B, num_classes). Path 0 is the first anchor alone, and so on; then come the stitched ones:
@@ -105,8 +106,7 @@ class StitchNet(PathFeatures, Rebuildable, Priced):
         dtype: torch.dtype | None = None,
     ) -> None:
         super().__init__()
-        if isinstance(anchors, str | Mapping | nn.Module) or len(anchors) < 2:
-            raise ValueError(f"a stitched network needs two anchors or more, from small to large; got {anchors!r}")
+        check_count(anchors)
         dd: dict[str, Any] = {"device": device, "dtype": dtype}
         shared = {"num_classes": num_classes, "in_chans": in_chans, "img_size": img_size, **dd}
         shared |= {"global_pool": global_pool, "drop_rate": drop_rate}
@@ -237,7 +237,10 @@ class StitchNet(PathFeatures, Rebuildable, Priced):
         if config.id not in self._ready:
             steps = tuple(paths.plan(config, self._anchors, self.stitch_norm))
             self._ready[config.id] = paths.build(steps, self._anchors, self.stitch_layer)
-        return self._ready[config.id]
+        path = self._ready[config.id]
+        if self._home is not None and config.id not in self._at_home:
+            self._fetch(config, path.plan)
+        return path
 
     def set_stitch(self, stitch: int | StitchConfig | str) -> StitchConfig:
         """Choose the path that runs from now on: a number, a config, or the name of an anchor.

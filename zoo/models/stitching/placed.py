@@ -23,7 +23,21 @@ def placed_copy(
     for tensor in (*model.parameters(), *model.buffers()):
         placed = tensor.detach().to(device=device, dtype=dtype if tensor.is_floating_point() else None)
         memo[id(tensor)] = nn.Parameter(placed, requires_grad=False) if isinstance(tensor, nn.Parameter) else placed
+    memo |= {number: tensor.to(device=device, dtype=dtype) for number, tensor in computed_tensors(model).items()}
     return copy.deepcopy(model, memo).eval()
+
+
+def computed_tensors(model: nn.Module) -> dict[int, Tensor]:
+    """Copies of what modules computed and keep for evaluation, such as biases of attention, by identity.
+
+    As a memo of `copy.deepcopy`: it refuses to copy what has a gradient to pass on.
+    """
+    found: dict[int, Tensor] = {}
+    for module in model.modules():
+        for value in vars(module).values():
+            inner = value.values() if isinstance(value, dict) else [value]
+            found |= {id(t): t.detach().clone() for t in inner if isinstance(t, Tensor) and not t.is_leaf}
+    return found
 
 
 def example_of(model: nn.Module, shape: tuple[int, ...]) -> Tensor:

@@ -57,21 +57,32 @@ class Rebuildable(nn.Module):
 
     def _anchor_args(self, number: int) -> Any:
         """An anchor as a name, or as a mapping of a name and options."""
-        model, name = self.anchors[number], self.anchor_names[number]
-        spec = getattr(model, "zoo_spec", None)
-        if spec is not None:
-            options = {k: v for k, v in spec.items() if k not in SHARED}
-            return {"name": "zoo_composite", **options}
-        cfg = getattr(model, "pretrained_cfg", None)
-        if not isinstance(cfg, Mapping) or not cfg.get("architecture"):
-            return Nameless(number, type(model).__name__)
-        made = getattr(model, "_model_args", None) or {}
-        kept = [k for k in made if k not in (*SHARED, *_RATES) and not k.endswith("drop_rate")]
-        options = {k: made[k] for k in kept if made[k] is not None}
-        pool = _get_global_pool(model)
-        if pool is not None and pool != self._pools[number]:
-            options["global_pool"] = pool
-        return {"name": name, **options} if options else name
+        return anchor_args(self.anchors[number], self.anchor_names[number], number, self._pools[number])
+
+
+def anchor_args(model: nn.Module, name: str, number: int, pool: str | None) -> Any:
+    """What makes an anchor: a name, a mapping of a name and options, or what refuses to be saved.
+
+    Args:
+        model: the anchor.
+        name: what it was asked for by.
+        number: which of a network's it is.
+        pool: how it pooled when it was made.
+    """
+    spec = getattr(model, "zoo_spec", None)
+    if spec is not None:
+        options = {k: v for k, v in spec.items() if k not in SHARED}
+        return {"name": "zoo_composite", **options}
+    cfg = getattr(model, "pretrained_cfg", None)
+    if not isinstance(cfg, Mapping) or not cfg.get("architecture"):
+        return Nameless(number, type(model).__name__)
+    made = getattr(model, "_model_args", None) or {}
+    kept = [k for k in made if k not in (*SHARED, *_RATES) and not k.endswith("drop_rate")]
+    options = {k: made[k] for k in kept if made[k] is not None}
+    now = _get_global_pool(model)
+    if now is not None and now != pool:
+        options["global_pool"] = now
+    return {"name": name, **options} if options else name
 
 
 class Nameless:

@@ -58,6 +58,8 @@ class Anchor:
     layout: ClassVar[str] = "nchw"
     #: Stages before it keep to themselves, unless asked.
     first_stitched: ClassVar[int] = 0
+    #: Whether its blocks take images of any size, and the stem alone is of one.
+    sized_by_stem: ClassVar[bool] = False
 
     def __init__(
         self,
@@ -87,11 +89,7 @@ class Anchor:
     @property
     def img_size(self) -> tuple[int, int] | None:
         """The one size of images that it takes; None for any."""
-        embed = getattr(self.model, "patch_embed", None)
-        size = getattr(embed, "img_size", None)
-        if size is None or not getattr(embed, "strict_img_size", True):
-            return None
-        return (int(size[0]), int(size[1]))
+        return embedded_size(self.model)
 
     def stem(self, x: Tensor) -> Tensor:
         """Images (B, C, H, W) to what the first stage begins with."""
@@ -161,6 +159,15 @@ class Anchor:
     def run_head(model: nn.Module, x: Tensor, pre_logits: bool = False) -> Tensor:
         """The head of a model of this family."""
         return model.forward_head(x, pre_logits=pre_logits)  # pyright: ignore[reportCallIssue]
+
+
+def embedded_size(model: nn.Module) -> tuple[int, int] | None:
+    """The one size of images that a model's patch embedding takes; None for any."""
+    embed = getattr(model, "patch_embed", None)
+    size = getattr(embed, "img_size", None)
+    if size is None or not getattr(embed, "strict_img_size", True):
+        return None
+    return (int(size[0]), int(size[1]))
 
 
 def _within(name: str, part: str) -> bool:

@@ -12,6 +12,7 @@ class ViTAnchor(Anchor):
     """A `VisionTransformer`: its stem ends with positions and prefix tokens, its head begins with the pooling."""
 
     layout: ClassVar[str] = "tokens"
+    sized_by_stem: ClassVar[bool] = True
 
     def __init__(self, model: VisionTransformer) -> None:
         blocks = tuple(f"blocks.{i}" for i in range(len(model.blocks)))
