@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from zoo.composition.naming import register_spec
     from zoo.composition.summary import summary
     from zoo.errors import ZooError
+    from zoo.explain.pareto import pareto, plot_pareto
     from zoo.exporting import export
     from zoo.factory import compose, create_model, create_module
     from zoo.models.data_config import data_config, set_data_config
@@ -37,6 +38,7 @@ if TYPE_CHECKING:
     from zoo.training import compare, evaluate, finetune, predict
     from zoo.training.lora import merge_lora
     from zoo.training.reporting import report
+    from zoo.training.stitches import evaluate_stitches
     from zoo.verifying import verify
     from zoo.weights import load_weights
 
@@ -50,6 +52,7 @@ _HOME = {
     "create_module": "zoo.factory",
     "data_config": "zoo.models.data_config",
     "evaluate": "zoo.training",
+    "evaluate_stitches": "zoo.training.stitches",
     "export": "zoo.exporting",
     "finetune": "zoo.training",
     "from_pretrained": "zoo.publish",
@@ -60,6 +63,8 @@ _HOME = {
     "load_weights": "zoo.weights",
     "merge_lora": "zoo.training.lora",
     "module_info": "zoo.registry",
+    "pareto": "zoo.explain.pareto",
+    "plot_pareto": "zoo.explain.pareto",
     "predict": "zoo.training",
     "push_to_hub": "zoo.publish",
     "recalibrate_bn": "zoo.models.stitching.exporting",
@@ -86,6 +91,7 @@ __all__ = [
     "create_module",
     "data_config",
     "evaluate",
+    "evaluate_stitches",
     "explain",
     "export",
     "finetune",
@@ -98,6 +104,8 @@ __all__ = [
     "load_weights",
     "merge_lora",
     "module_info",
+    "pareto",
+    "plot_pareto",
     "predict",
     "push_to_hub",
     "quantum",

@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from zoo._version import __version__
-from zoo.cli import catalogue, composing, demo, export, hub, report, serving, training
+from zoo.cli import catalogue, composing, demo, export, hub, report, serving, stitches, training
 
 app = typer.Typer(
     name="zoo",
@@ -32,6 +32,7 @@ app.command("pull")(hub.pull)
 app.command("verify")(hub.verify)
 app.command("convert")(hub.convert)
 app.command("export")(export.export)
+app.command("stitches")(stitches.stitches)
 app.command("demo")(demo.demo)
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -24,6 +24,7 @@ def export(
         int | None, typer.Option(help="Version of the ONNX operators, from 18; default the exporter's.")
     ] = None,
     img_size: Annotated[int | None, typer.Option(help="Height and width; default the model's.")] = None,
+    stitch: Annotated[int | None, typer.Option(help="Of a stitched network this path alone (zoo stitches).")] = None,
     tolerance: Annotated[float, typer.Option(help="Largest difference to the model, of its largest output.")] = 1e-3,
     verify: Annotated[bool, typer.Option("--verify/--no-verify", help="Run the file and compare.")] = True,
     json: Annotated[bool, typer.Option("--json", help="Print the result as JSON.")] = False,
@@ -40,6 +41,8 @@ def export(
     check_options(target, form, batch=batch, opset=opset, tolerance=tolerance)
     typer.echo(f"Exporting {model} ...", err=True)
     built = create_model(name, pretrained=True, img_size=img_size)
+    if stitch is not None:
+        built = _path_of(built, stitch, model)
     done = export(
         built,
         target,
@@ -64,3 +67,16 @@ def export(
     version = "" if done.opset is None else f"opset {done.opset}, "
     size = "×".join(map(str, done.input_size))
     typer.echo(f"{done.path}\t{done.size:,} bytes, {version}{number} {noun} {size}{unit}; {checked}")
+
+
+def _path_of(net: Any, stitch: int, name: str) -> Any:
+    """One path of a stitched network.
+
+    Raises:
+        TypeError: another model.
+    """
+    from zoo.models.stitching.network import StitchNet
+
+    if not isinstance(net, StitchNet):
+        raise TypeError(f"--stitch is for stitched networks, {name} is none")
+    return net.export(stitch)
