@@ -18,6 +18,7 @@ EMBEDDED = [
     "qnn_farhi_neven_17q.digits36",
     "qnn_farhi_neven_785q.fashion",
     "qtn_uptn_aa.peptides",
+    "snnet_vit_nano.digits",
     "tversky_mnist_cnn.digits",
 ]
 ON_THE_HUB = ["vgg_kagn11_v2.in1k", "vgg_kagn11_v4.in1k", "vgg_kagn_bn11_v4.in1k"]

@@ -330,10 +330,12 @@ class StitchNet(PathFeatures, Rebuildable, Priced, Exportable):
 
     def _note_drawn(self) -> None:
         """All layers are as they were drawn."""
-        self._drawn = {id(p): p._version for p in self.stitch_layers.parameters()}
+        # Tensors made in inference mode, as zoo.predict makes them, count no changes.
+        parameters = (p for p in self.stitch_layers.parameters() if not p.is_inference())
+        self._drawn = {id(p): p._version for p in parameters}
 
     def _is_drawn(self, weight: Tensor) -> bool:
-        return self._drawn.get(id(weight)) == weight._version
+        return not weight.is_inference() and self._drawn.get(id(weight)) == weight._version
 
     def __getstate__(self) -> dict[str, Any]:
         # A copy has other tensors, of other versions.

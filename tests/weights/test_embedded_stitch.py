@@ -1,0 +1,53 @@
+"""The stitched network of digits: what its script measures, path by path, and the path that a budget takes."""
+
+from __future__ import annotations
+
+import runpy
+from pathlib import Path
+
+import pytest
+import torch
+
+import zoo
+from zoo.errors import BudgetError
+from zoo.registry import weights_entry
+
+NAME = "snnet_vit_nano.digits"
+ROOT = Path(__file__).parents[2]
+
+
+def test_every_path_reaches_what_the_catalogue_states():
+    script = runpy.run_path(str(ROOT / weights_entry(NAME).command.removeprefix("python ")))
+    net = zoo.create_model(NAME, pretrained=True).eval()
+    test = script["split_of"](net, "test")
+    found = script["in_percent"](script["accuracies"](net, test))
+    assert found == {str(number): value for number, value in net.top1.items()}
+    assert len(found) == len(net.stitches) == 9
+    assert min(found.values()) > 88
+
+
+def test_the_last_anchor_reaches_what_the_manifest_states():
+    row = weights_entry(NAME)
+    measured = zoo.evaluate(NAME, "digits", split="test", progress=False)
+    assert round(measured["accuracy"], 4) == row.metrics["accuracy"]
+    assert measured["samples"] == row.metrics["samples"]
+    assert round(100 * row.metrics["accuracy"], 2) == zoo.registry.model_entry("snnet_vit_nano").args["top1"]["2"]
+
+
+def test_what_it_predicts_has_names():
+    from sklearn.datasets import load_digits
+
+    answers = zoo.predict(NAME, list(load_digits().images[:10] / 16), top=1)
+    assert sum(a["label"] == name for a, name in zip(answers, "0123456789", strict=True)) >= 9
+
+
+def test_a_budget_takes_the_most_accurate_path_within_it():
+    net = zoo.create_model("snnet_vit_nano", pretrained=True).eval()
+    assert net.set_budget(flops=3e5).id == 0
+    chosen = net.set_budget(flops=4e6)
+    assert chosen.top1 == max(net.top1.values())
+    assert chosen.flops < net.stitches[2].flops  # the largest is not the best
+    images = torch.randn(2, 1, 8, 8)
+    assert torch.equal(net(images), net(images, stitch=chosen.id))
+    with pytest.raises(BudgetError, match="stitch 0 is the cheapest"):
+        net.set_budget(params=10_000)
