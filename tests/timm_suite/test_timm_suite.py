@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 import pytest
 import timm
 
@@ -17,8 +19,12 @@ PER_CHECKPOINT = 2
 #: Tests of one model whose features are tokens: there is none of `forward_features` as maps.
 PER_TOKEN_MODEL = 10
 _KAN = ("torchscript", "a KAN layer asks its basis in Python, which TorchScript cannot read")
+_ONE_PATH = (
+    "torchscript or backward",
+    "a stitched network runs one of its paths, chosen in Python, and what the others have alone gets no gradient",
+)
 _ELSEWHERE = ("pretrained", "its files are the authors', on the Hub; tests/models loads such from a hub of our own")
-#: What a model cannot do here, by words in the names of timm's tests, with the reason.
+#: What a model cannot do here, by words in the names of timm's tests ("one or another"), with the reason.
 EXCLUDED = {
     "convnext_atto_kan": _KAN,
     "resnet18_kan_head": _KAN,
@@ -28,6 +34,7 @@ EXCLUDED = {
     "vgg_kagn11_v2": _ELSEWHERE,
     "vgg_kagn11_v4": _ELSEWHERE,
     "vgg_kagn_bn11_v4": _ELSEWHERE,
+    **dict.fromkeys(zoo.list_models("snnet*"), _ONE_PATH),
     "vit_small_dina": ("torchscript", "a mixer on maps is fed by Python code that TorchScript cannot read"),
 }
 _CI = (pytest.mark.ci_long, pytest.mark.timeout(1800))
@@ -35,6 +42,11 @@ _MARKS = {
     "medvit2_kan_nano": (),
     "medvit2_kan_tiny": _CI,
     "resnet18_kan_head": (),
+    "snnet_levit": (),
+    "snnet_resnet": _CI,
+    "snnet_deit": _CI,
+    "snnet_swin": _CI,
+    "snnet_resnet18_swin_ti": _CI,
     "tversky_mnist_cnn": (),
     "resnet18_tversky_head": _CI,
     "vgg_kagn_bn11_v4": _CI,
@@ -43,6 +55,8 @@ _MARKS = {
     "convnext_atto_kan": _CI,
     "vit_tiny_r_s16_kan": _CI,
 }
+#: Names of models whose features are tokens.
+_TOKENS = re.compile(r"vit_|snnet(v2)?_(deit|levit)")
 _LONG = (pytest.mark.slow, pytest.mark.timeout(7200))
 # Of image models, each once: an alias is the same model again.
 _MODELS = [n for n in zoo.list_models() if (e := zoo.registry.model_entry(n)).name == n and e.input_size]
@@ -59,7 +73,7 @@ def suite(pytestconfig):
 
 @pytest.mark.parametrize("name", _CASES)
 def test_model_passes(name, suite, tmp_path):
-    token_model = name.startswith("vit_")
+    token_model = _TOKENS.match(name) is not None
     word, _ = EXCLUDED.get(name, ("", ""))
     result = run_suite(suite, tmp_path / "report.xml", [name], [name] if token_model else [], without=word)
     assert not result.failed, result.output[-6000:]
@@ -67,5 +81,6 @@ def test_model_passes(name, suite, tmp_path):
     # One configuration test per checkpoint, of which an architecture without any counts as one; two of TorchScript.
     tags = len(timm.list_models(name, include_tags=True))
     checkpoints = 0 if word == "pretrained" else len(timm.list_pretrained(name))
-    own = (PER_TOKEN_MODEL if token_model else PER_MODEL) - (2 if word == "torchscript" else 0)
+    without = 2 * sum(part in ("torchscript", "backward") for part in word.split(" or "))
+    own = (PER_TOKEN_MODEL if token_model else PER_MODEL) - without
     assert len(result.passed) == own - 1 + tags + PER_CHECKPOINT * checkpoints, result.output[-6000:]
