@@ -79,6 +79,7 @@ def create_model(
     pool: Part = None,
     act: Part = None,
     init_batches: Any = None,
+    standalone: bool = False,
     allow_pickle: bool = False,
     token: str | bool | None = None,
     local_files_only: bool = False,
@@ -101,6 +102,8 @@ def create_model(
             `"init"` ("match": begin as a copy of what was there; "own": its own; any other value is the module's own
             option `init`), or a class.
         init_batches: images, or batches of (images, …), on which such copies are made; random images if not given.
+        standalone: of a stitched network give the path `stitch=` alone, as `export` does; of its weights, which are
+            required, only those of the path are read.
         allow_pickle: read pickle checkpoints too, tensors only.
         token, local_files_only: as in `huggingface_hub`.
         **kwargs: of the constructor (`num_classes`, `in_chans`, `img_size`, `drop_rate`, …) and of timm's builder
@@ -134,6 +137,8 @@ def create_model(
         hub,
         allow_pickle,
     )
+    if standalone:
+        return _alone(source, loading, kwargs)
     given = {"head": head, "mlp": mlp, "mixer": mixer, "pool": pool, "act": act}
     parts = {slot: part for slot, part in given.items() if part is not None}
     arguments = {**(source.config.model_args if source.config is not None else {}), **kwargs}
@@ -258,6 +263,23 @@ def _create(
     checkpoint = open_checkpoint(weights, sha256=sha256, allow_pickle=loading.allow_pickle, **where)
     with _advised(wanted):
         return _build_loaded(build, checkpoint, kwargs, adapt)
+
+
+def _alone(source: Source, loading: _Loading, kwargs: Mapping[str, Any]) -> nn.Module:
+    """One path of a stitched network, with its weights."""
+    from zoo.weights.path_alone import load_path
+
+    weights = loading.path
+    if weights is None:
+        if not loading.pretrained:
+            raise ValueError("standalone=True reads the weights of one path: give pretrained=True or checkpoint_path=")
+        weights = source.weights if source.config is not None else registered_weights(source, loading.overlay, None)[0]
+    without = replace(loading, pretrained=False, path=None)
+    rest = {k: v for k, v in kwargs.items() if k != "device"}
+    adapt = ("head", "in_chans") if "num_classes" in kwargs else ("in_chans",)
+    hub = loading.hub if isinstance(weights, str) and weights.startswith("hf-hub:") else {}
+    how = {"adapt": adapt, "allow_pickle": loading.allow_pickle, **hub}
+    return load_path(lambda: _create(source, without, rest), weights, device=kwargs.get("device"), **how)
 
 
 @contextmanager

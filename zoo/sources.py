@@ -42,6 +42,7 @@ _OF_THE_CALLER = {
     "pretrained_cfg",
     "pretrained_cfg_overlay",
     "scriptable",
+    "standalone",
     "token",
 }
 

@@ -152,6 +152,14 @@ class Stitched(PathFeatures):
         }
         self._anchors: Any = [_Part(whole, self, renamed) for whole, renamed in zip(wholes, self._renamed, strict=True)]
 
+    def merge(self) -> None:
+        """Add low-rank products to their matrices, in place."""
+        for place, layer in enumerate(self.stitch):
+            if isinstance(layer, StitchLayer) and layer.lora_rank:
+                self.stitch[place] = layer.merged()
+        self.lora_rank = 0
+        self._refresh()
+
     @property
     def stitch_layers(self) -> nn.ModuleList:
         """All stitching layers."""
