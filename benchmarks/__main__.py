@@ -36,6 +36,7 @@ SECTIONS = {
     "quantum_tensor_networks": "Quantum tensor networks",
     "quantum": "Simulated circuits",
     "quantum_wide": "Circuits too wide for all amplitudes",
+    "stitching": "Stitched networks",
     "stitch_learning": "Stitched networks: a learning check",
     "loading": "Loading a checkpoint",
     "token_order": "Token order and dilation: a learning check",

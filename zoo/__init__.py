@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from zoo.models.data_config import data_config, set_data_config
     from zoo.models.stitching.anchors import AnchorSpec
     from zoo.models.stitching.exporting import recalibrate_bn
+    from zoo.models.stitching.profile import profile_stitches
     from zoo.publish import from_pretrained, push_to_hub, save_pretrained
     from zoo.registry import (
         is_model,
@@ -66,6 +67,7 @@ _HOME = {
     "pareto": "zoo.explain.pareto",
     "plot_pareto": "zoo.explain.pareto",
     "predict": "zoo.training",
+    "profile_stitches": "zoo.models.stitching.profile",
     "push_to_hub": "zoo.publish",
     "recalibrate_bn": "zoo.models.stitching.exporting",
     "register_model": "zoo.registry",
@@ -107,6 +109,7 @@ __all__ = [
     "pareto",
     "plot_pareto",
     "predict",
+    "profile_stitches",
     "push_to_hub",
     "quantum",
     "recalibrate_bn",
