@@ -1,7 +1,5 @@
 """The `zoo` command. Nothing here imports torch: a command imports what it needs when it runs."""
 
-from __future__ import annotations
-
 import os
 from typing import Annotated
 

@@ -1,7 +1,5 @@
 """What every command shares: errors as one line, results on stdout, progress on stderr."""
 
-from __future__ import annotations
-
 import functools
 import json
 import os

@@ -1,7 +1,5 @@
 """Options that several commands have, each said once, and how their text is read."""
 
-from __future__ import annotations
-
 import json
 import tomllib
 from collections.abc import Callable, Mapping

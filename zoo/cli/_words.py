@@ -1,7 +1,5 @@
 """A composition in words. Imports no torch: what it knows is in the catalogue and in the spec."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from typing import Any
 

@@ -1,7 +1,5 @@
 """`zoo list` and `zoo info`: the catalogue from the shell, without importing torch."""
 
-from __future__ import annotations
-
 from pathlib import Path
 from typing import Annotated, Any
 

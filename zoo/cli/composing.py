@@ -1,7 +1,5 @@
 """`zoo create`: a composed model from the shell."""
 
-from __future__ import annotations
-
 import json
 from pathlib import Path
 from typing import Annotated, Any

@@ -1,7 +1,5 @@
 """`zoo demo`: the main job from end to end, on data that comes with an installed package."""
 
-from __future__ import annotations
-
 from pathlib import Path
 from typing import Annotated, Optional
 

@@ -1,7 +1,5 @@
 """`zoo export`: a model as a file that runs without this package."""
 
-from __future__ import annotations
-
 from pathlib import Path
 from typing import Annotated, Any
 

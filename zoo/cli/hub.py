@@ -1,7 +1,5 @@
 """`zoo push`, `zoo pull` and `zoo convert`: results on stdout, progress on stderr."""
 
-from __future__ import annotations
-
 from pathlib import Path
 from typing import Annotated
 

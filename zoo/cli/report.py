@@ -1,7 +1,5 @@
 """`zoo report`: a run, or a comparison, as one HTML page."""
 
-from __future__ import annotations
-
 from pathlib import Path
 from typing import Annotated
 

@@ -1,7 +1,5 @@
 """`zoo app`: a page in the web browser on which one tries a model."""
 
-from __future__ import annotations
-
 import signal
 import threading
 from pathlib import Path

@@ -1,7 +1,5 @@
 """`zoo stitches`: the networks that a stitched network holds, what they cost, and how good they are."""
 
-from __future__ import annotations
-
 from pathlib import Path
 from typing import Annotated, Any
 

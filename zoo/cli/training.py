@@ -1,7 +1,5 @@
 """`zoo train`, `zoo compare`, `zoo eval`, `zoo predict`."""
 
-from __future__ import annotations
-
 import functools
 import os
 from collections.abc import Callable
