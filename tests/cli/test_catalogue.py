@@ -8,6 +8,7 @@ import subprocess
 import sys
 
 import pytest
+from typer.main import get_command
 
 import zoo
 from zoo.cli import app
@@ -75,8 +76,16 @@ def test_debug_shows_the_traceback():
 def test_version_and_help():
     assert run("--version").stdout.strip() == f"zoo {zoo.__version__}"
     help_text = run("--help").stdout
-    for command in app.registered_commands:
-        assert command.name in help_text
+    for command in get_command(app).commands:
+        assert f"  {command} " in help_text
+
+
+def test_options_are_in_small_letters():
+    """A metavar is what an option takes, not its name, whatever the version of typer makes of it."""
+    for name, command in get_command(app).commands.items():
+        for param in command.params:
+            long = [option for option in param.opts if option.startswith("--")]
+            assert all(option == option.lower() for option in long), (name, long)
 
 
 @pytest.mark.parametrize("args", [("list",), ("--help",), ("info", "medvit2_kan"), ("info", "resnet18_kan_head")])
@@ -97,7 +106,7 @@ def test_quick(args):
         ("list",),
         ("list", "--uses", "mlp/kan", "--json"),
         ("--help",),
-        *((command.name, "--help") for command in app.registered_commands),
+        *((command, "--help") for command in get_command(app).commands),
         ("info", "medvit2_kan"),
         ("info", "resnet18_kan_head"),
     ],

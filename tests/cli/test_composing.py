@@ -13,7 +13,7 @@ from typer.testing import CliRunner
 
 import zoo
 from tests.training.helpers import few_digits
-from zoo.cli import _options, _words, app
+from zoo.cli import _common, _words, app
 from zoo.composition import SLOTS
 
 QUICK = ["--epochs", "1", "--batch-size", "16", "--img-size", "32", "--lr", "0.001", "--quiet"]
@@ -239,7 +239,7 @@ def test_info_of_a_model_of_timms() -> None:
 
 def test_words_agree_with_the_composer() -> None:
     """What the shell says without torch is what the composer has."""
-    assert _options.SLOTS == SLOTS
+    assert _common.SLOTS == SLOTS
     assert _words.where_in_words([0, -1]) == "in places 0, -1 (counted from 0)"
     assert _words.where_in_words("first:1") == "in the first place"
     assert _words.composed_of({"base": "a", "head": "circuit/x"})[1]["head"]["module"] == "circuit/x"

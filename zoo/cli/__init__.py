@@ -6,32 +6,16 @@ from typing import Annotated
 import typer
 
 from zoo._version import __version__
-from zoo.cli import catalogue, composing, demo, export, hub, report, serving, stitches, training
+from zoo.cli._commands import Group
 
 app = typer.Typer(
     name="zoo",
+    cls=Group,
     help="Layers and models that have a paper but no library: list, compose, fine-tune, compare, publish.",
     no_args_is_help=True,
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-
-app.command("list")(catalogue.list_)
-app.command("info")(catalogue.info)
-app.command("create")(composing.create)
-app.command("train")(training.train)
-app.command("compare")(training.compare)
-app.command("eval")(training.eval_)
-app.command("predict")(training.predict)
-app.command("report")(report.report)
-app.command("app")(serving.app)
-app.command("push")(hub.push)
-app.command("pull")(hub.pull)
-app.command("verify")(hub.verify)
-app.command("convert")(hub.convert)
-app.command("export")(export.export)
-app.command("stitches")(stitches.stitches)
-app.command("demo")(demo.demo)
 
 
 def _version(value: bool) -> None:

@@ -11,6 +11,9 @@ import typer
 
 from zoo.errors import ZooError
 
+#: Parts of a model that can be replaced; as `zoo.composition.SLOTS`, which would import torch.
+SLOTS = ("mlp", "mixer", "act", "pool", "head")
+
 
 def debug() -> bool:
     """Whether tracebacks are wanted (`zoo --debug …` or `ZOO_DEBUG=1`)."""

@@ -15,8 +15,6 @@ DATA_HELP = (
     ".safetensors of rows, offsets and labels, bags:FOLDER, repertoires:TABLE, 'digits_bags' or 'fashion_mnist_bags'. "
     "Sequences: FASTA, table with a column 'sequence', sequences:FILE, or 'peptides'."
 )
-#: Parts of a model that can be replaced; as `zoo.composition.SLOTS`, which would import torch.
-SLOTS = ("mlp", "mixer", "act", "pool", "head")
 #: In the place of a module: the part that is there stays.
 KEEP = "none"
 
@@ -31,16 +29,19 @@ Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 Head = Annotated[
     str | None,
     typer.Option(
+        "--head",
         help="""Module in the place of the classifier: a name, or {"type": name, "where": …, "init": …, options}.""",
         metavar="NAME|JSON",
     ),
 ]
 Mlp = Annotated[
-    str | None, typer.Option(help="The same for the feed-forward parts of the blocks.", metavar="NAME|JSON")
+    str | None, typer.Option("--mlp", help="The same for the feed-forward parts of the blocks.", metavar="NAME|JSON")
 ]
-Mixer = Annotated[str | None, typer.Option(help="The same for the token mixers (attention).", metavar="NAME|JSON")]
-Pool = Annotated[str | None, typer.Option(help="The same for the global pooling.", metavar="NAME|JSON")]
-Act = Annotated[str | None, typer.Option(help="The same for the activations.", metavar="NAME|JSON")]
+Mixer = Annotated[
+    str | None, typer.Option("--mixer", help="The same for the token mixers (attention).", metavar="NAME|JSON")
+]
+Pool = Annotated[str | None, typer.Option("--pool", help="The same for the global pooling.", metavar="NAME|JSON")]
+Act = Annotated[str | None, typer.Option("--act", help="The same for the activations.", metavar="NAME|JSON")]
 ModelArg = Annotated[
     list[str] | None, typer.Option(help="KEY=VALUE for the model's constructor, e.g. drop_path_rate=0.1.")
 ]
@@ -114,6 +115,7 @@ Unfreeze = Annotated[
 Lora = Annotated[
     str | None,
     typer.Option(
+        "--lora",
         help="""Train adapters beside the linear layers: the rank, such as 8, or {"r": 8, "target": ["qkv"], …}.""",
         metavar="RANK|JSON",
     ),
@@ -121,6 +123,7 @@ Lora = Annotated[
 Teacher = Annotated[
     str | None,
     typer.Option(
+        "--teacher",
         help="A trained model whose answers are learned from, too: NAME.TAG, run folder, local-dir: or hf-hub:.",
         metavar="MODEL",
     ),
@@ -133,6 +136,7 @@ DistillationTau = Annotated[float, typer.Option(help="Temperature of soft distil
 StitchSampling = Annotated[
     str,
     typer.Option(
+        "--stitch-sampling",
         help="""Paths of a stitched network to train: uniform, flops_groups, sandwich, or {"mode": …, options}.""",
         metavar="MODE|JSON",
     ),

@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from typing import Any
 
-from zoo.cli._options import SLOTS
+from zoo.cli._common import SLOTS
 from zoo.registry import default_registry, is_model
 
 

@@ -14,7 +14,8 @@ def report(
     run: Annotated[Path, typer.Argument(metavar="RUN", help="Folder of zoo train or of zoo compare.")],
     out: Annotated[Path | None, typer.Option("--out", "-o", help="The file; default RUN/report.html.")] = None,
     data: Annotated[
-        str | None, typer.Option(metavar="DATA", help="The run's data; default where the run says that it was.")
+        str | None,
+        typer.Option("--data", metavar="DATA", help="The run's data; default where the run says that it was."),
     ] = None,
     no_data: Annotated[
         bool, typer.Option("--no-data", help="Do without: no images, nothing counted from single answers.")

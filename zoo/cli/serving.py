@@ -30,7 +30,8 @@ def app(
     ] = False,
     open_: Annotated[bool, typer.Option("--open", help="Show it in the web browser.")] = False,
     save: Annotated[
-        Path | None, typer.Option(metavar="FOLDER", help="Only write the files of a Space for an hf-hub: MODEL.")
+        Path | None,
+        typer.Option("--save", metavar="FOLDER", help="Only write the files of a Space for an hf-hub: MODEL."),
     ] = None,
 ) -> None:
     """Serve a page on which an image is dropped and MODEL's answer is read. Ctrl-C ends it."""

@@ -9,7 +9,7 @@ from typing import Annotated, Any
 import typer
 
 from zoo.cli import _options as o
-from zoo.cli._common import echo_json, friendly, print_table
+from zoo.cli._common import SLOTS, echo_json, friendly, print_table
 
 
 def stoppable(command: Callable[..., Any]) -> Callable[..., Any]:
@@ -106,7 +106,7 @@ def train(
     }
     if config is not None:
         options = o.with_config(options, config, context)
-    parts = {slot: part for slot in o.SLOTS if (part := options.pop(slot)) not in (None, o.KEEP)}
+    parts = {slot: part for slot in SLOTS if (part := options.pop(slot)) not in (None, o.KEEP)}
     options["model_args"] = {**(options["model_args"] or {}), **parts} or None
     from zoo.training import finetune
 
@@ -128,11 +128,17 @@ def compare(
     data: o.Data,
     out: Annotated[Path | None, typer.Option(help="Folder; default runs/compare-BASE-DATA.")] = None,
     config: o.Config = None,
-    head: Annotated[str | None, typer.Option(metavar="CHOICES", help=f"Classifiers: {o.CHOICES_HELP}")] = None,
-    mlp: Annotated[str | None, typer.Option(metavar="CHOICES", help="The same for feed-forward parts.")] = None,
-    mixer: Annotated[str | None, typer.Option(metavar="CHOICES", help="The same for token mixers.")] = None,
-    pool: Annotated[str | None, typer.Option(metavar="CHOICES", help="The same for the global pooling.")] = None,
-    act: Annotated[str | None, typer.Option(metavar="CHOICES", help="The same for activations.")] = None,
+    head: Annotated[
+        str | None, typer.Option("--head", metavar="CHOICES", help=f"Classifiers: {o.CHOICES_HELP}")
+    ] = None,
+    mlp: Annotated[
+        str | None, typer.Option("--mlp", metavar="CHOICES", help="The same for feed-forward parts.")
+    ] = None,
+    mixer: Annotated[str | None, typer.Option("--mixer", metavar="CHOICES", help="The same for token mixers.")] = None,
+    pool: Annotated[
+        str | None, typer.Option("--pool", metavar="CHOICES", help="The same for the global pooling.")
+    ] = None,
+    act: Annotated[str | None, typer.Option("--act", metavar="CHOICES", help="The same for activations.")] = None,
     seeds: Annotated[int, typer.Option(help="Runs of each variant, with the seeds --seed, --seed + 1, …")] = 1,
     pretrained: o.Pretrained = None,
     model_arg: o.ModelArg = None,

@@ -279,7 +279,8 @@ class _Default:
     @cached_property
     def registry(self) -> Registry:
         entries, weights = read_catalogue()
-        plugins = [*entry_points(group="zoo.models"), *entry_points(group="zoo.modules")]
+        installed = entry_points()  # of every distribution: asked for once, as each is a file
+        plugins = [*installed.select(group="zoo.models"), *installed.select(group="zoo.modules")]
         return Registry(entries, weights, plugins)
 
 

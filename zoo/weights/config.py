@@ -198,7 +198,7 @@ def _known_fields(cfg: dict[str, Any], where: str, block: Mapping[str, Any], *, 
 
 
 def _tuples(value: Any) -> Any:
-    return tuple(_tuples(v) for v in value) if isinstance(value, list) else value
+    return tuple([_tuples(v) if isinstance(v, list) else v for v in value]) if isinstance(value, list) else value
 
 
 def _take_model_args(cfg: dict[str, Any], model_args: Mapping[str, Any], where: str) -> None:

@@ -69,7 +69,13 @@ def _several(inside: Callable[[Any], bool], *counts: int) -> Callable[[Any], boo
 
 
 def _either(*checks: Callable[[Any], bool]) -> Callable[[Any], bool]:
-    return lambda v: any(check(v) for check in checks)
+    def check_any(v: Any) -> bool:
+        for check in checks:  # noqa: SIM110 (`any` would make a generator for each of a million labels)
+            if check(v):
+                return True
+        return False
+
+    return check_any
 
 
 def _statistic(minimum: float, maximum: float) -> Callable[[Any], bool]:
