@@ -1,0 +1,110 @@
+"""What the networks that enlarge images by a fixed scale have in common."""
+
+from collections.abc import Sequence
+from typing import ClassVar
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+
+
+class SuperResolutionNet(nn.Module):
+    """y = tail(features(x'), x') on the normalised image x' = (x - mean) / std, brought back to the range of x.
+
+    Without its tail it is an encoder: (batch, in_chans, height, width) to (batch, out_channels, height, width).
+
+    Args:
+        scale: how much larger the image becomes.
+        in_chans: channels of the image.
+        out_channels: of the features.
+        mean, std: of the channels of images in [0, 1].
+        no_upsampling: leave out the tail, and give the features.
+
+    Raises:
+        ValueError: a scale that the network has no tail for, or means and deviations that do not fit the channels.
+    """
+
+    #: Scales that there is a tail for.
+    scales: ClassVar[tuple[int, ...]] = ()
+
+    def __init__(
+        self,
+        scale: int,
+        in_chans: int,
+        out_channels: int,
+        mean: Sequence[float] | None,
+        std: Sequence[float] | None,
+        no_upsampling: bool,
+    ) -> None:
+        super().__init__()
+        if not no_upsampling and scale not in self.scales:
+            allowed = ", ".join(map(str, self.scales))
+            raise ValueError(f"{type(self).__name__} has no tail for scale {scale}; it has one for {allowed}")
+        self.scale, self.in_chans, self.out_channels, self.no_upsampling = scale, in_chans, out_channels, no_upsampling
+        self.normalisation = Normalisation(mean, std, in_chans)
+
+    def forward_features(
+        self, x: Float[Tensor, "batch in_chans height width"]
+    ) -> Float[Tensor, "batch c height width"]:
+        """The features of a normalised image."""
+        raise NotImplementedError
+
+    def forward_tail(
+        self, features: Float[Tensor, "batch c height width"], x: Float[Tensor, "batch in_chans height width"]
+    ) -> Float[Tensor, "batch in_chans new_height new_width"]:
+        """The enlarged image, normalised, of the features and the normalised image."""
+        raise NotImplementedError
+
+    def forward(self, x: Float[Tensor, "batch in_chans height width"]) -> Float[Tensor, "batch c new_height new_width"]:
+        """The enlarged image; without a tail, the features."""
+        normal = self.normalisation(x)
+        features = self.forward_features(normal)
+        return features if self.no_upsampling else self.normalisation.undo(self.forward_tail(features, normal))
+
+
+class Normalisation:
+    """(x - mean) / std and back.
+
+    Args:
+        mean, std: one number a channel; 0 and 1 if None.
+        channels: of the image.
+
+    Raises:
+        ValueError: another number of means or deviations, or a deviation that is not above 0.
+    """
+
+    def __init__(self, mean: Sequence[float] | None, std: Sequence[float] | None, channels: int) -> None:
+        self.mean = (0.0,) * channels if mean is None else tuple(mean)
+        self.std = (1.0,) * channels if std is None else tuple(std)
+        if len(self.mean) != channels or len(self.std) != channels or min(self.std) <= 0:
+            raise ValueError(
+                f"mean and std must be {channels} numbers, one a channel, the deviations above 0; "
+                f"got {self.mean} and {self.std}"
+            )
+        self.is_identity = not any(self.mean) and all(s == 1 for s in self.std)
+
+    def __call__(self, x: Tensor) -> Tensor:
+        if self.is_identity:
+            return x
+        mean, std = self._like(x)
+        return (x - mean) / std
+
+    def undo(self, x: Tensor) -> Tensor:
+        """From the normalised range to that of the image."""
+        if self.is_identity:
+            return x
+        mean, std = self._like(x)
+        return x * std + mean
+
+    def _like(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        both = torch.tensor((self.mean, self.std), dtype=x.dtype, device=x.device)[..., None, None]
+        return both[0], both[1]
+
+
+def draw_small(layer: nn.Conv2d) -> None:
+    """A tenth of Kaiming's normal numbers, and no bias."""
+    nn.init.kaiming_normal_(layer.weight)
+    with torch.no_grad():
+        layer.weight.mul_(0.1)
+    if layer.bias is not None:
+        nn.init.zeros_(layer.bias)
