@@ -3,10 +3,8 @@ and their origin."""
 
 from __future__ import annotations
 
-import argparse
 import contextlib
 import os
-import pickle
 import re
 import warnings
 import zipfile
@@ -25,6 +23,7 @@ from zoo.naming import did_you_mean
 from zoo.registry import is_model, weights_entry
 from zoo.weights.config import CONFIG_NAME, ModelConfig, read_config
 from zoo.weights.config_checks import is_safe_name
+from zoo.weights.pickles import load_pickle
 from zoo.weights.safetensors_file import SafetensorsFile
 from zoo.weights.state import unwrap
 from zoo.weights.strict_json import read_json, shorten
@@ -352,7 +351,7 @@ def open_file(
         from zoo.weights.verify import check_sha256
 
         check_sha256(path, sha256, origin)
-    tensors = unwrap((_load_arrays if arrays else _load_pickle)(path, origin), origin, use_ema=use_ema)
+    tensors = unwrap((_load_arrays if arrays else load_pickle)(path, origin), origin, use_ema=use_ema)
     if check_finite and (bad := first_non_finite(tensors)):
         raise non_finite(bad, origin)
     return Checkpoint(tensors, origin)
@@ -365,19 +364,3 @@ def _load_arrays(path: Path, origin: str) -> dict[str, Tensor]:
             return {name: torch.from_numpy(arrays[name]) for name in arrays.files}
     except (OSError, EOFError, ValueError, TypeError, KeyError, zipfile.BadZipFile, zlib.error) as error:
         raise CorruptFileError(f"{origin} cannot be read as arrays of numbers: {error}") from error
-
-
-def _load_pickle(path: Path, origin: str) -> Any:
-    try:
-        # timm's own training checkpoints hold their arguments as a Namespace.
-        with torch.serialization.safe_globals([argparse.Namespace]):
-            return torch.load(path, map_location="cpu", weights_only=True)
-    except pickle.UnpicklingError as error:
-        raise PickleRefusedError(
-            f"{origin} holds more than tensors and plain values, which torch.load(weights_only=True) refuses: "
-            f"{str(error).splitlines()[0]}"
-        ) from error
-    except (EOFError, RuntimeError, ValueError, KeyError) as error:
-        raise CorruptFileError(
-            f"{origin} ({path.stat().st_size:,} bytes) cannot be read by torch.load: {error}"
-        ) from error

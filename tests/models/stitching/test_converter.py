@@ -167,12 +167,37 @@ def test_on_disk(tmp_path: Path) -> None:
     assert all(torch.equal(value, state[key]) for key, value in net.state_dict().items())
 
 
-class Other:
-    """Neither a tensor nor a Namespace."""
+class Config(dict):
+    """As the released Swin network has one beside its weights: yacs's, which is a dict with attributes of its own."""
+
+    def __init__(self, **options: Any):
+        super().__init__(**options)
+        self.frozen = True
 
 
-def test_other_pickles_are_refused_even_then(tmp_path: Path) -> None:
-    torch.save({**container(official_state("snnet_vit_tiny")), "config": Other()}, tmp_path / "snnet.pth")
+def test_settings_of_other_packages_are_left_alone(tmp_path: Path) -> None:
+    state = official_state("snnet_swin_tiny")
+    torch.save({**container(state), "config": Config(MODEL=Config(TYPE="swin"))}, tmp_path / "snnet_swin.pth")
+    with pytest.raises(PickleRefusedError, match="allow_pickle"):
+        zoo.weights.convert_file(tmp_path / "snnet_swin.pth", tmp_path / "out", "snnet_swin")
+    with pytest.warns(UserWarning, match=r"read as plain values, without their classes: tests\..*\.Config$"):
+        zoo.weights.convert_file(tmp_path / "snnet_swin.pth", tmp_path / "out", "snnet_swin", allow_pickle=True)
+    net = zoo.create_model(f"local-dir:{tmp_path / 'out'}").eval()
+    facts, data = golden("snnet_swin_tiny")
+    for row in facts["configs"]:
+        logits = net(data["in.x"], stitch=row["id"])
+        torch.testing.assert_close(logits, data[f"out.logits.{row['id']}"], rtol=2e-4, atol=2e-5)
+
+
+class Code:
+    """What runs when it is read."""
+
+    def __reduce__(self) -> Any:
+        return exec, ("raise SystemExit",)
+
+
+def test_pickles_with_code_are_refused_even_then(tmp_path: Path) -> None:
+    torch.save({**container(official_state("snnet_vit_tiny")), "config": Code()}, tmp_path / "snnet.pth")
     with pytest.raises(PickleRefusedError, match="holds more than tensors"):
         zoo.weights.convert_file(tmp_path / "snnet.pth", tmp_path / "out", "snnet_deit", allow_pickle=True)
     assert not (tmp_path / "out").exists()
