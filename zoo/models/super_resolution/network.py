@@ -24,6 +24,8 @@ class SuperResolutionNet(nn.Module):
         ValueError: a scale that the network has no tail for, or means and deviations that do not fit the channels.
     """
 
+    #: What the network is for.
+    task: ClassVar[str] = "super-resolution"
     #: Scales that there is a tail for.
     scales: ClassVar[tuple[int, ...]] = ()
 
