@@ -107,4 +107,4 @@ def _too_small(stitches: Sequence[StitchConfig], limits: Mapping[str, int | floa
 
 
 def _written(number: int | float) -> str:
-    return f"{number:,}" if float(number).is_integer() else f"{number:,.4g}"
+    return f"{int(number):,}" if float(number).is_integer() else f"{number:,.4g}"
