@@ -1,14 +1,17 @@
 """Hierarchical paths of 32, 128 and 512 words against the reference code's algorithm; and a learning check on peptides.
 
-`python -m benchmarks.quantum_tensor_networks` prints Markdown tables. A further side, the same algorithm compiled by
-JAX, is optional: `pip install jax`.
+`python -m benchmarks.quantum_tensor_networks` prints Markdown tables. Further sides, the same algorithm compiled by JAX
+and circuits of DisCoPy compiled by JAX, are optional: `pip install jax discopy==0.5.1.1`.
 """
 
 import importlib.util
 import itertools
 import math
+import os
+import tempfile
+import time
 from collections.abc import Callable
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -20,6 +23,9 @@ from zoo.quantum import QTN
 BATCH, WORDS = 64, 20
 LENGTHS = (32, 128, 512)
 OURS, EAGER, COMPILED = "ours", "gate by gate, PyTorch", "gate by gate, JAX"
+#: Of `benchmarks._quantum_discopy`, and the most words that they are measured with: one circuit of 128 words had not
+#: been compiled after 35 minutes.
+DISCOPY = {"one circuit": 32, "a circuit a word": max(LENGTHS), "tensors first": max(LENGTHS)}
 ANGLES = ("words", "rules", "readout")
 Loss = Callable[[Any, Any, Any], Any]
 
@@ -114,8 +120,8 @@ def _eager(length: int) -> tuple[Callable[[], Tensor], list[Tensor]]:
 
 def merge_call(side: str, length: int, training: bool) -> Workload:
     """The loss of 64 sequences; training: and the gradients of all angles."""
-    if side == COMPILED:
-        return _compiled(length, training)
+    if side not in (OURS, EAGER):
+        return Workload(_compiled(side, length, training).call)
     loss, parameters = (_ours if side == OURS else _eager)(length)
 
     def inference() -> None:
@@ -128,7 +134,14 @@ def merge_call(side: str, length: int, training: bool) -> Workload:
     return Workload(step, loss, own=parameters) if training else Workload(inference)
 
 
-def _compiled(length: int, training: bool) -> Workload:
+class Compiled(NamedTuple):
+    """A function that JAX has compiled, and the seconds that took: the loss, or the loss and its gradients by name."""
+
+    call: Callable[[], Any]
+    seconds: float
+
+
+def _compiled(side: str, length: int, training: bool) -> Compiled:
     import jax  # pyright: ignore[reportMissingImports] - optional
     import jax.numpy as jnp  # pyright: ignore[reportMissingImports]
 
@@ -143,34 +156,65 @@ def _compiled(length: int, training: bool) -> Workload:
         return jax.lax.scan(lambda found, step: (merge(found, *step), None), state, (rules, words))[0]
 
     def loss(given: Any) -> Any:
-        return gate_by_gate(jnp, given, tokens, classes, fold)
+        if side == COMPILED:
+            return gate_by_gate(jnp, given, tokens, classes, fold)
+        from benchmarks._quantum_discopy import loss_of
 
-    call = jax.jit(jax.value_and_grad(loss) if training else loss)
-    return Workload(lambda: jax.block_until_ready(call(angles)))
+        return loss_of(side, given, tokens, classes)
+
+    start = time.perf_counter()
+    call = jax.jit(jax.value_and_grad(loss) if training else loss).lower(angles).compile()
+    return Compiled(lambda: jax.block_until_ready(call(angles)), time.perf_counter() - start)
 
 
-def check(length: int) -> list[str]:
-    """Which sides are finite; those that are agree.
+def sides_of(length: int) -> list[str]:
+    """Those that are measured with so many words; whether what they need is installed is another question."""
+    return [OURS, EAGER, COMPILED, *(f"DisCoPy + JAX, {way}" for way, most in DISCOPY.items() if length <= most)]
+
+
+def _installed(side: str) -> bool:
+    needed = [] if side in (OURS, EAGER) else ["jax"] if side == COMPILED else ["jax", "discopy"]
+    return all(importlib.util.find_spec(package) is not None for package in needed)
+
+
+class Checked(NamedTuple):
+    """Whether a side's values and gradients are finite; seconds of compiling the loss, and that with gradients."""
+
+    finite: bool
+    seconds: tuple[float, float] | None
+
+
+def check(length: int) -> dict[str, Checked]:
+    """What the sides are; those that are finite agree.
 
     Raises:
         AssertionError: two differ.
     """
-    values, finite = {}, []
-    for side, made in ((OURS, _ours), (EAGER, _eager)):
-        loss, parameters = made(length)
-        value = loss()
-        values[side] = [value.detach(), *(g.flatten() for g in torch.autograd.grad(value, parameters))]
-        if all(bool(torch.isfinite(part).all()) for part in values[side]):
-            finite.append(side)
-    if len(finite) == len(values):
-        for got, wanted in zip(values[EAGER], values[OURS], strict=True):
-            torch.testing.assert_close(got, wanted, rtol=2e-2, atol=2e-2 * float(wanted.abs().max()))
-    return finite
+    values, found = {}, {}
+    for side in filter(_installed, sides_of(length)):
+        seconds = None
+        if side in (OURS, EAGER):
+            loss, parameters = (_ours if side == OURS else _eager)(length)
+            value = loss()
+            values[side] = [value.detach(), *(g.flatten() for g in torch.autograd.grad(value, parameters))]
+        else:
+            forward, training = (_compiled(side, length, which) for which in (False, True))
+            seconds = forward.seconds, training.seconds
+            value, gradients = training.call()
+            values[side] = [torch.tensor(np.array(part)).flatten() for part in (value, *map(gradients.get, ANGLES))]
+            values[side][0] = values[side][0].squeeze()
+        found[side] = Checked(all(bool(torch.isfinite(part).all()) for part in values[side]), seconds)
+    for side, (finite, _) in found.items():
+        if finite:
+            for got, wanted in zip(values[side], values[OURS], strict=True):
+                torch.testing.assert_close(
+                    got, wanted, rtol=2e-2, atol=2e-2 * float(wanted.abs().max()), msg=lambda m, s=side: f"{s}: {m}"
+                )
+    return found
 
 
 def _rows(length: int) -> list[list[str]]:
-    finite = check(length)
-    sides = [OURS, EAGER] + [COMPILED] * (importlib.util.find_spec("jax") is not None)
+    checked = check(length)
     rows = []
     for training in (False, True):
         found = compare(
@@ -179,21 +223,24 @@ def _rows(length: int) -> list[list[str]]:
                     "benchmarks.quantum_tensor_networks:merge_call",
                     {"side": side, "length": length, "training": training},
                 )
-                for side in sides
+                for side in checked
             }
         )
         what = "with gradient" if training else "forward"
-        for side in (OURS, EAGER, COMPILED):
-            rows.append([str(length), what, side, *_cells(found.get(side), found[OURS], side, finite)])
+        for side in sides_of(length):
+            start = [str(length), what, side]
+            if side not in found:
+                rows.append([*start, "not run", *[""] * 6])
+                continue
+            finite, seconds = checked[side]
+            compiling = "" if seconds is None else f"{seconds[training]:.0f}"
+            rows.append([*start, "finite" if finite else "NaN", compiling, *_cells(found[side], found[OURS])])
     return rows
 
 
-def _cells(side: Measurement | None, own: Measurement, name: str, finite: list[str]) -> list[str]:
-    if side is None:
-        return ["not run", *[""] * 5]
+def _cells(side: Measurement, own: Measurement) -> list[str]:
     numbers = [side.reuse_ms, side.reuse_ms / own.reuse_ms, side.default_ms, side.default_ms / own.default_ms]
-    said = "finite" if (EAGER if name == COMPILED else name) in finite else "NaN"
-    return [said, *(f"{number:.1f}" for number in numbers), f"{side.peak_mb:.0f}"]
+    return [*(f"{number:.1f}" for number in numbers), f"{side.peak_mb:.0f}"]
 
 
 def learning() -> list[list[str]]:
@@ -234,15 +281,31 @@ def _composition(text: str, parts: int, letters: str) -> np.ndarray:
     return np.array([piece.count(letter) / max(len(piece), 1) for piece in pieces for letter in letters])
 
 
+def _measured() -> str:
+    """The table of all lengths. What JAX compiles is kept until it is complete, for all processes."""
+    head = ["words", "pass", "side", "result", "compile s", "ms (reuse)", "times ours", "ms (default)", "times ours"]
+    with tempfile.TemporaryDirectory() as cache:
+        os.environ.update(
+            JAX_COMPILATION_CACHE_DIR=cache,
+            JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS="0",
+            XLA_FLAGS="--xla_cpu_multi_thread_eigen=false",
+        )
+        return table([*head, "peak MB"], [row for length in LENGTHS for row in _rows(length)])
+
+
 def main() -> None:
-    head = ["words", "pass", "side", "result", "ms (reuse)", "times ours", "ms (default)", "times ours", "peak MB"]
-    print(table(head, [row for length in LENGTHS for row in _rows(length)]))
+    print(_measured())
     print(
         "\nHierarchical path, one qubit a wire, ansatz qtn14, post-selection, 64 sequences, 20 words, angles uniform "
         "in a full turn, float32; loss, or loss and the gradients of all angles. *gate by gate* is the arithmetic of "
         "the reference code: one word after the other, eight gates each on the states of two qubits, divided by the "
-        "norm at the end; *JAX* is that, compiled as a scan over the words (compilation not counted). Where they are "
-        "finite, values and gradients of the first two sides were compared in the same run.\n"
+        "norm at the end; *JAX* is that, compiled as a scan over the words. *DisCoPy + JAX* are circuits of "
+        "DisCoPy 0.5.1.1, evaluated as tensors with its JAX backend, jit and vmap over the sequences: *one circuit* "
+        "of all words, which is measured with 32 only (with 128 its loss alone had not been compiled after 35 "
+        "minutes); *a circuit a word* on the state of those before, in a scan; *tensors first*: the states of all "
+        "words and the tensors of all boxes as circuits, once, which a scan contracts. Compiling, which calls do not "
+        "count, includes tracing. Where they are finite, values and gradients of all sides were compared in the same "
+        "run.\n"
     )
     print(table(["model", "numbers", "val accuracy", "test accuracy"], learning()))
     print(
