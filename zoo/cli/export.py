@@ -1,7 +1,7 @@
 """`zoo export`: a model as a file that runs without this package."""
 
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 
@@ -38,9 +38,13 @@ def export(
     target = out or Path(f"{stem}{FORMATS[form]}")
     check_options(target, form, batch=batch, opset=opset, tolerance=tolerance)
     typer.echo(f"Exporting {model} ...", err=True)
-    built = create_model(name, pretrained=True, img_size=img_size)
-    if stitch is not None:
-        built = _path_of(built, stitch, model)
+    alone = {} if stitch is None else {"stitch": stitch, "standalone": True}
+    try:
+        built = create_model(name, pretrained=True, img_size=img_size, **alone)
+    except TypeError as error:
+        if stitch is None or "'stitch'" not in str(error):
+            raise
+        raise TypeError(f"--stitch is for stitched networks, {model} is none") from error
     done = export(
         built,
         target,
@@ -65,16 +69,3 @@ def export(
     version = "" if done.opset is None else f"opset {done.opset}, "
     size = "×".join(map(str, done.input_size))
     typer.echo(f"{done.path}\t{done.size:,} bytes, {version}{number} {noun} {size}{unit}; {checked}")
-
-
-def _path_of(net: Any, stitch: int, name: str) -> Any:
-    """One path of a stitched network.
-
-    Raises:
-        TypeError: another model.
-    """
-    from zoo.models.stitching.network import StitchNet
-
-    if not isinstance(net, StitchNet):
-        raise TypeError(f"--stitch is for stitched networks, {name} is none")
-    return net.export(stitch)
