@@ -23,8 +23,8 @@ from zoo.quantum import QTN
 BATCH, WORDS = 64, 20
 LENGTHS = (32, 128, 512)
 OURS, EAGER, COMPILED = "ours", "gate by gate, PyTorch", "gate by gate, JAX"
-#: Of `benchmarks._quantum_discopy`, and the most words that they are measured with: one circuit of 128 words had not
-#: been compiled after 35 minutes.
+#: Of `benchmarks._quantum_discopy`, and the most words that they are measured with: one circuit of 128 words took 13
+#: minutes to compile, without gradients.
 DISCOPY = {"one circuit": 32, "a circuit a word": max(LENGTHS), "tensors first": max(LENGTHS)}
 ANGLES = ("words", "rules", "readout")
 Loss = Callable[[Any, Any, Any], Any]
@@ -301,8 +301,8 @@ def main() -> None:
         "the reference code: one word after the other, eight gates each on the states of two qubits, divided by the "
         "norm at the end; *JAX* is that, compiled as a scan over the words. *DisCoPy + JAX* are circuits of "
         "DisCoPy 0.5.1.1, evaluated as tensors with its JAX backend, jit and vmap over the sequences: *one circuit* "
-        "of all words, which is measured with 32 only (with 128 its loss alone had not been compiled after 35 "
-        "minutes); *a circuit a word* on the state of those before, in a scan; *tensors first*: the states of all "
+        "of all words, which is measured with 32 only (with 128 its loss alone took 13 minutes to compile, and was "
+        "NaN); *a circuit a word* on the state of those before, in a scan; *tensors first*: the states of all "
         "words and the tensors of all boxes as circuits, once, which a scan contracts. Compiling, which calls do not "
         "count, includes tracing. Where they are finite, values and gradients of all sides were compared in the same "
         "run.\n"
