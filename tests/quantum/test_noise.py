@@ -310,6 +310,7 @@ def test_gates_by_the_names_of_other_libraries(name, ours):
         (lambda: NoiseModel(after={"2qubits": make_channel("bit_flip", 0.1)}), "'1q', '2q' or a gate.*got '2qubits'"),
         (lambda: NoiseModel(after={"post_select": ("bit_flip", 0.1)}), "'post_select' is none"),
         (lambda: NoiseModel(after={"cx": ("bit_flip", 0.1), "CNOT": ("bit_flip", 0.2)}), "'cx' comes noise twice"),
+        (lambda: NoiseModel(after={"cnto": ("bit_flip", 0.1)}), "a gate by its name, got 'cnto'; did you mean 'cnot'"),
         (lambda: NoiseModel(after={"1q": {"bit_filp": 0.1}}), "unknown channel 'bit_filp'; did you mean 'bit_flip'"),
         (lambda: ReadoutError(-0.1), r"must lie in \[0, 1\], got -0.1"),
         (lambda: ReadoutError([0.1, 0.2], [0.1]), r"unequal numbers of wires: \[1, 2\]"),

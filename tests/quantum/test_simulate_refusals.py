@@ -171,6 +171,7 @@ BUILDING = {
     "gradient": (lambda: Circuit(3).rx(torch.tensor(0.1, requires_grad=True), 0), TypeError, "make the angle a weight"),
     "finite": (lambda: Circuit(3).rx(math.inf, 0), ValueError, "an angle is finite"),
     "gate": (lambda: Circuit(3).cswp(0, 1, 2), AttributeError, "gate 'cswp'; did you mean 'cswap'"),
+    "other name": (lambda: Circuit(2).cnto(0, 1), AttributeError, "gate 'cnto'; did you mean 'cnot'"),
     "unitary": (
         lambda: Circuit(1).unitary([[1, 0], [0, 1.1]], 0),
         ValueError,

@@ -14,7 +14,7 @@ from torch import Tensor
 from zoo.naming import did_you_mean
 from zoo.quantum import op as ops
 from zoo.quantum.angle import Angle, as_angle, as_number, feature, weight
-from zoo.quantum.gates import CHANNEL, GATES, POST_SELECT, Gate, gate_named
+from zoo.quantum.gates import ALIASES, CHANNEL, GATES, POST_SELECT, Gate, gate_named
 from zoo.quantum.integers import Wires, as_wires, integer
 from zoo.quantum.op import Op
 from zoo.quantum.running.methods import Simulable
@@ -143,7 +143,7 @@ class Circuit(Simulable):
         try:
             gate = gate_named(name)
         except ValueError:
-            hint = did_you_mean(name, dir(self))
+            hint = did_you_mean(name, [*dir(self), *ALIASES])
             raise AttributeError(f"a circuit has no attribute or gate {name!r}{hint}") from None
         if not gate.unitary:
             raise AttributeError(f"{gate.name!r} is put into a circuit by the method of that name")

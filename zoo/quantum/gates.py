@@ -267,7 +267,7 @@ CHANNEL = Gate("channel", 0, 0, unitary=False)
 _KINDS = {**GATES, POST_SELECT.name: POST_SELECT, CHANNEL.name: CHANNEL}
 
 #: Names that other libraries give them, lower-case and without underscores.
-_ALIASES = {
+ALIASES = {
     "id": "i",
     "identity": "i",
     "paulix": "x",
@@ -308,7 +308,7 @@ def gate_named(name: str) -> Gate:
     if not isinstance(name, str):
         raise TypeError(f"the name of a gate is text, such as 'cx', got {name!r}")
     low = name.lower()
-    found = _KINDS.get(low) or GATES.get(_ALIASES.get(low.replace("_", ""), ""))
+    found = _KINDS.get(low) or GATES.get(ALIASES.get(low.replace("_", ""), ""))
     if found is None:
-        raise ValueError(f"no gate is named {name!r}{did_you_mean(name, [*_KINDS, *_ALIASES])}")
+        raise ValueError(f"no gate is named {name!r}{did_you_mean(name, [*_KINDS, *ALIASES])}")
     return found

@@ -4,7 +4,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from zoo.naming import check_keywords, did_you_mean
-from zoo.quantum.gates import GATES, gate_named
+from zoo.quantum.gates import ALIASES, GATES, gate_named
 from zoo.quantum.noise.channels import Channel, make_channel
 from zoo.quantum.noise.readout import ReadoutError
 
@@ -98,7 +98,7 @@ def _place(name: Any) -> str:
     try:
         gate = gate_named(name)
     except ValueError:
-        hint = did_you_mean(name, [*PLACES, *GATES])
+        hint = did_you_mean(name, [*PLACES, *GATES, *ALIASES])
         raise ValueError(f"noise follows '1q', '2q' or a gate by its name, got {name!r}{hint}") from None
     if not gate.unitary:
         raise ValueError(f"noise follows gates, and {gate.name!r} is none")
