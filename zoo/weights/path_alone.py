@@ -54,13 +54,18 @@ def load_path(
     for here, there in names.items():
         kept = whole.metadata.get(there, there)  # of names that share a tensor one has it
         if kept not in whole.tensors:
-            raise MismatchError(f"{whole.origin} has no {there}, which the path runs as {here}: convert it first?")
+            raise MismatchError(
+                f"{whole.origin} has no {there}, which the path runs as {here}; of the authors' own files, "
+                "convert it first (zoo convert)"
+            )
         tensors[here] = whole.tensors[kept]
     if bad := first_non_finite(tensors):
         raise non_finite(bad, whole.origin)
     part = Checkpoint(tensors, whole.origin, config=whole.config, source=whole.source)
     made, _ = build_with_weights(lambda: alone()[1], part, device=device, adapt=adapt)
     assert isinstance(made, Stitched)
+    if whole.source is not None:
+        made.zoo_source = whole.source  # type: ignore[assignment]
     if made.lora_rank:
         made.merge()
     return made
@@ -85,10 +90,11 @@ def _names_of(net: StitchNet, made: Stitched) -> dict[str, str]:
 
 def _open(source: Any, wanted: set[str], options: Mapping[str, Any]) -> Checkpoint:
     """A checkpoint of which no tensor has been looked at yet, where its format allows it."""
-    text = os.fspath(source) if isinstance(source, str | os.PathLike) else ""
-    path = Path(text.removeprefix("local-dir:"))
+    if not isinstance(source, str | os.PathLike):
+        return open_checkpoint(source, **options)
+    path = Path(os.fspath(source).removeprefix("local-dir:"))
     if path.is_dir():
-        (path,) = find_weights(path, str(path), allow_pickle=False)
+        (path,) = find_weights(path, str(path), allow_pickle=options.get("allow_pickle", False))
     if path.name == INDEX_NAME:
         homes = read_index(path, str(path.parent))
         files = sorted({home for name, home in homes.items() if name in wanted})

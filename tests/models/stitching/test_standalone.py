@@ -12,9 +12,9 @@ import pytest
 import torch
 
 import zoo
-from tests.models.stitching.golden import OPEN, options_of
+from tests.models.stitching.golden import OPEN, official_state, options_of
 from tests.models.stitching.test_exported import X, golden_net
-from zoo.errors import MismatchError, NonFiniteWeightsError
+from zoo.errors import MismatchError, NonFiniteWeightsError, PickleRefusedError, UnknownStitchError
 from zoo.models.stitching.stitched import Stitched
 from zoo.weights.save import save_safetensors
 
@@ -55,6 +55,55 @@ def test_what_others_have_does_not_matter(tmp_path: Path) -> None:
         zoo.create_model("snnet_deit", **how)
     with pytest.raises(TypeError, match="a ResNet is none"):
         zoo.create_model("resnet18", checkpoint_path=tmp_path / "part.safetensors", standalone=True)
+
+
+def test_a_path_of_a_repository(hub: Any) -> None:
+    """Whichever path the repository's own config sets; the commit is known, as of every model from there."""
+    net = golden_net("snnetv2_tiny")
+    net.set_stitch(4)
+    repo = hub.repo_id()
+    zoo.push_to_hub(net, repo, token=hub.token, license="mit")
+    for number in (9, 1):
+        how: dict[str, Any] = {"stitch": number, "standalone": True, "cache_dir": hub.cache}
+        made: Any = zoo.create_model(f"hf-hub:{repo}", **how).eval()
+        assert isinstance(made, Stitched)
+        torch.testing.assert_close(made(X), net(X, stitch=number), atol=1e-6, rtol=1e-5)
+        assert made.config == net.export(number).config
+        assert made.zoo_source["repo"] == repo
+        assert len(made.zoo_source["commit"]) == 40
+    own: Any = zoo.create_model(f"hf-hub:{repo}", standalone=True, cache_dir=hub.cache).eval()
+    torch.testing.assert_close(own(X), net(X, stitch=4), atol=1e-6, rtol=1e-5)
+    other: Any = zoo.create_model(f"hf-hub:{repo}", num_classes=2, **how).eval()
+    assert other(X).shape == (2, 2)
+    with pytest.raises(UnknownStitchError, match="there is no stitch 999"):
+        zoo.create_model(f"hf-hub:{repo}", **{**how, "stitch": 999})
+
+
+def test_a_path_of_a_pickle(tmp_path: Path) -> None:
+    net = golden_net("snnet_vit_tiny")
+    state = {f"module.{name}": value for name, value in net.state_dict().items()}
+    (tmp_path / "folder").mkdir()
+    torch.save({"model": state, "epoch": 3}, tmp_path / "folder" / "last.pth")
+    how: dict[str, Any] = {**options_of("snnet_vit_tiny"), "stitch": 5, "standalone": True}
+    for place in ("folder/last.pth", "folder"):
+        with pytest.raises(PickleRefusedError, match="allow_pickle=True"):
+            zoo.create_model("snnet_deit", checkpoint_path=tmp_path / place, **how)
+        made = zoo.create_model("snnet_deit", checkpoint_path=tmp_path / place, allow_pickle=True, **how).eval()
+        assert isinstance(made, Stitched)
+        assert torch.equal(made(X), net(X, stitch=5))
+
+
+def test_a_path_of_a_released_file_is_converted_first(tmp_path: Path) -> None:
+    state = official_state("snnet_swin_tiny")
+    torch.save({"model": state}, tmp_path / "released.pth")
+    how: dict[str, Any] = {"stitch": 5, "standalone": True}
+    with pytest.raises(MismatchError, match=r"has no anchors\..*the authors' own files, convert it first"):
+        released = {"checkpoint_path": tmp_path / "released.pth", "allow_pickle": True}
+        zoo.create_model("snnet_swin", **options_of("snnet_swin_tiny"), **released, **how)
+    zoo.weights.convert_file(tmp_path / "released.pth", tmp_path / "net", "snnet_swin", allow_pickle=True)
+    made: Any = zoo.create_model(f"local-dir:{tmp_path / 'net'}", **how).eval()
+    whole: Any = zoo.create_model(f"local-dir:{tmp_path / 'net'}").eval()
+    assert torch.equal(made(X), whole(X, stitch=5))
 
 
 def test_memory_is_that_of_the_path(tmp_path: Path) -> None:
