@@ -15,9 +15,7 @@ _VIT = {"patch_size": 8, "depth": 3, "num_heads": 2, "img_size": 64}
 #: Anchors that are not among those of the contract's tests.
 FURTHER: dict[str, list[Any]] = {
     "swinv2": [{"name": "swinv2_tiny_window8_256", **_SWIN, "embed_dim": w} for w in (8, 16)],
-    "resnetv2": [
-        {"name": "resnetv2_50", "layers": [1, 1, 2, 1], "channels": [w] * 4, "stem_chs": 8} for w in (32, 64)
-    ],
+    "resnetv2": [{"name": "resnetv2_50", "layers": [1, 1, 2, 1], "channels": [w] * 4, "stem_chs": 8} for w in (32, 64)],
     "regnet": ["regnetx_002", "regnety_002"],
     "registers": [{"name": "vit_small_patch14_reg4_dinov2", **_VIT, "embed_dim": w} for w in (8, 16)],
     "scaled": [{"name": "deit3_small_patch16_224", **_VIT, "embed_dim": w} for w in (8, 16)],
