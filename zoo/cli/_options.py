@@ -60,15 +60,16 @@ Config = Annotated[
 ]
 Epochs = Annotated[int, typer.Option(help="Passes over the training images or bags.")]
 BatchSize = Annotated[
-    str,
+    str | None,
     typer.Option(
-        help="Images or bags a batch (and process); 'auto' or 'auto:256' halves it until a step fits into memory."
+        help="Images or bags a batch (and process), default 64, 16 patches for super-resolution; 'auto' or 'auto:256' "
+        "halves it until a step fits into memory."
     ),
 ]
 Accum = Annotated[int, typer.Option(help="Batches an update.")]
 Lr = Annotated[str, typer.Option(help="Peak learning rate, or 'auto'.")]
-Opt = Annotated[str, typer.Option(help="timm's name of the optimiser.")]
-WeightDecay = Annotated[float, typer.Option(help="Weight decay.")]
+Opt = Annotated[str, typer.Option(help="timm's name of the optimiser; auto: adamw, adam for super-resolution.")]
+WeightDecay = Annotated[str, typer.Option(help="Weight decay; auto: 0.05, 0 for super-resolution.")]
 LayerDecay = Annotated[float | None, typer.Option(help="Learning-rate factor from layer to layer, e.g. 0.75.")]
 Sched = Annotated[str, typer.Option(help="cosine, linear, step or constant.")]
 WarmupEpochs = Annotated[
@@ -86,6 +87,21 @@ Standardise = Annotated[
 ]
 MaxInstances = Annotated[
     int | None, typer.Option(help="Of larger bags, draw so many instances anew each epoch of training.")
+]
+Scale = Annotated[
+    float | None,
+    typer.Option(help="Super-resolution: how much larger images become; else the value of white in float images."),
+]
+PatchSize = Annotated[int, typer.Option(help="Super-resolution: side of the squares of small images to learn from.")]
+Queries = Annotated[
+    int | None, typer.Option(help="Super-resolution of single pixels: so many of a patch; default all.")
+]
+EpochPatches = Annotated[
+    int | None, typer.Option(help="Super-resolution: patches an epoch; default as many as cover the photographs.")
+]
+Phases = Annotated[
+    str | None,
+    typer.Option(help="Super-resolution: updates of each phase in place of --epochs, such as 20000,5000."),
 ]
 ImgSize = Annotated[int | None, typer.Option(help="Height and width of the images; default the model's.")]
 Mixup = Annotated[float, typer.Option(help="Alpha of mixup.")]
@@ -245,11 +261,12 @@ def recipe(context: typer.Context) -> dict[str, Any]:
 
 
 _RECIPE = (
-    "pretrained", "epochs", "batch_size", "accum", "lr", "opt", "weight_decay", "layer_decay", "sched", "warmup_epochs",
-    "min_lr", "aug", "hflip", "img_size", "mixup", "cutmix", "label_smoothing", "class_weights", "ema", "amp",
-    "standardise", "max_instances", "clip_grad", "on_nan", "freeze", "unfreeze", "lora", "teacher", "distillation",
-    "distillation_alpha", "distillation_tau", "stitch_sampling", "stitch_lr", "stitch_init", "early_stop", "monitor",
-    "val", "on_bad", "seed", "workers", "device", "tracker",
+    "pretrained", "epochs", "batch_size", "accum", "lr", "opt", "weight_decay", "layer_decay", "sched",
+    "warmup_epochs", "min_lr", "aug", "hflip", "img_size", "mixup", "cutmix", "label_smoothing", "class_weights",
+    "ema", "amp", "standardise", "max_instances", "scale", "patch_size", "queries", "epoch_patches", "phases",
+    "clip_grad", "on_nan", "freeze", "unfreeze", "lora", "teacher", "distillation", "distillation_alpha",
+    "distillation_tau", "stitch_sampling", "stitch_lr", "stitch_init", "early_stop", "monitor", "val", "on_bad",
+    "seed", "workers", "device", "tracker",
 )  # fmt: skip
 
 
@@ -273,14 +290,24 @@ def read_workers(text: str) -> int | str:
         raise typer.BadParameter(f"{text!r} is neither a whole number nor 'auto'", param_hint="--workers") from None
 
 
-def read_batch_size(text: str) -> int | str:
+def read_batch_size(text: str | None) -> int | str | None:
     """A whole number, or 'auto', or e.g. 'auto:256'."""
-    if text.partition(":")[0] == "auto":
+    if text is None or text.partition(":")[0] == "auto":
         return text
     try:
         return int(text)
     except ValueError:
         raise typer.BadParameter(f"{text!r} is neither a whole number nor 'auto'", param_hint="--batch-size") from None
+
+
+def read_phases(text: str | None) -> tuple[int, ...] | None:
+    """Whole numbers separated by commas."""
+    if text is None:
+        return None
+    try:
+        return tuple(int(part) for part in text.split(","))
+    except ValueError:
+        raise typer.BadParameter(f"{text!r} are no whole numbers separated by commas", param_hint="--phases") from None
 
 
 def read_lora(text: str | None) -> int | dict[str, Any] | None:
@@ -353,6 +380,8 @@ _READERS: dict[str, Callable[[Any], Any]] = {
     "stitch_sampling": read_sampling,
     "tracker": one_or_many,
     "lr": lambda text: number_or_word(text, "--lr"),
+    "weight_decay": lambda text: number_or_word(text, "--weight-decay"),
+    "phases": read_phases,
     "hflip": lambda text: number_or_word(text, "--hflip"),
     "class_weights": read_class_weights,
     "freeze": one_or_many,

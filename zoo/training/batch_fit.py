@@ -17,7 +17,6 @@ from zoo.training.diagnose import is_out_of_memory
 from zoo.training.freeze import train_mode
 from zoo.training.options import Options
 from zoo.training.randomness import derive, seed_all
-from zoo.training.update import batch_loss
 
 if TYPE_CHECKING:
     from zoo.training.loop import Loop
@@ -98,6 +97,6 @@ def _step(loop: Loop, images: list[Batch]) -> None:
     seed_all(derive(loop.options.seed, "fit"))
     for batch in images:
         paths = None if loop.stitching is None else loop.stitching.dearest
-        loss = batch_loss(loop, batch.to(loop.accelerator.device), loop.model, paths)
+        loss = loop.batch_loss(batch.to(loop.accelerator.device), loop.alone, paths)
         loop.accelerator.backward(loss)
     loop.optimiser.optimizer.step()

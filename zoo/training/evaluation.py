@@ -19,6 +19,7 @@ from zoo.training.model_source import model_name, ready_model, refuse_tables
 from zoo.training.options import check_batch_size
 from zoo.training.preparation import pipeline_for
 from zoo.training.progress import Progress
+from zoo.training.super_resolution.task import is_super_resolution
 
 
 @known_keywords
@@ -36,10 +37,11 @@ def evaluate(
     amp: str = "no",
     metrics: Mapping[str, Any] | None = None,
     among: str = "model",
+    policy: str | Mapping[str, Any] | None = None,
     detail: bool = False,
     progress: bool = True,
 ) -> dict[str, Any]:
-    """Measure a model on a split of images, of bags, or of sequences.
+    """Measure a model on a split of images, of bags, or of sequences; or on photographs, one that enlarges images.
 
     Images are prepared by `zoo.data_config(model)`. When the model knows its label names, the data's classes are
     matched to them by name, in any order. Data may lack some of the model's classes: an answer of such a class is
@@ -50,7 +52,7 @@ def evaluate(
         data: anything that `zoo.finetune` takes.
         split: "train", "val" or "test"; a source without splits is measured whole, as "all".
         batch_size: images or bags at a time.
-        scale: value of white in float images above 1.
+        scale: value of white in float images above 1. Of a model that enlarges images: by how much; default its own.
         transform: "auto", or None for tensors that are ready for the model.
         on_bad: "raise" or "skip" for image files that cannot be read.
         workers: processes that read images.
@@ -61,6 +63,8 @@ def evaluate(
             several labels an image. A `Binary…` metric of two classes gets the probability of the second, (N,).
         among: "model", where all of the model's classes compete; "data" leaves out the scores of classes that the data
             lack, with a note, as benchmarks on a part of ImageNet's classes do.
+        policy: of a model that decides what pixels cost (`pcsr_…`): options of its forward, "heavy" or
+            {"policy": "target", "target": 0.6}.
         detail: also return `classes` (by number, as the model has them), `confusion` (counts, a row a true class),
             `facts` (what is known of the data: licence, url, revision), and metrics of yours that give one value a
             class.
@@ -72,6 +76,10 @@ def evaluate(
         when a class has no sample), `ece`, and `top5` with more than five classes; for grades also `mae` and
         `quadratic_kappa`. With several labels an image: `loss`, `accuracy` (over images and labels), `exact` (all
         labels right), `f1`, `f1_micro`, `auroc`, `auprc`, `ece`. Ready for `zoo.push_to_hub(metrics=…)`.
+        Of enlarged images: `psnr` and `ssim` over red, green and blue, and of luma alone (`psnr_y`, `ssim_y`), each of
+        values in whole steps of 8 bits without a border of `scale` pixels, the mean over the photographs; the same of
+        interpolation (`bicubic_psnr`, `bilinear_psnr`, …); and where pixels have classes, `hard`, `flops` and
+        `true_flops`. `detail` adds `images`.
 
     Raises:
         DataError: the data cannot be read, or its classes are not the model's; a model of tables.
@@ -86,6 +94,17 @@ def evaluate(
     show = Progress(progress, 1)
     check_device(device)
     refuse_tables(model)
+    if is_super_resolution(model):
+        if metrics or among != "model":
+            raise ValueError("metrics, among: not for models that enlarge images")
+        from zoo.training.super_resolution.evaluation import evaluate_super_resolution
+
+        return evaluate_super_resolution(
+            model, data, split, scale=scale, policy=policy, on_bad=on_bad, device=device, amp=amp, detail=detail,
+            progress=show,
+        )  # fmt: skip
+    if policy is not None:
+        raise ValueError(f"policy={policy!r}: for models that decide what pixels of enlarged images cost")
     opened = open_split(data, split, on_bad=on_bad)
     images = opened.images
     for note in opened.notes:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import functools
 import os
 from collections.abc import Callable, Mapping, Sequence
-from pathlib import Path
 from typing import Any, ParamSpec, TypeVar
 
 import torch
@@ -13,20 +12,16 @@ from torch import Tensor, nn
 
 from zoo.composition import SLOTS
 from zoo.errors import MissingExtraError
-from zoo.files import write_json
 from zoo.naming import known_keywords
-from zoo.training.checkpoint import checkpoints, prune, read_state
+from zoo.training.checkpoint import checkpoints, read_state
 from zoo.training.data.bags import BagSet
 from zoo.training.data.image_set import ImageSet
-from zoo.training.data.labels import some
 from zoo.training.data.sequences import SequenceSet
 from zoo.training.data.source import open_splits
-from zoo.training.disk import explained_disk
 from zoo.training.float32 import float32_kept
 from zoo.training.freeze import FreezeSpec
 from zoo.training.grid_coverage import coverage_notes
 from zoo.training.lora import lora_adapters
-from zoo.training.metrics import flat, numbers
 from zoo.training.model_source import (
     describe_data,
     model_for,
@@ -36,22 +31,17 @@ from zoo.training.model_source import (
     starts_from_weights,
 )
 from zoo.training.options import check_seed
-from zoo.training.out_folder import check_out, clear_leftovers, clear_run
-from zoo.training.persistence import resume_run
+from zoo.training.out_folder import check_out
 from zoo.training.preparation import cut_notes, in_order_of, pipeline_for
 from zoo.training.progress import Progress
 from zoo.training.randomness import derive, kept_random_state, seed_all
-from zoo.training.recorded import arguments, tracked
 from zoo.training.result import Callback, Result, check_callbacks
-from zoo.training.run_folder import choose_folder, load_best, write_history
 from zoo.training.settings import resolve
-from zoo.training.signals import StopRequest
 from zoo.training.standardise import check_standardise
 from zoo.training.standardise import standardise as standardise_features
-from zoo.training.tracking import Tracking, check_trackers
+from zoo.training.super_resolution.task import is_super_resolution
+from zoo.training.tracking import check_trackers
 
-#: Bytes that a file of settings or metrics takes at most.
-_SMALL = 64 * 1024
 #: Images by which the inputs of KAN layers are judged.
 _GRID_IMAGES = 32
 
@@ -86,10 +76,10 @@ def finetune(
     val: Any = None,
     out: str | os.PathLike[str] | None = None,
     epochs: int = 20,
-    batch_size: int | str = 64,
+    batch_size: int | str | None = None,
     lr: float | str = "auto",
-    opt: str = "adamw",
-    weight_decay: float = 0.05,
+    opt: str = "auto",
+    weight_decay: float | str = "auto",
     layer_decay: float | None = None,
     sched: str = "cosine",
     warmup_epochs: float | None = None,
@@ -122,6 +112,10 @@ def finetune(
     scale: float | None = None,
     standardise: bool | str = "auto",
     max_instances: int | None = None,
+    patch_size: int = 32,
+    queries: int | None = None,
+    epoch_patches: int | None = None,
+    phases: Sequence[int] | None = None,
     on_bad: str = "raise",
     pretrained: bool | None = None,
     model_args: Mapping[str, Any] | None = None,
@@ -135,7 +129,7 @@ def finetune(
     callbacks: Sequence[Callback] = (),
     progress: bool = True,
 ) -> Result:
-    """Fine-tune a model on images, on bags of instances, or on sequences of letters.
+    """Fine-tune a model on images, on bags of instances, on sequences of letters, or to enlarge images.
 
     The run is kept in a folder and can be cut off at any time (Ctrl-C, SIGTERM, power): the same call goes on where it
     stopped. On a CPU the resumed run ends in the very same weights as one that was never stopped, because the order of
@@ -153,17 +147,22 @@ def finetune(
             `.npz`, `.safetensors` or a dictionary of `rows`, `offsets` and `labels`; `bags:FOLDER` of
             `class/bag/image.png`; `repertoires:TABLE` of files of sequences, for `deeprc_cnn`. Sequences, for a model
             that takes them (`qtn_uptn_aa`): "peptides", FASTA, a table with a column `sequence`, `sequences:FILE`.
+            Photographs, for a model that enlarges images (`pcsr_carn_x4`): a folder or list of them, of which small
+            ones are made; or a folder with HR/ and LR/, the small ones of the same names; with train/, val/ and test/
+            above them if you like.
         val: what to compare epochs on. None: the data's own split, else 20 % of training, class by class. A number
             between 0 and 1: that share. False or "no": nothing, the last epoch counts as the best. Else a source.
         out: run folder: new, empty, or an earlier run's, and apart from the data. Default: `runs/MODEL-DATA`, numbered
             if that is taken.
         epochs: passes over the training split.
-        batch_size: images a batch and process. An update sees batch_size * accum * processes images. "auto" tries 64
-            (or "auto:256" as many), and halves the batch and doubles `accum` until a training step fits into memory.
+        batch_size: images a batch and process; default 64, and 16 patches to learn to enlarge them. An update sees
+            batch_size * accum * processes images. "auto" tries 64 (or "auto:256" as many), and halves the batch and
+            doubles `accum` until a training step fits into memory.
         lr: peak learning rate. "auto": 5e-4 for Adam-like optimisers at 64 images an update (growing with the square
             root of their number), 0.02 for SGD (growing linearly); for a linear probe 5e-3 and 0.1.
-        opt: timm's name of the optimiser.
-        weight_decay: not applied to norms, biases and what the model names in `no_weight_decay()`.
+        opt: timm's name of the optimiser. "auto": AdamW; Adam to learn to enlarge images.
+        weight_decay: "auto" is 0.05, and 0 to learn to enlarge images; not applied to norms, biases and what the model
+            names in `no_weight_decay()`.
         layer_decay: factor on the learning rate from each group of layers to the one before, e.g. 0.75.
         sched: "cosine", "linear", "step" (a tenth after each third) or "constant", stepped every update.
         warmup_epochs: of linear growth; default a tenth of the epochs, at most 5. A fraction is fine.
@@ -203,16 +202,23 @@ def finetune(
         early_stop: stop after so many epochs without improvement.
         monitor: metric that chooses the best epoch: "accuracy", "balanced_accuracy", "f1", "auroc", "auprc", "ece",
             "loss" or "top5"; with several labels an image "exact" and "f1_micro", with grades "mae" and
-            "quadratic_kappa". "auto": accuracy; auroc where images carry several labels.
+            "quadratic_kappa"; of enlarged images "psnr", "ssim", and of luma alone "psnr_y", "ssim_y". "auto":
+            accuracy; auroc where images carry several labels; psnr.
         aug: "none", "light" (crops of 70-100 %, mirroring) or "timm" (strong: RandAugment, erasing).
         hflip: probability of mirroring; "auto" is a half, and 0 for digits. Set 0 where left and right matter.
         img_size: height and width that images are resized to, instead of the model's own.
         transform: "auto", or None for tensors that are ready for the model.
-        scale: value of white in float images above 1.
+        scale: value of white in float images above 1. Of a model that enlarges images: how much larger they become;
+            default the model's own.
         standardise: bring every feature of bags of vectors to mean 0 and deviation 1 by the statistics of the training
             instances, which the model keeps, so that it takes raw features afterwards. "auto": of a new model; a
             trained one is used as it was trained.
         max_instances: of larger bags, so many instances are drawn anew each epoch in training; all are used to measure.
+        patch_size: of models that enlarge images: side of the squares of the small images that are learned from.
+        queries: pixels drawn of each patch, for models that learn single pixels (`pcsr_…`); default all.
+        epoch_patches: patches an epoch; default as many as cover the photographs once.
+        phases: updates of each phase of `pcsr_…`, (backbone and heavy network, light network and classifier), in place
+            of `epochs`, of which the second phase gets a third; of other models that enlarge images, (updates,).
         on_bad: "raise" or "skip" for image files that cannot be read.
         pretrained: for a model given by name: start from its weights. Default: yes for a name with a tag, a run folder,
             `local-dir:` and `hf-hub:`; no for a plain name.
@@ -249,12 +255,13 @@ def finetune(
     given = dict(locals())
     try:
         import torchmetrics  # noqa: F401 - wanted at the end of an epoch; better missed now
-        from accelerate.utils import broadcast_object_list
 
+        from zoo.training.conduct import conduct, shared_folder
         from zoo.training.distillation import taught_by
         from zoo.training.engine import check_accelerate_device, engine, untouched
         from zoo.training.loop import Loop
         from zoo.training.stitching import begin, options_for
+        from zoo.training.super_resolution.finetuning import finetune_super_resolution
     except ImportError as error:
         raise MissingExtraError("zoo.finetune", getattr(error, "name", None) or "accelerate", "train") from error
     if resume not in ("auto", True, False):
@@ -266,6 +273,8 @@ def finetune(
     check_standardise(standardise)
     check_out(out, data, val)
     refuse_tables(model)
+    if is_super_resolution(model):
+        return finetune_super_resolution(given, trackers)
     show = Progress(progress and int(os.environ.get("RANK", "0")) == 0, epochs)
     with kept_random_state():
         splits = open_splits(data, val=val, seed=seed, on_bad=on_bad)
@@ -320,44 +329,14 @@ def finetune(
             untouched(net) as give_back,
             engine(options.amp, device, unused_parameters=bool(unfreeze) or several_paths) as accelerator,
         ):
-            # All processes ask the first one: a folder that it has just made looks taken to the others.
-            chosen: list[Any] = [
-                choose_folder(out, name, splits.name, options) if accelerator.is_main_process else None
-            ]
-            folder: Path = broadcast_object_list(chosen)[0]
+            folder = shared_folder(accelerator, out, name, splits.name, options)
             saved = checkpoints(folder / "checkpoints")
             if saved and resume is not False:
                 options = options.like(read_state(saved[-1])["options"])
             if not saved or resume is False:
                 begin(net, options, functools.partial(_some_images, net, train, pipelines[1], accelerator.device), show)
             loop = Loop(net, splits, pipelines, options, folder, accelerator, show, adapters, guide)
-            show.note(_headline(name, loop))
-            try:
-                _prepare_folder(folder, resume, loop, show)
-                if accelerator.is_main_process:
-                    with explained_disk(folder / "args.json", _SMALL):
-                        write_json(folder / "args.json", arguments(given, net, splits, loop.options, accelerator))
-                # A finished run that is only given again was recorded when it ran.
-                loop.tracking = Tracking(
-                    [] if loop.at.finished else trackers,
-                    accelerator,
-                    folder,
-                    loop.identity,
-                    tracked(name, splits, loop.options),
-                    show,
-                )
-                loop.callbacks = tuple(callbacks)
-                with StopRequest() as stop:
-                    loop.run(stop)
-                # What is saved, compared and returned is the model itself, without autocast around its forward.
-                give_back()
-                if adapters is not None:
-                    adapters.take_off()
-                return _conclude(loop, show)
-            finally:
-                show.close()
-                loop.tracking.finish()
-                loop.freeze.restore()
+            return conduct(loop, name, given, trackers, before_end=give_back)
 
 
 def _refuse_what_is_for_images(given: Mapping[str, Any], data: str) -> None:
@@ -385,96 +364,3 @@ def _some_images(
     count = min(count, len(train))
     places = (i * len(train) // count for i in range(count))
     return torch.stack([pipeline(train.image(i), train.where(i)) for i in places]).to(device)
-
-
-def _headline(name: str, loop: Any) -> str:
-    parameters = list(loop.model.parameters())
-    everything, learning = (
-        sum(p.numel() for p in some) for some in (parameters, [p for p in parameters if p.requires_grad])
-    )
-    part = "" if learning == everything else f" ({learning:,} learn)"
-    sizes = ", ".join(f"{len(split):,} {split_name}" for split_name, split in loop.splits.present().items())
-    o, data = loop.options, loop.splits.name
-    return (
-        f"{name}, {everything:,} parameters{part}; {data}: {sizes} {loop.train.noun}s, "
-        f"{len(loop.train.classes)} classes; {o.opt}, lr {o.lr:.3g}, {loop.accelerator.device}"
-        f"{'' if o.amp == 'no' else f', {o.amp}'}"
-    )
-
-
-def _prepare_folder(folder: Path, resume: str | bool, loop: Any, show: Progress) -> None:
-    """Resume the run in `folder`, or make room for a new one."""
-    saved = checkpoints(folder / "checkpoints")
-    loop.accelerator.wait_for_everyone()
-    if resume is False:
-        if loop.accelerator.is_main_process:
-            clear_run(folder)
-    elif saved:
-        resume_run(loop, saved[-1])
-        if loop.accelerator.is_main_process:
-            # Before anything is written: the call may follow on a full disk, with a lower keep_last.
-            clear_leftovers(folder)
-            prune(folder / "checkpoints", loop.options.keep_last)
-        at = loop.at
-        where = f"epoch {at.epoch + 1}, update {at.step}" if not at.finished else "its end: nothing left to train"
-        show.note(f"resuming {folder} at {where}")
-    elif resume is True:
-        raise FileNotFoundError(f"there is no checkpoint to resume in {folder / 'checkpoints'}")
-    if loop.accelerator.is_main_process:
-        folder.mkdir(parents=True, exist_ok=True)
-
-
-def _conclude(loop: Any, show: Progress) -> Result:
-    """Load the best weights, measure them once, write metrics and plots."""
-    from zoo.training.forward import measure
-
-    accelerator, splits, folder = loop.accelerator, loop.splits, loop.folder
-    accelerator.wait_for_everyone()
-    load_best(loop.model, folder)
-    measured = {
-        name: measure(
-            loop.model, split, loop.eval_pipeline, accelerator, batch_size=loop.options.batch_size,
-            workers=loop.options.workers,
-        )
-        for name, split in splits.present().items()
-        if name != "train"
-    }  # fmt: skip
-    final = next((name for name in ("test", "val") if name in measured), None)
-    metrics: dict[str, Any] = {}
-    loop.keep(loop.model, final or "", measured.get(final or ""), verify=True)
-    if final is not None:
-        metrics = {"split": final, "dataset": splits.name, **numbers(measured[final])}
-        absent = [loop.train.classes[k] for k in measured[final].get("auroc_absent", [])]
-        if absent:
-            show.note(f"no auroc: {some(absent)} has no {loop.train.noun} (or no other) in {final}")
-        loop.tracking.log(
-            {"epoch": loop.at.epoch, **{f"best_{final}_{k}": v for k, v in flat(measured[final]).items()}}
-        )
-    result = Result(
-        model=loop.model.eval(),
-        metrics=metrics,
-        history=loop.at.history,
-        folder=folder,
-        monitor=loop.options.monitor,
-        best_epoch=loop.at.best_epoch,
-        val_metrics=measured.get("val"),
-        test_metrics=measured.get("test"),
-        classes=loop.train.classes,
-    )
-    if accelerator.is_main_process:
-        write_history(folder, loop.at.history)
-        with explained_disk(folder / "metrics.json", _SMALL):
-            content = {"best_epoch": result.best_epoch, "classes": result.classes, **measured}
-            write_json(folder / "metrics.json", content)
-        try:
-            result.plot()
-        except MissingExtraError as error:
-            show.note(f"no plots: {error}")
-        if final is not None:
-            value = metrics.get(loop.options.monitor)
-            shown = "" if value is None else f"{loop.options.monitor} {value:.4f} on "
-            show.note(
-                f"best epoch {result.best_epoch}: {shown}{metrics['samples']} {final} {loop.train.noun}s; {folder}"
-            )
-            show.note(f"zoo report {folder} shows the run as a page")
-    return result

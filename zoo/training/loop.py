@@ -11,7 +11,7 @@ from typing import Any, NoReturn
 from accelerate import Accelerator
 from accelerate.utils import broadcast_object_list
 from timm.utils import ModelEmaV3
-from torch import nn
+from torch import Tensor, nn
 
 from zoo.errors import DiskFullError, TrainingError
 from zoo.models.class_scores import own_loss
@@ -37,7 +37,7 @@ from zoo.training.run_folder import save_best, write_history
 from zoo.training.signals import StopRequest
 from zoo.training.stitching import Stitching
 from zoo.training.tracking import Tracking
-from zoo.training.update import update
+from zoo.training.update import batch_loss, update
 
 _SAVE_SECONDS = 600
 
@@ -75,34 +75,80 @@ class Loop:
         self.teacher = teacher
         self.train: ImageSet = splits.present()["train"]
         self.at = Position()
-        o, k = options, len(self.train.classes)
-        self.loss = build_loss(
-            multi_label=self.train.multi_label, class_weights=o.class_weights, label_smoothing=o.label_smoothing
-        )
-        self.own_loss = own_loss(model)
-        if self.own_loss is not None and (o.mixup or o.cutmix or o.class_weights or o.label_smoothing):
-            progress.note("mixed or smooth labels, weights of classes: cross-entropy in place of the model's own loss")
-            self.own_loss = None
-        self.mixup = build_mixup(o.mixup, o.cutmix, k, multi_label=self.train.multi_label)
-        self.freeze = FreezePlan(model, o.freeze, o.unfreeze)
+        o = options
+        self.set_loss()
+        self.freeze = self.freeze_plan()
         trained = self.freeze.ever_trained()
         for name, parameter in model.named_parameters():
             parameter.requires_grad_(name in trained)
         self.stitching = Stitching(model, o, accelerator) if isinstance(model, StitchNet) else None
-        groups = None if self.stitching is None else self.stitching.groups
-        optimiser = build_optimiser(
-            model, o.opt, o.lr, weight_decay=o.weight_decay, layer_decay=o.layer_decay, groups=groups
-        )
+        optimiser = self.build_optimiser()
         # Copied before Accelerate wraps the model's forward.
         self.ema = ModelEmaV3(model, decay=o.ema, use_warmup=True) if o.ema else None
-        self.net, self.optimiser = accelerator.prepare(model, optimiser)
+        self.alone = self.learner()
+        self.net, self.optimiser = accelerator.prepare(self.alone, optimiser)
         for beside in (self.ema, None if teacher is None else teacher.model):
             if beside is not None:
                 beside.to(accelerator.device)
         if "batch_size" in o.derived:
             self.options = o = fit_batch(self)
         self.updates = len(self.plan(0))
-        self.schedule = build_schedule(
+        self.schedule = self.build_schedule(optimiser)
+        self.norm: float | None = None
+        self.callbacks: tuple[Callback, ...] = ()
+        self.identity, self.tracking = secrets.token_hex(4), Tracking([], accelerator, folder, "", {}, progress)
+        self.since_save = Stopwatch()
+
+    # --- what a run of another task does in its own way -------------------------------------------------------------
+
+    #: What the config.json of best/ calls the task.
+    @property
+    def task(self) -> str:
+        return "multi-label" if self.train.multi_label else "single-label"
+
+    @property
+    def about(self) -> str:
+        """What the headline says of the task."""
+        return f"{len(self.train.classes)} classes"
+
+    @property
+    def samples(self) -> int:
+        """How many images or bags there are to learn from."""
+        return len(self.train)
+
+    def set_loss(self) -> None:
+        """The loss, the model's own if it has one, and the mixing of images."""
+        o, k = self.options, len(self.train.classes)
+        self.loss = build_loss(
+            multi_label=self.train.multi_label, class_weights=o.class_weights, label_smoothing=o.label_smoothing
+        )
+        self.own_loss = own_loss(self.model)
+        if self.own_loss is not None and (o.mixup or o.cutmix or o.class_weights or o.label_smoothing):
+            self.progress.note(
+                "mixed or smooth labels, weights of classes: cross-entropy in place of the model's own loss"
+            )
+            self.own_loss = None
+        self.mixup = build_mixup(o.mixup, o.cutmix, k, multi_label=self.train.multi_label)
+
+    def freeze_plan(self) -> FreezePlan:
+        """What learns in which epoch."""
+        return FreezePlan(self.model, self.options.freeze, self.options.unfreeze)
+
+    def learner(self) -> nn.Module:
+        """What is called in training."""
+        return self.model
+
+    def build_optimiser(self) -> torch.optim.Optimizer:
+        """The optimiser of what learns."""
+        o, groups = self.options, None if self.stitching is None else self.stitching.groups
+        return build_optimiser(
+            self.model, o.opt, o.lr, weight_decay=o.weight_decay, layer_decay=o.layer_decay, groups=groups
+        )
+
+    def build_schedule(self, optimiser: torch.optim.Optimizer) -> Any:
+        """What sets the learning rate, by `step_update(update)`."""
+        o = self.options
+        return build_schedule(
             optimiser,
             o.sched,
             lr=o.lr,
@@ -111,10 +157,23 @@ class Loop:
             warmup=o.warmup_epochs,
             updates=self.updates,
         )
-        self.norm: float | None = None
-        self.callbacks: tuple[Callback, ...] = ()
-        self.identity, self.tracking = secrets.token_hex(4), Tracking([], accelerator, folder, "", {}, progress)
-        self.since_save = Stopwatch()
+
+    def batch_loss(self, batch: Batch, net: nn.Module, paths: tuple[int, ...] | None = None) -> Tensor:
+        """The loss of one batch."""
+        return batch_loss(self, batch, net, paths)
+
+    def measure(self, model: nn.Module, split: ImageSet) -> dict[str, Any]:
+        """The metrics of a model on a split."""
+        o = self.options
+        return measure(model, split, self.eval_pipeline, self.accelerator, batch_size=o.batch_size, workers=o.workers)
+
+    def begin_epoch(self) -> None:
+        """What changes from epoch to epoch."""
+        self.freeze.apply(self.at.epoch)
+        if self.stitching is not None:
+            self.stitching.follow()
+
+    # --- what all runs do -------------------------------------------------------------------------------------------
 
     def plan(self, epoch: int) -> list[list[list[int]]]:
         """The updates of an epoch, each a list of batches of indices."""
@@ -134,9 +193,7 @@ class Loop:
         at, o = self.at, self.options
         with diagnose.explained_memory(o.batch_size, o.accum, self.accelerator.device):
             while not at.finished:
-                self.freeze.apply(at.epoch)
-                if self.stitching is not None:
-                    self.stitching.follow()
+                self.begin_epoch()
                 self.train_epoch(stop)
                 metrics = self.finish_epoch()
                 self.save()
@@ -212,14 +269,7 @@ class Loop:
             metrics: dict[str, Any] | None = None
             score: list[float] = [float(at.epoch + 1)]
             if self.splits.val is not None:
-                metrics = measure(
-                    model,
-                    self.splits.val,
-                    self.eval_pipeline,
-                    self.accelerator,
-                    batch_size=o.batch_size,
-                    workers=o.workers,
-                )
+                metrics = self.measure(model, self.splits.val)
                 measured = measured or metrics
                 row |= {f"{prefix}_{k}": v for k, v in metrics.items() if isinstance(v, float)}
                 score = self.score(metrics)
@@ -266,9 +316,8 @@ class Loop:
             facts = None if metrics is None else {"split": split, "dataset": self.splits.name, **flat(metrics)}
             if facts is not None and "hub_id" in self.splits.facts:
                 facts["dataset_type"] = self.splits.facts["hub_id"]
-            data = {"name": self.splits.name, **self.splits.facts, "split": "train", "samples": len(self.train)}
-            task = "multi-label" if self.train.multi_label else "single-label"
-            how = {"task": task, "best_epoch": self.at.best_epoch, **self.options.recipe(), **versions()}
+            data = {"name": self.splits.name, **self.splits.facts, "split": "train", "samples": self.samples}
+            how = {"task": self.task, "best_epoch": self.at.best_epoch, **self.options.recipe(), **versions()}
             plain = model if self.adapters is None or model is self.adapters.plain else self.adapters.merged(model)
             note = save_best(plain, self.folder, metrics=facts, train_data=data, training=how, verify=verify)
             if note and verify:

@@ -64,12 +64,13 @@ def build_optimiser(
     weight_decay: float,
     layer_decay: float | None,
     groups: Callable[[nn.Module], list[dict[str, Any]]] | None = None,
+    betas: tuple[float, float] | None = None,
 ) -> torch.optim.Optimizer:
     """timm's optimiser over the parameters that require gradients.
 
     Norms, biases and what `model.no_weight_decay()` names are not decayed. With `layer_decay` d, the parameters of the
     k-th group from the end learn at lr * d**k, the head at lr (BEiT; Bao et al., 2021, arXiv:2106.08254). `groups`, if
-    given, makes the groups of parameters instead.
+    given, makes the groups of parameters instead. `betas` are Adam's, where they are not timm's.
 
     Raises:
         ValueError: a decay outside (0, 1], a model that has only one group, or an optimiser that lacks a GPU or a
@@ -86,7 +87,13 @@ def build_optimiser(
             )
     try:
         return create_optimizer_v2(
-            model, opt=opt, lr=lr, weight_decay=weight_decay, layer_decay=layer_decay, param_group_fn=groups
+            model,
+            opt=opt,
+            lr=lr,
+            weight_decay=weight_decay,
+            layer_decay=layer_decay,
+            param_group_fn=groups,
+            **({} if betas is None else {"betas": betas}),
         )
     except (AssertionError, ImportError) as error:
         raise ValueError(f"the optimiser {opt!r} cannot be used here: {error}") from error

@@ -20,6 +20,11 @@ from zoo.training.model_source import model_name
 from zoo.training.optimise import auto_lr
 from zoo.training.options import Options
 
+#: What is taken where nothing is given.
+BATCH_SIZE, WEIGHT_DECAY = 64, 0.05
+#: Settings of models that enlarge images, and what they are when nobody gave them.
+OF_PATCHES = {"patch_size": 32, "queries": None, "epoch_patches": None, "phases": None}
+
 
 def resolve(given: Mapping[str, Any], splits: Splits, name: str) -> Options:
     """The settings of a run.
@@ -37,12 +42,16 @@ def resolve(given: Mapping[str, Any], splits: Splits, name: str) -> Options:
     from zoo.training.stitching import read_sampling
 
     train = splits.present()["train"]
-    epochs, accum, opt = given["epochs"], given["accum"], given["opt"]
-    batch_size, fitted = read_batch_size(given["batch_size"])
+    foreign = [key for key in ("patch_size", "queries", "epoch_patches", "phases") if given[key] != OF_PATCHES[key]]
+    if foreign:
+        raise ValueError(f"{', '.join(foreign)}: for models that enlarge images, which {name} does not")
+    epochs, accum = given["epochs"], given["accum"]
+    opt = "adamw" if given["opt"] == "auto" else given["opt"]
+    batch_size, fitted = read_batch_size(BATCH_SIZE if given["batch_size"] is None else given["batch_size"])
     freeze, warmup, device = given["freeze"], given["warmup_epochs"], given["device"]
     on_gpu = torch.cuda.is_available() and device in (None, "cuda")
     as_given = (
-        "weight_decay", "layer_decay", "sched", "min_lr", "mixup", "cutmix", "label_smoothing", "ema", "early_stop",
+        "layer_decay", "sched", "min_lr", "mixup", "cutmix", "label_smoothing", "ema", "early_stop",
         "seed", "aug", "img_size", "transform", "scale", "standardise", "max_instances", "save_every", "keep_last",
         "on_nan", "stitch_lr", "stitch_init",
     )  # fmt: skip
@@ -52,6 +61,7 @@ def resolve(given: Mapping[str, Any], splits: Splits, name: str) -> Options:
         batch_size=batch_size,
         accum=accum,
         opt=opt,
+        weight_decay=WEIGHT_DECAY if given["weight_decay"] == "auto" else given["weight_decay"],
         lr=_lr(given["lr"], opt, batch_size, accum, freeze),
         warmup_epochs=min(5.0, epochs / 10) if warmup is None else warmup,
         class_weights=resolve_class_weights(given["class_weights"], train),
@@ -67,7 +77,7 @@ def resolve(given: Mapping[str, Any], splits: Splits, name: str) -> Options:
         stitch_sampling=read_sampling(given["stitch_sampling"]),
         model=name,
         model_args=_model_args(given["model"], given["model_args"]),
-        workers=_workers(given["workers"], on_gpu),
+        workers=read_workers(given["workers"], on_gpu),
         derived=frozenset(
             name
             for name, left in (("lr", given["lr"] == "auto"), ("warmup_epochs", warmup is None), ("batch_size", fitted))
@@ -143,7 +153,8 @@ def _hflip(hflip: float | str, train: ImageSet) -> float:
     return hflip  # type: ignore[return-value] - Options refuses what is not a number
 
 
-def _workers(workers: int | str, on_gpu: bool) -> int:
+def read_workers(workers: int | str, on_gpu: bool) -> int:
+    """A number of processes that read images."""
     if workers == "auto":
         return min(8, (os.cpu_count() or 2) - 1) if on_gpu else 0
     return workers  # type: ignore[return-value] - Options refuses what is not a number

@@ -37,7 +37,7 @@ def update(loop: Loop, step: list[Batch]) -> float | None:
         batch = batch.to(accelerator.device)
         last = number == len(step) - 1
         with nullcontext() if last else accelerator.no_sync(loop.net):
-            loss = batch_loss(loop, batch, loop.net, loop.paths(number)) * (len(batch) / total)
+            loss = loop.batch_loss(batch, loop.net, loop.paths(number)) * (len(batch) / total)
             losses.append(loss.detach())
             accelerator.backward(loss)
     if loop.adapters is not None and at.step == 0:

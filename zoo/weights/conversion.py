@@ -89,7 +89,7 @@ def convert(state_dict: Mapping[str, Any], name: str) -> ConvertedState:
     entry = model_entry(name)
     converter = entry.family.load_converter()
     new, notes = converter(tensors) if converter else (tensors, [])
-    new = _at_its_place(new, entry.name)
+    new = _at_its_place(new, entry.name, _options(converter, new, entry.name))
     report = ConversionReport(entry.name, list(notes), len(new), options=_options(converter, new, entry.name))
     _check_against_model(new, report, _of_module(converter, "explain_mismatch"))
     return ConvertedState(new, report)
@@ -138,12 +138,12 @@ def _options(converter: Converter | None, tensors: dict[str, Tensor], name: str)
         return {}  # not one of the published sizes; the comparison with the model says what does not fit
 
 
-def _at_its_place(tensors: dict[str, Tensor], name: str) -> dict[str, Tensor]:
+def _at_its_place(tensors: dict[str, Tensor], name: str, options: Mapping[str, Any]) -> dict[str, Tensor]:
     """Tensors of a network that is a part of the model, under its name there; others as they are."""
     from timm import create_model
 
     with torch.device("meta"):
-        model = create_model(name)
+        model = create_model(name, **options)
     names = model.state_dict().keys()
     for part, _ in model.named_children():
         moved = {f"{part}.{key}": tensor for key, tensor in tensors.items()}

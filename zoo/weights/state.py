@@ -12,6 +12,7 @@ from zoo.errors import WeightsError
 
 _EMA_KEYS = ("state_dict_ema", "model_ema")
 _PLAIN_KEYS = ("state_dict", "model")
+_BESIDE_ARGS = "sd"  # some keep a model as its name, its arguments and its state dict
 _PREFIXES = ("_orig_mod.", "module.", "_orig_mod.")  # torch.compile around DDP around torch.compile, any of them
 
 Rename = Iterable[tuple[str, str]]
@@ -20,9 +21,9 @@ Rename = Iterable[tuple[str, str]]
 def unwrap(checkpoint: Any, origin: str, *, use_ema: bool = True) -> dict[str, Tensor]:
     """The state dict inside a training checkpoint.
 
-    Looks for `state_dict_ema`, `model_ema` (when `use_ema`), `state_dict`, `model`, in this order; a dict without
-    them is the state dict itself. Prefixes that DistributedDataParallel and `torch.compile` put before every name
-    are removed.
+    Looks for `state_dict_ema`, `model_ema` (when `use_ema`), `state_dict`, `model`, in this order, and in what it finds
+    for `sd`; a dict without them is the state dict itself. Prefixes that DistributedDataParallel and `torch.compile`
+    put before every name are removed.
 
     Raises:
         WeightsError: it is not a dict of tensors, or two names become one.
@@ -34,6 +35,8 @@ def unwrap(checkpoint: Any, origin: str, *, use_ema: bool = True) -> dict[str, T
         if isinstance(checkpoint.get(key), Mapping):
             inner = checkpoint[key]
             break
+    if isinstance(inner.get(_BESIDE_ARGS), Mapping):
+        inner = inner[_BESIDE_ARGS]
     others = {str(k): type(v).__name__ for k, v in inner.items() if not isinstance(v, Tensor)}
     if others:
         listed = ", ".join(f"{k!r} ({v})" for k, v in list(others.items())[:5])

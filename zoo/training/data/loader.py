@@ -18,6 +18,7 @@ from zoo.errors import DataError, MissingExtraError
 from zoo.training.data.bags_batch import Bag, Bags, join
 from zoo.training.data.image import to_channels
 from zoo.training.data.image_set import ImageSet
+from zoo.training.data.patch import Patch
 from zoo.training.data.token_batch import TokenRow, Tokens, join_tokens
 from zoo.training.randomness import derive, order, seed_host
 
@@ -26,7 +27,10 @@ Step = list[list[int]]
 
 @dataclass(frozen=True)
 class Batch:
-    """Images (B, C, H, W), bags or sequences, targets ((B,) or (B, K)) and the indices that they came from."""
+    """Images (B, C, H, W), bags or sequences, targets and the indices that they came from.
+
+    Targets are (B,) or (B, K); of small images what these are to become, (B, C, scale H, scale W).
+    """
 
     images: Tensor | Bags | Tokens
     targets: Tensor
@@ -96,6 +100,9 @@ def _collate(items: list[Any]) -> Batch | DataError:
         return Batch(join(images), targets, list(indices))
     if isinstance(images[0], TokenRow):
         return Batch(join_tokens(images), targets, list(indices))
+    if isinstance(images[0], Patch):
+        small, large = (torch.stack(parts) for parts in zip(*images, strict=True))
+        return Batch(small, large, list(indices))
     shapes = {tuple(image.shape) for image in images}
     if len(shapes) > 1:
         return DataError(f"images of one batch have different shapes {sorted(shapes)}; pass a transform that resizes")

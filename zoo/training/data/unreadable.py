@@ -34,7 +34,7 @@ def drop_unreadable(splits: Splits) -> None:
         if not good.any():
             raise DataError(f"none of the {len(numbers)} images of {name} can be read: {some(bad, 3)}")
         left = data.without(numbers[~good]) if isinstance(data, BagSet) else data.subset(numbers[good], data.name)
-        if name == "train" and not data.multi_label:
+        if name == "train" and data.classes and not data.multi_label:
             lost = sorted(set(data.labels.tolist()) - set(left.labels.tolist()))
             if lost:
                 raise DataError(

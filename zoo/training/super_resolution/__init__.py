@@ -1,0 +1,1 @@
+"""Training and measuring models that enlarge images."""

@@ -1,0 +1,100 @@
+"""Which models enlarge images, and how."""
+
+from __future__ import annotations
+
+import inspect
+import os
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from zoo.registry import is_model, model_entry
+from zoo.training.model_source import resolve_name
+
+#: What such models say of themselves, as an attribute `task` of the class.
+SUPER_RESOLUTION = "super-resolution"
+
+
+def is_super_resolution(model: Any) -> bool:
+    """Whether a model, itself or by name, enlarges images."""
+    if isinstance(model, nn.Module):
+        return getattr(model, "task", None) == SUPER_RESOLUTION
+    if not isinstance(model, str | os.PathLike):
+        return False
+    name = resolve_name(model)
+    if ":" in name:
+        from zoo.sources import resolve
+
+        name = resolve(name, {}, allow_pickle=False).architecture
+    if not is_model(name):
+        return False
+    target = model_entry(name).load()
+    return getattr(target, "task", None) == SUPER_RESOLUTION or _returned(target) == SUPER_RESOLUTION
+
+
+def _returned(function: Any) -> str | None:
+    """The task of what a function says that it returns."""
+    if inspect.isclass(function) or not callable(function):
+        return None
+    return getattr(getattr(function, "__annotations__", {}).get("return"), "task", None)
+
+
+def takes_any_scale(model: nn.Module) -> bool:
+    """Whether the scale is said when the model is called."""
+    return "scale" in inspect.signature(model.forward).parameters
+
+
+def scale_of(model: nn.Module) -> int | float:
+    """The scale that the model was made for."""
+    return getattr(model, "scale", None) or 4
+
+
+def check_scale(model: nn.Module, scale: Any) -> int:
+    """The scale to train or measure at: the model's own if none is given.
+
+    Raises:
+        ValueError: no whole number from 2, or not the one that the model has.
+    """
+    own = scale_of(model)
+    chosen = own if scale is None else scale
+    if isinstance(chosen, bool) or chosen != int(chosen) or chosen < 2:
+        raise ValueError(
+            f"scale must be a whole number from 2, got {chosen!r}: pixels of photographs are grouped by it"
+        )
+    if not takes_any_scale(model) and chosen != own:
+        raise ValueError(
+            f"scale={chosen}: this model enlarges by {own} alone; another is made by model_args={{'scale': {chosen}}} "
+            f"(--model-arg scale={chosen}), where it can be"
+        )
+    return int(chosen)
+
+
+@torch.inference_mode()
+def enlarge(model: nn.Module, small: Tensor, scale: int, **policy: Any) -> Tensor:
+    """The enlarged image (3, scale h, scale w) of (3, h, w) uint8, in [0, 1] but for what goes beyond.
+
+    Args:
+        model: in evaluation mode.
+        small: the image, on the model's device.
+        scale: how much larger.
+        policy: options of the forward of a model that has several.
+    """
+    image = small[None].to(next(model.parameters()).dtype) / 255
+    options = {"scale": scale, **policy} if takes_any_scale(model) else {}
+    return model(image, **options)[0].float()
+
+
+@torch.inference_mode()
+def enlarge_with_info(model: nn.Module, small: Tensor, scale: int, **policy: Any) -> tuple[Tensor, dict[str, float]]:
+    """As `enlarge`, and what it cost where the model tells: the part of pixels that was hard, and the FLOPs.
+
+    Returns:
+        The image, and `hard` (pixels of all but the lightest class), `flops` (as the paper counts) and `true_flops`.
+    """
+    if not hasattr(model, "train_queries"):
+        return enlarge(model, small, scale), {}
+    image = small[None].to(next(model.parameters()).dtype) / 255
+    made, info = model(image, scale=scale, return_info=True, **policy)
+    cost = {"flops": info.flops["paper"][0], "true_flops": info.flops["true"][0]}
+    return made[0].float(), {"hard": 1 - float(info.fractions[0, 0]), **cost}
