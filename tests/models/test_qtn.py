@@ -67,6 +67,17 @@ def test_a_tokenizer_of_ones_own_is_trained_saved_and_used(tmp_path: Path) -> No
     assert zoo.predict(str(run), texts)[0]["label"] in ("A", "C")
 
 
+def test_padding_may_be_refused_and_a_saved_model_refuses_it_too(tmp_path: Path) -> None:
+    net = zoo.create_model("qtn_uctn_aa", max_len=8, pad="none")
+    zoo.save_pretrained(net, tmp_path / "net")
+    six = torch.zeros(2, 6, dtype=torch.long)
+    for model in (net, zoo.create_model(f"local-dir:{tmp_path / 'net'}")):
+        assert model(six[:, :4]).shape == (2, 2)
+        with pytest.raises(ValueError, match="with pad='none' sequences are a power of two, got 6 words"):
+            model(six)
+    assert zoo.create_model("qtn_uctn_aa", pad=None).pad == "identity"  # None is the default, here as everywhere
+
+
 def test_another_number_of_classes_draws_the_readout_anew_and_nothing_else() -> None:
     net = zoo.create_model("qtn_uptn_aa", qubits=2)
     before = {name: value.clone() for name, value in net.state_dict().items()}

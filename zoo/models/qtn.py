@@ -60,7 +60,7 @@ def qtn(
     ansatz: str = "qtn14",
     n_layers: int = 1,
     post_select: bool = True,
-    pad: str | None = "identity",
+    pad: str = "identity",
     max_bond: int | None = None,
     init_scale: float = 0.01,
     tokenizer: KmerTokenizer | Mapping[str, Any] | None = None,

@@ -37,7 +37,7 @@ def network(case: Golden) -> QTN:
         ansatz=_ANSATZ[k["ansatz"]],
         n_layers=k["n_layers"],
         post_select=k["post_select"],
-        pad=None,
+        pad="none",
         dtype=case.dtype,
     )
     state, _ = convert_official({name: case[f"state.{name}"] for name in _arrays(case)})

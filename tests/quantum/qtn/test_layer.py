@@ -86,7 +86,7 @@ for topology in ("ptn", "ttn", "ctn"):
         ({"num_classes": 3}, ["3 classes need 2 qubits", "qubits="]),
         ({"topology": "pnt"}, ["topology", "'ptn' (a path), 'ttn'", "did you mean 'ptn'"]),
         ({"sharing": "hierarchic"}, ["did you mean 'hierarchical'"]),
-        ({"pad": "zero"}, ["pad must be one of 'identity', 'token', None"]),
+        ({"pad": "zero"}, ["pad must be one of 'identity', 'token', 'none', got 'zero'"]),
         ({"max_bond": 0}, ["max_bond", "from 1", "got 0"]),
         ({"pad_token": 5}, ["pad_token", "0 to 4", "got 5"]),
         ({"ansatz": "qtn15"}, ["unknown ansatz 'qtn15'", "qtn14"]),
@@ -113,8 +113,8 @@ def test_the_call_refuses_with_place_and_limit() -> None:
     lengths = torch.tensor([1, 4])
     assert "sample 0 has 1 words" in _refused({}, (TOKENS, lengths), {})
     assert "sample 1 has 6 words" in _refused({}, (TOKENS, lengths + 2), {})
-    assert "all of one length" in _refused({"pad": None}, (TOKENS, torch.tensor([4, 3])), {})
-    assert "a power of two" in _refused({"pad": None, "topology": "ttn"}, (TOKENS[:, :3],), {})
+    assert "all of one length" in _refused({"pad": "none"}, (TOKENS, torch.tensor([4, 3])), {})
+    assert "a power of two" in _refused({"pad": "none", "topology": "ttn"}, (TOKENS[:, :3],), {})
     both = {"lengths": torch.tensor([4, 4]), "mask": torch.zeros(2, 4, dtype=torch.bool)}
     assert "not both" in _refused({}, (TOKENS,), both)
     first = torch.tensor([[True, False, False, False], [False, False, False, False]])
@@ -183,7 +183,8 @@ def test_what_annotations_forbid_is_refused_without_their_checks() -> None:
         "QTN(20**10, max_len=4)": "vocab_size=10,240,000,000,000 words of 3 angles are more than fit",
         "QTN(20**20, max_len=4, device='meta')": "vocab_size=104,857,600,000,000,000,000,000,000 words",
         "QTN(5, max_len=4, topology='path')": "one of 'ptn' (a path), 'ttn' (a balanced tree), 'ctn' (a convolut",
-        "QTN(5, max_len=4, pad='tokn')": "one of 'identity', 'token', None, got 'tokn'; did you mean 'token'?",
+        "QTN(5, max_len=4, pad='tokn')": "one of 'identity', 'token', 'none', got 'tokn'; did you mean 'token'?",
+        "QTN(5, max_len=4, pad=None)": "one of 'identity', 'token', 'none', got None; did you mean 'none'?",
         "QTN(5, max_len=4, post_select=None)": "ValueError: post_select must be True or False, got None",
     }
     preparation = "import numpy\nfrom zoo.quantum import QTN\nnet = QTN(5, max_len=4)"

@@ -92,7 +92,7 @@ class QTN(nn.Module):
         pad: what is done about sequences that are shorter than the longest of a batch, and in a tree about lengths that
             are no powers of two. "identity": where there is no word nothing is merged, exactly as if the sequence were
             alone. "token": `pad_token` fills up, in a path behind the words up to `max_len`, in a tree around them, the
-            odd place on the right, up to the next power of two. None: they are refused.
+            odd place on the right, up to the next power of two. "none": they are refused.
         pad_token: a word of the vocabulary; None for the last one.
         max_bond: of a convolutional tree, the widest bond between two levels, beyond which answers and gradients are
             near. None for exact ones, with bonds of T / 2 states for q = 1, or of their square with discarding.
@@ -100,7 +100,7 @@ class QTN(nn.Module):
 
     Raises:
         ValueError: a size out of range, an unknown name; in the call, a token outside the vocabulary, fewer than two
-            words, more than a hierarchical network has rules for, lengths that pad=None does not take.
+            words, more than a hierarchical network has rules for, lengths that pad="none" does not take.
         TypeError: in the call, no tensor.
         PostSelectionError: in the call, a sequence that is never post-selected.
 
@@ -120,7 +120,7 @@ class QTN(nn.Module):
         ansatz: str = "qtn14",
         n_layers: int = 1,
         post_select: bool = True,
-        pad: str | None = "identity",
+        pad: str = "identity",
         pad_token: int | None = None,
         max_bond: int | None = None,
         init_scale: float = 0.01,
@@ -138,7 +138,7 @@ class QTN(nn.Module):
         self._check_classes(num_classes)
         self.topology = _one_of("topology", topology, TOPOLOGIES)
         self.sharing = _one_of("sharing", sharing, SHARINGS)
-        self.pad = _one_of("pad", pad, (*PADS, None))
+        self.pad = _one_of("pad", pad, PADS)
         self.vocab_size, self.num_classes, self.max_len = vocab_size, num_classes, max_len
         self.ansatz, self.n_layers, self.post_select = ansatz, n_layers, post_select
         self.pad_token = vocab_size - 1 if pad_token is None else pad_token
@@ -279,10 +279,10 @@ class QTN(nn.Module):
         lengths = words_in(tokens, lengths, mask)
         tree, filler = self.topology != "ptn", self.pad_token if self.pad == "token" else None
         length = power_of_two(longest) if tree else self.max_len if filler is not None else longest
-        if self.pad is None and (length != longest or (lengths is not None and bool((lengths < longest).any()))):
+        if self.pad == "none" and (length != longest or (lengths is not None and bool((lengths < longest).any()))):
             what = "a power of two" if length != longest else "all of one length"
             raise ValueError(
-                f"with pad=None sequences are {what}, got {longest if lengths is None else lengths.tolist()} words; "
+                f"with pad='none' sequences are {what}, got {longest if lengths is None else lengths.tolist()} words; "
                 "set pad='identity' or pad='token'"
             )
         there = None if lengths is None else torch.arange(longest, device=tokens.device) >= lengths.unsqueeze(1)
@@ -351,7 +351,7 @@ def _unitaries(circuit: SmallCircuit, *angles: Angles) -> Tensor:
     return circuit.unitaries(weights if weights.dtype is torch.float64 else weights.float())
 
 
-def _one_of(name: str, given: Any, allowed: Mapping[str, str] | tuple[str | None, ...]) -> Any:
+def _one_of(name: str, given: Any, allowed: Mapping[str, str] | tuple[str, ...]) -> Any:
     """What was given, if it is among those allowed, of which a mapping says what they are.
 
     Raises:
@@ -360,6 +360,6 @@ def _one_of(name: str, given: Any, allowed: Mapping[str, str] | tuple[str | None
     if given not in tuple(allowed):
         meanings: Mapping[Any, str] = allowed if isinstance(allowed, Mapping) else {}
         choices = ", ".join(f"{one!r} ({meanings[one]})" if one in meanings else repr(one) for one in allowed)
-        near = did_you_mean(str(given), [one for one in allowed if one is not None])
+        near = did_you_mean(str(given), allowed)
         raise ValueError(f"{name} must be one of {choices}, got {given!r}{near}")
     return given

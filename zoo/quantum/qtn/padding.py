@@ -5,7 +5,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-PADS = ("identity", "token")
+PADS = ("identity", "token", "none")
 
 
 class Grid(NamedTuple):
