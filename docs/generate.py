@@ -37,9 +37,10 @@ def gallery() -> str:
     """The page as Markdown."""
     registry = default_registry()
     lines = ["# Gallery", "", "Everything in the catalogue, written by `python docs/generate.py`.", ""]
-    families = {e.family.name: e.family for e in [*registry.models, *registry.modules]}
+    listed = [e for e in registry.models if not e.hidden]
+    families = {e.family.name: e.family for e in [*listed, *registry.modules]}
     for family in families.values():
-        models = [e for e in registry.models if e.family is family or e.family.name == family.name]
+        models = [e for e in listed if e.family.name == family.name]
         modules = [e for e in registry.modules if e.family.name == family.name]
         first = (models or modules)[0]
         lines += [f"## {family.title}", ""]

@@ -31,10 +31,12 @@ from zoo.models.arguments import build_explained, check_model_keywords, check_va
 from zoo.models.data_config import set_data_config
 from zoo.naming import check_keywords
 from zoo.registry import KINDS, is_model, model_entry, module_entry, weights_entry
-from zoo.sources import Source, registered, registered_weights, resolve
+from zoo.sources import OF_WEIGHTS, Source, registered, registered_weights, resolve
 from zoo.weights import Checkpoint, ModelConfig, build_with_weights, open_checkpoint
 from zoo.weights.strict_json import cut, parse_json, shorten
 
+#: Options that make no other network of one.
+_HARMLESS = {"stitch", "strict", "drop_rate", "drop_path_rate"}
 _FEATURE_OPTIONS = ("features_only", "out_indices", "feature_cls", "output_fmt")
 #: What takes the place of a part: a module's name, `{"type": name, **options}`, or a class.
 Part = str | Mapping[str, Any] | Callable[..., nn.Module] | None
@@ -141,7 +143,7 @@ def create_model(
         return _alone(source, loading, kwargs)
     given = {"head": head, "mlp": mlp, "mixer": mixer, "pool": pool, "act": act}
     parts = {slot: part for slot, part in given.items() if part is not None}
-    arguments = {**(source.config.model_args if source.config is not None else {}), **kwargs}
+    arguments = {**_arguments_of(source), **kwargs}
     if not parts:
         if init_batches is not None:
             raise ValueError("init_batches is for the parts that are replaced (head=, mlp=, …); none is given")
@@ -206,9 +208,9 @@ def _create(
         adapt = ("head", "in_chans")  # a head that nobody asked for is an error, not a random one
     wanted = {k: v for k, v in kwargs.items() if k not in ("num_classes", "device", "dtype")}
     changed = wanted.keys() - {"in_chans"}
-    if source.config is not None:
-        kwargs = {**source.config.model_args, **kwargs}
     from_name = loading.pretrained and loading.path is None
+    if source.config is not None:
+        kwargs = {**_arguments_of(source, wanted if from_name else None), **kwargs}
     if from_name and _only_the_base_has_weights(source):
         spec = _spec_of(source.architecture, {}, kwargs)
         own = replace(loading, cfg=None, overlay={})
@@ -251,7 +253,9 @@ def _create(
     if not from_name:
         return build()
     given = {**(loading.cfg if isinstance(loading.cfg, Mapping) else {}), **loading.overlay}
-    weights, sha256, num_classes = registered_weights(source, given, loading.cfg)
+    weights, sha256, num_classes, known = registered_weights(source, given, loading.cfg)
+    if known and _is_as_it_was(model_entry(source.architecture).args, wanted):
+        kwargs = {**known, **kwargs}
     if num_classes is not None:  # as many as the weights have, unless the caller says otherwise
         kwargs = {"num_classes": num_classes, **kwargs}
     if weights is None:
@@ -263,6 +267,25 @@ def _create(
     checkpoint = open_checkpoint(weights, sha256=sha256, allow_pickle=loading.allow_pickle, **where)
     with _advised(wanted):
         return _build_loaded(build, checkpoint, kwargs, adapt)
+
+
+def _arguments_of(source: Source, wanted: Mapping[str, Any] | None = None) -> dict[str, Any]:
+    """What a config gives the constructor.
+
+    Args:
+        source: with the config.
+        wanted: options that the caller gives beside, where the weights are loaded; without them, or in another network
+            than theirs, nothing is said of the weights.
+    """
+    given = {} if source.config is None else dict(source.config.model_args)
+    if given.keys() & set(OF_WEIGHTS) and (wanted is None or not _is_as_it_was(given, wanted)):
+        return {name: value for name, value in given.items() if name not in OF_WEIGHTS}
+    return given
+
+
+def _is_as_it_was(own: Mapping[str, Any], wanted: Mapping[str, Any]) -> bool:
+    """Whether the options that a caller gives leave a network what its own arguments make of it."""
+    return all(name in _HARMLESS or own.get(name) == value for name, value in wanted.items())
 
 
 def _alone(source: Source, loading: _Loading, kwargs: Mapping[str, Any]) -> nn.Module:

@@ -6,6 +6,7 @@ import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, NamedTuple
 
 import timm
@@ -45,6 +46,10 @@ _OF_THE_CALLER = {
     "standalone",
     "token",
 }
+
+
+#: Arguments of constructors that say something of weights rather than of a network.
+OF_WEIGHTS = ("top1",)
 
 
 @dataclass
@@ -185,11 +190,13 @@ class Registered(NamedTuple):
         weights: a path, a repository or tensors; None for weights that timm knows.
         sha256: of the file, if known.
         num_classes: what its classifier predicts, if known.
+        known: arguments that are true of these weights.
     """
 
     weights: Any
     sha256: str | None = None
     num_classes: int | None = None
+    known: Mapping[str, Any] = MappingProxyType({})
 
 
 def registered_weights(
@@ -211,7 +218,17 @@ def registered_weights(
             f"Pass pretrained=False, or checkpoint_path= with weights of your own"
         )
     where = f"hf-hub:{row.repo}@{row.revision}" if row.path is None else os.fspath(row.path)
-    return Registered(where, row.sha256 or None, row.num_classes)
+    return Registered(where, row.sha256 or None, row.num_classes, row.known)
+
+
+def known_of(source: Source) -> dict[str, Any]:
+    """What is said of the weights that a name stands for, as arguments of the constructor."""
+    if source.config is not None:
+        return {key: value for key, value in source.config.model_args.items() if key in OF_WEIGHTS}
+    if not is_model(source.architecture):
+        return {}
+    row = weights_entry(f"{source.architecture}.{source.tag}".rstrip("."))
+    return {} if row is None else dict(row.known)
 
 
 def _with_weights(name: str) -> str:

@@ -127,7 +127,8 @@ def test_fronts_by_other_costs_and_of_stitches() -> None:
     ]
     assert [row["id"] for row in zoo.pareto(rows)] == [0, 2]
     assert [row["id"] for row in zoo.pareto(rows, "params")] == [1, 2]
-    net = net_of(top1={number: float(number) for number in range(17)})
+    net = net_of()
+    net.top1 = {number: float(number) for number in range(17)}
     assert zoo.pareto(net.stitches)[-1].id == 16
     with pytest.raises(ValueError, match=r"the row of path 0 has no latency; net\.latency has them"):
         zoo.pareto(rows, "latency")
@@ -147,6 +148,12 @@ def test_on_the_command_line(tmp_path: Path) -> None:
     rows = [line.split("\t") for line in listed.stdout.splitlines()]
     assert rows[0][:4] == ["0", "levit_192", "–", "–"]
     assert all(row[4].endswith(" M") and float(row[4].split()[0]) <= 800 for row in rows)
+    nano = [line.split("\t") for line in command("stitches", "snnet_vit_nano").stdout.splitlines()]
+    assert [row[1] for row in nano[:2]] == [
+        "vit_tiny_patch16_224 (width 16)",
+        "vit_tiny_patch16_224 (width 16) → (width 32)",
+    ]
+    assert nano[0][6] == "94.44"  # of the weights that the name means
     known = json.loads(command("stitches", "snnet_levit_192_256", "--json").stdout)
     assert len(known) == 8
     refused = command("stitches", "snnet_levit_192_256", "--budget-flops", 1e6)

@@ -49,7 +49,7 @@ def stitches(
     cells = [
         [
             str(row["id"]),
-            " → ".join(net.anchor_names[a] for a in row["anchors"]),
+            _route([(net.anchor_names[a], net.anchor_labels[a]) for a in row["anchors"]]),
             " ".join(f"{front}→{end}" for front, end in row["cuts"]) or "–",
             "–" if row["stage"] is None else str(row["stage"]),
             human_count(row["flops"]),
@@ -65,19 +65,30 @@ def stitches(
     )
 
 
+def _route(anchors: list[tuple[str, str]]) -> str:
+    """The anchors of a path, a name that does not change once."""
+    before, words = "", []
+    for name, label in anchors:
+        words.append(label.removeprefix(f"{name} ") if name == before else label)
+        before = name
+    return " → ".join(words)
+
+
 def _rows(model: str, data: str | None, **options: Any) -> tuple[Any, list[dict[str, Any]]]:
-    """The network and its paths; without data, no weights are read."""
+    """The network and its paths; without data no weights are read, but what is known of those that the name means."""
     from dataclasses import asdict
 
     import torch
 
     from zoo.factory import create_model
     from zoo.models.stitching.network import StitchNet
+    from zoo.sources import known_of, resolve
     from zoo.training.model_source import ready_model, resolve_name
 
     if data is None:
+        name = resolve_name(model)
         with torch.device("meta"):
-            net: Any = create_model(resolve_name(model), pretrained=False)
+            net: Any = create_model(name, pretrained=False, **known_of(resolve(name, {}, allow_pickle=False)))
     else:
         net = ready_model(model)
     if not isinstance(net, StitchNet):

@@ -109,6 +109,8 @@ def compose_onto(model: nn.Module, spec: Spec, *, weights: str = "", batches: An
         new = Spec(spec.base, changed, spec.arguments)
     twin = None if any(p.is_meta for p in model.parameters()) else without_memory(inner)
     operate(model, new, plain=plain, twin=twin, weights=weights, batches=batches)
+    if hasattr(model, "top1"):
+        model.top1 = {}  # type: ignore[assignment] - of a stitched network with the parts that were there
     _record(model, spec)
     return model
 

@@ -118,6 +118,8 @@ class WeightsEntry:
         cfg: fields of timm's `pretrained_cfg` that differ from the architecture's (input size, mean, ...).
         licence, data, command, metrics: what it may be used for, what it was trained on, the command that makes it
             again, and what it reached on data it never saw.
+        known: arguments of the constructor that say something of these weights ({"top1": …} of stitched networks), and
+            are given with them, unless the caller makes another network of them.
         default: whether it is the one that `pretrained=True` means.
     """
 
@@ -136,6 +138,7 @@ class WeightsEntry:
     data: str = ""
     command: str = ""
     metrics: Mapping[str, Any] = field(default_factory=dict)
+    known: Mapping[str, Any] = field(default_factory=dict)
     default: bool = False
 
     @property

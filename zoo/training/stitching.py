@@ -100,6 +100,7 @@ class Stitching:
 
     def __init__(self, model: StitchNet, options: Options, accelerator: Accelerator):
         self.model, self.options, self.accelerator = model, options, accelerator
+        model._forget_accuracies()
         sampling = options.stitch_sampling
         self.sampling: dict[str, Any] = {"mode": sampling} if isinstance(sampling, str) else dict(sampling or {})
         self.follow()

@@ -73,10 +73,12 @@ def test_low_rank_layers_in_any_order_of_modes(tmp_path: Path) -> None:
 
 
 def test_what_changed_since_is_saved(tmp_path: Path) -> None:
-    net = quiet(zoo.create_model("snnet_deit", **options_of("snnet_vit_tiny"), top1={3: 71.5}))
+    net = quiet(zoo.create_model("snnet_deit", **options_of("snnet_vit_tiny"), top1={2: 60}))
     net.reset_classifier(4, "avg")
     net.set_input_size(64)
-    net.set_stitch("deit_tiny_patch16_224")
+    net.set_stitch("deit_tiny_patch16_224 (width 16)")
+    assert net.top1 == {}  # that of other classes and images
+    net.top1 = {3: 71.5}
     config = saved(net, tmp_path / "net")
     assert config["num_classes"] == 4
     assert config["model_args"]["img_size"] == [64, 64]

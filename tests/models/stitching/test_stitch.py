@@ -85,7 +85,7 @@ def test_what_is_no_stitched_network() -> None:
             zoo.stitch(anchors)
     with pytest.raises(ValueError, match="drop_path_rate has 3 entries for 2 anchors"):
         zoo.stitch(["resnet18", "resnet34"], drop_path_rate=[0, 0, 0])
-    with pytest.raises(ValueError, match=r"has num_classes 7, vit_tiny_patch16_224 5"):
+    with pytest.raises(ValueError, match=r"width 16\) has num_classes 7, .*width 24\) 5"):
         zoo.stitch([vit(16), vit(24, num_classes=5)])
 
 

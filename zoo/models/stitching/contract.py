@@ -92,6 +92,7 @@ class TimmContract(nn.Module):
                 raise ValueError(f"global_pool={global_pool!r} is none of a {type(model).__name__}: {error}") from error
         self.num_classes = num_classes
         self._refresh()
+        self._forget_accuracies()
 
     def no_weight_decay(self) -> set[str]:
         """What the anchors name, under their names here."""
@@ -131,6 +132,7 @@ class TimmContract(nn.Module):
         for layer in self._layers():
             layer.reset_parameters()
         self._note_drawn()
+        self._forget_accuracies()
 
     @property
     def set_input_size(self) -> Callable[..., None]:
@@ -159,6 +161,10 @@ class TimmContract(nn.Module):
             self.stitch_layer(join).grid = grid_of(self._anchors[join[1]], self._anchors[join[2]], join[0] or 0)
         update_model_input_size(self, (height, width))
         self._refresh()
+        self._forget_accuracies()
+
+    def _forget_accuracies(self, *, stitched: bool = False) -> None:
+        """The weights are others now: of a network that knows how good it was."""
 
     def _resized(self) -> list[nn.Module]:
         """What has to know the size of the images."""

@@ -1,12 +1,13 @@
 """The models behind what stands for an anchor."""
 
-from collections.abc import Callable, Mapping
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import timm
 from torch import nn
 
-from zoo.models.stitching.anchors import AnchorSpec
+from zoo.models.stitching.anchors import Anchor, AnchorSpec
 from zoo.models.stitching.rebuilt import SHARED
 
 #: What stands for an anchor: a name of timm's registry, a mapping of it ("name") and options, or a model.
@@ -83,3 +84,19 @@ def name_of(given: AnchorLike, model: nn.Module) -> str:
     if isinstance(model, AnchorSpec):
         return type(model).__name__
     return str((getattr(model, "pretrained_cfg", None) or {}).get("architecture") or type(model).__name__)
+
+
+def labels_of(names: Sequence[str], anchors: Sequence[Anchor]) -> tuple[str, ...]:
+    """What tells anchors apart: their names; with width, depth and place as far as names are the same."""
+    facts = [
+        (f"width {anchor.stages[-1].width}", f"depth {sum(anchor.depths)}", f"anchor {place}")
+        for place, anchor in enumerate(anchors)
+    ]
+    labels = list(names)
+    for count in (1, 2, 3):
+        seen = Counter(labels)
+        labels = [
+            f"{name} ({', '.join(own[:count])})" if seen[label] > 1 else label
+            for label, name, own in zip(labels, names, facts, strict=True)
+        ]
+    return tuple(labels)

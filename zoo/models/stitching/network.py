@@ -26,17 +26,16 @@ from zoo.models.stitching.contract import grid_of
 from zoo.models.stitching.exporting import Exportable
 from zoo.models.stitching.features import PathFeatures
 from zoo.models.stitching.images import image_cfg
-from zoo.models.stitching.made import AnchorLike, check_count, make_anchor, name_of
+from zoo.models.stitching.made import AnchorLike, check_count, labels_of, make_anchor, name_of
 from zoo.models.stitching.path import Join, Path
 from zoo.models.stitching.priced import Priced
-from zoo.models.stitching.published import published_top1
 from zoo.models.stitching.rebuilt import Rebuildable
 from zoo.models.stitching.stitches import StitchConfig, enumerate_stitches, layer_counts
 
 register_notrace_module(StitchLayer)  # it checks sizes in Python: a leaf for torch.fx
 
 
-class StitchNet(PathFeatures, Rebuildable, Priced, Exportable):
+class StitchNet(Priced, PathFeatures, Rebuildable, Exportable):
     """Anchors, stitching layers between them, and the number of the path that runs.
 
     (B, in_chans, H, W) -> (B, num_classes). Path 0 is the first anchor alone, and so on; then come the stitched ones:
@@ -61,8 +60,9 @@ class StitchNet(PathFeatures, Rebuildable, Priced, Exportable):
         allow_empty_end: also run the paths that leave nothing of their last anchor but its head, which are counted
             among the published ones.
         stitch: number of the path to begin with; the last anchor by default.
-        top1: accuracies that are known, in percent, by number of path; also with the keys that JSON makes of them.
-            "published" for those of the authors' checkpoint of these anchors and rules, where that is what is loaded.
+        top1: accuracies in percent, by number of path, of the weights that the anchors have, or that are loaded next;
+            also with the keys that JSON makes of them. "published" for those of the authors' checkpoint of these
+            anchors and rules, which are known as soon as weights are loaded: say so of that checkpoint alone.
         strict: anchors that do not go from small to large, by their FLOPs, are an error rather than a warning.
         num_classes: of all anchors; by default their own.
         in_chans, img_size, global_pool, drop_rate: of all anchors that are given by name.
@@ -131,7 +131,7 @@ class StitchNet(PathFeatures, Rebuildable, Priced, Exportable):
         }
         self._configs = enumerate_stitches(depths, **rules)
         counts = layer_counts(depths, **rules)
-        check_anchors(self._anchors, self.anchor_names, list(counts))
+        check_anchors(self._anchors, self.anchor_labels, list(counts))
         self.stitch_norm = stitch_norm
         self.lora_rank = lora_rank
         self.allow_empty_end = allow_empty_end
@@ -147,9 +147,7 @@ class StitchNet(PathFeatures, Rebuildable, Priced, Exportable):
         self.register_load_state_dict_post_hook(_forget_loaded)
         self._left = None
         self._describe(anchors, img_size)
-        if isinstance(top1, str) and top1 != "published":
-            raise ValueError(f"top1 is a mapping of accuracies, or 'published', got {top1!r}")
-        self._start_prices(published_top1(self) if isinstance(top1, str) else top1, strict)
+        self._start_prices(top1, strict)
         self.set_stitch(len(self.anchors) - 1 if stitch is None else stitch)
 
     def _describe(self, anchors: Sequence[AnchorLike], img_size: int | Sequence[int] | None) -> None:
@@ -198,6 +196,11 @@ class StitchNet(PathFeatures, Rebuildable, Priced, Exportable):
         return layers[pair][layer]
 
     @property
+    def anchor_labels(self) -> tuple[str, ...]:
+        """The names of the anchors, with width or depth where several have the same."""
+        return labels_of(self.anchor_names, self._anchors)
+
+    @property
     def stitch(self) -> int:
         """Number of the path that runs."""
         return self._stitch
@@ -209,9 +212,10 @@ class StitchNet(PathFeatures, Rebuildable, Priced, Exportable):
             UnknownStitchError: there is none, or one that only an anchor's head would be left of.
         """
         if isinstance(stitch, str):
-            if stitch not in self.anchor_names:
-                raise UnknownStitchError(f"no anchor is called {stitch!r}: there are {', '.join(self.anchor_names)}")
-            stitch = self.anchor_names.index(stitch)
+            called = self.anchor_names if self.anchor_names.count(stitch) == 1 else self.anchor_labels
+            if stitch not in called:
+                raise UnknownStitchError(f"no anchor alone is called {stitch!r}: there are {'; '.join(called)}")
+            stitch = called.index(stitch)
         number = stitch.id if isinstance(stitch, StitchConfig) else stitch
         if isinstance(number, bool) or not isinstance(number, int) or not 0 <= number < len(self._configs):
             near = budget.nearest_by_cost(self.stitches, number) if budget.is_a_cost(number) else ""
@@ -291,6 +295,7 @@ class StitchNet(PathFeatures, Rebuildable, Priced, Exportable):
         """
         batches = initialise.batches_of(images, num_samples, batch_size)
         initialise.fit_layers(self._configs, self._anchors, self.stitch_layer, batches, rcond=rcond, ridge=ridge)
+        self._forget_accuracies(stitched=True)
 
     def forward(self, x: Tensor, stitch: int | tuple[int, ...] | None = None) -> Any:
         """Scores of classes (B, num_classes), by the current path or by that of `stitch`.
@@ -368,3 +373,4 @@ def _forget_loaded(net: StitchNet, keys: Any) -> None:
     missing = {f"stitch_layers.{name}": id(p) for name, p in net.stitch_layers.named_parameters()}
     left = {missing[key] for key in keys.missing_keys if key in missing}
     net._drawn = {number: version for number, version in net._drawn.items() if number in left}
+    net._accuracies_loaded(whole=not keys.missing_keys)

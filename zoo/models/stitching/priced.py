@@ -13,6 +13,7 @@ from zoo.models.stitching import path as paths
 from zoo.models.stitching.anchors import Anchor
 from zoo.models.stitching.costs import Cost
 from zoo.models.stitching.path import Join
+from zoo.models.stitching.published import published_top1
 from zoo.models.stitching.stitches import StitchConfig
 
 
@@ -20,12 +21,13 @@ class Priced(nn.Module):
     """The part of a stitched network that counts and compares its paths.
 
     Attributes:
-        top1: accuracies that are known, in percent, by number of path.
+        top1: accuracies of the weights that are there, in percent, by number of path, where they are known. Other
+            weights, new classifiers and another size of images leave nothing known; so does `zoo.finetune`.
         latency: milliseconds of a forward pass, by number of path, as the last profile has them.
         strict: whether anchors that do not go from small to large are an error.
     """
 
-    anchor_names: tuple[str, ...]
+    anchor_labels: tuple[str, ...]
     in_chans: int
     stitch_norm: bool
     allow_empty_end: bool
@@ -35,15 +37,36 @@ class Priced(nn.Module):
     _configs: tuple[StitchConfig, ...]
     _left: Any = None
 
-    def _start_prices(self, top1: Mapping[str, int | float] | Mapping[int, int | float] | None, strict: bool) -> None:
+    def _start_prices(
+        self, top1: Mapping[str, int | float] | Mapping[int, int | float] | str | None, strict: bool
+    ) -> None:
         """Nothing is counted yet, unless the order of the anchors is in question."""
-        self.top1: dict[int, float] = budget.accuracies(top1, len(self._configs))
+        if isinstance(top1, str) and top1 != "published":
+            raise ValueError(f"top1 is a mapping of accuracies, or 'published', got {top1!r}")
+        #: Accuracies of the weights that are loaded first.
+        self._awaited: dict[int, float]
+        if isinstance(top1, str):
+            self._awaited, self.top1 = published_top1(self), {}
+        else:
+            self._awaited = budget.accuracies(top1, len(self._configs))
+            self.top1: dict[int, float] = dict(self._awaited)
         self.latency: dict[int, float] = {}
         self.strict = strict
         self._costs: tuple[Any, tuple[Cost, ...]] | None = None
         sizes = [sum(p.numel() for p in anchor.model.parameters()) for anchor in self._anchors]
         if (strict or sizes != sorted(sizes)) and self.img_size:
             self.costs()
+
+    def _forget_accuracies(self, *, stitched: bool = False) -> None:
+        """The weights are others now, or those of the stitching layers alone."""
+        if stitched:
+            self.top1 = {number: value for number, value in self.top1.items() if number < len(self._anchors)}
+        else:
+            self.top1, self._awaited = {}, {}
+
+    def _accuracies_loaded(self, whole: bool) -> None:
+        """Weights were loaded, all of them or some."""
+        self.top1, self._awaited = self._awaited if whole else {}, {}
 
     @property
     def img_size(self) -> tuple[int, int] | None:
@@ -70,7 +93,7 @@ class Priced(nn.Module):
             plans = [tuple(paths.plan(config, self._anchors, self.stitch_norm)) for config in self._configs]
             found = counting.path_costs(plans, self._anchors, self.stitch_layer, (self.in_chans, *size))
             alone = [cost.flops for cost in found[: len(self._anchors)]]
-            counting.check_order(self.anchor_names, alone, strict=self.strict)
+            counting.check_order(self.anchor_labels, alone, strict=self.strict)
             self._costs = (key, found)
         return self._costs[1]
 

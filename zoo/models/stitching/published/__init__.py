@@ -8,6 +8,8 @@ from functools import cache
 from importlib.resources import files
 from typing import Any
 
+_CLASSES = 1000
+
 
 def published_top1(net: Any) -> dict[int, float]:
     """Top-1 accuracies on ImageNet-1k, in percent, of the published checkpoint of such a network.
@@ -22,8 +24,12 @@ def published_top1(net: Any) -> dict[int, float]:
         by number of stitch, without those that were not evaluated.
 
     Raises:
-        ValueError: none was published of such a network.
+        ValueError: none was published of such a network, or it has other classes.
     """
+    if net.num_classes != _CLASSES:
+        raise ValueError(
+            f"top1='published' is of the {_CLASSES} classes of ImageNet-1k, this network has {net.num_classes}"
+        )
     names = [name.partition(".")[0] for name in net.anchor_names]
     rows = [[list(c.anchors), c.stage, [list(cut) for cut in c.cuts]] for c in net._configs]
     tables = [_read(file.name) for file in sorted(files(__name__).iterdir(), key=str) if file.name.endswith(".json")]
