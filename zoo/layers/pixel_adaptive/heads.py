@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from zoo.layers.pixel_adaptive.coordinates import Size
 from zoo.layers.pixel_adaptive.mlp import PixelUpsampler
+from zoo.layers.pixel_adaptive.routing import by_class, values_of_all, without_gradients
 
 
 class PixelHeads(nn.Module):
@@ -64,7 +65,7 @@ class PixelHeads(nn.Module):
         self, features: Float[Tensor, "batch in_chans height width"], size: Size
     ) -> Float[Tensor, "batch classes new_height new_width"]:
         """The classifier's logits of every pixel of the enlarged image."""
-        return self.classifier.dense(features, size)
+        return values_of_all(self.classifier, features, size)
 
     def values(
         self,
@@ -77,6 +78,8 @@ class PixelHeads(nn.Module):
             features: of the small image.
             classes: of the pixels of the enlarged one.
         """
+        if without_gradients(features, self.upsamplers):
+            return by_class(self.upsamplers, features, classes)
         size = (classes.shape[1], classes.shape[2])
         first, *others = self.upsamplers
         found = first.dense(features, size)

@@ -9,6 +9,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from zoo.layers.pixel_adaptive.coordinates import Size, axis_table, belongs_to, relative_to
+from zoo.layers.weight_cache import WeightCache
 
 
 class PixelUpsampler(nn.Module):
@@ -49,6 +50,7 @@ class PixelUpsampler(nn.Module):
             raise ValueError(f"channels and widths must be at least 1, got {in_chans}, {tuple(hidden)}, {out_chans}")
         self.in_chans, self.hidden, self.out_chans = in_chans, tuple(hidden), out_chans
         self.imnet = _Layers((in_chans + 4, *hidden, out_chans), device, dtype)  # the authors' name
+        self.packed = (WeightCache(), WeightCache())  # of the two arrangements of `packed.pack`
 
     def reset_parameters(self) -> None:
         """As torch draws its linear layers."""

@@ -11,6 +11,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from zoo.layers.weight_cache import WeightCache
 from zoo.models.super_resolution.network import SuperResolutionNet
 
 
@@ -52,6 +53,7 @@ class CARN(SuperResolutionNet):
         if not no_upsampling:
             self.upsample = _Upsample(nf, scale, group, place)
             self.exit = nn.Conv2d(nf, in_chans, 3, padding=1, **place)
+        self.folded = WeightCache()  # of `folding`
 
     def reset_parameters(self) -> None:
         """Everything as torch draws it."""

@@ -19,19 +19,23 @@ from zoo.layers.pixel_adaptive.decide import adm_classes, argmax_classes, hardne
 from zoo.layers.pixel_adaptive.heads import PixelHeads
 from zoo.layers.pixel_adaptive.loss import pcsr_loss
 from zoo.layers.pixel_adaptive.reference import bilinear_at
-from zoo.layers.pixel_adaptive.refine import refined
+from zoo.layers.pixel_adaptive.refine import refine_, refined
+from zoo.layers.pixel_adaptive.routing import values_of_all
 from zoo.models.super_resolution import flops as counting
 from zoo.models.super_resolution.backbone import BackboneLike, channels_of, features_of, make_backbone
-from zoo.models.super_resolution.checks import (
-    Policy,
-    check_images,
-    check_places,
-    check_target,
-    wanted_size,
-    warn_of_range,
-)
+from zoo.models.super_resolution.checks import Policy, check_places, check_target, wanted_size
+from zoo.models.super_resolution.images import check_images, warn_of_range
 from zoo.models.super_resolution.info import EnlargementInfo
 from zoo.models.super_resolution.network import Normalisation
+from zoo.models.super_resolution.tiles import quick_features
+
+#: timm's configuration of a network that takes images in [0, 1].
+IMAGES: dict[str, Any] = {
+    "architecture": "pcsr",
+    "num_classes": 0,
+    "mean": (0.0, 0.0, 0.0),
+    "std": (1.0, 1.0, 1.0),
+}
 
 
 class PCSR(PixelHeads):
@@ -85,7 +89,10 @@ class PCSR(PixelHeads):
         self._phase: int | None = None
         self._looked = False
         self._costs: dict[float, tuple[float, ...]] = {}
-        if not isinstance(backbone, nn.Module):
+        if not isinstance(backbone, nn.Module):  # what it is saved with; a module has no name to be made again by
+            self.num_classes = 0
+            # Without a scale of its own it cannot be tried on a lone image.
+            self.pretrained_cfg: Any = {**IMAGES, "input_size": None if scale is None else (in_chans, 32, 32)}
             self._model_args = {
                 "backbone": backbone if isinstance(backbone, str) else dict(backbone),
                 "upsamplers": [list(widths) for widths in upsamplers],
@@ -98,7 +105,7 @@ class PCSR(PixelHeads):
 
     def forward(
         self,
-        x: Float[Tensor, "batch in_chans height width"],
+        x: Tensor,
         scale: float | int | None = None,
         *,
         size: Sequence[int] | None = None,
@@ -112,7 +119,7 @@ class PCSR(PixelHeads):
         """The enlarged image.
 
         Args:
-            x: images in [0, 1].
+            x: images (batch, in_chans, height, width) in [0, 1].
             scale: how much larger, any number from 1; the learnt one if neither it nor `size` is given.
             size: (height, width) instead.
             policy: how classes are decided: "argmax" of the probabilities, each divided by the cost of its class to
@@ -131,15 +138,16 @@ class PCSR(PixelHeads):
         decided = Policy(policy, k, target, adm_scope)
         enlarged = self._checked(x, scale, size)
         normal = self.normalisation(x)
-        features = features_of(self.encoder, normal)
+        features = quick_features(self.encoder, normal)
         base = F.interpolate(normal, enlarged, mode="bilinear", align_corners=False)
         if self.training and policy not in ("light", "heavy"):
             self._refuse_in_training(decided, return_info)
             return self.normalisation.undo(base + self.blended(features, enlarged))
         classes = self.decide(features, enlarged, decided, scale)
         image = base + self._values(features, classes, policy)
+        del base, features
         if refine and policy not in ("light", "heavy"):
-            image = refined(image, classes)
+            image = refined(image, classes) if image.requires_grad or must_compose(image) else refine_(image, classes)
         image = self.normalisation.undo(image)
         if not return_info:
             return image
@@ -147,18 +155,18 @@ class PCSR(PixelHeads):
 
     def train_queries(
         self,
-        x: Float[Tensor, "batch in_chans height width"],
-        coord: Float[Tensor, "batch queries 2"],
-        cell: Float[Tensor, "batch queries 2"],
+        x: Tensor,
+        coord: Tensor,
+        cell: Tensor,
     ) -> tuple[Float[Tensor, "batch queries in_chans"], Float[Tensor, "batch queries classes"] | None]:
         """Values of single pixels of the enlarged images, to learn from, and the probabilities of their classes.
 
         The mean of all networks by these; in phase 0 the heaviest network alone, and None. See `pcsr_loss`.
 
         Args:
-            x: images in [0, 1].
-            coord: (y, x) of the pixels, as `make_coords` gives them.
-            cell: their height and width there, 2 / new_height and 2 / new_width.
+            x: images (batch, in_chans, height, width) in [0, 1].
+            coord: (batch, queries, 2), (y, x) of the pixels, as `make_coords` gives them.
+            cell: (batch, queries, 2), their height and width there, 2 / new_height and 2 / new_width.
         """
         check_images(x, self.in_chans)
         check_places(coord, cell, len(x))
@@ -298,7 +306,8 @@ class PCSR(PixelHeads):
 
     def _values(self, features: Tensor, classes: Tensor, policy: str) -> Tensor:
         if policy in ("light", "heavy"):
-            return self.upsamplers[0 if policy == "light" else -1].dense(features, (classes.shape[1], classes.shape[2]))
+            network = self.upsamplers[0 if policy == "light" else -1]
+            return values_of_all(network, features, (classes.shape[1], classes.shape[2]))
         return self.values(features, classes)
 
     def _costs_at(self, small: Size, enlarged: Size, scale: float | int | None) -> tuple[float, ...]:
