@@ -22,6 +22,7 @@ from zoo.quantum.engine.program import WHOLE, Bank, Kind, Program, Start
 from zoo.quantum.engine.schedule import KEPT, Block, Chain, Monomial, Shuffle, Stage, Wall, parted, schedule
 from zoo.quantum.engine.steps import BlockStep, DenseStep, GatherStep, PhaseStep, SignStep, TurnStep, WallStep
 from zoo.quantum.engine.tables import Affine, Chains, OpMatrix, kronecker
+from zoo.quantum.engine.walls import Rotation
 from zoo.quantum.engine.whole import SMALL, Whole
 from zoo.quantum.op import Op
 
@@ -92,7 +93,7 @@ class _Compiler:
     def _start(self, wall: Wall) -> Start:
         own = [wire for wire, chain in wall.chains.items() if self._chain_is_own(chain)]
         shared = [wire for wire in range(self.n) if wire not in own]
-        chains = {wire: wall.chains.get(wire, KEPT) for wire in range(self.n)}
+        chains = {wire: _from_zero(wall.chains.get(wire, KEPT)) for wire in range(self.n)}
 
         def columns(wires: list[int], locate: object) -> Chains | None:
             chosen = [chains[wire] for wire in wires]
@@ -263,6 +264,13 @@ class _Compiler:
             if angles:
                 locate = self._locate_own if name.startswith("own") else self._locate
                 program.phases[name] = Affine(angles, locate)
+        program.settle()
+
+
+def _from_zero(chain: Chain) -> Chain:
+    """What makes the same state of a wire's 0, as one turn where that can be."""
+    rotation = None if len(chain) == 1 else Rotation.of(chain)
+    return chain if rotation is None else [Turn(rotation.angle)]
 
 
 def _tabled(moved: BitMap | Tensor) -> Tensor:

@@ -63,19 +63,20 @@ def evolve(
     if not compose:
         weights, inputs = (part[0] if part.dim() > 1 and len(part) == 1 else part for part in (weights, inputs))
     # Composed operations are recorded once for batches of any size.
-    lead = not compose and (batch < _TAIL or circuit.n_qubits <= SMALL)
-    kind = (weights.dim() > 1, inputs.dim() > 1, lead, state is not None)
+    first_axis = not compose and (batch < _TAIL or circuit.n_qubits <= SMALL)
+    kind = (weights.dim() > 1, inputs.dim() > 1, first_axis, state is not None)
     program: Program = getattr(_PROGRAMS, compiled(circuit, kind, weights.device, weights.dtype))
+    lead = program.lead
     vectors = program.vectors(weights, inputs, batch)
     if state is None:
-        first = program.first(vectors, batch)
+        first = program.first(vectors, batch, compose)
     else:
         first = (state.unsqueeze(2) if lead else state.t().unsqueeze(0)).contiguous()
     if program.spreads:
         first = first.expand(*((batch, -1, -1) if lead else (-1, -1, batch))).contiguous()
     # A product of several wires is a tensor of its own, that of one may be part of a table.
     spent = state is None and circuit.n_qubits > 1
-    variables = program.variables(vectors)
+    variables = program.variables(vectors, compose)
     if compose or len(program.steps) <= _FEW:
         final = composed(program.steps, first, program.constants | variables)
     elif torch.is_grad_enabled() and any(tensor.requires_grad for tensor in (first, *variables.values())):

@@ -5,9 +5,10 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor
 
-from zoo.quantum.engine.steps import Step, Tensors
+from zoo.quantum.engine.pulled import made
+from zoo.quantum.engine.steps import BlockStep, Step, Tensors
 from zoo.quantum.engine.tables import Affine, Chains, OpMatrix, Table, kronecker, outer
-from zoo.quantum.engine.whole import Whole
+from zoo.quantum.engine.whole import SMALL, Whole
 
 #: The name of the matrices on all wires of a small circuit.
 WHOLE = "whole"
@@ -20,7 +21,7 @@ class Kind:
     Args:
         own_weights: each sample has weights of its own.
         own_inputs: each sample has inputs of its own.
-        lead: states have their batch first.
+        lead: states have their batch first, where that is of use.
         given: the initial state is given; else every wire starts in 0.
     """
 
@@ -47,6 +48,41 @@ class Start(Table):
     order: Tensor
     straight: bool
 
+    @property
+    def single(self) -> bool:
+        """Whether every wire's vector is a real turn by an angle of the sample's own."""
+        return self.shared is None and self.straight and self.own is not None and self.own.single
+
+    @property
+    def angles(self) -> Affine:
+        """Those of the turns, where it is `single`."""
+        assert self.own is not None
+        assert self.own.turns is not None
+        return self.own.turns.theta
+
+    def make(self, vector: Tensor) -> tuple[Tensor, tuple[Tensor, ...]]:
+        """(2^n, batch), where it is `single`; the wires' vectors, and the products of the first of them."""
+        angles = self.angles(vector)
+        rows = torch.stack([angles.cos(), angles.sin()], dim=1)
+        parts = rows.unbind()
+        products = [parts[0]]
+        for part in parts[1:]:
+            products.append((products[-1].unsqueeze(1) * part).flatten(0, 1))
+        return products[-1], (rows, *products[:-1])
+
+    def pull(self, vector: Tensor, kept: tuple[Tensor, ...], gradient: Tensor) -> Tensor:
+        rows, *products = kept
+        grown: list[Tensor] = []
+        for part, before in zip(reversed(rows.unbind()), reversed([None, *products]), strict=True):
+            if before is None:
+                grown.append(gradient)
+            else:
+                view = gradient.view(len(before), 2, -1)
+                grown.append((view * before.unsqueeze(1)).sum(0))
+                gradient = (view * part).sum(1)
+        slopes = torch.stack(grown[::-1])
+        return self.angles.pull(slopes[:, 1] * rows[:, 0] - slopes[:, 0] * rows[:, 1], vector)
+
 
 @dataclass
 class Bank(Table):
@@ -66,6 +102,9 @@ class Program(Table):
         kind: what it was compiled for.
         real: the amplitudes are real.
         mixed: some angle of a sample's own stands beside a shared one, so that both are read as the sample's own.
+        lead: states have their batch first.
+        spreads: samples' own angles come in only after a start that all share.
+        single: few wires start with a real turn of the sample's own each.
     """
 
     n: int
@@ -80,12 +119,18 @@ class Program(Table):
     whole: Whole | None = None
     constants: dict[str, Tensor] = field(default_factory=dict)
     steps: list[Step] = field(default_factory=list)
+    lead: bool = False
+    spreads: bool = False
+    single: bool = False
 
-    @property
-    def spreads(self) -> bool:
-        """Whether samples' own angles come in only after a start that all share."""
+    def settle(self) -> None:
+        """Say what follows from the steps and tables."""
+        # One matrix is all there is: its product is with long rows.
+        alone = self.n <= SMALL and all(isinstance(step, BlockStep) for step in self.steps)
+        self.lead = self.kind.lead and not alone
         late = any(name.startswith("own") for name in (*self.slots, *self.phases, *self.dense))
-        return late and (self.start is None or self.start.own is None)
+        self.spreads = late and (self.start is None or self.start.own is None)
+        self.single = self.n <= SMALL and self.start is not None and self.start.single
 
     def vectors(self, weights: Tensor, inputs: Tensor, batch: int) -> Vectors:
         """Weights (W,) or (batch, W) and inputs (I,) or (batch, I) as the tables read them."""
@@ -97,8 +142,13 @@ class Program(Table):
             own = [part for part, own in ((weights, kind.own_weights), (inputs, kind.own_inputs)) if own]
         return Vectors(_joined(shared, weights), _joined(own, weights).t())
 
-    def variables(self, vectors: Vectors) -> Tensors:
-        """The tensors that carry gradients, by name."""
+    def variables(self, vectors: Vectors, compose: bool) -> Tensors:
+        """The tensors that carry gradients, by name.
+
+        Args:
+            vectors: the angles.
+            compose: only by operations that autograd follows.
+        """
         found: Tensors = {}
         tables = {
             name: chains(vectors.own if name.startswith("own") else vectors.shared)
@@ -116,17 +166,21 @@ class Program(Table):
                 found[name] = kronecker(chosen.unflatten(0, (count, k)))
         found |= {name: table for name, table in tables.items() if name.startswith("own turns")}
         if self.whole is not None:
-            found[WHOLE] = self.whole(vectors.shared)
+            found[WHOLE] = self.whole(vectors.shared) if compose else made(self.whole, vectors.shared)
         for name, affine in self.phases.items():
             found[name] = affine(vectors.own if name.startswith("own") else vectors.shared)
         for name, matrix in self.dense.items():
             found[name] = matrix(vectors.own if name.startswith("own") else vectors.shared)
         return found
 
-    def first(self, vectors: Vectors, batch: int) -> Tensor:
-        """(L, 2^n, T): the state that the first turns make of 0."""
+    def first(self, vectors: Vectors, batch: int, compose: bool) -> Tensor:
+        """(L, 2^n, T): the state that the first turns make of 0; arguments as `variables`."""
         start = self.start
         assert start is not None
+        if self.single and not compose:
+            state = made(start, vectors.own)
+            state = state.t().unsqueeze(2) if self.lead else state.unsqueeze(0)
+            return state if self.real else torch.complex(state, torch.zeros_like(state))
         parts = []
         if start.own is not None:
             parts.append(start.own(vectors.own)[:, :, 0])
@@ -135,7 +189,7 @@ class Program(Table):
             parts.append(shared.expand(-1, -1, batch) if parts else shared)
         table = parts[0] if len(parts) == 1 else torch.cat(parts)
         wires = table if start.straight else table.index_select(0, start.order)  # (n, 2, batch)
-        wires = wires.transpose(1, 2).unsqueeze(3).contiguous() if self.kind.lead else wires.unsqueeze(1)
+        wires = wires.transpose(1, 2).unsqueeze(3).contiguous() if self.lead else wires.unsqueeze(1)
         # Complex before it is large.
         return outer(wires if self.real or wires.is_complex() else torch.complex(wires, torch.zeros_like(wires)))
 

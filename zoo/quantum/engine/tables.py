@@ -79,8 +79,17 @@ class Affine(Table):
         """(rows,) or (rows, batch) of a vector (N,) or (N, batch)."""
         straight = self.straight and len(vector) == len(self.index)
         found = vector if straight else vector.index_select(0, self.index)
+        if self.common is not None and self.shifted:
+            return torch.add(_columns(self.shift, vector), found, alpha=self.common)
         found = found * (_columns(self.scale, vector) if self.common is None else self.common)
         return found + _columns(self.shift, vector) if self.shifted else found
+
+    def pull(self, gradient: Tensor, vector: Tensor) -> Tensor:
+        """The gradient of the vector from that of the angles."""
+        gradient = gradient * (_columns(self.scale, vector) if self.common is None else self.common)
+        if self.straight and len(vector) == len(self.index):
+            return gradient
+        return torch.zeros_like(vector).index_add(0, self.index, gradient)
 
 
 class Turns(Table):
@@ -154,6 +163,23 @@ class Chains(Table):
                 found = torch.bmm(factor, found)
         assert found is not None
         return found
+
+    @property
+    def single(self) -> bool:
+        """Whether every slot is one real turn."""
+        return self.turns is not None and self.turns.real and len(self.places) == 1 and not len(self.places[0].fixed)
+
+    def pull(self, lie: Tensor, table: Tensor, vector: Tensor) -> Tensor:
+        """The gradient of a vector that all samples share, where some slot has a turn.
+
+        Args:
+            lie: (slots, 2, 2) the gradient of each slot's matrix, times its adjoint.
+            table: the slots' matrices.
+            vector: of the angles.
+        """
+        with torch.enable_grad():
+            leaf = vector.detach().requires_grad_()
+            return torch.autograd.grad(self(leaf), leaf, torch.bmm(lie, table))[0]
 
 
 class _Place(Table):
