@@ -102,7 +102,8 @@ def _is_channels_last(model: nn.Module) -> bool:
 
 def _output(model: nn.Module, image: Tensor) -> Any:
     devices = [image.device] if image.device.type == "cuda" else []
-    with evaluating(model), torch.no_grad(), torch.random.fork_rng(devices=devices):
+    with evaluating(model), torch.no_grad(), torch.random.fork_rng(devices=devices), warnings.catch_warnings():
+        warnings.simplefilter("ignore", UserWarning)  # noise is not in the range of images
         torch.manual_seed(0)  # a model may draw, as a circuit that is measured does
         return model(image)
 

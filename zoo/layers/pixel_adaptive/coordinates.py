@@ -75,14 +75,15 @@ def relative_to(centres: Float[Tensor, "*any"], index: Int[Tensor, "*any"], pixe
 
 def axis_table(n_lr: int, n_hr: int, device: torch.device) -> AxisTable:
     """The table of an axis of n_lr pixels that become n_hr; kept for the next image of that size."""
+    composed = must_compose()  # sizes are no numbers there, tensors no values
     key = (n_lr, n_hr, device)
-    if key in _tables and not must_compose():
+    if not composed and key in _tables:
         return _tables[key]
     with torch.inference_mode(False):  # what is kept must serve where gradients are wanted, too
         centres = axis_centres(n_hr, device)
         index = belongs_to(centres, n_lr)
         table = AxisTable(index, relative_to(centres, index, n_lr))
-    if not must_compose(*table) and not index.is_meta:
+    if not composed and not must_compose(*table) and not index.is_meta:
         if len(_tables) >= _KEPT:
             _tables.pop(next(iter(_tables)))
         _tables[key] = table

@@ -50,7 +50,7 @@ def make_backbone(given: BackboneLike, in_chans: int, place: Mapping[str, Any]) 
     return timm.create_model(name, features_only=True, in_chans=in_chans, **{"out_indices": (0,), **options}).to(**own)
 
 
-def make_network(name: str, options: Mapping[str, Any]) -> nn.Module:
+def make_network(name: str, options: Mapping[str, Any]) -> FSRCNN | CARN | SRResNet:
     """One of our networks.
 
     Raises:

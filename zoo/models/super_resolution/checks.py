@@ -14,8 +14,6 @@ from zoo.naming import did_you_mean
 
 POLICIES = ("argmax", "adm", "light", "heavy", "target")
 SCOPES = ("image", "batch")
-#: Resampling overshoots, noise may be added; images of 0 to 255 and standardised ones go further.
-_LOWEST, _HIGHEST = -1.0, 2.0
 
 
 @dataclass(frozen=True)
@@ -54,25 +52,6 @@ class Policy:
             raise ValueError(f"target is of policy='target', not of {self.name!r}; got target={self.target}")
 
 
-def check_images(x: Tensor, in_chans: int) -> None:
-    """Refuse what is no batch of images.
-
-    Raises:
-        ValueError: another rank or number of channels, or no pixels.
-        TypeError: whole numbers.
-    """
-    if x.ndim != 4 or x.shape[1] != in_chans:
-        hint = "; add the batch with x[None]" if x.ndim == 3 else ""
-        raise ValueError(f"expected images (batch, {in_chans}, height, width), got {tuple(x.shape)}{hint}")
-    if not x.is_floating_point():
-        raise TypeError(
-            f"images must be floating point in [0, 1], got {x.dtype}: x.float() / 255; `upscale` takes pictures as "
-            "they are"
-        )
-    if min(x.shape[2:]) < 1:
-        raise ValueError(f"images must have at least one pixel, got {x.shape[2]}x{x.shape[3]}")
-
-
 def check_places(coord: Tensor, cell: Tensor, batch: int) -> None:
     """Refuse what are no places (batch, queries, 2) with their cells.
 
@@ -103,16 +82,6 @@ def check_target(target: float | int, parts: PartFlops) -> None:
             f"target must be from {math.ceil(least * 1e4) / 1e4:.4f}, all pixels light, to 1, all heavy, as a part of "
             f"the FLOPs of the latter; got {target}"
         )
-
-
-def warn_of_range(x: Tensor) -> None:
-    """Warn of values far outside [0, 1]."""
-    if not x.numel():
-        return
-    least, most = (float(value) for value in x.aminmax())
-    if least < _LOWEST or most > _HIGHEST:
-        what = "x / 255" if most > 20 else "normalisation is inside the network"
-        warnings.warn(f"images must be in [0, 1], got values from {least:.3g} to {most:.3g}: {what}", stacklevel=3)
 
 
 def wanted_size(

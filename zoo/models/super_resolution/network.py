@@ -7,6 +7,8 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from zoo.models.super_resolution.images import check_images
+
 
 class SuperResolutionNet(nn.Module):
     """y = tail(features(x'), x') on the normalised image x' = (x - mean) / std, brought back to the range of x.
@@ -57,8 +59,14 @@ class SuperResolutionNet(nn.Module):
         """The enlarged image, normalised, of the features and the normalised image."""
         raise NotImplementedError
 
-    def forward(self, x: Float[Tensor, "batch in_chans height width"]) -> Float[Tensor, "batch c new_height new_width"]:
-        """The enlarged image; without a tail, the features."""
+    def forward(self, x: Tensor) -> Float[Tensor, "batch c new_height new_width"]:
+        """The enlarged image of one (batch, in_chans, height, width); without a tail, the features.
+
+        Raises:
+            ValueError: another rank or number of channels, or no pixels.
+            TypeError: whole numbers.
+        """
+        check_images(x, self.in_chans)
         normal = self.normalisation(x)
         features = self.forward_features(normal)
         return features if self.no_upsampling else self.normalisation.undo(self.forward_tail(features, normal))

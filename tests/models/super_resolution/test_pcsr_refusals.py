@@ -1,0 +1,139 @@
+"""What cannot be asked of a network that enlarges images, and the words that say so."""
+
+import warnings
+
+import pytest
+import torch
+
+import zoo
+from tests.models.super_resolution.test_pcsr import model_of
+from zoo.layers.pixel_adaptive import make_coords
+from zoo.models.super_resolution.carn import CARN
+from zoo.models.super_resolution.pcsr import PCSR
+
+IMAGE = torch.rand(1, 3, 6, 7, generator=torch.Generator().manual_seed(0))
+
+
+@pytest.fixture(scope="module")
+def model():
+    return model_of()
+
+
+@pytest.mark.parametrize(
+    ("x", "kind", "message"),
+    [
+        (
+            IMAGE[0],
+            ValueError,
+            r"expected images \(batch, 3, height, width\), got \(3, 6, 7\); add the batch with x\[N",
+        ),
+        (IMAGE[:, :1], ValueError, r"expected images \(batch, 3, height, width\), got \(1, 1, 6, 7\)"),
+        (IMAGE[:, :, :0], ValueError, "at least one pixel, got 0x7"),
+        ((IMAGE * 255).to(torch.uint8), TypeError, r"in \[0, 1\], got torch.uint8: x.float\(\) / 255; `upscale`"),
+    ],
+)
+def test_what_is_no_batch_of_images(model, x, kind, message):
+    """In training by queries, too, and of a network of a fixed scale."""
+    coord = make_coords(2, 2)[None]
+    for call in (model, lambda x: model.train_queries(x, coord, coord), CARN(nf=8).eval()):
+        with pytest.raises(kind, match=message):
+            call(x)
+
+
+@pytest.mark.parametrize(
+    ("asked", "message"),
+    [
+        ({"scale": 0}, "scale must be a finite number above 0, got 0"),
+        ({"scale": -2}, "scale must be a finite number above 0, got -2"),
+        ({"scale": float("nan")}, "scale must be a finite number above 0, got nan"),
+        ({"scale": 4, "size": (24, 28)}, r"give scale or size, not both; got scale=4 and size=\(24, 28\)"),
+        ({"scale": 0.5}, "image of 6x7 pixels can only become larger, not 3x4"),
+        ({"size": (5, 28)}, "image of 6x7 pixels can only become larger, not 5x28"),
+        ({"size": (24,)}, r"size must be \(height, width\), got \(24,\)"),
+        ({"policy": "argmin"}, "unknown policy 'argmin'; did you mean 'argmax'.* argmax, adm, light, heavy, target"),
+        ({"policy": "adm", "adm_scope": "images"}, "unknown adm_scope 'images'; did you mean 'image'"),
+        ({"k": float("inf")}, "k must be a finite number, got inf; policy='light' and 'heavy'"),
+        ({"k": 1, "policy": "adm"}, "k is of policy='argmax', not of 'adm'"),
+        ({"policy": "target"}, "policy='target' needs target="),
+        ({"target": 0.5}, "target is of policy='target', not of 'argmax'; got target=0.5"),
+        ({"policy": "target", "target": 0.1}, r"target must be from 0\.\d{4}, all pixels light, to 1, .* got 0\.1"),
+        ({"policy": "target", "target": 1.1}, r"target must be from 0\.\d{4}, all pixels light, to 1, .* got 1\.1"),
+        ({"policy": "target", "target": float("nan")}, "target must be from"),
+    ],
+)
+def test_what_cannot_be_asked_for(model, asked, message):
+    with pytest.raises(ValueError, match=message):
+        model(IMAGE, **asked)
+
+
+def test_no_scale_where_there_is_none():
+    with pytest.raises(ValueError, match=r"give scale= or size=\(height, width\)"):
+        model_of(scale=None)(IMAGE)
+    with pytest.raises(ValueError, match="costs depend on the scale"):
+        model_of(scale=None).costs()
+
+
+@pytest.mark.parametrize(
+    ("asked", "word"),
+    [({"policy": "adm"}, "policy='adm'"), ({"k": 0.5}, "so k has"), ({"return_info": True}, "so return_info has")],
+)
+def test_nothing_is_decided_in_training(asked, word):
+    with pytest.raises(ValueError, match=word + r".*call eval\(\) first|" + word):
+        model_of().train()(IMAGE, **asked)
+
+
+def test_images_that_are_not_in_the_range_are_remarked(model):
+    for x, hint in ((IMAGE * 255, "x / 255"), (IMAGE * 4 - 2, "normalisation is inside")):
+        with pytest.warns(UserWarning, match=rf"images must be in \[0, 1\], got values from .*{hint}"):
+            model(x)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        model(IMAGE * 1.2 - 0.1)
+
+
+def test_a_scale_that_was_not_learnt_is_remarked(model):
+    with pytest.warns(UserWarning, match="learnt to enlarge by 4, not by 3 x 3"):
+        model(IMAGE, 3)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        model(IMAGE, size=(25, 27))  # sizes are rounded somewhere
+        model_of(scale=None)(IMAGE, 3)
+
+
+@pytest.mark.parametrize(
+    ("coord", "cell"), [((1, 4, 3), (1, 4, 3)), ((2, 4, 2), (2, 4, 2)), ((1, 4, 2), (1, 5, 2)), ((4, 2), (4, 2))]
+)
+def test_what_are_no_queries(model, coord, cell):
+    with pytest.raises(ValueError, match=r"must be \(1, queries, 2\).* got coord"):
+        model.train_queries(IMAGE, torch.zeros(coord), torch.zeros(cell))
+
+
+def test_a_phase_that_is_none(model):
+    with pytest.raises(ValueError, match="phase must be 0, 1 or None, got 2"):
+        model.phase(2)
+
+
+def test_networks_from_heavy_to_light():
+    with pytest.raises(ValueError, match="from light to heavy"):
+        PCSR("carn", [(74,) * 4, (20,) * 3])
+    with pytest.raises(ValueError, match="mean and std must be 3 numbers"):
+        PCSR("carn", mean=(0.5,))
+
+
+def test_a_checkpoint_of_other_networks(model, tmp_path):
+    """By torch's own loading and by the zoo's, with what was expected and found."""
+    other = model_of(hidden=[(4,), (9, 9)])
+    with pytest.raises(
+        ValueError, match=r"hidden layers \[9, 9\] and 3 outputs in heavy_sampler, this network \[8, 8\]"
+    ):
+        model.load_state_dict(other.state_dict())
+    zoo.save_pretrained(other, tmp_path / "other")
+    with pytest.raises(zoo.errors.MismatchError, match=r"heavy_sampler.*9.*8"):
+        zoo.load_weights(model, tmp_path / "other" / "model.safetensors")
+
+
+def test_fractions_and_conventions(model):
+    with pytest.raises(ValueError, match="unknown convention 'papre'; did you mean 'paper'"):
+        model.flops((6, 7), 4, convention="papre")
+    with pytest.raises(ValueError, match="2 numbers of at least 0 that add up to 1"):
+        model.flops((6, 7), 4, fractions=(0.5, 0.6))
