@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from zoo.models.stitching.anchors import AnchorSpec
     from zoo.models.stitching.exporting import recalibrate_bn
     from zoo.models.stitching.profile import profile_stitches
+    from zoo.models.super_resolution.pcsr import PCSR
     from zoo.publish import from_pretrained, push_to_hub, save_pretrained
     from zoo.registry import (
         is_model,
@@ -45,6 +46,7 @@ if TYPE_CHECKING:
 
 _HOME = {
     "AnchorSpec": "zoo.models.stitching.anchors",
+    "PCSR": "zoo.models.super_resolution.pcsr",
     "ZooError": "zoo.errors",
     "app": "zoo.serving",
     "compare": "zoo.training",
@@ -83,6 +85,7 @@ _HOME = {
 _SUBMODULES = ("errors", "explain", "layers", "quantum", "registry", "tabular", "testing", "weights")
 
 __all__ = [
+    "PCSR",
     "AnchorSpec",
     "ZooError",
     "__version__",
