@@ -8,7 +8,6 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
 from zoo.eager import no_autocast
-from zoo.errors import PostSelectionError
 from zoo.naming import did_you_mean
 from zoo.quantum.ansatze import ansatz as ansatz_circuit
 from zoo.quantum.memory import free_memory
@@ -18,6 +17,7 @@ from zoo.quantum.qtn.padding import PADS, Grid, centred, check_tokens, power_of_
 from zoo.quantum.qtn.pauli_transfer import pauli_basis, pauli_channel, pauli_effects, pauli_states
 from zoo.quantum.qtn.ptn import path_state
 from zoo.quantum.qtn.scan import Rescaler
+from zoo.quantum.qtn.success import check_success
 from zoo.quantum.qtn.targets import class_shares
 from zoo.quantum.qtn.ttn import tree_state
 from zoo.quantum.qtn.unitaries import SmallCircuit
@@ -26,8 +26,6 @@ TOPOLOGIES = {"ptn": "a path", "ttn": "a balanced tree", "ctn": "a convolutional
 SHARINGS = ("uniform", "hierarchical")
 #: Added to probabilities before their logarithm.
 EPSILON = 1e-7
-#: Of amplitudes, in steps of their precision: nothing but rounding is left of a box that leaves less.
-_ROUNDING = 8
 
 
 class Angles(nn.Module):
@@ -255,7 +253,7 @@ class QTN(nn.Module):
             return found, found.sum(1, keepdim=True), None
         probabilities = torch.view_as_real(found).square().sum(2)
         total = probabilities.sum(1, keepdim=True)
-        self._check(total.squeeze(1), rescale)
+        check_success(total.squeeze(1), rescale, "other angles, or post_select=False, help")
         return probabilities, total, rescale
 
     def grid(self, tokens: Tensor, lengths: Tensor | None = None, mask: Tensor | None = None) -> Grid:
@@ -311,23 +309,6 @@ class QTN(nn.Module):
         return Tensors(
             pauli_states(words, paulis), pauli_channel(outcomes, paulis, inputs=2), across, pauli_effects(rows, paulis)
         )
-
-    def _check(self, total: Tensor, rescale: Rescaler) -> None:
-        if torch.compiler.is_compiling() or total.is_meta or torch._C._are_functorch_transforms_active():
-            return
-        total = total.detach()
-        least = (_ROUNDING * torch.finfo(total.dtype).eps) ** 2
-        if not len(total) or bool(torch.minimum(total.amin(), rescale.least.square()) >= least):
-            return
-        chances = torch.minimum(total, rescale.lowest.square())
-        lost = chances < least
-        if bool(lost.any()):
-            k = int(lost.nonzero()[0])
-            raise PostSelectionError(
-                f"sample {k} is never post-selected: at one of its boxes the probability is {float(chances[k]):.3g}, "
-                f"below {least:.1g}, and so rounding. Its words, as they are prepared, exclude one another; other "
-                "angles, or post_select=False, help"
-            )
 
 
 def _check_words(words: int, angles: int, device: torch.device | str | None, dtype: torch.dtype | None) -> None:

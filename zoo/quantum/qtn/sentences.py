@@ -6,7 +6,10 @@ import torch
 from jaxtyping import Complex, Float
 from torch import Tensor
 
+from zoo.eager import must_compose
 from zoo.quantum.ansatze import ansatz as ansatz_circuit
+from zoo.quantum.qtn.scan import Rescaler
+from zoo.quantum.qtn.success import check_success
 from zoo.quantum.qtn.unitaries import SmallCircuit
 
 _STAIR, _START = "STAIR_s@s_s", "START__s"
@@ -50,10 +53,40 @@ class Sentence:
 
         Args:
             values: of `symbols`, in full turns for the ansätze of language.
+
+        Raises:
+            ValueError: not as many values as symbols, or one that is not finite.
+            TypeError: no tensor of real floating-point numbers.
         """
-        if values.shape[-1] != len(self.symbols):
-            raise ValueError(f"the sentence has {len(self.symbols)} symbols, got {values.shape[-1]} values")
-        rows = values.reshape(-1, len(self.symbols))
+        return self._state(self._rows(values), None).view(*values.shape[:-1], -1)
+
+    def probabilities(self, values: Float[Tensor, "*batch symbols"]) -> Float[Tensor, "*batch outcomes"]:
+        """Of the outcomes, given that all post-selections succeed.
+
+        Raises:
+            ValueError, TypeError: as `amplitudes`.
+            PostSelectionError: they never do.
+        """
+        rows = self._rows(values)
+        rescale = Rescaler(len(rows), rows)
+        found = self._state(rows, rescale).abs().square()
+        total = found.sum(-1, keepdim=True)
+        check_success(total.squeeze(-1), rescale, "other values help")
+        return (found / total).view(*values.shape[:-1], -1)
+
+    def _rows(self, values: Tensor) -> Tensor:
+        if not isinstance(values, Tensor) or not values.is_floating_point():
+            got = values.dtype if isinstance(values, Tensor) else type(values).__name__
+            raise TypeError(f"values are a tensor of floating-point numbers, one for each of .symbols, got {got}")
+        if not values.ndim or values.shape[-1] != len(self.symbols):
+            raise ValueError(f"the sentence has {len(self.symbols)} symbols, got values {tuple(values.shape)}")
+        if not (must_compose(values) or values.is_meta or bool(values.isfinite().all())):
+            place = tuple((~values.isfinite()).nonzero()[0].tolist())
+            raise ValueError(f"values must be finite, got {float(values[place])} at {place}")
+        return values.reshape(-1, len(self.symbols))
+
+    def _state(self, rows: Tensor, rescale: Rescaler | None) -> Tensor:
+        """(B, outcomes), over all that `rescale` divides by after each merge."""
         state: Tensor | None = None
         for label, wires in self._boxes:
             circuit = self._circuits[wires]
@@ -64,18 +97,15 @@ class Sentence:
                 word = unitary[:, :, 0].unflatten(1, (dim, dim))
                 assert state is not None
                 state = torch.einsum("bi,bio->bo", state, word)
+                state = state if rescale is None else rescale(state, 1)
             elif wires:
                 word = unitary[:, :, 0]
                 state = word if state is None else (state.unsqueeze(2) * word.unsqueeze(1)).flatten(1)
             elif state is not None:  # of the two wires the first is kept, the other is found in 0
                 state = (unitary @ state.unsqueeze(2)).squeeze(2).unflatten(1, (dim, dim))[:, :, 0]
+                state = state if rescale is None else rescale(state, 1)
         assert state is not None
-        return state.view(*values.shape[:-1], -1)
-
-    def probabilities(self, values: Float[Tensor, "*batch symbols"]) -> Float[Tensor, "*batch outcomes"]:
-        """Of the outcomes, given that all post-selections succeed."""
-        found = self.amplitudes(values).abs().square()
-        return found / found.sum(-1, keepdim=True)
+        return state
 
 
 def stairs(tokens: Sequence[str], *, ansatz: str = "sim14", n_layers: int = 1, qubits: int = 1) -> Sentence:
