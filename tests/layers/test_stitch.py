@@ -4,8 +4,10 @@ import copy
 import json
 import subprocess
 import sys
+import weakref
 from itertools import product
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -398,3 +400,19 @@ def test_contract_compile_and_export(code):
     """In a process of its own: compilers cannot look through the session's run-time checks."""
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=500, check=False)
     assert done.returncode == 0, done.stderr
+
+
+def test_a_pair_of_features_is_let_go_before_the_next_is_made() -> None:
+    held: list[Any] = []
+
+    def pairs() -> Any:
+        for _ in range(3):
+            assert all(features() is None for features in held)
+            x, y = torch.randn(2, 5, 3), torch.randn(2, 5, 4)
+            held.extend([weakref.ref(x), weakref.ref(y)])
+            pair = [x, y]
+            del x, y
+            yield (pair.pop(0), pair.pop())
+
+    StitchLayer(3, 4).fit(pairs())
+    assert len(held) == 6

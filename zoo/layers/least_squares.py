@@ -35,7 +35,7 @@ class NormalEquations:
         self.count = 0
         #: Columns of each set of targets.
         self.widths: tuple[int, ...] = ()
-        self._sums: Tensor | None = None  # [X^T X, X^T Y]
+        self._sums: Tensor | None = None  # [X^T X, X^T Y], of the former only three quarters
 
     @property
     def float32_cutoff(self) -> float:
@@ -60,9 +60,11 @@ class NormalEquations:
             raise ValueError(
                 f"this block has (features, targets) {(features.shape[1], *widths)}, those before it had {before}"
             )
-        sums = _sums(features, targets, self.constant, self.mixed)
-        self._sums = sums if self._sums is None else self._sums.add_(sums)
-        self.widths = widths
+        if self._sums is None:
+            where = "cpu" if features.device.type == "mps" else features.device  # Apple's GPUs have no float64
+            self._sums = torch.zeros(size, size + sum(widths), dtype=torch.float64, device=where)
+            self.widths = widths
+        _accumulate(self._sums, features, targets, self.constant, self.mixed)
         self.count += features.shape[0]
 
     def solve(self, damping: float = 0.0, *, cutoff: float | None = None) -> Float[Tensor, "coefficients targets"]:
@@ -81,6 +83,8 @@ class NormalEquations:
             raise ValueError("there is nothing to solve: add rows first")
         size = self._sums.shape[0]
         gram, moment = self._sums[:, :size], self._sums[:, size:]
+        half = size // 2
+        gram[half:, :half] = gram[:half, half:].t()
         shift = _checked(damping) * gram.diagonal().mean()
         if cutoff is None:
             return _solve(gram, moment, shift)
@@ -152,12 +156,10 @@ def ridge(
     return equations(features, targets).solve(damping)
 
 
-def _sums(features: Tensor, targets: tuple[Tensor, ...], constant: bool, mixed: bool) -> Tensor:
-    """[X^T X, X^T Y] in float64, of blocks that stay in the processor's cache."""
-    size, widths = features.shape[1] + constant, [target.shape[1] for target in targets]
-    where = "cpu" if features.device.type == "mps" else features.device  # Apple's GPUs have no float64
-    total = torch.zeros(size, size + sum(widths), dtype=torch.float64, device=where)
-    gram, *moments = total.split([size, *widths], 1)
+def _accumulate(sums: Tensor, features: Tensor, targets: tuple[Tensor, ...], constant: bool, mixed: bool) -> None:
+    """Add to [X^T X, X^T Y], by blocks that stay in the processor's cache; X^T X without its lower left quarter."""
+    size = features.shape[1] + constant
+    gram, *moments = sums.split([size, *(target.shape[1] for target in targets)], 1)
     half = size // 2
     for start in range(0, features.shape[0], _BLOCK):
         rows = features[start : start + _BLOCK]
@@ -172,8 +174,6 @@ def _sums(features: Tensor, targets: tuple[Tensor, ...], constant: bool, mixed: 
                 moment.add_(_double(rows.t() @ others))
             else:
                 moment.addmm_(block.t(), _double(others))
-    gram[half:, :half] = gram[:half, half:].t()
-    return total
 
 
 def _solve(gram: Tensor, right: Tensor, shift: Tensor) -> Tensor:

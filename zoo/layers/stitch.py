@@ -14,6 +14,7 @@ directions: "Stitched ViTs are Flexible Vision Backbones", Pan et al., ECCV 2024
 
 import math
 from collections.abc import Iterable, Sequence
+from itertools import count
 from typing import Any
 
 import torch
@@ -129,13 +130,16 @@ class StitchLayer(nn.Module):
         if not ridge >= 0:
             raise ValueError(f"ridge must be at least 0, got {ridge}")
         equations = NormalEquations(constant=self.transform.bias is not None, mixed=rcond is None)
-        for number, pair in enumerate(pairs):
+        numbers = count()
+        for pair in pairs:
+            number = next(numbers)  # enumerate would keep a pair while the next is made
             if not isinstance(pair, tuple | list) or len(pair) != 2:
                 raise TypeError(f"fit takes pairs (front features, end features), got {type(pair).__name__}")
             try:
                 equations.add(*self._rows(*pair))
             except ValueError as error:
                 raise ValueError(f"pair {number}: {error}") from error
+            del pair
         if equations.count == 0:
             raise ValueError("fit needs at least one row of features, got none")
         self.take(equations.solve(ridge, cutoff=equations.float32_cutoff if rcond is None else rcond))
@@ -208,7 +212,7 @@ class StitchLayer(nn.Module):
                 + _prefix_hint(surplus)
             )
         for of, features in (("front", front), ("end", end)):
-            if not features.isfinite().all():
+            if features.numel() and not torch.stack(features.aminmax()).isfinite().all():
                 raise ValueError(f"{of} features have NaN or infinite values")
         return rows_of(moved, self.end_layout), rows_of(end, self.end_layout)
 

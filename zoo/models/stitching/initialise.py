@@ -116,16 +116,23 @@ def fit_layers(
     with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
         copies = [anchor_of(placed_copy(anchor.model)) for anchor in anchors]
         equations = _sums(targets, copies, batches, mixed=rcond is None)
-    maps: dict[tuple[Point, Point], Tensor] = {}
+    wanted: dict[tuple[Point, Point], list[Join]] = {}
+    for join, pairs in cuts.items():
+        for pair in pairs:
+            wanted.setdefault(pair, []).append(join)
+    maps: dict[Join, Tensor] = {}
     for front, ends in targets.items():
-        system = equations[front]
+        system = equations.pop(front)
         try:
             found = system.solve(ridge, cutoff=system.float32_cutoff if rcond is None else rcond)
         except ValueError as error:
             raise ValueError(f"{_where(front, anchors)}: {error}") from error
-        maps |= {(front, end): part for end, part in zip(ends, found.split(system.widths, 1), strict=True)}
-    for join, pairs in cuts.items():
-        layer(join).take(torch.stack([maps[pair] for pair in pairs]).mean(0))
+        for end, part in zip(ends, found.split(system.widths, 1), strict=True):
+            for join in wanted[front, end]:
+                share = part / len(cuts[join])
+                maps[join] = maps[join].add_(share) if join in maps else share
+    for join, coefficients in maps.items():
+        layer(join).take(coefficients)
 
 
 def _cuts_of(configs: Sequence[StitchConfig], anchors: Sequence[Anchor]) -> dict[Join, list[tuple[Point, Point]]]:
