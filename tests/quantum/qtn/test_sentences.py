@@ -40,7 +40,7 @@ REFUSED = {
     "s.probabilities(torch.zeros(3))": "ValueError: the sentence has 14 symbols, got values (3,)",
     "s.amplitudes(torch.tensor(1.0))": "ValueError: the sentence has 14 symbols, got values ()",
     "s.amplitudes({'A__s_0': 1.0})": "TypeError: values are a tensor of floating-point numbers, one for each of .symb",
-    "s.amplitudes(torch.zeros(14).long())": "TypeError: values are a tensor of floating-point numbers, one for each of ",
+    "s.amplitudes(torch.zeros(14).long())": "TypeError: values are a tensor of floating-point numbers, one for ",
     "s.amplitudes(torch.full((2, 14), float('inf')))": "ValueError: values must be finite, got inf at (0, 0)",
     "stairs(['A'], ansatz='qtn15')": "ValueError: unknown ansatz 'qtn15'; did you mean",
 }
