@@ -31,15 +31,33 @@ def networks(dtype=torch.float32):
 @pytest.mark.parametrize(("small", "size"), SIZES)
 def test_all_pixels(small, size, dtype):
     features = torch.randn(2, 12, *small).to(dtype)
+    grid = routing.grid_of(small, size, features.device)
     for network in networks(dtype):
         wanted = network.dense(features, size)
         close = {"atol": TOLERANCES[dtype], "rtol": 0}
         torch.testing.assert_close(routing.values_of_all(network, features, size), wanted, **close)
         rows = torch.empty(3, size[0] * size[1], dtype=dtype)
-        routing._by_rows(network, routing._Small(features[1], dtype), size, rows)
+        routing._by_rows(network, routing._rows(features[1], dtype), grid, rows)
         torch.testing.assert_close(rows.view(3, *size), wanted[1], **close)
-        routing._by_planes(network, routing._Small(features[0], dtype), size, rows)
+        routing._by_planes(network, routing._rows(features[0], dtype), grid, rows)
         torch.testing.assert_close(rows.view(3, *size), wanted[0], **close)
+
+
+@torch.no_grad()
+@pytest.mark.parametrize(("small", "size"), SIZES)
+def test_parts_of_an_image(small, size):
+    features = torch.randn(1, 12, *small)
+    rows, columns = slice(small[0] // 3, small[0]), slice(small[1] // 3, max(small[1] - 1, 1))
+    grid = routing.grid_of(small, size, features.device, (rows, columns))
+    own = tuple(routing.enlarged_span(m, n, s) for m, n, s in zip(small, size, (rows, columns), strict=True))
+    assert grid.size == tuple(span.stop - span.start for span in own)
+    for network in networks():
+        wanted = network.dense(features, size)[:, :, own[0], own[1]]
+        found = routing.values_on(network, features[:, :, rows, columns], grid)
+        torch.testing.assert_close(found, wanted, atol=2e-6, rtol=0)
+        classes = torch.zeros(1, *grid.size, dtype=torch.uint8)
+        found = routing.by_class([network, networks()[1]], features[:, :, rows, columns], classes, grid)
+        torch.testing.assert_close(found, wanted, atol=2e-6, rtol=0)
 
 
 @torch.no_grad()

@@ -140,7 +140,7 @@ def target_classes(
         budget: mean price of a pixel, between the lowest and the highest.
     """
     if len(prices) == 2:
-        found = [heaviest_of_two(image[1] - image[0], prices, budget) for image in scores.double()]
+        found = [heaviest_of_two(image[1] - image[0], prices, budget) for image in scores]
     else:
         found = [_within(image, costs, prices, budget) for image in scores.double()]
     return torch.stack(found) if found else argmax_classes(scores)

@@ -14,6 +14,7 @@ arXiv:2407.21448; the authors' code computes all of W_1 [f, r, c] for every pixe
 """
 
 from collections.abc import Sequence
+from typing import NamedTuple
 
 import torch
 import torch.nn.functional as F
@@ -21,7 +22,7 @@ from jaxtyping import Float, UInt8
 from torch import Tensor
 
 from zoo.eager import autocasts, must_compose, no_autocast
-from zoo.layers.pixel_adaptive.coordinates import Size, axis_table
+from zoo.layers.pixel_adaptive.coordinates import AxisTable, Size, axis_table
 from zoo.layers.pixel_adaptive.mlp import PixelUpsampler
 from zoo.layers.pixel_adaptive.packed import Packed, pack
 
@@ -37,6 +38,72 @@ _COLUMNS = {"cpu": 8192}
 _MANY = 2**18
 #: Above it, float32 could give a small pixel another number of pixels than its neighbours.
 _LARGEST_REPEAT = 16
+
+
+class Grid(NamedTuple):
+    """Where the pixels of an enlarged image, or of a part of it, lie among those of the small one.
+
+    Attributes:
+        small: height and width of the features.
+        rows, columns: of the enlarged image, with indices into the features.
+        cell: height and width of a pixel of it, in halves of a small pixel's.
+        near: `rows.index`, as numbers.
+        repeat: how many rows every small one becomes, if as many each and where that is of use; else 0.
+    """
+
+    small: Size
+    rows: AxisTable
+    columns: AxisTable
+    cell: tuple[float, float]
+    near: list[int]
+    repeat: int
+
+    @property
+    def size(self) -> Size:
+        """Height and width of the enlarged part."""
+        return len(self.near), len(self.columns.index)
+
+
+def grid_of(small: Size, size: Size, device: torch.device, part: tuple[slice, slice] | None = None) -> Grid:
+    """The grid of an image, or of a part of it.
+
+    Args:
+        small: height and width of the whole small image.
+        size: of the whole enlarged one.
+        device: of the features.
+        part: rows and columns of the small image; those of the enlarged one that belong to them are on the grid.
+    """
+    whole = (slice(0, small[0]), slice(0, small[1]))
+    rows, columns = whole if part is None else part
+    tables, near = [], []
+    for extent, pixels, span in zip(small, size, (rows, columns), strict=True):
+        host = axis_table(extent, pixels, torch.device("cpu")).index
+        own = enlarged_span(extent, pixels, span)
+        near.append([place - span.start for place in host[own].tolist()])
+        index, relative = axis_table(extent, pixels, device)
+        tables.append(AxisTable(index[own] - span.start if span.start else index[own], relative[own]))
+    times = size[0] // small[0] if size[0] % small[0] == 0 else 0
+    return Grid(
+        small=(rows.stop - rows.start, columns.stop - columns.start),
+        rows=tables[0],
+        columns=tables[1],
+        cell=(2 * small[0] / size[0], 2 * small[1] / size[1]),
+        near=near[0],
+        repeat=times if times <= _LARGEST_REPEAT else 0,
+    )
+
+
+def enlarged_span(extent: int, pixels: int, span: slice) -> slice:
+    """The pixels along an axis of the enlarged image that belong to some of the small one.
+
+    Args:
+        extent: of the axis of the small image.
+        pixels: of that of the enlarged one.
+        span: of the small image.
+    """
+    index = axis_table(extent, pixels, torch.device("cpu")).index
+    begin, end = torch.searchsorted(index, torch.tensor([span.start, span.stop])).tolist()
+    return slice(begin, end)
 
 
 def without_gradients(features: Tensor, upsamplers: Sequence[PixelUpsampler]) -> bool:
@@ -59,10 +126,17 @@ def values_of_all(
     """
     if not without_gradients(features, [upsampler]):
         return upsampler.dense(features, size)
-    out = _empty(features, upsampler, size)
+    return values_on(upsampler, features, grid_of(_extent(features), size, features.device))
+
+
+def values_on(
+    upsampler: PixelUpsampler, features: Float[Tensor, "batch in_chans height width"], grid: Grid
+) -> Float[Tensor, "batch out_chans new_height new_width"]:
+    """The values of all pixels of a grid, without gradients."""
+    out = _empty(features, upsampler, grid.size)
     with no_autocast(features):
         for image, values in zip(features, out.flatten(2), strict=True):
-            _fill(upsampler, _Small(image, _dtype(features, upsampler)), size, values)
+            _fill(upsampler, _rows(image, _dtype(features, upsampler)), grid, values)
     return out
 
 
@@ -70,6 +144,7 @@ def by_class(
     upsamplers: Sequence[PixelUpsampler],
     features: Float[Tensor, "batch in_chans height width"],
     classes: UInt8[Tensor, "batch new_height new_width"],
+    grid: Grid | None = None,
 ) -> Float[Tensor, "batch out_chans new_height new_width"]:
     """Every pixel by the network of its class.
 
@@ -79,35 +154,39 @@ def by_class(
         upsamplers: from light to heavy.
         features: of the small image.
         classes: of the pixels of the enlarged one.
+        grid: where they are; the whole image if None.
     """
     size = (classes.shape[1], classes.shape[2])
+    grid = grid_of(_extent(features), size, features.device) if grid is None else grid
     out = _empty(features, upsamplers[0], size)
-    dtype = _dtype(features, upsamplers[0])
+    dtypes = [_dtype(features, upsampler) for upsampler in upsamplers]
     with no_autocast(features):
         for image, own, values in zip(features, classes.flatten(1), out.flatten(2), strict=True):
-            small = _Small(image, dtype)
+            small = {dtype: _rows(image, dtype) for dtype in set(dtypes)}
             order, counts = _grouped(own, len(upsamplers))
             base = _everywhere_first(upsamplers, counts)
             if base is not None:
-                _fill(upsamplers[base], small, size, values)
+                _fill(upsamplers[base], small[dtypes[base]], grid, values)
             for place, (upsampler, count) in enumerate(zip(upsamplers, counts, strict=True)):
                 if count and place != base:
                     begin = sum(counts[:place])
                     pixels = _pixels_of(own, place) if order is None else order[begin : begin + count]
-                    _by_rows(upsampler, small, size, values, pixels)
+                    _by_rows(upsampler, small[dtypes[place]], grid, values, pixels)
     return out
 
 
-class _Small:
-    """Features of a small image, each pixel a row."""
+def _rows(image: Tensor, dtype: torch.dtype) -> Tensor:
+    """Features of an image, each pixel a row."""
+    return image.permute(1, 2, 0).flatten(0, 1).to(dtype)
 
-    def __init__(self, image: Tensor, dtype: torch.dtype) -> None:
-        self.height, self.width = image.shape[1:]
-        self.rows = image.permute(1, 2, 0).flatten(0, 1).to(dtype)
+
+def _extent(features: Tensor) -> Size:
+    return features.shape[2], features.shape[3]
 
 
 def _dtype(features: Tensor, upsampler: PixelUpsampler) -> torch.dtype:
-    if autocasts(features):
+    """Autocast is for wide networks: others would save next to nothing, and decisions lose digits."""
+    if autocasts(features) and not _is_narrow(upsampler):
         return torch.get_autocast_dtype(features.device.type)
     return upsampler.linears[0].weight.dtype
 
@@ -142,43 +221,41 @@ def _is_narrow(upsampler: PixelUpsampler) -> bool:
     return max(upsampler.hidden, default=0) <= _NARROW
 
 
-def _fill(upsampler: PixelUpsampler, small: _Small, size: Size, out: Tensor) -> None:
+def _fill(upsampler: PixelUpsampler, small: Tensor, grid: Grid, out: Tensor) -> None:
     if _is_narrow(upsampler):
-        _by_planes(upsampler, small, size, out)
+        _by_planes(upsampler, small, grid, out)
     else:
-        _by_rows(upsampler, small, size, out)
+        _by_rows(upsampler, small, grid, out)
 
 
-def _places(packed: Packed, small: _Small, size: Size) -> tuple[Tensor, Tensor]:
+def _places(packed: Packed, grid: Grid) -> tuple[Tensor, Tensor]:
     """P (rows, first) and Q (columns, first)."""
     like = packed.places
-    y = axis_table(small.height, size[0], like.device).relative
-    x = axis_table(small.width, size[1], like.device).relative
     weight = like.to(torch.promote_types(like.dtype, torch.float32))
-    cells = weight[2] * (2 * small.height / size[0]) + weight[3] * (2 * small.width / size[1])
-    rows = y.to(weight)[:, None] * weight[0] + (cells + weight[4])
-    return rows.to(like.dtype), (x.to(weight)[:, None] * weight[1]).to(like.dtype)
+    cells = weight[2] * grid.cell[0] + weight[3] * grid.cell[1]
+    rows = grid.rows.relative.to(weight)[:, None] * weight[0] + (cells + weight[4])
+    return rows.to(like.dtype), (grid.columns.relative.to(weight)[:, None] * weight[1]).to(like.dtype)
 
 
-def _by_rows(upsampler: PixelUpsampler, small: _Small, size: Size, out: Tensor, pixels: Tensor | None = None) -> None:
+def _by_rows(upsampler: PixelUpsampler, small: Tensor, grid: Grid, out: Tensor, pixels: Tensor | None = None) -> None:
     """Put values of some pixels, all if None, into `out` (out_chans, pixels of the enlarged image)."""
-    packed = pack(upsampler, _ROW_WIDTHS, small.rows.dtype)
-    first, device, smalls = len(packed.features), out.device, len(small.rows)
+    packed = pack(upsampler, _ROW_WIDTHS, small.dtype)
+    first, device, smalls = len(packed.features), out.device, len(small)
+    height, width = grid.size
     # One table of A, P and Q: three of its rows add up to a pixel's.
-    table = small.rows.new_empty(smalls + sum(size), first)
-    torch.mm(small.rows, packed.features.t(), out=table[:smalls])
-    table[smalls : smalls + size[0]], table[smalls + size[0] :] = _places(packed, small, size)
-    begins = axis_table(small.height, size[0], device).index * small.width
-    ends = axis_table(small.width, size[1], device).index
-    count = size[0] * size[1] if pixels is None else len(pixels)
-    step = min(_ROWS.get(device.type, _MANY), max(count, 1))
+    table = small.new_empty(smalls + height + width, first)
+    torch.mm(small, packed.features.t(), out=table[:smalls])
+    table[smalls : smalls + height], table[smalls + height :] = _places(packed, grid)
+    begins = grid.rows.index * grid.small[1]
+    count = height * width if pixels is None else len(pixels)
+    step = _ROWS.get(device.type, _MANY)
     for begin in range(0, count, step):
         end = min(begin + step, count)
         chosen = torch.arange(begin, end, device=device) if pixels is None else pixels[begin:end]
-        row = chosen.div(size[1], rounding_mode="floor")
-        column = chosen - row * size[1]
-        near = begins.index_select(0, row).add_(ends.index_select(0, column))
-        three = torch.stack((near, row.add_(smalls), column.add_(smalls + size[0])), 1)
+        row = chosen.div(width, rounding_mode="floor")
+        column = chosen - row * width
+        near = begins.index_select(0, row).add_(grid.columns.index.index_select(0, column))
+        three = torch.stack((near, row.add_(smalls), column.add_(smalls + height)), 1)
         values = _chain(packed, F.embedding_bag(three, table, mode="sum"))
         if pixels is None:
             out[:, begin:end] = values
@@ -196,35 +273,28 @@ def _chain(packed: Packed, x: Tensor) -> Tensor:
     return torch.mm(packed.last, x.t())
 
 
-def _by_planes(upsampler: PixelUpsampler, small: _Small, size: Size, out: Tensor) -> None:
+def _by_planes(upsampler: PixelUpsampler, small: Tensor, grid: Grid, out: Tensor) -> None:
     """Put values of all pixels into `out` (out_chans, pixels of the enlarged image), a few rows at a time."""
-    packed = pack(upsampler, 1, small.rows.dtype)
-    rows, columns = (part.t().contiguous() for part in _places(packed, small, size))
-    device = out.device
-    near_columns = axis_table(small.width, size[1], device).index
-    near_rows = axis_table(small.height, size[0], device).index
-    host_rows = axis_table(small.height, size[0], torch.device("cpu")).index.tolist()
-    repeat = size[0] // small.height if size[0] % small.height == 0 else 0
-    repeat = repeat if repeat <= _LARGEST_REPEAT else 0
-    step = max(_COLUMNS.get(device.type, _MANY) // size[1], 1)
-    step = -(-step // repeat) * repeat if repeat else step
-    for begin in range(0, size[0], step):
-        end = min(begin + step, size[0])
-        above, below = host_rows[begin], host_rows[end - 1] + 1
-        parts = packed.features @ small.rows[above * small.width : below * small.width].t()
-        parts = parts.unflatten(1, (below - above, small.width)).index_select(2, near_columns)
+    packed = pack(upsampler, 1, small.dtype)
+    rows, columns = (part.t().contiguous() for part in _places(packed, grid))
+    height, width = grid.size
+    step = max(_COLUMNS.get(out.device.type, _MANY) // width, 1)
+    step = -(-step // grid.repeat) * grid.repeat if grid.repeat else step
+    for begin in range(0, height, step):
+        end = min(begin + step, height)
+        above, below = grid.near[begin], grid.near[end - 1] + 1
+        parts = packed.features @ small[above * grid.small[1] : below * grid.small[1]].t()
+        parts = parts.unflatten(1, (below - above, grid.small[1])).index_select(2, grid.columns.index)
         parts += columns[:, None]
         added = rows[:, begin:end]
-        if repeat:
-            x = parts.unsqueeze(2) + added.unflatten(1, (-1, repeat)).unsqueeze(3)
+        if grid.repeat:
+            x = parts.unsqueeze(2) + added.unflatten(1, (-1, grid.repeat)).unsqueeze(3)
         else:
-            x = parts.index_select(1, near_rows[begin:end] - above).add_(added.unsqueeze(2))
+            x = parts.index_select(1, grid.rows.index[begin:end] - above).add_(added.unsqueeze(2))
         x = x.flatten(1)
-        if packed.last is None:
-            values = x
-        else:
+        if packed.last is not None:
             x = x.relu_()
             for matrix in packed.hidden:
                 x = torch.mm(matrix, x).relu_()
-            values = torch.mm(packed.last, x)
-        out[:, begin * size[1] : end * size[1]] = values
+            x = torch.mm(packed.last, x)
+        out[:, begin * width : end * width] = x

@@ -16,15 +16,12 @@ counted, which computes no values; "paper" is then 2 for a multiply-accumulate p
 """
 
 from collections.abc import Sequence
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
-import torch
 from torch import nn
 
 from zoo.layers.pixel_adaptive.coordinates import Size, output_size
 from zoo.layers.pixel_adaptive.mlp import PixelUpsampler
-from zoo.models.stitching.costs import OperationCount
-from zoo.models.stitching.placed import example_of, placed_copy
 from zoo.models.super_resolution.structure import LayerCall, layer_calls
 from zoo.naming import did_you_mean
 
@@ -141,7 +138,9 @@ def network_flops(network: nn.Module, size: Size, convention: str = "paper", in_
     _check(convention)
     calls = layer_calls(network)
     if calls is None:
-        return _counted(network, size, convention == "paper", getattr(network, "in_chans", in_chans))
+        from zoo.models.super_resolution.foreign import counted_flops  # it takes stitched networks along
+
+        return counted_flops(network, size, getattr(network, "in_chans", in_chans), norms=convention == "paper")
     pixels = size[0] * size[1]
     return sum(call.times * call.zoom**2 * pixels * _of_layer(call, convention == "paper") for call in calls)
 
@@ -156,34 +155,6 @@ def _of_layer(call: LayerCall, paper: bool) -> int:
     if not paper:
         return 0
     return call.channels * (2 if isinstance(layer, nn.BatchNorm2d) else 1)
-
-
-class _Counted(OperationCount):
-    """Operations, PReLUs with them."""
-
-    def __torch_dispatch__(self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: Any = None) -> Any:
-        out = super().__torch_dispatch__(func, types, args, kwargs)
-        if getattr(func, "overloadpacket", None) is torch.ops.aten._prelu_kernel:
-            self.others += out.numel()
-        return out
-
-
-@torch.no_grad()
-def _counted(network: nn.Module, size: Size, paper: bool, in_chans: int) -> int:
-    """One forward pass, without values if the network can be run so."""
-    try:
-        count = _run(placed_copy(network, "meta"), size, in_chans)
-    except RuntimeError:
-        if any(p.is_meta for p in network.parameters()):
-            raise
-        count = _run(placed_copy(network), size, in_chans)  # it looks at values
-    return 2 * count.macs + (count.others if paper else 0)
-
-
-def _run(network: nn.Module, size: Size, in_chans: int) -> _Counted:
-    with _Counted() as count:
-        network(example_of(network, (1, in_chans, *size)))
-    return count
 
 
 def _check(convention: str) -> None:

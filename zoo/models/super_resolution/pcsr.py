@@ -28,6 +28,7 @@ from zoo.models.super_resolution.images import check_images, warn_of_range
 from zoo.models.super_resolution.info import EnlargementInfo
 from zoo.models.super_resolution.network import Normalisation
 from zoo.models.super_resolution.tiles import quick_features
+from zoo.models.super_resolution.upscale import upscale
 
 #: timm's configuration of a network that takes images in [0, 1].
 IMAGES: dict[str, Any] = {
@@ -237,10 +238,26 @@ class PCSR(PixelHeads):
         if policy.name in ("light", "heavy"):
             place = 0 if policy.name == "light" else len(self.upsamplers) - 1
             return torch.full((len(features), *size), place, dtype=torch.uint8, device=features.device)
-        scores = self.scores(features, size)
+        return self.decide_on(self.scores(features, size), (features.shape[2], features.shape[3]), policy, scale)
+
+    def decide_on(
+        self,
+        scores: Float[Tensor, "batch classes new_height new_width"],
+        small: Size,
+        policy: Policy,
+        scale: float | int | None = None,
+    ) -> UInt8[Tensor, "batch new_height new_width"]:
+        """`decide`, where something is to be decided.
+
+        Args:
+            scores: the classifier's logits of every pixel of the enlarged image.
+            small: height and width of the small one.
+            policy: how, neither "light" nor "heavy".
+            scale: that the size came of, if of one.
+        """
+        size = (scores.shape[2], scores.shape[3])
         if policy.name == "adm":
             return adm_classes(hardness(scores), scores.shape[1], per_image=policy.adm_scope == "image")
-        small = (features.shape[2], features.shape[3])
         if policy.name == "target":
             assert policy.target is not None
             parts = self.parts(small, size)
@@ -249,6 +266,31 @@ class PCSR(PixelHeads):
             return target_classes(scores, self._costs_at(small, size, scale), parts.upsamplers, budget)
         costs = self._costs_at(small, size, scale) if policy.k else None
         return argmax_classes(scores, costs, policy.k)
+
+    def upscale(
+        self, image: Any, scale: float | int | None = None, *, size: Sequence[int] | None = None, **options: Any
+    ) -> Any:
+        """A picture of any size enlarged, tile by tile, in bounded memory: an array (height, width, channels).
+
+        Tiles are computed with what their pixels depend on around them, so that the result is that of `forward`.
+
+        Args:
+            image: a path, an image of Pillow, an array (height, width, channels), or a tensor (channels, height,
+                width); uint8, uint16, or floating point in [0, 1].
+            scale: how much larger; the learnt one if neither it nor `size` is given.
+            size: (height, width) instead.
+            policy, k, target, refine: as in `forward`; "adm" and "target" take two passes.
+            tile: side of a tile in pixels of the small image; "auto" for one that fits into the memory.
+            max_memory: what may be taken, the result included, in bytes or as "2GB".
+            out: "uint8" or "uint16", rounded and clamped, or "float32".
+            return_info: also return what `forward` does.
+            on_tile: called with the number of tiles done and that of all.
+
+        Raises:
+            ValueError: what `forward` refuses, or too little memory for one tile.
+            TypeError: no picture.
+        """
+        return upscale(self, image, scale, size=size, **options)
 
     def costs(self, scale: float | int | None = None) -> tuple[float, ...]:
         """What a pixel of each class costs, backbone and network, in parts of 1; no network is run.
