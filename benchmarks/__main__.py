@@ -38,6 +38,8 @@ SECTIONS = {
     "quantum_wide": "Circuits too wide for all amplitudes",
     "stitching": "Stitched networks",
     "stitch_learning": "Stitched networks: a learning check",
+    "pcsr": "Super-resolution by pixels",
+    "pcsr_memory": "Super-resolution by pixels: memory",
     "loading": "Loading a checkpoint",
     "token_order": "Token order and dilation: a learning check",
 }
