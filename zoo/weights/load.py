@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 import warnings
-from collections.abc import Collection, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -161,7 +161,8 @@ def prepare(
     refused = [name for name in missing if name not in fresh and name not in headless]
     hooked = _has_load_hooks(model)
     if other or (strict and (refused or unexpected) and not hooked):
-        raise mismatch(model, origin, refused if strict else [], unexpected if strict else [], other, len(tensors))
+        error = mismatch(model, origin, refused if strict else [], unexpected if strict else [], other, len(tensors))
+        raise MismatchError(f"{error}{_explained(model, tensors)}")
     report.missing = [name for name in missing if name not in refused] if hooked and strict else missing
     report.unexpected = [] if hooked else unexpected
     report.loaded = [name for name in shapes if name in tensors]
@@ -290,14 +291,27 @@ def _family_filter(model: nn.Module, tensors: dict[str, Tensor], origin: str) ->
 
 def _converted(model: nn.Module, tensors: dict[str, Tensor]) -> dict[str, Tensor]:
     """What the converter of a registered model's family makes of tensors; as they are where it does not know them."""
-    name = getattr(model, "zoo_name", None)
-    converter = model_entry(name).family.load_converter() if isinstance(name, str) and is_model(name) else None
+    converter = _converter_of(model)
     if converter is None:
         return tensors
     try:
         return converter(tensors)[0]
     except ConversionError:
         return tensors  # the comparison with the model says what does not fit
+
+
+def _converter_of(model: nn.Module) -> Callable[..., Any] | None:
+    """The converter of official checkpoints of a registered model's family."""
+    name = getattr(model, "zoo_name", None) or (getattr(model, "pretrained_cfg", None) or {}).get("architecture")
+    return model_entry(name).family.load_converter() if isinstance(name, str) and is_model(name) else None
+
+
+def _explained(model: nn.Module, tensors: Mapping[str, Tensor]) -> str:
+    """Why tensors are not this model's, where its family can tell: by `explain_mismatch` beside its converter."""
+    converter = _converter_of(model)
+    explain = getattr(sys.modules[converter.__module__], "explain_mismatch", None) if converter else None
+    why = explain(tensors, model) if explain is not None else ""
+    return f" {why[0].upper()}{why[1:]}." if why else ""
 
 
 def _has_load_hooks(model: nn.Module) -> bool:

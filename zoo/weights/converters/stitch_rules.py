@@ -52,12 +52,16 @@ def explain_mismatch(tensors: Mapping[str, Tensor], model: nn.Module) -> str:
     ours, theirs = _counts(model.state_dict()), _counts(tensors)
     if ours == theirs:
         return ""
-    fitting = [rules for rules in _candidates(depths) if list((_made(depths, rules) or {}).values()) == theirs]
     said = f"the checkpoint has {theirs} stitching layers by pair of anchors, the model {ours}"
-    if not fitting:
-        return f"{said}, and with no kernel_size, stride, nearest, cuts or stages would it have as many"
-    shown = ", ".join(f"{key}={value!r}" for key, value in fitting[0].items() if value is not None)
-    return f"{said}; it would have as many with {shown}"
+    has: Mapping[str, Any] = getattr(model, "_rules", {})
+    candidates = list(_candidates(depths))
+    # The model's own kind of cuts first; those in two directions have no windows.
+    likely = [{**rules, "cuts": has.get("cuts")} for rules in candidates if has.get("cuts") in ("forward", "paired")]
+    for rules in (*likely, *candidates):
+        if list((_made(depths, rules) or {}).values()) == theirs:
+            shown = ", ".join(f"{key}={value!r}" for key, value in rules.items() if value != has.get(key))
+            return f"{said}; it would have as many with {shown}"
+    return f"{said}, and with no kernel_size, stride, nearest, cuts or stages would it have as many"
 
 
 def _groups(state: Mapping[str, Any]) -> dict[tuple[int, ...], list[str]]:
