@@ -19,19 +19,24 @@ def check_anchors(anchors: Sequence[Anchor], names: Sequence[str], joints: Seque
     """
     first, name = anchors[0], names[0]
     for anchor, other in zip(anchors[1:], names[1:], strict=True):
-        _equal("num_classes", name, first.num_classes, other, anchor.num_classes)
+        check_equal("num_classes", name, first.num_classes, other, anchor.num_classes)
         if first.img_size and anchor.img_size:
-            _equal("images of", name, first.img_size, other, anchor.img_size)
+            check_equal("images of", name, first.img_size, other, anchor.img_size)
     for stage, a, b in joints:
         front, end, at = anchors[a], anchors[b], stage or 0
         where = "" if stage is None else f" in stage {stage}"
         if front.stages[at].reduction and end.stages[at].reduction:
             what = f"pixels a side of a token{where}"
-            _equal(what, names[a], front.stages[at].reduction, names[b], end.stages[at].reduction)
-        _equal("prefix tokens", names[a], front.num_prefix_tokens, names[b], end.num_prefix_tokens)
+            check_equal(what, names[a], front.stages[at].reduction, names[b], end.stages[at].reduction)
+        check_equal("prefix tokens", names[a], front.num_prefix_tokens, names[b], end.num_prefix_tokens)
 
 
-def _equal(what: str, name: str, value: object, other: str, differs: object) -> None:
+def check_equal(what: str, name: str, value: object, other: str, differs: object) -> None:
+    """Refuse two values of two anchors that are not one.
+
+    Raises:
+        ValueError: naming both.
+    """
     if value != differs:
         raise ValueError(
             f"{name} and {other} cannot be stitched: {name} has {what} {value}, {other} {differs}; anchors agree in it"

@@ -6,6 +6,8 @@ from typing import Any
 from timm.models import get_pretrained_cfg
 from torch import nn
 
+from zoo.models.stitching.checks import check_equal
+
 #: How images are prepared: as for the last anchor.
 _IMAGES = ("input_size", "min_input_size", "fixed_input_size", "pool_size", "interpolation", "crop_pct", "crop_mode")
 _STATISTICS = ("mean", "std", "num_classes")
@@ -24,6 +26,37 @@ def image_cfg(anchors: Sequence[str | Mapping[str, Any] | nn.Module]) -> dict[st
     for key in _LAYERS:
         cfg[key] = tuple(f"anchors.{a}.{name}" for a, row in enumerate(own) for name in _names(row.get(key)))
     return cfg
+
+
+def check_images(anchors: Sequence[str | Mapping[str, Any] | nn.Module], given: Mapping[str, Any]) -> None:
+    """Refuse anchors of other classes or images, unless those of the whole network are given, which all then have.
+
+    Args:
+        anchors: names, mappings of a name and options, or models.
+        given: options of the network: `num_classes`, `in_chans`, `img_size`.
+
+    Raises:
+        ValueError: naming two anchors and what differs.
+    """
+    seen: dict[str, tuple[str, Any]] = {}
+    for anchor in anchors:
+        name, cfg = _name_of(anchor), _cfg_of(anchor)
+        channels, *size = cfg.get("input_size") or (None,)
+        fixed = tuple(size) if cfg.get("fixed_input_size") else None
+        for option, what, value in (
+            ("num_classes", "num_classes", cfg.get("num_classes")),
+            ("in_chans", "channels", channels),
+            ("img_size", "images of", fixed),
+        ):
+            if given.get(option) is None and value is not None:
+                first, wanted = seen.setdefault(option, (name, value))
+                check_equal(what, first, wanted, name, value)
+
+
+def _name_of(anchor: str | Mapping[str, Any] | nn.Module) -> str:
+    if isinstance(anchor, nn.Module):
+        return type(anchor).__name__
+    return anchor if isinstance(anchor, str) else str(anchor.get("name"))
 
 
 def path_cfg(anchors: Sequence[str | Mapping[str, Any] | nn.Module]) -> dict[str, Any]:

@@ -9,6 +9,7 @@ from torch import nn
 
 from zoo.models.stitching.anchors import Anchor, AnchorSpec
 from zoo.models.stitching.rebuilt import SHARED
+from zoo.registry import model_entry
 
 #: What stands for an anchor: a name of timm's registry, a mapping of it ("name") and options, or a model.
 AnchorLike = str | Mapping[str, Any] | nn.Module
@@ -37,6 +38,7 @@ def make_anchor(
 
     Raises:
         ValueError: no name, or a model of other channels.
+        UnknownModelError: nothing is called so.
     """
     shared = {key: value for key, value in options.items() if value is not None}
     if isinstance(given, nn.Module):
@@ -45,6 +47,9 @@ def make_anchor(
     if not isinstance(own.get("name"), str):
         raise ValueError(f"an anchor is a name, a mapping with a 'name', or a model; got {given!r}")
     name = own.pop("name")
+    if create is timm.create_model and not timm.is_model(name):
+        # With near names; and no repository or folder, which a config from elsewhere must not lead to.
+        model_entry(name, timm.list_models())
     own = {**shared, **own, **{key: shared[key] for key in SHARED if key in shared}}
     try:
         return create(name, **own)

@@ -25,7 +25,7 @@ from zoo.models.stitching.checks import check_anchors
 from zoo.models.stitching.contract import grid_of
 from zoo.models.stitching.exporting import Exportable
 from zoo.models.stitching.features import PathFeatures
-from zoo.models.stitching.images import image_cfg
+from zoo.models.stitching.images import check_images, image_cfg
 from zoo.models.stitching.made import AnchorLike, check_count, labels_of, make_anchor, name_of
 from zoo.models.stitching.path import Join, Path
 from zoo.models.stitching.priced import Priced
@@ -162,7 +162,10 @@ class StitchNet(Priced, PathFeatures, Rebuildable, Exportable):
     @staticmethod
     def describe_parts(options: Mapping[str, Any]) -> dict[str, Any]:
         """Fields of timm's configuration that the constructor's options decide."""
-        return image_cfg(options["anchors"]) if "anchors" in options else {}
+        if "anchors" not in options:
+            return {}
+        check_images(options["anchors"], options)
+        return image_cfg(options["anchors"])
 
     def _make_layers(self, counts: Mapping[tuple[int | None, int, int], int], dd: dict[str, Any]) -> nn.ModuleList:
         """Stitching layers in the nesting of the published checkpoints: [pair][layer], or [stage][pair][layer]."""
@@ -276,7 +279,7 @@ class StitchNet(Priced, PathFeatures, Rebuildable, Exportable):
         num_samples: int = 100,
         rcond: float | None = None,
         ridge: float = 0.0,
-        batch_size: int = 32,
+        batch_size: int = 8,
     ) -> None:
         """Set the stitching layers to the least-squares maps between the anchors' features of some images.
 
@@ -286,7 +289,7 @@ class StitchNet(Priced, PathFeatures, Rebuildable, Exportable):
                 taken throughout.
             num_samples: images that are used, of as many as there are.
             rcond, ridge: as of `StitchLayer.fit`.
-            batch_size: images that run at a time; the result is the same.
+            batch_size: images that run at a time, which decides on the memory and not on the result.
 
         Raises:
             ValueError: images that the anchors do not take, none, values that are not finite, features that determine
