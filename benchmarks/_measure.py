@@ -21,6 +21,7 @@ and names them as ``"package.module:function"``:
 import contextlib
 import importlib
 import json
+import math
 import os
 import platform
 import resource
@@ -80,12 +81,17 @@ class Measurement:
     """Bytes in distinct storages kept for backward; None without ``Workload.loss``."""
 
 
-def compare(jobs: Mapping[str, Job], repeats: int = REPEATS, warm_ups: int = WARM_UPS) -> dict[str, Measurement]:
-    """Measure all jobs against each other. Raises RuntimeError with the child's traceback if one fails."""
+def compare(
+    jobs: Mapping[str, Job], repeats: int = REPEATS, warm_ups: int = WARM_UPS, *, modes: Sequence[str] = tuple(MALLOC)
+) -> dict[str, Measurement]:
+    """Measure all jobs against each other, in some modes of malloc; without one its times are NaN.
+
+    Raises RuntimeError with the child's traceback if one fails.
+    """
     best: dict[str, dict[str, tuple[float, int]]] = {name: {} for name in jobs}
     peaks: dict[str, float] = {}
     saved: dict[str, float | None] = {}
-    for mode in MALLOC:
+    for mode in modes:
         children = {name: _Child(job, mode) for name, job in jobs.items()}
         try:
             for turn in range(warm_ups + repeats):
@@ -96,18 +102,19 @@ def compare(jobs: Mapping[str, Job], repeats: int = REPEATS, warm_ups: int = WAR
                         best[name][mode] = min(best[name].get(mode, call), call)
             for name, child in children.items():
                 peaks[name] = child.ask("peak")["mb"]
-                if mode == "default":
+                if mode == modes[-1]:
                     saved[name] = child.ask("saved")["mb"]
         finally:
             for child in children.values():
                 child.close()
+    found = {name: {mode: calls.get(mode, (math.nan, 0)) for mode in MALLOC} for name, calls in best.items()}
     return {
         name: Measurement(
-            reuse_ms=best[name]["reuse"][0],
-            default_ms=best[name]["default"][0],
-            reuse_faults=best[name]["reuse"][1],
-            default_faults=best[name]["default"][1],
-            peak_mb=peaks[name],  # the last mode is default malloc
+            reuse_ms=found[name]["reuse"][0],
+            default_ms=found[name]["default"][0],
+            reuse_faults=found[name]["reuse"][1],
+            default_faults=found[name]["default"][1],
+            peak_mb=peaks[name],  # of the last mode, default malloc unless left out
             saved_mb=saved[name],
         )
         for name in jobs

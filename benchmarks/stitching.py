@@ -3,32 +3,34 @@
 `python -m benchmarks.stitching` prints Markdown tables. Weights are random: what is measured does not depend on them.
 """
 
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.utils.data import DataLoader, TensorDataset
 
-import zoo
-from benchmarks._measure import Job, Workload, compare, table
-from zoo.layers.least_squares import NormalEquations
-from zoo.models.stitching.network import StitchNet
+from benchmarks._measure import MALLOC, Job, Measurement, Workload, compare, table
 
 MODEL = "snnet_deit_ti_s_b"
-IDS = (4, 24, 56)
-#: Rows of 100 images of 197 tokens.
-ROWS = 19_700
-#: Widths of the front, of the end, and ends that share a front.
-MAPS = ((192, 384, 1), (384, 768, 1), (384, 768, 3))
+PAIR = ("deit_tiny_patch16_224", "deit_small_patch16_224")
+#: Paths, the modes of malloc that each is measured in, and calls.
+PATHS: tuple[tuple[int, tuple[str, ...], int], ...] = ((24, tuple(MALLOC), 7), (56, ("reuse",), 4))
+IMAGES, TOKENS, BATCH = 100, 197, 16
+#: Widths of the front, of the end, ends that share a front, and calls.
+MAPS = ((384, 768, 1, 4), (384, 768, 3, 2))
 SWITCHES = 1_000
 
 
-def _net() -> StitchNet:
+def _net() -> Any:
+    """All paths, with weights that were drawn quickly."""
+    import zoo
+
     torch.manual_seed(0)
-    net = zoo.create_model(MODEL).eval()
-    assert isinstance(net, StitchNet)
-    for layer in net.stitch_layers.parameters():
-        nn.init.normal_(layer, std=0.02)
+    with torch.device("meta"):
+        net = zoo.create_model(MODEL)
+    net.to_empty(device="cpu").eval()
+    for parameter in net.parameters():
+        nn.init.normal_(parameter, std=0.02)
     return net
 
 
@@ -51,34 +53,97 @@ def forward_call(side: str, stitch: int) -> Workload:
 
 
 def fit_call(side: str, front: int, end: int, targets: int) -> Workload:
-    """Linear maps from front features to `targets` sets of end features; `side` is "ours" or "official"."""
+    """Maps from front features to `targets` sets of end features, which come in batches; `side` as of `init_call`."""
     torch.manual_seed(0)
-    x = torch.randn(ROWS, front)
-    ys = [torch.randn(ROWS, end) for _ in range(targets)]
+    first = [torch.randn(BATCH * TOKENS, width) for width in (front, *[end] * targets)]
+
+    def batches() -> Iterator[list[Tensor]]:
+        for begin in range(0, IMAGES, BATCH):
+            rows = TOKENS * min(BATCH, IMAGES - begin)
+            yield [features[:rows] * (1 + begin) for features in first]
 
     def official() -> list[Tensor]:
-        # One system after the other, as the released code solves them.
-        return [torch.linalg.pinv(torch.cat([x, torch.ones(ROWS, 1)], 1)) @ y for y in ys]
+        x, *ys = (torch.cat(parts) for parts in zip(*batches(), strict=True))
+        return [_pseudo_inverse(x, y) for y in ys]
 
     def ours() -> Tensor:
+        from zoo.layers.least_squares import NormalEquations
+
         equations = NormalEquations(constant=True, mixed=True)
-        equations.add(x, *ys)
+        for x, *ys in batches():
+            equations.add(x, *ys)
         return equations.solve(cutoff=equations.float32_cutoff)
 
-    return Workload(ours if side == "ours" else official)
+    return _warm(ours if side == "ours" else official)
+
+
+def init_call(side: str) -> Workload:
+    """All stitching layers between two anchors; `side` is "ours" or "official".
+
+    The latter as the papers' code does it: the features behind all blocks of both anchors, then one system after the
+    other. Its images run in batches here, which takes less memory than all at once.
+    """
+    from zoo.models.stitching.network import StitchNet
+
+    torch.manual_seed(0)
+    net = StitchNet(PAIR, cuts="paired").eval()
+    images = torch.randn(IMAGES, 3, 224, 224)
+
+    def ours() -> None:
+        net.init_stitches(images, num_samples=IMAGES)
+
+    @torch.no_grad()
+    def official() -> None:
+        front, end = (_features(anchor, images) for anchor in net._anchors)
+        found: dict[Any, list[Tensor]] = {}
+        for config in net._configs:
+            for join, (j, k) in zip(config.joins, config.cuts, strict=True):
+                found.setdefault(join, []).append(_pseudo_inverse(front[j + 1], end[k]))
+        for join, maps in found.items():
+            net.stitch_layer(join).take(torch.stack(maps).mean(0))
+
+    return _warm(ours if side == "ours" else official)
+
+
+def _features(anchor: Any, images: Tensor) -> list[Tensor]:
+    """Rows behind the stem and behind every block."""
+    pieces = [piece for piece in anchor.walk() if piece.kind in ("stem", "block")]
+    kept = [torch.empty(IMAGES, TOKENS, anchor.stages[0].width) for _ in pieces]
+    for begin in range(0, IMAGES, BATCH):
+        x = images[begin : begin + BATCH]
+        for piece, features in zip(pieces, kept, strict=True):
+            x = anchor.piece(piece)(x)
+            features[begin : begin + BATCH] = x
+    return [features.flatten(0, 1) for features in kept]
+
+
+def _pseudo_inverse(x: Tensor, y: Tensor) -> Tensor:
+    """[x 1]^+ y in float32."""
+    return torch.linalg.pinv(torch.cat([x, torch.ones(len(x), 1)], 1)) @ y
+
+
+def _warm(run: Callable[[], Any]) -> Workload:
+    """Before memory is counted, the libraries take what they keep."""
+    small = torch.randn(64, 64)
+    torch.linalg.pinv(small)
+    torch.linalg.eigh((small @ small.t()).double())
+    return Workload(run)
 
 
 def evaluate_call(side: str) -> Workload:
-    """Accuracies of all 71 paths on 2 images; `side` is "shared" or "one by one"."""
+    """Accuracies of all 71 paths on an image; `side` is "shared" or "one by one"."""
+    from torch.utils.data import DataLoader, TensorDataset
+
+    import zoo
+
     net = _net()
-    images, labels = torch.randn(2, 3, 224, 224), torch.zeros(2, dtype=torch.long)
-    loader = DataLoader(TensorDataset(images, labels), batch_size=2)
+    loader = DataLoader(TensorDataset(torch.randn(1, 3, 224, 224), torch.zeros(1, dtype=torch.long)))
 
     def shared() -> None:
         zoo.evaluate_stitches(net, loader, progress=False)
 
     def one_by_one() -> None:
-        for config in net.stitches:
+        for config in net._configs:
             zoo.evaluate_stitches(net, loader, ids=[config.id], progress=False)
 
     return Workload(shared if side == "shared" else one_by_one)
@@ -96,60 +161,61 @@ def switch_call() -> Workload:
     return Workload(run)
 
 
+def _compared(name: str, sides: Sequence[str], case: dict[str, Any], **how: Any) -> tuple[Measurement, Measurement]:
+    found = compare({side: Job(f"benchmarks.stitching:{name}", {"side": side, **case}) for side in sides}, **how)
+    return found[sides[0]], found[sides[1]]
+
+
+def _ratio(one: float, other: float, digits: int = 2) -> str:
+    return "" if one != one else f"{one / other:.{digits}f}"
+
+
 def main() -> None:
     rows = []
-    for stitch in IDS:
-        jobs = {
-            side: Job("benchmarks.stitching:forward_call", {"side": side, "stitch": stitch})
-            for side in ("stitched", "exported")
-        }
-        found = compare(jobs)
-        stitched, exported = found["stitched"], found["exported"]
-        rows.append(
-            [
-                stitch,
-                f"{stitched.reuse_ms:.0f}",
-                f"{exported.reuse_ms:.0f}",
-                f"{stitched.reuse_ms / exported.reuse_ms:.3f}",
-                f"{stitched.default_ms / exported.default_ms:.3f}",
-            ]
+    for stitch, modes, repeats in PATHS:
+        ours, alone = _compared(
+            "forward_call", ("stitched", "exported"), {"stitch": stitch}, repeats=repeats, warm_ups=1, modes=modes
         )
-    head = ["stitch", "in the network, ms", "exported, ms", "ratio (reuse)", "ratio (default)"]
+        ratios = [_ratio(ours.reuse_ms, alone.reuse_ms, 3), _ratio(ours.default_ms, alone.default_ms, 3)]
+        rows.append([stitch, f"{ours.reuse_ms:.0f}", f"{alone.reuse_ms:.0f}", *ratios, repeats])
+    head = ["stitch", "in the network, ms", "exported, ms", "ratio (reuse)", "ratio (default)", "best of"]
     print(f"`{MODEL}`, 8 images of 224 pixels, forward:\n")
     print(table(head, rows))
 
-    switch = compare({"switch": Job("benchmarks.stitching:switch_call", {})})["switch"]
+    switch = compare({"switch": Job("benchmarks.stitching:switch_call", {})}, modes=("reuse",))["switch"]
     print(f"\n`set_stitch` takes {1e3 * switch.reuse_ms / SWITCHES:.1f} µs.")
 
     rows = []
-    for front, end, targets in MAPS:
+    sides = ("ours", "official")
+    for front, end, targets, repeats in MAPS:
         case = {"front": front, "end": end, "targets": targets}
-        jobs = {side: Job("benchmarks.stitching:fit_call", {"side": side, **case}) for side in ("ours", "official")}
-        found = compare(jobs)
-        ours, official = found["ours"], found["official"]
-        rows.append(
-            [
-                f"{front} → {end}",
-                targets,
-                f"{ours.reuse_ms:.0f}",
-                f"{official.reuse_ms:.0f}",
-                f"{official.reuse_ms / ours.reuse_ms:.1f}",
-                f"{official.default_ms / ours.default_ms:.1f}",
-                f"{ours.peak_mb:.0f}",
-                f"{official.peak_mb:.0f}",
-            ]
-        )
-    head = ["map", "ends", "ours ms", "official ms", "speed-up (reuse)", "(default)", "peak MB, ours", "official"]
-    print(f"\nLeast squares of {ROWS:,} rows; *official* is the pseudo-inverse in float32, once for every end:\n")
+        ours, theirs = _compared("fit_call", sides, case, repeats=repeats, warm_ups=1)
+        times = [f"{ours.reuse_ms:.0f}", f"{theirs.reuse_ms:.0f}", _ratio(theirs.reuse_ms, ours.reuse_ms)]
+        peaks = [f"{ours.peak_mb:.0f}", f"{theirs.peak_mb:.0f}", _ratio(theirs.peak_mb, ours.peak_mb, 1)]
+        ratio = _ratio(theirs.default_ms, ours.default_ms)
+        rows.append([f"{front} → {end}", targets, *times, ratio, *peaks, repeats])
+    head = ["map", "ends", "ours ms", "official ms", "speed-up (reuse)", "(default)"]
+    head += ["peak MB, ours", "official", "ratio", "best of"]
+    print(
+        f"\nLeast squares of {IMAGES} images of {TOKENS} tokens, whose features come in batches of {BATCH}; *official* "
+        "keeps them and takes the pseudo-inverse in float32, once for every end:\n"
+    )
     print(table(head, rows))
 
-    jobs = {side: Job("benchmarks.stitching:evaluate_call", {"side": side}) for side in ("shared", "one by one")}
-    found = compare(jobs, repeats=2, warm_ups=0)
-    shared, single = found["shared"], found["one by one"]
+    ours, theirs = _compared("init_call", sides, {}, repeats=1, warm_ups=0, modes=("default",))
     print(
-        f"\nAll 71 paths of `{MODEL}` on 2 images: {shared.reuse_ms / 1e3:.1f} s with shared beginnings, "
-        f"{single.reuse_ms / 1e3:.1f} s one by one, {single.reuse_ms / shared.reuse_ms:.2f} times as long "
-        f"(default malloc {single.default_ms / shared.default_ms:.2f}); best of two calls each."
+        f"\n`init_stitches` of all layers between {' and '.join(PAIR)} on {IMAGES} images: "
+        f"{ours.default_ms / 1e3:.1f} s and a peak of {ours.peak_mb:.0f} MB. The official form, which keeps the "
+        f"features behind all blocks of both: {theirs.default_ms / 1e3:.1f} s and {theirs.peak_mb:.0f} MB, "
+        f"{_ratio(theirs.default_ms, ours.default_ms)} and {_ratio(theirs.peak_mb, ours.peak_mb, 1)} times as much; "
+        "one call each, default malloc."
+    )
+
+    shared, single = _compared("evaluate_call", ("shared", "one by one"), {}, repeats=1, warm_ups=0, modes=("default",))
+    print(
+        f"\nAll 71 paths of `{MODEL}` on an image: {shared.default_ms / 1e3:.1f} s with shared beginnings, "
+        f"{single.default_ms / 1e3:.1f} s one by one, {_ratio(single.default_ms, shared.default_ms)} times as long; "
+        "one call each, default malloc."
     )
 
 
