@@ -105,10 +105,10 @@ compiled._dynamo_marked_constant = True  # pyright: ignore[reportFunctionMemberA
 
 def _batch(weights: Tensor, inputs: Tensor, state: Tensor | None, compose: bool) -> int:
     """The batch that those of all parts broadcast to."""
-    shapes = [part.shape[:-1] for part in (weights, inputs, *([] if state is None else [state]))]
+    parts = (weights, inputs) if state is None else (weights, inputs, state)
     if compose:
-        return torch.broadcast_shapes(*shapes, (1,))[0]
-    return next((shape[0] for shape in shapes if shape and shape[0] != 1), 1)
+        return torch.broadcast_shapes(*(part.shape[:-1] for part in parts), (1,))[0]
+    return next((part.shape[0] for part in parts if part.dim() > 1 and part.shape[0] != 1), 1)
 
 
 def _nothing(n: int, weights: Tensor, inputs: Tensor, state: Tensor | None) -> Tensor:

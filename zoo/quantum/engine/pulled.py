@@ -4,6 +4,7 @@ from typing import Any, Protocol, runtime_checkable
 
 import torch
 from torch import Tensor
+from torch._C._functorch import is_legacy_batchedtensor
 
 from zoo.eager import must_compose
 
@@ -38,7 +39,7 @@ class _Made(torch.autograd.Function):
     def backward(ctx: Any, *gradients: Tensor) -> tuple[None, Tensor]:
         vector, *kept = ctx.saved_tensors
         again = torch.is_grad_enabled()
-        batched = torch._C._functorch.is_legacy_batchedtensor(gradients[0])  # by `is_grads_batched`
+        batched = is_legacy_batchedtensor(gradients[0])  # by `is_grads_batched`
         if not (again or batched or must_compose(*gradients)):
             return None, ctx.source.pull(vector, tuple(kept), *gradients)
         with torch.enable_grad():  # for a second derivative, or for many gradients at once

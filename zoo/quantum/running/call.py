@@ -105,15 +105,16 @@ def prepare(circuit: Circuit, weights: Values, inputs: Values, state: Tensor | N
     real = torch.float64 if result == torch.float64 else torch.float32
     device = given[0].device if given else None
     vectors = [torch.empty(0, dtype=real, device=device) if t is None else t for t in (given_weights, given_inputs)]
-    named: dict[str, Tensor] = dict(zip(("weights", "inputs"), vectors, strict=True))
-    for what, tensor in named.items():
-        if not (must_compose(tensor) or tensor.is_meta):
-            _check_finite(what, tensor.detach())
+    named = {"weights": vectors[0], "inputs": vectors[1]}
+    if not must_compose(*vectors):
+        for what, tensor in named.items():
+            if tensor.numel() and not tensor.is_meta:
+                _check_finite(what, tensor.detach())
     if state is not None:
         check_amplitudes(state)
         named["state"] = state
     lead = _lead({what: tensor.shape[:-1] for what, tensor in named.items()})
-    weights_, inputs_ = (_flat(t.to(real), lead) for t in vectors)
+    weights_, inputs_ = _flat(vectors[0].to(real), lead), _flat(vectors[1].to(real), lead)
     state_ = None if state is None else _rows(state.to(complex_type(real)), lead)
     return Call(circuit, weights_, inputs_, state_, tuple(lead), result)
 
@@ -133,7 +134,7 @@ def check_amplitudes(state: Tensor) -> None:
 
 
 def _by_name(circuit: Circuit, weights: Values) -> Values:
-    if not isinstance(weights, Mapping):
+    if isinstance(weights, Tensor) or not isinstance(weights, Mapping):
         return weights
     names = circuit.weight_names
     for name in weights:
@@ -169,7 +170,8 @@ def _common(given: list[Tensor]) -> torch.dtype:
         return torch.get_default_dtype()
     result = given[0].dtype
     for tensor in given[1:]:
-        result = torch.promote_types(result, tensor.dtype)
+        if tensor.dtype != result:
+            result = torch.promote_types(result, tensor.dtype)
     return real_type(result)
 
 

@@ -86,6 +86,8 @@ class Options:
 
     @staticmethod
     def of(given: dict[str, Any]) -> "Options":
+        if not given:
+            return _PLAIN
         check_keywords(given, Options.__dataclass_fields__, "a simulation")
         return Options(**given)
 
@@ -103,3 +105,6 @@ class Options:
                 f"got shots={options.shots}, diff_method={options.diff_method!r}"
             )
         return options
+
+
+_PLAIN = Options()
