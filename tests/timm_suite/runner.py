@@ -51,7 +51,13 @@ def fetch_suite(cache: Path) -> Path:
 
 
 def run_suite(
-    suite: Path, report: Path, models: list[str], tokens: list[str] | None = None, *, without: str = ""
+    suite: Path,
+    report: Path,
+    models: list[str],
+    tokens: list[str] | None = None,
+    *,
+    without: str = "",
+    limit: int | None = None,
 ) -> Result:
     """Run `test_models.py` on `models`.
 
@@ -61,6 +67,7 @@ def run_suite(
         models: names.
         tokens: patterns of those whose features are tokens.
         without: words, "one or another"; tests with one in their names are left out.
+        limit: seconds that a test may take, of which timm has 120 to 360 for models of usual sizes.
     """
     environment = {k: v for k, v in os.environ.items() if k not in ("GITHUB_ACTIONS", "PYTEST_ADDOPTS")}
     environment |= {
@@ -70,6 +77,7 @@ def run_suite(
             [str(HERE), str(HERE.parents[1]), *filter(None, [environment.get("PYTHONPATH")])]
         ),
     }
+    environment |= {} if limit is None else {"TIMEOUT": str(limit)}
     command = [sys.executable, "-m", "pytest", "-p", "timm_suite_plugin", "-p", "no:cacheprovider", "-q"]
     command += ["--rootdir", str(suite), "-c", os.devnull, "--junitxml", str(report), "test_models.py"]
     command += ["-k", f"not ({without})"] if without else []
