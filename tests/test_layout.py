@@ -27,6 +27,8 @@ ORDER = [
     "exporting",
     "verifying",
     "training",
+    "pictures",
+    "upscaling",
     "tabular",
     "explain",
     "serving",

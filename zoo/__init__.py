@@ -41,6 +41,7 @@ if TYPE_CHECKING:
     from zoo.training.lora import merge_lora
     from zoo.training.reporting import report
     from zoo.training.stitches import evaluate_stitches
+    from zoo.upscaling import upscale
     from zoo.verifying import verify
     from zoo.weights import load_weights
 
@@ -80,6 +81,7 @@ _HOME = {
     "set_data_config": "zoo.models.data_config",
     "stitch": "zoo.stitching",
     "summary": "zoo.composition.summary",
+    "upscale": "zoo.upscaling",
     "verify": "zoo.verifying",
 }
 _SUBMODULES = ("errors", "explain", "layers", "quantum", "registry", "tabular", "testing", "weights")
@@ -126,6 +128,7 @@ __all__ = [
     "stitch",
     "summary",
     "testing",
+    "upscale",
     "verify",
     "weights",
 ]

@@ -16,6 +16,7 @@ _FUNCTIONS = {  # in the order in which the help lists them
     "compare": "training:compare",
     "eval": "training:eval_",
     "predict": "training:predict",
+    "upscale": "upscale:upscale",
     "report": "report:report",
     "app": "serving:app",
     "push": "hub:push",

@@ -234,9 +234,17 @@ def eval_(
     among: Annotated[
         str, typer.Option(help="model: all its classes compete; data: those alone that the data have.")
     ] = "model",
+    scale: Annotated[float | None, typer.Option(help="Super-resolution: how much larger images become.")] = None,
+    policy: Annotated[
+        str | None, typer.Option(help="Super-resolution: argmax, adm, light or heavy, where pixels have classes.")
+    ] = None,
+    budget: Annotated[
+        float | None, typer.Option(help="Super-resolution: FLOPs as a part of what they are with all pixels heavy.")
+    ] = None,
+    k: Annotated[float, typer.Option("--cost-exponent", "-k", help="Of argmax; larger is cheaper.")] = 0.0,
     as_json: Annotated[bool, typer.Option("--json", help="JSON, with the confusion matrix.")] = False,
 ) -> None:
-    """Measure MODEL on a split of DATA: accuracy, balanced accuracy, F1, AUROC, calibration."""
+    """Measure MODEL on a split of DATA: accuracy, F1, AUROC, calibration; of enlarged photographs PSNR and SSIM."""
     from zoo.training import evaluate
 
     metrics = evaluate(
@@ -249,6 +257,8 @@ def eval_(
         amp=amp,
         on_bad=on_bad,
         among=among,
+        scale=scale,
+        policy=_policy(policy, budget, k),
         detail=as_json,
     )
     if as_json:
@@ -302,6 +312,16 @@ def predict(
         for place, best in enumerate(answer["top"])
     ]
     print_table([what, "class", "probability"], rows, right=("probability",))
+
+
+def _policy(policy: str | None, budget: float | None, k: float) -> dict[str, Any] | None:
+    """How pixels get their classes, as the model's forward takes it."""
+    if budget is not None:
+        if policy not in (None, "target") or k:
+            raise typer.BadParameter("it decides by cost: leave --policy and -k out", param_hint="--budget")
+        return {"policy": "target", "target": budget}
+    chosen = {} if policy is None else {"policy": policy}
+    return {**chosen, **({"k": k} if k else {})} or None
 
 
 def _print_metrics(metrics: dict[str, Any]) -> None:

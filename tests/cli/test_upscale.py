@@ -1,0 +1,78 @@
+"""`zoo upscale`: files, folders and patterns, what is written where, and what is said."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+from sklearn.datasets import load_sample_image
+from typer.testing import CliRunner
+
+import zoo
+from zoo.cli import app
+
+RUN = CliRunner()
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory: pytest.TempPathFactory) -> str:
+    """A saved network of few channels."""
+    folder = tmp_path_factory.mktemp("model") / "saved"
+    net = zoo.create_model(
+        "pcsr", backbone={"name": "srresnet", "nf": 8, "nb": 1}, upsamplers=[[4], [8, 8]], classifier=[], scale=4
+    )
+    zoo.save_pretrained(net, folder)
+    return f"local-dir:{folder}"
+
+
+def photos(folder: Path) -> Path:
+    whole = load_sample_image("flower.jpg")
+    (folder / "deeper").mkdir(parents=True)
+    for number, name in enumerate(("a.png", "deeper/b.jpg")):
+        Image.fromarray(np.ascontiguousarray(whole[100:116, 40 * number : 40 * number + 20])).save(folder / name)
+    return folder
+
+
+def test_a_file(tmp_path: Path, model: str) -> None:
+    source = photos(tmp_path / "in") / "a.png"
+    out, classes = tmp_path / "out.png", tmp_path / "classes.png"
+    arguments = ["upscale", str(source), str(out), "--model", model, "--budget", "0.8", "--class-map", str(classes)]
+    result = RUN.invoke(app, [*arguments, "--json"])
+    assert result.exit_code == 0, result.output
+    facts = json.loads(result.stdout)
+    assert facts["output"] == str(out)
+    assert facts["flops_share"] <= 0.8
+    assert {"hard", "flops", "true_flops", "true_flops_share"} <= facts.keys()
+    assert "of the pixels hard" in result.stderr
+    for file in (out, classes):
+        with Image.open(file) as written:
+            assert written.size == (80, 64)
+    again = RUN.invoke(app, arguments)
+    assert again.exit_code == 1
+    assert "2 file(s) are there already" in again.stderr
+    assert RUN.invoke(app, [*arguments, "--overwrite", "--quiet"]).output == ""
+
+
+def test_a_folder_and_a_pattern(tmp_path: Path, model: str) -> None:
+    source = photos(tmp_path / "in")
+    result = RUN.invoke(app, ["upscale", str(source), str(tmp_path / "out"), "-m", model, "--json", "-q"])
+    assert result.exit_code == 0, result.output
+    assert [Path(row["output"]).relative_to(tmp_path / "out") for row in json.loads(result.stdout)] == [
+        Path("a.png"),
+        Path("deeper/b.jpg"),
+    ]
+    result = RUN.invoke(app, ["upscale", str(source / "**/*.jpg"), str(tmp_path / "one"), "-m", model])
+    assert result.exit_code == 0, result.output
+    assert [p.name for p in (tmp_path / "one").iterdir()] == ["b.jpg"]
+    into_file = RUN.invoke(app, ["upscale", str(source), str(tmp_path / "out" / "a.png"), "-m", model])
+    assert into_file.exit_code == 1
+    assert "name a folder" in into_file.stderr
+
+
+def test_what_is_not_there(tmp_path: Path, model: str) -> None:
+    result = RUN.invoke(app, ["upscale", str(tmp_path / "*.png"), str(tmp_path / "out"), "-m", model])
+    assert result.exit_code == 1
+    assert "there is no image" in result.stderr
