@@ -15,6 +15,7 @@ EMBEDDED = [
     "kan_rbf.digits",
     "kan_switch.digits",
     "medvit2_kan_nano.digits",
+    "pcsr_srresnet_nano_x4.photos",
     "qnn_farhi_neven_17q.digits36",
     "qnn_farhi_neven_785q.fashion",
     "qtn_uptn_aa.peptides",
