@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torch.utils.data import DataLoader
 
 from zoo.errors import DataError, MissingExtraError
@@ -20,7 +19,7 @@ from zoo.models.stitching.network import StitchNet
 from zoo.naming import known_keywords
 from zoo.training.data.loader import batches, eval_plan
 from zoo.training.data.source import open_split
-from zoo.training.device import check_device
+from zoo.training.device import as_it_was, check_device
 from zoo.training.evaluation import with_classes_of
 from zoo.training.float32 import float32_kept
 from zoo.training.model_source import model_name, ready_model
@@ -93,7 +92,8 @@ def evaluate_stitches(
         raise MissingExtraError(
             "zoo.evaluate_stitches", getattr(error, "name", None) or "accelerate", "train"
         ) from error
-    with _as_it_was(model), engine(resolve_amp(amp, device), device) as accelerator:
+    with as_it_was(model), engine(resolve_amp(amp, device), device) as accelerator:
+        model.eval()
         if isinstance(data, DataLoader):
             pairs, total = _of_loader(data), 0
         else:
@@ -115,6 +115,7 @@ def evaluate_stitches(
         finally:
             show.close()
         hits = accelerator.reduce(counts, "sum")
+        first = accelerator.is_main_process
         *right, samples = hits.tolist()  # pyright: ignore[reportAttributeAccessIssue]
     if not samples:
         raise DataError("there is not one image to measure on")
@@ -126,7 +127,7 @@ def evaluate_stitches(
     ]
     if remember:
         model.top1 = {**model.top1, **top1}
-    if out is not None:
+    if out is not None and first:
         write_json(out, {**about, "samples": samples, "rows": rows})
     return rows
 
@@ -151,17 +152,3 @@ def _of_loader(loader: Iterable[Any]) -> Iterator[tuple[Tensor, Tensor]]:
         if not (isinstance(batch, tuple | list) and len(batch) == 2 and all(isinstance(t, Tensor) for t in batch)):
             raise DataError("a loader for evaluate_stitches gives pairs of tensors (images, class numbers)")
         yield batch[0], batch[1]
-
-
-@contextmanager
-def _as_it_was(model: nn.Module) -> Iterator[None]:
-    """In evaluation mode within the block; afterwards in the modes and on the device that it had."""
-    home = next((p.device for p in model.parameters()), torch.device("cpu"))
-    training = {module for module in model.modules() if module.training}
-    model.eval()
-    try:
-        yield
-    finally:
-        model.to(home)
-        for module in model.modules():
-            module.training = module in training
