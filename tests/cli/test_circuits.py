@@ -46,7 +46,7 @@ MODELS = {
     ("qtn_uptn_aa", "max_len=1"): "max_len must be a whole number from 2, got 1",
     ("qtn_uptn_aa", "max_length=8"): "did you mean 'max_len'",
     ("qtn_uptn_a", "max_len=8"): "did you mean 'qtn_uptn_aa'",
-    ("qnn_farhi_neven_17q", "side=0"): "side",
+    ("qnn_farhi_neven_17q", "side=0"): "side must be an int ≥ 1, got 0",
 }
 
 
