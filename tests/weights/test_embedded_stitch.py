@@ -11,6 +11,7 @@ import torch
 import zoo
 from zoo.errors import BudgetError
 from zoo.registry import weights_entry
+from zoo.weights.safetensors_file import SafetensorsFile
 
 NAME = "snnet_vit_nano.digits"
 ROOT = Path(__file__).parents[2]
@@ -51,3 +52,25 @@ def test_a_budget_takes_the_most_accurate_path_within_it():
     assert torch.equal(net(images), net(images, stitch=chosen.id))
     with pytest.raises(BudgetError, match="stitch 0 is the cheapest"):
         net.set_budget(params=10_000)
+
+
+@pytest.mark.ci_long
+@pytest.mark.filterwarnings("ignore:the stitching layers of this path are random")  # as the script measures them
+def test_its_script_writes_such_a_file(tmp_path):
+    """The command of the catalogue, in a short run: the same tensors, of other values."""
+    row = weights_entry(NAME)
+    script = runpy.run_path(str(ROOT / row.command.removeprefix("python ")))
+    short = {"RATES": ((5e-3,), (2e-3,), (1e-3,)), "JOINT_RATES": (1e-3,), "EPOCHS": 1, "JOINT_EPOCHS": 1}
+    script["main"].__globals__.update(short, FILE=tmp_path / "short.safetensors", INIT_IMAGES=100)
+    threads = torch.get_num_threads()
+    try:
+        script["main"]()
+    finally:
+        torch.set_num_threads(threads)
+    made, kept = (SafetensorsFile(path) for path in (tmp_path / "short.safetensors", row.path))
+    assert made.metadata == kept.metadata
+    assert made.path.stat().st_size == kept.path.stat().st_size
+    ours, theirs = made.load(), kept.load()
+    assert {n: (t.shape, t.dtype) for n, t in ours.items()} == {n: (t.shape, t.dtype) for n, t in theirs.items()}
+    assert any(not torch.equal(ours[name], theirs[name]) for name in ours)
+    zoo.load_weights(zoo.create_model("snnet_vit_nano"), made.path)
