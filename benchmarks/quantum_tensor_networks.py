@@ -240,7 +240,7 @@ def _rows(length: int) -> list[list[str]]:
 
 def _cells(side: Measurement, own: Measurement) -> list[str]:
     numbers = [side.reuse_ms, side.reuse_ms / own.reuse_ms, side.default_ms, side.default_ms / own.default_ms]
-    return [*(f"{number:.1f}" for number in numbers), f"{side.peak_mb:.0f}"]
+    return [*(f"{number:.1f}" for number in numbers), f"{max(side.peak_mb, 0):.0f}"]
 
 
 def learning() -> list[list[str]]:
