@@ -7,6 +7,8 @@ import torch.nn.functional as F
 from PIL import Image
 from torch import nn
 
+import zoo.models.super_resolution.upscale as module
+from zoo.models.super_resolution.checks import Policy
 from zoo.models.super_resolution.pcsr import PCSR
 from zoo.models.super_resolution.upscale import bytes_of
 
@@ -143,6 +145,19 @@ def test_tiles_are_told_of_and_modes_stay() -> None:
     told.clear()
     model.upscale(picture(20, 20)[0], tile=10, policy="adm", on_tile=lambda done, total: told.append((done, total)))
     assert told[-1] == (8, 8)
+
+
+@pytest.mark.parametrize("how", [{"policy": "adm"}, {"policy": "target", "target": 0.8}], ids=str)
+def test_features_are_kept_or_computed_again(how: dict, monkeypatch: pytest.MonkeyPatch) -> None:
+    model, x = model_of("fsrcnn"), picture(30, 28)[0]
+    wanted = model.upscale(x, tile=10, **how)
+    monkeypatch.setattr(module, "_SHARE_WITH_FEATURES", 0)
+    assert not module.plan_of(model, (30, 28), (120, 112), Policy(**how_named(how)), 10, 2e9, 1).keeps_features
+    assert np.array_equal(model.upscale(x, tile=10, **how), wanted)
+
+
+def how_named(how: dict) -> dict:
+    return {"name" if key == "policy" else key: value for key, value in how.items()}
 
 
 def test_a_backbone_that_does_not_say_how_far_it_sees() -> None:

@@ -20,6 +20,8 @@ from torch import Tensor
 #: As the authors have it: fast_pytorch_kmeans with 20 iterations, of which the first only places the centres.
 _ITERATIONS = 19
 _TOLERANCE = 1e-4
+#: Values that are summed at a time, so that what is masked takes no memory to speak of.
+_AT_A_TIME = 2**20
 #: Halvings of the interval in which k is sought: to the last bit of float64.
 _HALVINGS = 80
 
@@ -84,7 +86,7 @@ def _grouped(hardness: Tensor, classes: int) -> Tensor:
     least, most = hardness.aminmax()
     if least == most:
         return torch.zeros_like(hardness, dtype=torch.uint8)
-    normal = (hardness - least) / (most - least)
+    normal = (hardness - least).div_(most - least)
     beyond = ((normal >= threshold).to(torch.uint8) for threshold in adm_thresholds(normal, classes))
     return sum(beyond)  # pyright: ignore[reportReturnType]
 
@@ -117,10 +119,13 @@ def adm_thresholds(normal: Float[Tensor, "*any"], classes: int = 2) -> list[floa
 
 def _beyond(values: Tensor, thresholds: Sequence[float]) -> list[tuple[float, float]]:
     """How many values each threshold has at or above it, and their sum: waited for once."""
+    pieces = values.flatten().split(_AT_A_TIME)
     found = []
     for threshold in thresholds:
-        above = values >= threshold
-        found += [above.sum(dtype=torch.float64), (values * above).sum(dtype=torch.float64)]
+        above = [piece >= threshold for piece in pieces]
+        found.append(torch.stack([mask.sum(dtype=torch.float64) for mask in above]).sum())
+        sums = [(piece * mask).sum(dtype=torch.float64) for piece, mask in zip(pieces, above, strict=True)]
+        found.append(torch.stack(sums).sum())
     numbers = torch.stack(found).tolist()
     return list(zip(numbers[::2], numbers[1::2], strict=True))
 

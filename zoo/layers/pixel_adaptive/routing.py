@@ -33,8 +33,7 @@ _NARROW = 32
 #: From these parts of all pixels on, a class is computed everywhere, and heavier ones put over it.
 _NARROW_EVERYWHERE, _WIDE_EVERYWHERE = 0.5, 0.9
 #: Pixels at a time: what the caches of a core hold; elsewhere enough to be busy.
-_ROWS = {"cpu": 8192}
-_COLUMNS = {"cpu": 8192}
+_ROW_NUMBERS, _COLUMNS = {"cpu": 2**19}, {"cpu": 8192}
 _MANY = 2**18
 #: Above it, float32 could give a small pixel another number of pixels than its neighbours.
 _LARGEST_REPEAT = 16
@@ -248,7 +247,7 @@ def _by_rows(upsampler: PixelUpsampler, small: Tensor, grid: Grid, out: Tensor, 
     table[smalls : smalls + height], table[smalls + height :] = _places(packed, grid)
     begins = grid.rows.index * grid.small[1]
     count = height * width if pixels is None else len(pixels)
-    step = _ROWS.get(device.type, _MANY)
+    step = max(_ROW_NUMBERS.get(device.type, _MANY * first) // first, 1)
     for begin in range(0, count, step):
         end = min(begin + step, count)
         chosen = torch.arange(begin, end, device=device) if pixels is None else pixels[begin:end]

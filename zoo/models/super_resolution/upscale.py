@@ -16,7 +16,7 @@ from torch import Tensor
 
 from zoo.layers.modes import evaluating
 from zoo.layers.pixel_adaptive.coordinates import Size
-from zoo.layers.pixel_adaptive.decide import argmax_classes
+from zoo.layers.pixel_adaptive.decide import adm_classes, argmax_classes, hardness
 from zoo.layers.pixel_adaptive.refine import refine_
 from zoo.layers.pixel_adaptive.routing import Grid, by_class, enlarged_span, grid_of, values_on
 from zoo.models.super_resolution.checks import Policy, check_target, wanted_size
@@ -31,7 +31,8 @@ if TYPE_CHECKING:
 #: Small pixels along a side beyond which tiles become no faster, and below which most of the work is halo.
 _SIDE, _SIDE_IN_RADII, _LEAST_SIDE = 256, 12, 16
 _UNITS = {"": 1, "B": 1, "kB": 1e3, "KB": 1e3, "MB": 1e6, "GB": 1e9, "KiB": 2**10, "MiB": 2**20, "GiB": 2**30}
-
+#: Features are computed again rather than to come close to the memory that may be taken.
+_SHARE_WITH_FEATURES = 0.75
 #: Policies that decide on the scores of all pixels together; those that decide nothing.
 _OF_ALL_PIXELS, _ALONE = ("adm", "target"), {"light": 0, "heavy": -1}
 
@@ -145,15 +146,19 @@ class _Run:
 
     def _decided(self, done: "_Count") -> Tensor:
         """The first pass: the classes of all pixels."""
-        scores = torch.empty(1, len(self.model.upsamplers), *self.enlarged, dtype=self.like.dtype)
+        adm, count = self.policy.name == "adm", len(self.model.upsamplers)
+        kept = torch.empty(1, 1 if adm else count, *self.enlarged, dtype=self.like.dtype)
         for piece in self._pieces():
             features = self._features(piece, self._window(piece))
-            tops = values_on(self.model.classifier, features, piece.grid)
-            scores[(slice(None), slice(None), *piece.wanted)] = tops[(slice(None), slice(None), *piece.inner)].cpu()
+            scores = values_on(self.model.classifier, features, piece.grid)
+            scores = hardness(scores)[:, None] if adm else scores
+            kept[(slice(None), slice(None), *piece.wanted)] = scores[(slice(None), slice(None), *piece.inner)].cpu()
             if self.plan.keeps_features:
                 self.kept.append(features)
             done.one_more()
-        return self.model.decide_on(scores, self.small, self.policy, self.scale)
+        if adm:
+            return adm_classes(kept[:, 0], count)
+        return self.model.decide_on(kept, self.small, self.policy, self.scale)
 
     def _values(self, number: int, piece: _Piece) -> Tensor:
         """The enlarged tile and what is around it."""
@@ -239,8 +244,8 @@ def plan_of(
     """
     count, pixels = len(model.upsamplers), enlarged[0] * enlarged[1]
     fixed = pixels * model.in_chans * itemsize + small[0] * small[1] * model.in_chans * 4 + pixels
-    if policy.name in _OF_ALL_PIXELS:
-        fixed += pixels * (4 * count + 16)
+    if policy.name in _OF_ALL_PIXELS:  # what is kept of the scores, and what deciding makes of it
+        fixed += pixels * (12 if policy.name == "adm" else 4 * count + 12)
     radius = receptive_radius(model.encoder)
     each = _bytes_of_a_pixel(model, pixels / (small[0] * small[1]))
     longest = max(small)
@@ -270,7 +275,7 @@ def plan_of(
             f"{enlarged[0]}x{enlarged[1]} pixels: {why}"
         )
     features = 4 * model.classifier.in_chans * small[0] * small[1] * (1 + 2 / side) ** 2
-    return Plan(side, halo, needed + features <= memory)
+    return Plan(side, halo, needed + features <= _SHARE_WITH_FEATURES * memory)
 
 
 def _window(small: Size, side: int, halo: int) -> int:
