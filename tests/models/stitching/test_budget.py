@@ -4,12 +4,14 @@ import json
 from dataclasses import replace
 from typing import Any
 
+import numpy as np
 import pytest
 
 from tests.models.stitching.published import published, rows_of_table, tiny
 from zoo.errors import BudgetError, UnknownStitchError
-from zoo.models.stitching.budget import accuracies, best_stitch
+from zoo.models.stitching.budget import accuracies, best_stitch, number_of
 from zoo.models.stitching.network import StitchNet
+from zoo.models.stitching.sampling import StitchSampler
 from zoo.models.stitching.stitches import StitchConfig
 
 #: GFLOPs, and the best of the published stitches within them.
@@ -162,3 +164,47 @@ def test_a_stitch_that_is_not_run_names_others_of_its_cost() -> None:
     net = tiny((12, 24), 4, cuts="two_way")
     with pytest.raises(UnknownStitchError, match=r"only its head.*Of about its cost in FLOPs are \d+ \("):
         net.set_stitch(next(s for s in net.stitches if not s.usable))
+
+
+# --- what other libraries and files make of numbers -------------------------------------------------------------------
+
+
+def test_accuracies_that_are_set_are_checked_like_those_that_are_given() -> None:
+    net = rated()
+    before = dict(net.top1)
+    for given, error, said in (
+        ([1, 2], TypeError, r"top1 is a mapping from numbers of stitches .*, got \[1, 2\]$"),
+        ("published", TypeError, "'published' is for the constructor's option$"),
+        ({99: 3}, UnknownStitchError, "top1 has the key 99; stitches are 0 to 6"),
+        ({1: 300}, ValueError, "top1 of stitch 1 must be a percentage, got 300"),
+        ({0: "90"}, ValueError, "top1 of stitch 0 must be a percentage, got '90'"),
+        ({0: float("nan"), 1: 50.0}, ValueError, "top1 of stitch 0 must be a percentage, got nan"),
+    ):
+        with pytest.raises(error, match=said):
+            net.top1 = given
+        assert net.top1 == before
+    net.top1 = {"0": 90, 1: np.float32(91)}  # pyright: ignore[reportAttributeAccessIssue]
+    assert net.top1 == {0: 90.0, 1: 91.0}
+    assert [stitch.top1 for stitch in net.stitches[:3]] == [90.0, 91.0, None]
+
+
+def test_numbers_of_numpy_are_numbers() -> None:
+    net = rated()
+    flops = net.stitches[1].flops
+    assert net.set_budget(flops=np.float32(flops)).id == net.set_budget(flops=np.int64(flops)).id
+    assert accuracies({np.int64(2): np.float64(70)}, 7) == {2: 70.0}
+    assert StitchSampler(net, ids=[np.int64(1), 2, np.int8(2)]).stitch_ids == (1, 2)
+    assert StitchSampler(net, "flops_groups", width=np.float32(1e9)).groups
+    assert len(StitchSampler(net, "sandwich", count=np.int64(2)).ids(0)) == 4
+    for number in (True, 1.0, "1", np.ones(2), None):
+        assert number_of(number) is None
+    with pytest.raises(UnknownStitchError, match="there is no stitch True"):
+        StitchSampler(net, ids=[True])
+
+
+def test_an_error_inside_a_property_is_told() -> None:
+    """torch makes of an AttributeError in a property that there is no such property."""
+    net = tiny()
+    del net._anchors[0].model.blocks
+    with pytest.raises(RuntimeError, match=r"stitches of a StitchNet: .*no attribute 'blocks'"):
+        _ = net.stitches

@@ -1,8 +1,11 @@
 """Which path of a stitched network keeps to a budget, and is the best of those that do."""
 
 import math
+import operator
 import warnings
 from collections.abc import Iterable, Mapping, Sequence
+from numbers import Real
+from typing import Any, TypeGuard
 
 from zoo.errors import BudgetError, UnknownStitchError
 from zoo.models.stitching.costs import in_giga
@@ -15,9 +18,7 @@ LIMITS = {"flops": "flops", "macs": "macs", "params": "params", "latency_ms": "l
 _A_COST = 1e5  # no network has so many paths: what was meant is what a path costs
 
 
-def best_stitch(
-    stitches: Iterable[StitchConfig], limits: Mapping[str, int | float | None], prefer: str = "top1"
-) -> StitchConfig:
+def best_stitch(stitches: Iterable[StitchConfig], limits: Mapping[str, Any], prefer: str = "top1") -> StitchConfig:
     """The best stitch within all limits.
 
     Args:
@@ -33,7 +34,7 @@ def best_stitch(
     if not given:
         raise ValueError(f"a budget needs a limit: one of {', '.join(LIMITS)}, or several")
     for name, limit in given.items():
-        if isinstance(limit, bool) or not isinstance(limit, int | float) or not limit > 0:
+        if not is_number(limit) or not limit > 0:
             raise ValueError(f"{name} must be a positive number, got {limit!r}")
     if prefer not in PREFER:
         hint = did_you_mean(prefer, PREFER) or "."
@@ -58,27 +59,48 @@ def best_stitch(
     return min((s for s in within if (s.flops or 0) == largest), key=_price)
 
 
-def accuracies(top1: Mapping[str, int | float] | Mapping[int, int | float] | None, count: int) -> dict[int, float]:
-    """Known accuracies by number of stitch, from keys as JSON has them too.
+def accuracies(top1: Any, count: int) -> dict[int, float]:
+    """Known accuracies by number of stitch, from a mapping with keys as JSON has them too; of None none.
 
     Raises:
+        TypeError: no mapping.
         UnknownStitchError: a key that is no stitch of the network.
         ValueError: an accuracy that is no percentage.
     """
+    if top1 is not None and not isinstance(top1, Mapping):
+        only = "; 'published' is for the constructor's option" if top1 == "published" else ""
+        raise TypeError(f"top1 is a mapping from numbers of stitches to accuracies in percent, got {top1!r}{only}")
     known = {}
     for key, value in (top1 or {}).items():
-        number = int(key) if isinstance(key, str) and key.isdecimal() else key
-        if isinstance(number, bool) or not isinstance(number, int) or not 0 <= number < count:
+        number = number_of(int(key) if isinstance(key, str) and key.isdecimal() else key)
+        if number is None or not 0 <= number < count:
             raise UnknownStitchError(f"top1 has the key {key!r}; stitches are 0 to {count - 1}")
-        if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value <= 100:
+        if not is_number(value) or not 0 <= value <= 100:
             raise ValueError(f"top1 of stitch {number} must be a percentage, got {value!r}")
         known[number] = float(value)
     return known
 
 
+def is_number(given: object) -> TypeGuard[float]:
+    """Whether it is a real number, also one of NumPy."""
+    return isinstance(given, Real) and not isinstance(given, bool)
+
+
+def number_of(given: object) -> int | None:
+    """A whole number, also of NumPy, as Python's; None for anything else."""
+    if type(given) is int:  # at every call of a network
+        return given
+    if isinstance(given, bool) or not hasattr(given, "__index__"):
+        return None
+    try:
+        return operator.index(given)  # pyright: ignore[reportArgumentType]
+    except TypeError:  # arrays have the method, and only some the number
+        return None
+
+
 def is_a_cost(number: object) -> bool:
     """Whether a number given for that of a stitch rather is what one may cost."""
-    return isinstance(number, int | float) and math.isfinite(number) and number >= _A_COST
+    return is_number(number) and math.isfinite(number) and number >= _A_COST
 
 
 def nearest_by_cost(stitches: Sequence[StitchConfig], flops: int | float | None, count: int = 3) -> str:

@@ -1,8 +1,9 @@
 """What the paths of a stitched network cost, and choosing one by it."""
 
+import functools
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
-from typing import Any
+from typing import Any, SupportsFloat, TypeVar
 
 from torch import nn
 
@@ -16,13 +17,26 @@ from zoo.models.stitching.path import Join
 from zoo.models.stitching.published import published_top1
 from zoo.models.stitching.stitches import StitchConfig
 
+T = TypeVar("T")
+
+
+def told(get: Callable[[Any], T]) -> Callable[[Any], T]:
+    """What a property of a module computes, with its errors: of an AttributeError torch would make "no attribute"."""
+
+    @functools.wraps(get)
+    def call(module: Any) -> T:
+        try:
+            return get(module)
+        except AttributeError as error:
+            raise RuntimeError(f"{get.__name__} of a {type(module).__name__}: {error}") from error
+
+    return call
+
 
 class Priced(nn.Module):
     """The part of a stitched network that counts and compares its paths.
 
     Attributes:
-        top1: accuracies of the weights that are there, in percent, by number of path, where they are known. Other
-            weights, new classifiers and another size of images leave nothing known; so does `zoo.finetune`.
         latency: milliseconds of a forward pass, by number of path, as the last profile has them.
         strict: whether anchors that do not go from small to large are an error.
     """
@@ -48,8 +62,8 @@ class Priced(nn.Module):
         if isinstance(top1, str):
             self._awaited, self.top1 = published_top1(self), {}
         else:
-            self._awaited = budget.accuracies(top1, len(self._configs))
-            self.top1: dict[int, float] = dict(self._awaited)
+            self.top1 = top1 or {}
+            self._awaited = dict(self.top1)
         self.latency: dict[int, float] = {}
         self.strict = strict
         self._costs: tuple[Any, tuple[Cost, ...]] | None = None
@@ -69,6 +83,25 @@ class Priced(nn.Module):
         self.top1, self._awaited = self._awaited if whole else {}, {}
 
     @property
+    def top1(self) -> dict[int, float]:
+        """Accuracies of the weights that are there, in percent, by number of path, where they are known.
+
+        To be set: a mapping, also with the keys that JSON makes of numbers. Other weights, new classifiers and another
+        size of images leave nothing known; so does `zoo.finetune`.
+
+        Raises:
+            TypeError: no mapping.
+            UnknownStitchError: a number that no path has.
+            ValueError: an accuracy that is no percentage.
+        """
+        return self._top1
+
+    @top1.setter
+    def top1(self, known: Any) -> None:
+        self._top1 = budget.accuracies(known, len(self._configs))
+
+    @property
+    @told
     def img_size(self) -> tuple[int, int] | None:
         """Height and width of the images that costs are of; None where neither anchors nor options say."""
         return counting.size_of_images(self._anchors, (getattr(self, "_traits", None) or {}).get("img_size"))
@@ -98,6 +131,7 @@ class Priced(nn.Module):
         return self._costs[1]
 
     @property
+    @told
     def stitches(self) -> tuple[StitchConfig, ...]:
         """All paths in order, with what they cost and what is known of their accuracy and time."""
         costs = (
@@ -113,10 +147,10 @@ class Priced(nn.Module):
     def set_budget(
         self,
         *,
-        flops: int | float | None = None,
-        macs: int | float | None = None,
-        params: int | float | None = None,
-        latency_ms: int | float | None = None,
+        flops: SupportsFloat | None = None,
+        macs: SupportsFloat | None = None,
+        params: SupportsFloat | None = None,
+        latency_ms: SupportsFloat | None = None,
         prefer: str = "top1",
     ) -> StitchConfig:
         """Choose the best path within one limit or several.

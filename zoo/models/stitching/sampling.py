@@ -9,9 +9,10 @@ every update, with some between: "Universally Slimmable Networks" (Yu and Huang,
 import functools
 import random
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any
+from typing import Any, SupportsFloat, SupportsIndex
 
 from zoo.errors import UnknownStitchError
+from zoo.models.stitching.budget import is_number, number_of
 from zoo.models.stitching.network import StitchNet
 from zoo.models.stitching.path import PathStep
 from zoo.models.stitching.stitches import StitchConfig
@@ -48,29 +49,30 @@ class StitchSampler:
         *,
         seed: int = 0,
         per_rank: bool = True,
-        ids: Iterable[int] | None = None,
-        width: int | float | None = None,
-        count: int | None = None,
+        ids: Iterable[SupportsIndex] | None = None,
+        width: SupportsFloat | None = None,
+        count: SupportsIndex | None = None,
     ) -> None:
         check_sampling({"mode": mode, "per_rank": per_rank, "width": width, "count": count})
         everything: Sequence[StitchConfig] = model if not isinstance(model, StitchNet) else model._configs
         if isinstance(model, StitchNet) and mode != "uniform":
             everything = model.stitches  # with their costs
         known = {stitch.id: stitch for stitch in everything}
-        chosen = list(known) if ids is None else sorted(set(ids))
-        for number in chosen:
-            if number not in known:
+        asked = list(known) if ids is None else list(ids)
+        chosen = {number_of(number) for number in asked}
+        for number in asked:
+            if number_of(number) not in known:
                 raise UnknownStitchError(f"there is no stitch {number!r}: they are 0 to {max(known, default=-1)}")
-        stitches = [known[number] for number in chosen if known[number].usable]
+        stitches = [known[number] for number in sorted(known) if number in chosen and known[number].usable]
         if not stitches:
             raise ValueError("there are no stitches to draw from")
         self.mode, self.seed, self.per_rank = mode, seed, per_rank
         self.stitch_ids = tuple(stitch.id for stitch in stitches)
         self.by_cost = self.stitch_ids
         self.groups = (self.stitch_ids,)
-        self.count = 1 if count is None else count
+        self.count = 1 if count is None else int(count)
         if mode != "uniform":
-            self._sort(stitches, width)
+            self._sort(stitches, None if width is None else float(width))
 
     def _sort(self, stitches: Sequence[StitchConfig], width: float | None) -> None:
         costs = {stitch.id: stitch.flops for stitch in stitches if stitch.flops is not None}
@@ -136,9 +138,9 @@ def check_sampling(options: Mapping[str, Any]) -> None:
         raise ValueError(f"per_rank must be True or False, got {options['per_rank']!r}")
     _check_of(mode, "flops_groups", "width", width)
     _check_of(mode, "sandwich", "count", count)
-    if width is not None and (isinstance(width, bool) or not isinstance(width, int | float) or not width > 0):
+    if width is not None and (not is_number(width) or not width > 0):
         raise ValueError(f"width must be a positive number of FLOPs, got {width!r}")
-    if count is not None and (isinstance(count, bool) or not isinstance(count, int) or count < 0):
+    if count is not None and ((whole := number_of(count)) is None or whole < 0):
         raise ValueError(f"count must be a whole number from 0, got {count!r}")
 
 
