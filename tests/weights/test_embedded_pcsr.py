@@ -1,0 +1,53 @@
+"""The small network of super-resolution: better than bicubic interpolation on what it never saw, within its budget."""
+
+from __future__ import annotations
+
+import runpy
+from pathlib import Path
+
+import pytest
+import torch
+
+import zoo
+from zoo.registry import weights_entry
+
+NAME = "pcsr_srresnet_nano_x4.photos"
+ROOT = Path(__file__).parents[2]
+
+
+@pytest.fixture(scope="module")
+def script():
+    return runpy.run_path(str(ROOT / weights_entry(NAME).command.removeprefix("python ")))
+
+
+def test_it_reaches_what_the_manifest_states(script):
+    metrics = weights_entry(NAME).metrics
+    found = zoo.evaluate(NAME, script["files"](script["TEST"]), progress=False)
+    assert metrics["split"] == "test"
+    assert found["samples"] == metrics["samples"] == len(script["TEST"])
+    assert found["psnr"] == pytest.approx(metrics["psnr"], abs=2e-3)
+    assert found["psnr"] > found["bicubic_psnr"] + 0.25
+    assert found["ssim"] > found["bicubic_ssim"]
+    assert 0 < found["hard"] < 1
+
+
+def test_nothing_it_is_measured_on_was_learned_from(script):
+    assert not {*script["TEST"]} & {*script["TRAIN"], *script["VAL"]}
+    assert not {*script["VAL"]} & {*script["TRAIN"]}
+
+
+def test_more_heavy_pixels_cost_more_and_come_nearer(script):
+    net = zoo.create_model("pcsr_srresnet_nano_x4", pretrained=True).eval()
+    photo = script["files"](("sklearn/datasets/images/china.jpg",))
+    rows = [zoo.evaluate(net, photo, policy=policy, progress=False) for policy in ("light", "heavy")]
+    assert rows[0]["flops"] < rows[1]["flops"]
+    assert rows[0]["psnr"] < rows[1]["psnr"]
+
+
+def test_a_budget_is_met():
+    net = zoo.create_model("pcsr_srresnet_nano_x4", pretrained=True).eval()
+    image = torch.rand(1, 3, 24, 32, generator=torch.Generator().manual_seed(0))
+    with torch.no_grad():
+        _, info = net(image, scale=4, policy="target", target=0.7, return_info=True)
+    heavy = net.flops((24, 32), 4)
+    assert 0.6999 * heavy <= info.flops["paper"][0] <= 0.7 * heavy
