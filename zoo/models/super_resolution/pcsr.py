@@ -316,7 +316,7 @@ class PCSR(PixelHeads):
         convention: str = "paper",
         *,
         enlarged: Size | None = None,
-    ) -> float:
+    ) -> float | int:
         """FLOPs of an image; no network is run, but for a foreign backbone once without values.
 
         Args:
