@@ -9,7 +9,7 @@ from typing import Any
 from torch import nn
 
 from zoo.factory import create_model
-from zoo.models.stitching.made import AnchorLike, check_count, make_anchor
+from zoo.models.stitching.made import AnchorLike, check_count, make_anchor, rates_of
 from zoo.models.stitching.network import StitchNet
 from zoo.naming import check_keywords
 
@@ -49,10 +49,7 @@ def stitch(anchors: Sequence[AnchorLike], *, pretrained: bool = False, **options
     check_count(anchors)
     loading = {name: options.pop(name) for name in _LOADING if name in options}
     shared = {name: options[name] for name in _OF_ANCHORS if name in options}
-    given = options.pop("drop_path_rate", None)
-    rates = list(given) if isinstance(given, Sequence) else [given] * len(anchors)
-    if len(rates) != len(anchors):
-        raise ValueError(f"drop_path_rate has {len(rates)} entries for {len(anchors)} anchors")
+    rates = rates_of(options.pop("drop_path_rate", None), len(anchors))
 
     def create(name: str, **own: Any) -> nn.Module:
         return create_model(name, pretrained=pretrained or None, **loading, **own)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
@@ -33,15 +32,6 @@ class _Unfilled(TorchFunctionMode):
             if isinstance(target, Tensor) and target.is_meta:
                 return target
         return func(*args, **(kwargs or {}))
-
-
-def meta_copy(model: nn.Module) -> nn.Module:
-    """A copy of a model with its tensors on the meta device; takes no memory for them."""
-    memo: dict[int, Any] = {}
-    for tensor in (*model.parameters(), *model.buffers()):
-        empty = torch.empty_like(tensor, device="meta")
-        memo[id(tensor)] = nn.Parameter(empty, tensor.requires_grad) if isinstance(tensor, nn.Parameter) else empty
-    return copy.deepcopy(model, memo)
 
 
 @contextmanager

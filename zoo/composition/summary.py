@@ -11,10 +11,10 @@ from torch import nn
 
 from zoo.composition.composed import Change, Composed
 from zoo.composition.composite import without_memory
-from zoo.composition.meta import meta_copy
 from zoo.composition.probe import example_input
 from zoo.composition.spec import Spec
 from zoo.layers.modes import evaluating
+from zoo.models.placed import placed_copy
 
 
 @dataclass
@@ -145,7 +145,7 @@ def count_macs(model: nn.Module) -> int | None:
     there, on its own device, by what it does there.
     """
     try:
-        return _counted(meta_copy(model))
+        return _counted(placed_copy(model, "meta"))
     except Exception:
         pass
     try:

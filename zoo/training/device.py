@@ -1,8 +1,12 @@
-"""The check of a device's name against the devices there are."""
+"""Devices: the check of a name against those there are, and the way back of a model that was moved."""
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+
 import torch
+from torch import nn
 
 
 def check_device(device: str | torch.device | None) -> None:
@@ -24,3 +28,16 @@ def check_device(device: str | torch.device | None) -> None:
             f"there is no device {str(device)!r} on this machine, only {shown}; leave device (--device) out for the "
             "default"
         )
+
+
+@contextmanager
+def as_it_was(model: nn.Module) -> Iterator[None]:
+    """A model that a block moves and switches is afterwards on its device and in its modes again."""
+    home = next((p.device for p in model.parameters()), torch.device("cpu"))
+    training = {module for module in model.modules() if module.training}
+    try:
+        yield
+    finally:
+        model.to(home)
+        for module in model.modules():
+            module.training = module in training

@@ -13,7 +13,7 @@ from zoo.errors import DataError, MissingExtraError
 from zoo.naming import known_keywords
 from zoo.training.data.image_set import ImageSet
 from zoo.training.data.source import open_split
-from zoo.training.device import check_device
+from zoo.training.device import as_it_was, check_device
 from zoo.training.metrics import measure_answers, numbers, own_metrics
 from zoo.training.model_source import model_name, ready_model, refuse_tables
 from zoo.training.options import check_batch_size
@@ -159,12 +159,10 @@ def run_model(
     except ImportError as error:
         raise MissingExtraError("zoo.evaluate", getattr(error, "name", None) or "accelerate", "train") from error
     pipeline = pipeline_for(net, images, transform=transform, scale=scale)
-    home = next((p.device for p in net.parameters()), torch.device("cpu"))
-    training = {m for m in net.modules() if m.training}
     progress.unit = progress.unit if images.noun == "image" else f"{images.noun}s"
     progress.start(0, len(images), 0, "measuring")
     try:
-        with engine(resolve_amp(amp, device), device) as accelerator:
+        with as_it_was(net), engine(resolve_amp(amp, device), device) as accelerator:
             return all_logits(
                 net.to(accelerator.device),
                 images,
@@ -176,9 +174,6 @@ def run_model(
             )
     finally:
         progress.close()
-        net.to(home)
-        for module in net.modules():
-            module.training = module in training
 
 
 def with_classes_of(net: torch.nn.Module, images: ImageSet) -> ImageSet:

@@ -16,9 +16,9 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from zoo.layers.stitch import StitchLayer
+from zoo.models.placed import example_of, placed_copy
 from zoo.models.stitching.anchors import Anchor, Piece, anchor_of
 from zoo.models.stitching.path import Join, PathStep
-from zoo.models.stitching.placed import example_of, placed_copy
 
 _aten: Any = torch.ops.aten
 #: Products of matrices, and which argument is the first factor.

@@ -91,3 +91,22 @@ def _cfg_of(anchor: str | Mapping[str, Any] | nn.Module) -> dict[str, Any]:
 
 def _names(given: str | Sequence[str] | None) -> tuple[str, ...]:
     return () if not given else (given,) if isinstance(given, str) else tuple(given)
+
+
+def traits_of(
+    sizes: Sequence[tuple[int, int] | None], img_size: int | Sequence[int] | None, cfg: Mapping[str, Any]
+) -> dict[str, Any]:
+    """What timm is told of a network beside its configuration: the size of its images, and its first layer.
+
+    Args:
+        sizes: of the images that each anchor is made for, None for any.
+        img_size: that the caller asked for.
+        cfg: the network's configuration.
+    """
+    made = [size for size in sizes if size]
+    asked = (img_size, img_size) if isinstance(img_size, int) else tuple(img_size or ())
+    return {
+        "img_size": made[0] if made else asked or None,
+        "fixed_input_size": bool(made),
+        "first_conv": cfg["first_conv"],
+    }

@@ -16,9 +16,9 @@ from torch.utils.data import Dataset, IterableDataset
 from zoo.layers.least_squares import NormalEquations
 from zoo.layers.stitch import StitchLayer, rows_of
 from zoo.models.image_contract import check_image
+from zoo.models.placed import placed_copy
 from zoo.models.stitching.anchors import Anchor, Piece, anchor_of
 from zoo.models.stitching.path import Join
-from zoo.models.stitching.placed import placed_copy
 from zoo.models.stitching.stitches import StitchConfig
 
 #: A place in a forward pass: the anchor, and how many of its pieces have run.

@@ -25,6 +25,18 @@ def check_count(anchors: Any) -> None:
         raise ValueError(f"a stitched network needs two anchors or more, from small to large; got {anchors!r}")
 
 
+def rates_of(drop_path_rate: int | float | Sequence[int | float] | None, count: int) -> Sequence[int | float | None]:
+    """The rate of each anchor.
+
+    Raises:
+        ValueError: another number of rates than anchors.
+    """
+    rates = list(drop_path_rate) if isinstance(drop_path_rate, Sequence) else [drop_path_rate] * count
+    if len(rates) != count:
+        raise ValueError(f"drop_path_rate has {len(rates)} entries for {count} anchors")
+    return rates
+
+
 def make_anchor(
     given: AnchorLike, options: Mapping[str, Any], create: Callable[..., nn.Module] = timm.create_model
 ) -> nn.Module:

@@ -25,8 +25,8 @@ from zoo.models.stitching.checks import check_anchors
 from zoo.models.stitching.contract import grid_of
 from zoo.models.stitching.exporting import Exportable
 from zoo.models.stitching.features import PathFeatures
-from zoo.models.stitching.images import check_images, image_cfg
-from zoo.models.stitching.made import AnchorLike, check_count, labels_of, make_anchor, name_of
+from zoo.models.stitching.images import check_images, image_cfg, traits_of
+from zoo.models.stitching.made import AnchorLike, check_count, labels_of, make_anchor, name_of, rates_of
 from zoo.models.stitching.path import Join, Path
 from zoo.models.stitching.priced import Priced
 from zoo.models.stitching.rebuilt import Rebuildable
@@ -110,9 +110,7 @@ class StitchNet(Priced, PathFeatures, Rebuildable, Exportable):
         dd: dict[str, Any] = {"device": device, "dtype": dtype}
         shared = {"num_classes": num_classes, "in_chans": in_chans, "img_size": img_size, **dd}
         shared |= {"global_pool": global_pool, "drop_rate": drop_rate}
-        rates = drop_path_rate if isinstance(drop_path_rate, Sequence) else [drop_path_rate] * len(anchors)
-        if len(rates) != len(anchors):
-            raise ValueError(f"drop_path_rate has {len(rates)} entries for {len(anchors)} anchors")
+        rates = rates_of(drop_path_rate, len(anchors))
         self.anchors = nn.ModuleList(
             make_anchor(given, {**shared, "drop_path_rate": rate}) for given, rate in zip(anchors, rates, strict=True)
         )
@@ -154,10 +152,7 @@ class StitchNet(Priced, PathFeatures, Rebuildable, Exportable):
         """timm's record of how images are prepared, and of what the network is made for."""
         self._pools = tuple(_get_global_pool(model) for model in self.anchors)
         self.pretrained_cfg = self.default_cfg = {**image_cfg(anchors), "architecture": "snnet"}
-        sizes = [anchor.img_size for anchor in self._anchors if anchor.img_size]
-        size = (img_size, img_size) if isinstance(img_size, int) else tuple(img_size or ())
-        self._traits = {"img_size": sizes[0] if sizes else size or None, "fixed_input_size": bool(sizes)}
-        self._traits["first_conv"] = self.pretrained_cfg["first_conv"]
+        self._traits = traits_of([anchor.img_size for anchor in self._anchors], img_size, self.pretrained_cfg)
 
     @staticmethod
     def describe_parts(options: Mapping[str, Any]) -> dict[str, Any]:

@@ -10,11 +10,11 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from zoo.models.placed import example_of, placed_copy
 from zoo.models.stitching import path as paths
 from zoo.models.stitching.anchors import Anchor, Piece, anchor_of
 from zoo.models.stitching.network import StitchNet
 from zoo.models.stitching.path import Join, PathStep
-from zoo.models.stitching.placed import example_of, placed_copy
 
 _WARM_UP = 3
 

@@ -10,16 +10,16 @@ from timm.models._input import _get_global_pool
 from torch import Tensor, nn
 
 from zoo.layers.stitch import StitchLayer
+from zoo.models.placed import computed_tensors
 from zoo.models.stitching import path as paths
 from zoo.models.stitching.anchors import Anchor, anchor_of
 from zoo.models.stitching.anchors.anchor import embedded_size
 from zoo.models.stitching.checks import check_anchors
 from zoo.models.stitching.contract import grid_of
 from zoo.models.stitching.features import PathFeatures, Tap, taps
-from zoo.models.stitching.images import path_cfg
-from zoo.models.stitching.made import AnchorLike, make_anchor, name_of
+from zoo.models.stitching.images import path_cfg, traits_of
+from zoo.models.stitching.made import AnchorLike, make_anchor, name_of, rates_of
 from zoo.models.stitching.path import PathStep
-from zoo.models.stitching.placed import computed_tensors
 from zoo.models.stitching.rebuilt import SHARED, anchor_args
 from zoo.models.stitching.stitches import StitchConfig
 from zoo.naming import check_keywords
@@ -72,9 +72,7 @@ class Stitched(PathFeatures):
         dd: dict[str, Any] = {"device": device, "dtype": dtype}
         shared = {"num_classes": num_classes, "in_chans": in_chans, "img_size": img_size, "drop_rate": drop_rate, **dd}
         anchors: Sequence[AnchorLike] = given["anchors"]
-        rates = drop_path_rate if isinstance(drop_path_rate, Sequence) else [drop_path_rate] * len(anchors)
-        if len(rates) != len(anchors):
-            raise ValueError(f"drop_path_rate has {len(rates)} entries for {len(anchors)} anchors")
+        rates = rates_of(drop_path_rate, len(anchors))
         models: list[nn.Module] = []
         for place, (anchor, rate) in enumerate(zip(anchors, rates, strict=True)):
             own = {**shared, "drop_path_rate": rate}
@@ -101,10 +99,7 @@ class Stitched(PathFeatures):
         self.grad_checkpointing = False
         self._left = None
         self.pretrained_cfg = self.default_cfg = {**path_cfg(anchors), "architecture": "stitched"}
-        sizes = [whole.img_size for whole in wholes if whole.img_size]
-        size = (img_size, img_size) if isinstance(img_size, int) else tuple(img_size or ())
-        self._traits = {"img_size": sizes[0] if sizes else size or None, "fixed_input_size": bool(sizes)}
-        self._traits["first_conv"] = self.pretrained_cfg["first_conv"]
+        self._traits = traits_of([whole.img_size for whole in wholes], img_size, self.pretrained_cfg)
         self._refresh()
 
     @staticmethod

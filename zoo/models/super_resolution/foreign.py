@@ -6,8 +6,8 @@ import torch
 from torch import nn
 
 from zoo.layers.pixel_adaptive.coordinates import Size
+from zoo.models.placed import example_of, placed_copy
 from zoo.models.stitching.costs import OperationCount
-from zoo.models.stitching.placed import example_of, placed_copy
 
 
 class _Counted(OperationCount):
