@@ -165,3 +165,13 @@ def test_on_the_command_line(tmp_path: Path) -> None:
     done = command("export", tmp_path / "net", "--stitch", 4, "--out", tmp_path / "path.pt2", "--json")
     assert done.exit_code == 0, done.output
     assert json.loads(done.stdout)["error"] < 1e-5
+
+
+def test_weights_that_were_let_go_cannot_be_measured() -> None:
+    net = net_of()
+    net.set_stitch(0)
+    net.offload_unused()
+    with pytest.raises(UnknownStitchError, match="the weights of stitch 1 were let go"):
+        zoo.evaluate_stitches(net, loader(), progress=False)
+    with pytest.raises(UnknownStitchError, match=r"measure this one by zoo.evaluate\(net.export\(\)"):
+        zoo.evaluate_stitches(net, loader(), ids=[0], progress=False)

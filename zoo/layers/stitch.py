@@ -127,8 +127,8 @@ class StitchLayer(nn.Module):
             raise ValueError('a layer on the device "meta" has no values to be set: call to_empty first')
         if rcond is not None and not 0 <= rcond < 1:
             raise ValueError(f"rcond must be at least 0 and below 1, got {rcond}")
-        if not ridge >= 0:
-            raise ValueError(f"ridge must be at least 0, got {ridge}")
+        if not 0 <= ridge < math.inf:
+            raise ValueError(f"ridge must be at least 0 and finite, got {ridge}")
         equations = NormalEquations(constant=self.transform.bias is not None, mixed=rcond is None)
         numbers = count()
         for pair in pairs:

@@ -6,13 +6,13 @@ import os
 from collections.abc import Iterable, Iterator
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
+from typing import Any, SupportsIndex
 
 import torch
 from torch import Tensor
 from torch.utils.data import DataLoader
 
-from zoo.errors import DataError, MissingExtraError
+from zoo.errors import DataError, MissingExtraError, UnknownStitchError
 from zoo.files import write_json
 from zoo.models.class_scores import as_logits
 from zoo.models.stitching.network import StitchNet
@@ -37,7 +37,7 @@ def evaluate_stitches(
     data: Any,
     split: str = "test",
     *,
-    ids: Iterable[int] | None = None,
+    ids: Iterable[SupportsIndex] | None = None,
     batch_size: int = 64,
     scale: float | None = None,
     transform: Any = "auto",
@@ -67,7 +67,7 @@ def evaluate_stitches(
         (None where not profiled), `top1` in percent and `samples`.
 
     Raises:
-        UnknownStitchError: a number that no path has.
+        UnknownStitchError: a number that no path has, or weights that `offload_unused` let go.
         DataError: data that cannot be read, several labels an image, or classes that are not the network's.
         TypeError: another model.
         FileExistsError: `out` is there already.
@@ -84,6 +84,13 @@ def evaluate_stitches(
     chosen = tuple(usable if ids is None else dict.fromkeys(model.config_of(number).id for number in ids))
     if not chosen:
         raise ValueError("ids names no path")
+    for number in chosen:
+        model.path_of(number)  # its weights are there
+    if any(p.is_meta for p in model.parameters()):
+        raise UnknownStitchError(
+            "weights of other paths were let go by offload_unused(): measure this one by zoo.evaluate(net.export(), "
+            "...), or bring all back with zoo.load_weights"
+        )
     show = Progress(progress, 1)
     about: dict[str, Any] = {"model": model_name(model)}
     try:

@@ -8,6 +8,7 @@ from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+import timm
 import torch
 from torch import Tensor, nn
 
@@ -96,7 +97,22 @@ def load_weights(
     checkpoint = open_checkpoint(source, allow_pickle=allow_pickle, check_finite=check_finite, sha256=sha256, **hub)
     tensors, report = prepare(model, checkpoint, strict=strict, adapt=adapt, rename=rename)
     assign_tensors(model, tensors, report, strict=strict, assign=assign)
+    if checkpoint.known and not report.missing and not report.adapted and _is_as_registered(model, checkpoint):
+        for name, value in checkpoint.known.items():
+            setattr(model, name, value)
     return report
+
+
+def _is_as_registered(model: nn.Module, checkpoint: Checkpoint) -> bool:
+    """Whether a model is what its arguments make of a checkpoint's architecture, but for what says nothing of it."""
+    with torch.device("meta"):
+        like = timm.create_model(checkpoint.architecture)
+    beside = {"stitch", *checkpoint.known}
+    own, made = (
+        {key: value for key, value in (getattr(net, "_model_args", None) or {}).items() if key not in beside}
+        for net in (model, like)
+    )
+    return type(model) is type(like) and own == made
 
 
 def prepare(

@@ -48,6 +48,7 @@ class Checkpoint:
         config: the config.json beside them, if any.
         metadata: text metadata of the files' headers (aliases of shared tensors among them).
         source: for a repository: {"repo", "revision", "commit", "sha256"}.
+        known: of a checkpoint of ours, arguments of the model `architecture` that are true of these weights.
     """
 
     tensors: dict[str, Tensor]
@@ -55,6 +56,8 @@ class Checkpoint:
     config: ModelConfig | None = None
     metadata: dict[str, str] = field(default_factory=dict)
     source: dict[str, Any] | None = None
+    known: Mapping[str, Any] = field(default_factory=dict)
+    architecture: str = ""
 
 
 def pickle_allowed(allow_pickle: bool) -> bool:
@@ -131,8 +134,11 @@ def _from_catalogue(name: str, sha256: str | None, hub: dict[str, Any], options:
     if row is None:
         raise WeightsError(f"there are no pretrained weights for {name!r}, and no file or folder of that name")
     if row.path is None:
-        return _from_hub(f"{row.repo}@{row.revision}", sha256 or row.sha256 or None, hub, options)
-    return open_file(row.path, sha256=sha256 or row.sha256 or None, **options)
+        found = _from_hub(f"{row.repo}@{row.revision}", sha256 or row.sha256 or None, hub, options)
+    else:
+        found = open_file(row.path, sha256=sha256 or row.sha256 or None, **options)
+    found.known, found.architecture = row.known, row.arch
+    return found
 
 
 def missing_file(path: Path) -> MissingFileError:

@@ -103,7 +103,7 @@ def is_a_cost(number: object) -> bool:
     return is_number(number) and math.isfinite(number) and number >= _A_COST
 
 
-def nearest_by_cost(stitches: Sequence[StitchConfig], flops: int | float | None, count: int = 3) -> str:
+def nearest_by_cost(stitches: Sequence[StitchConfig], flops: Any, count: int = 3) -> str:
     """Stitches that cost about as much, for an error; "" if costs are not known."""
     known = [s for s in stitches if s.usable and s.flops is not None]
     if flops is None or not known:

@@ -22,7 +22,7 @@ class TimmContract(nn.Module):
     anchors: nn.ModuleList
     stitch_layers: nn.ModuleList
     num_classes: int
-    set_stitch: Callable[..., Any]
+    _choose: Callable[..., Any]
     stitch_layer: Callable[[Join], StitchLayer]
     _note_drawn: Callable[[], None]
     _configs: tuple[StitchConfig, ...]
@@ -184,7 +184,7 @@ class TimmContract(nn.Module):
         """Find the current path anew: pieces of it were replaced."""
         if self._left is None:
             self._ready.clear()
-            self.set_stitch(self._stitch)
+            self._choose(self._stitch)
 
 
 class Remains(NamedTuple):

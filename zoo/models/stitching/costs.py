@@ -148,7 +148,7 @@ def path_costs(
             if step.piece is not None:
                 key = step.anchor, step.piece
                 if key not in sizes:
-                    sizes[key] = _sizes(anchors[step.anchor], step.piece)
+                    sizes[key] = sizes_of(anchors[step.anchor], step.piece)
                 flops += measured[step.anchor].flops[step.piece]
                 macs += measured[step.anchor].macs[step.piece]
                 owned |= sizes[key]
@@ -163,7 +163,7 @@ def path_costs(
     return tuple(costs)
 
 
-def _sizes(anchor: Anchor, piece: Piece) -> dict[int, int]:
+def sizes_of(anchor: Anchor, piece: Piece) -> dict[int, int]:
     """Elements of every parameter of a piece, by identity."""
     found: dict[int, int] = {}
     for name in anchor.names(piece):

@@ -23,6 +23,7 @@ class Exportable(nn.Module):
     """The part of a stitched network that gives single paths away, and gives up the others."""
 
     anchors: nn.ModuleList
+    in_chans: int
     stitch_norm: bool
     lora_rank: int
     pretrained_cfg: Mapping[str, Any]
@@ -72,6 +73,7 @@ class Exportable(nn.Module):
             layer = self.stitch_layer(join)
             made.stitch[place] = copy.deepcopy(layer) if rank or not layer.lora_rank else layer.merged()
         made._refresh()
+        made.in_chans = self.in_chans
         made._entries = [self._anchor_args(a) for a in config.anchors]
         if isinstance(made._entries[-1], dict):
             made._entries[-1].pop("global_pool", None)  # as the constructor does: an option beside
@@ -89,8 +91,9 @@ class Exportable(nn.Module):
         """Take the weights that the current path does not run away from where it runs.
 
         Args:
-            device: "meta" lets them go for good, until weights are loaded again; with "cpu" (or another) a path is
-                brought back when it is chosen, and stays until this is called again.
+            device: "meta" lets them go until they are loaded again, by `zoo.load_weights(net, ...)` or
+                `load_state_dict`; with "cpu" (or another) a path is brought back when it is chosen, and stays until
+                this is called again.
 
         Returns:
             the bytes that were freed.
@@ -107,6 +110,39 @@ class Exportable(nn.Module):
         self._at_home = {self._stitch}
         return freed
 
+    def load_state_dict(self, state_dict: Mapping[str, Any], strict: bool = True, assign: bool = False) -> Any:
+        """As of torch; weights that `offload_unused` let go are back afterwards."""
+        home = self._home
+        if home is None or home.type == "meta":
+            return super().load_state_dict(state_dict, strict=strict, assign=assign)
+        if not assign:
+            self._make_room(state_dict, home)
+        result = super().load_state_dict(state_dict, strict=strict, assign=assign)
+        for module in self.modules():
+            gone = [name for name, tensor in module._buffers.items() if tensor is not None and tensor.is_meta]
+            remake: Any = getattr(module, "init_non_persistent_buffers", None)
+            if gone and remake is not None:
+                for name in gone:
+                    module._buffers[name] = torch.empty_like(module._buffers[name], device=home)  # pyright: ignore
+                with torch.no_grad(), home:
+                    remake()
+        return result
+
+    def _make_room(self, state_dict: Mapping[str, Any], home: torch.device) -> None:
+        """Memory for the tensors that were let go and are about to be loaded."""
+        made: dict[int, Any] = {}  # some may share theirs
+        for path, module in self.named_modules(remove_duplicate=False):
+            for tensors in (module._parameters, module._buffers):
+                for name, tensor in tensors.items():
+                    given = state_dict.get(f"{path}.{name}" if path else name)
+                    if tensor is None or not tensor.is_meta or getattr(given, "shape", None) != tensor.shape:
+                        continue
+                    if id(tensor) not in made:
+                        empty = torch.empty_like(tensor, device=home, requires_grad=False)
+                        parameter = isinstance(tensor, nn.Parameter)
+                        made[id(tensor)] = nn.Parameter(empty, tensor.requires_grad) if parameter else empty
+                    tensors[name] = made[id(tensor)]
+
     def _fetch(self, config: StitchConfig, plan: Sequence[PathStep]) -> None:
         """Bring a path back whose weights were taken away.
 
@@ -117,8 +153,8 @@ class Exportable(nn.Module):
         found = list(_tensors(self, plan))
         if self._home.type != "meta" and any(tensor.is_meta for _, _, tensor in found):
             raise UnknownStitchError(
-                f"the weights of stitch {config.id} were let go by offload_unused(): load them again, or offload to "
-                '"cpu" to keep them'
+                f"the weights of stitch {config.id} were let go by offload_unused(): zoo.load_weights(net, NAME or "
+                'file) brings all back, and offload_unused("cpu") keeps them'
             )
         for tensors, name, tensor in found:
             if tensor.device != self._home:

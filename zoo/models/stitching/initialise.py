@@ -5,6 +5,7 @@ that serves several cuts is the average of their maps. Sums of products are take
 outlive the few blocks until their counterpart is there, and each front block's matrix is factorised once.
 """
 
+import math
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any
@@ -19,6 +20,7 @@ from zoo.models.image_contract import check_image
 from zoo.models.placed import placed_copy
 from zoo.models.stitching.anchors import Anchor, Piece, anchor_of
 from zoo.models.stitching.path import Join
+from zoo.models.stitching.probed import check_block
 from zoo.models.stitching.stitches import StitchConfig
 
 #: A place in a forward pass: the anchor, and how many of its pieces have run.
@@ -103,10 +105,13 @@ def fit_layers(
     """
     if rcond is not None and not 0 <= rcond < 1:
         raise ValueError(f"rcond must be at least 0 and below 1, got {rcond}")
-    if not ridge >= 0:
-        raise ValueError(f"ridge must be at least 0, got {ridge}")
+    if not 0 <= ridge < math.inf:
+        raise ValueError(f"ridge must be at least 0 and finite, got {ridge}")
     if any(p.is_meta for anchor in anchors for p in anchor.model.parameters()):
-        raise ValueError('anchors on the device "meta" have no values: call to_empty and load weights first')
+        raise ValueError(
+            'anchors on the device "meta" have no values: call to_empty and load weights first; after '
+            "offload_unused() loading them is enough"
+        )
     cuts = _cuts_of(configs, anchors)
     targets: dict[Point, list[Point]] = {}
     for front, end in dict.fromkeys(pair for pairs in cuts.values() for pair in pairs):
@@ -173,6 +178,8 @@ def _sums(
                 like = next(anchors[a].model.parameters(), images)
                 states[a] = images.to(device=like.device, dtype=like.dtype)
             states[a] = piece(states[a])
+            if walks[a][step - 1].kind == "block":
+                check_block(states[a], anchors[a], walks[a][step - 1], f"anchor {a}")
             if (a, step) not in uses:
                 continue
             held[a, step] = rows_of(states[a], anchors[a].layout).clone()  # blocks may write over what they are given

@@ -13,6 +13,7 @@ from zoo.registry import model_entry
 
 #: What stands for an anchor: a name of timm's registry, a mapping of it ("name") and options, or a model.
 AnchorLike = str | Mapping[str, Any] | nn.Module
+_NO_ANCHOR = "an anchor is a name, a mapping with a 'name', or a model; got {!r}"
 
 
 def check_count(anchors: Any) -> None:
@@ -23,6 +24,14 @@ def check_count(anchors: Any) -> None:
     """
     if isinstance(anchors, str | Mapping | nn.Module) or len(anchors) < 2:
         raise ValueError(f"a stitched network needs two anchors or more, from small to large; got {anchors!r}")
+    for anchor in anchors:
+        if not isinstance(anchor, str | Mapping | nn.Module):
+            raise ValueError(_NO_ANCHOR.format(anchor))
+    modules = [id(anchor) for anchor in anchors if isinstance(anchor, nn.Module)]
+    if len(set(modules)) < len(modules):
+        raise ValueError(
+            "one module is given for two anchors, which would share all weights: give copies (copy.deepcopy)"
+        )
 
 
 def rates_of(drop_path_rate: int | float | Sequence[int | float] | None, count: int) -> Sequence[int | float | None]:
@@ -57,7 +66,7 @@ def make_anchor(
         return _fitted(given, shared)
     own = {"name": given} if isinstance(given, str) else dict(given)
     if not isinstance(own.get("name"), str):
-        raise ValueError(f"an anchor is a name, a mapping with a 'name', or a model; got {given!r}")
+        raise ValueError(_NO_ANCHOR.format(given))
     name = own.pop("name")
     if create is timm.create_model and not timm.is_model(name):
         # With near names; and no repository or folder, which a config from elsewhere must not lead to.

@@ -7,7 +7,7 @@ Flexible Vision Backbones" (ECCV 2024, arXiv 2307.00154). The anchors are the mo
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from typing import Any, ClassVar
+from typing import Any, ClassVar, SupportsIndex
 
 import torch
 import torch.fx
@@ -23,12 +23,14 @@ from zoo.models.stitching import path as paths
 from zoo.models.stitching.anchors import Anchor, anchor_of
 from zoo.models.stitching.checks import check_anchors
 from zoo.models.stitching.contract import grid_of
+from zoo.models.stitching.costs import size_of_images
 from zoo.models.stitching.exporting import Exportable
 from zoo.models.stitching.features import PathFeatures
 from zoo.models.stitching.images import check_images, image_cfg, traits_of
 from zoo.models.stitching.made import AnchorLike, check_count, labels_of, make_anchor, name_of, rates_of
 from zoo.models.stitching.path import Join, Path
 from zoo.models.stitching.priced import Priced
+from zoo.models.stitching.probed import check_pieces
 from zoo.models.stitching.rebuilt import Rebuildable
 from zoo.models.stitching.stitches import StitchConfig, enumerate_stitches, layer_counts
 
@@ -137,7 +139,8 @@ class StitchNet(Priced, PathFeatures, Rebuildable, Exportable):
         self._joints = list(counts)
         self.stitch_layers = self._make_layers(counts, dd)
         self.num_classes = self._anchors[0].num_classes
-        self.in_chans = getattr(self.anchors[0], "in_chans", in_chans or 3)
+        size = size_of_images(self._anchors, (img_size, img_size) if isinstance(img_size, int) else img_size)
+        self.in_chans = check_pieces(self._anchors, self.anchor_labels, in_chans, size)
         self.grad_checkpointing = False
         self._ready: dict[int, Path] = {}
         self._unsure = True
@@ -146,7 +149,7 @@ class StitchNet(Priced, PathFeatures, Rebuildable, Exportable):
         self._left = None
         self._describe(anchors, img_size)
         self._start_prices(top1, strict)
-        self.set_stitch(len(self.anchors) - 1 if stitch is None else stitch)
+        self._choose(len(self.anchors) - 1 if stitch is None else stitch)
 
     def _describe(self, anchors: Sequence[AnchorLike], img_size: int | Sequence[int] | None) -> None:
         """timm's record of how images are prepared, and of what the network is made for."""
@@ -203,7 +206,7 @@ class StitchNet(Priced, PathFeatures, Rebuildable, Exportable):
         """Number of the path that runs."""
         return self._stitch
 
-    def config_of(self, stitch: int | StitchConfig | str) -> StitchConfig:
+    def config_of(self, stitch: SupportsIndex | StitchConfig | str) -> StitchConfig:
         """The stitch of a number, or the anchor of a name.
 
         Raises:
@@ -214,14 +217,20 @@ class StitchNet(Priced, PathFeatures, Rebuildable, Exportable):
             if stitch not in called:
                 raise UnknownStitchError(f"no anchor alone is called {stitch!r}: there are {'; '.join(called)}")
             stitch = called.index(stitch)
-        number = stitch.id if isinstance(stitch, StitchConfig) else stitch
-        if isinstance(number, bool) or not isinstance(number, int) or not 0 <= number < len(self._configs):
-            near = budget.nearest_by_cost(self.stitches, number) if budget.is_a_cost(number) else ""
+        given = stitch.id if isinstance(stitch, StitchConfig) else stitch
+        number = budget.number_of(given)
+        if number is None or not 0 <= number < len(self._configs):
+            near = budget.nearest_by_cost(self.stitches, given) if budget.is_a_cost(given) else ""
             raise UnknownStitchError(
-                f"there is no stitch {number!r}: they are 0 to {len(self._configs) - 1}"
+                f"there is no stitch {given!r}: they are 0 to {len(self._configs) - 1}"
                 + (f". If that is a cost, those of about so many FLOPs are {near}; see set_budget" if near else "")
             )
         config = self._configs[number]
+        if isinstance(stitch, StitchConfig) and stitch.place != config.place:
+            raise UnknownStitchError(
+                f"stitch {number} of another network was given, through anchors {stitch.anchors} at cuts "
+                f"{stitch.cuts}; here it runs through anchors {config.anchors} at cuts {config.cuts}"
+            )
         if not config.usable and not self.allow_empty_end:
             near = budget.nearest_by_cost(stitches := self.stitches, stitches[number].flops)
             raise UnknownStitchError(
@@ -231,7 +240,7 @@ class StitchNet(Priced, PathFeatures, Rebuildable, Exportable):
             )
         return config
 
-    def path_of(self, stitch: int | StitchConfig | str) -> Path:
+    def path_of(self, stitch: SupportsIndex | StitchConfig | str) -> Path:
         """The path of a stitch; errors as of `config_of`."""
         config = self.config_of(stitch)
         if self._left is not None and config.id != self._stitch:
@@ -244,12 +253,19 @@ class StitchNet(Priced, PathFeatures, Rebuildable, Exportable):
             self._fetch(config, path.plan)
         return path
 
-    def set_stitch(self, stitch: int | StitchConfig | str) -> StitchConfig:
+    def set_stitch(self, stitch: SupportsIndex | StitchConfig | str) -> StitchConfig:
         """Choose the path that runs from now on: a number, a config, or the name of an anchor.
+
+        Returns:
+            the stitch, with what it costs, as in `stitches`.
 
         Raises:
             UnknownStitchError: there is none.
         """
+        return self.priced(self._choose(stitch))
+
+    def _choose(self, stitch: SupportsIndex | StitchConfig | str) -> StitchConfig:
+        """Let a path run from now on; what it costs is not asked for."""
         self._path = self.path_of(stitch)
         config = self.config_of(stitch)
         self._stitch = config.id
@@ -258,14 +274,14 @@ class StitchNet(Priced, PathFeatures, Rebuildable, Exportable):
     reset_stitch_id = set_stitch
 
     @contextmanager
-    def using(self, stitch: int | StitchConfig | str) -> Iterator["StitchNet"]:
+    def using(self, stitch: SupportsIndex | StitchConfig | str) -> Iterator["StitchNet"]:
         """Run another path within the block."""
         before = self._stitch
-        self.set_stitch(stitch)
+        self._choose(stitch)
         try:
             yield self
         finally:
-            self.set_stitch(before)
+            self._choose(before)
 
     def init_stitches(
         self,

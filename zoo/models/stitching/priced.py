@@ -46,7 +46,7 @@ class Priced(nn.Module):
     stitch_norm: bool
     allow_empty_end: bool
     stitch_layer: Callable[[Join], StitchLayer]
-    set_stitch: Callable[[StitchConfig], StitchConfig]
+    _choose: Callable[[StitchConfig], StitchConfig]
     _anchors: list[Anchor]
     _configs: tuple[StitchConfig, ...]
     _left: Any = None
@@ -134,14 +134,22 @@ class Priced(nn.Module):
     @told
     def stitches(self) -> tuple[StitchConfig, ...]:
         """All paths in order, with what they cost and what is known of their accuracy and time."""
-        costs = (
-            [cost._asdict() for cost in self.costs()]
-            if self.img_size and self._left is None
-            else [{}] * len(self._configs)
-        )
+        return self._with_prices(self._configs)
+
+    def priced(self, config: StitchConfig) -> StitchConfig:
+        """A path with what it costs, and what is known of it."""
+        return self._with_prices((config,))[0]
+
+    def _with_prices(self, configs: Sequence[StitchConfig]) -> tuple[StitchConfig, ...]:
+        costs = self.costs() if self.img_size and self._left is None else None
         return tuple(
-            replace(config, **cost, top1=self.top1.get(config.id), latency=self.latency.get(config.id))
-            for config, cost in zip(self._configs, costs, strict=True)
+            replace(
+                config,
+                **({} if costs is None else costs[config.id]._asdict()),
+                top1=self.top1.get(config.id),
+                latency=self.latency.get(config.id),
+            )
+            for config in configs
         )
 
     def set_budget(
@@ -171,5 +179,5 @@ class Priced(nn.Module):
         limits = {"flops": flops, "macs": macs, "params": params, "latency_ms": latency_ms}
         choice = [s for s in self.stitches if s.usable or self.allow_empty_end]
         chosen = budget.best_stitch(choice, limits, prefer)
-        self.set_stitch(chosen)
+        self._choose(chosen)
         return chosen

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from zoo.models.placed import example_of, placed_copy
 from zoo.models.stitching import path as paths
 from zoo.models.stitching.anchors import Anchor, Piece, anchor_of
+from zoo.models.stitching.costs import sizes_of
 from zoo.models.stitching.network import StitchNet
 from zoo.models.stitching.path import Join, PathStep
 
@@ -31,6 +32,7 @@ class StitchProfile:
         threads: of the processor.
         repeats: forward passes; times are their medians.
         milliseconds: of every piece and stitching layer, by the names of `piece_key`.
+        params: parameters of each.
     """
 
     device: str
@@ -40,29 +42,37 @@ class StitchProfile:
     threads: int
     repeats: int
     milliseconds: Mapping[str, float]
+    params: Mapping[str, int]
 
-    def latency(self, net: StitchNet) -> dict[int, float]:
+    def latency(self, net: Any) -> dict[int, float]:
         """Milliseconds of a forward pass along every path of a network, by number of path.
 
         Raises:
+            TypeError: no stitched network.
             ValueError: a network of other pieces.
         """
+        if not isinstance(net, StitchNet):
+            raise TypeError(f"a profile is of a stitched network (zoo.stitch), a {type(net).__name__} is none")
+        self._check(net)
         return {
             config.id: sum(self._time_of(step) for step in paths.plan(config, net._anchors, net.stitch_norm))
             for config in net._configs
         }
 
-    def use_for(self, net: StitchNet) -> None:
+    def use_for(self, net: Any) -> None:
         """Let a network choose by these times: `net.stitches` and `net.set_budget(latency_ms=...)`.
 
         Raises:
-            ValueError: a network of other pieces.
+            TypeError: no stitched network.
+            ValueError: a network of other pieces, or for images of another size.
         """
         net.latency = self.latency(net)
 
     def to_json(self) -> str:
         """For `from_json`."""
-        return json.dumps({**dataclasses.asdict(self), "milliseconds": dict(self.milliseconds)}, indent=1)
+        return json.dumps(
+            {**dataclasses.asdict(self), "milliseconds": dict(self.milliseconds), "params": dict(self.params)}, indent=1
+        )
 
     @classmethod
     def from_json(cls, text: str) -> "StitchProfile":
@@ -78,15 +88,38 @@ class StitchProfile:
         return cls(**{**row, "img_size": tuple(row["img_size"])})
 
     def _time_of(self, step: PathStep) -> float:
-        key = piece_key(step.anchor, step.piece) if step.piece is not None else layer_key(step.join)
-        if key not in self.milliseconds:
-            raise ValueError(f"this profile is of another network: it has no time of {key}")
-        return self.milliseconds[key]
+        return self.milliseconds[piece_key(step.anchor, step.piece) if step.piece is not None else layer_key(step.join)]
+
+    def _check(self, net: StitchNet) -> None:
+        """Refuse a network of other pieces."""
+        of = "this profile is of another network"
+        own = _sizes_of(net)
+        if missing := next((key for key in own if key not in self.milliseconds), None):
+            raise ValueError(f"{of}: it has no time of {missing}")
+        for key, count in own.items():
+            if self.params.get(key) != count:
+                raise ValueError(f"{of}: {key} has {self.params.get(key)} parameters in it, {count} here")
+        if other := next((key for key in self.milliseconds if key not in own), None):
+            raise ValueError(f"{of}: it has a time of {other}, which is not here")
+        sizes = [anchor.img_size for anchor in net._anchors if anchor.img_size]
+        if sizes and sizes[0] != self.img_size:
+            raise ValueError(f"this profile is for images of {self.img_size}, the network takes those of {sizes[0]}")
 
 
 def piece_key(anchor: int, piece: Piece) -> str:
     """Name of a piece in a profile, such as "0 block 2.1"; the anchor, what it is, stage and number."""
     return f"{anchor} {piece.kind} {piece.stage}.{piece.index}"
+
+
+def _sizes_of(net: StitchNet) -> dict[str, int]:
+    """Parameters of everything that is timed, by its name."""
+    found: dict[str, int] = {}
+    for a, anchor in enumerate(net._anchors):
+        for piece in anchor.walk():
+            found[piece_key(a, piece)] = sum(sizes_of(anchor, piece).values())
+    for join in {join for config in net._configs for join in config.joins}:
+        found[layer_key(join)] = sum(p.numel() for p in net.stitch_layer(join).parameters())
+    return found
 
 
 def layer_key(join: Join | None) -> str:
@@ -128,8 +161,8 @@ def profile_stitches(
         raise ValueError("the anchors say no size of images to measure with: give img_size=(height, width)")
     parts = [placed_copy(part, device, dtype) for part in (*net.anchors, net.stitch_layers)]
     example = example_of(parts[0], (batch_size, net.in_chans, size[0], size[1]))
-    if example.is_meta:
-        raise ValueError('a network on the device "meta" has no values to be run: give a device, or call to_empty')
+    if example.is_meta or any(p.is_meta for part in parts for p in part.parameters()):
+        raise ValueError('a network on the device "meta" has no values to be run: load weights (zoo.load_weights)')
     layers = _layers_behind(net, parts[-1])
     steps = [list(_steps(a, anchor_of(part), layers)) for a, part in enumerate(parts[:-1])]
     times: dict[str, list[float]] = {}
@@ -146,6 +179,7 @@ def profile_stitches(
         threads=torch.get_num_threads(),
         repeats=repeats,
         milliseconds={key: statistics.median(spent) for key, spent in times.items()},
+        params=_sizes_of(net),
     )
     found.use_for(net)
     return found
