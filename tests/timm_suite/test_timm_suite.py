@@ -51,11 +51,8 @@ _MARKS = {
     "snnet_resnet18_swin_ti": _CI,
     "tversky_mnist_cnn": (),
     "resnet18_tversky_head": _CI,
-    "vgg_kagn_bn11_v4": _CI,
     "vit_tiny_kan_avg": _CI,
-    "swin_tiny_kan": _CI,
     "convnext_atto_kan": _CI,
-    "vit_tiny_r_s16_kan": _CI,
 }
 #: Names of models whose features are tokens.
 _TOKENS = re.compile(r"vit_|snnet(v2)?_(deit|levit|vit)")
