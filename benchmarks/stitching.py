@@ -72,6 +72,7 @@ def fit_call(side: str, front: int, end: int, targets: int) -> Workload:
         equations = NormalEquations(constant=True, mixed=True)
         for x, *ys in batches():
             equations.add(x, *ys)
+            del x, ys
         return equations.solve(cutoff=equations.float32_cutoff)
 
     return _warm(ours if side == "ours" else official)

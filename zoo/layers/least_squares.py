@@ -192,7 +192,7 @@ def _by_eigenvectors(gram: Tensor, right: Tensor, shift: Tensor, *, floor: float
     """(gram + shift I)^-1 right in the eigenvectors of gram whose values exceed `floor` times the largest."""
     values, vectors = torch.linalg.eigh(gram)
     inverse = torch.where(values > floor * values[-1], 1 / (values + shift), 0.0)
-    return vectors @ (inverse[:, None] * (vectors.t() @ right))
+    return vectors @ (vectors.t() @ right).mul_(inverse[:, None])
 
 
 def _negligible(gram: Tensor) -> float:

@@ -208,3 +208,16 @@ def test_an_error_inside_a_property_is_told() -> None:
     del net._anchors[0].model.blocks
     with pytest.raises(RuntimeError, match=r"stitches of a StitchNet: .*no attribute 'blocks'"):
         _ = net.stitches
+
+
+def test_to_choose_a_path_counts_nothing_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    net = tiny()
+    before = net.set_stitch(3)
+    assert before == net.stitches[3]
+    with monkeypatch.context() as patch:
+        patch.setattr(net, "costs", None)
+        assert net.set_stitch(3) == before
+        net.top1 = {3: 50.0}
+        assert net.set_stitch(3).top1 == 50.0
+    net.reset_classifier(2)
+    assert net.set_stitch(3).flops == net.stitches[3].flops != before.flops

@@ -32,6 +32,8 @@ class TimmContract(nn.Module):
     _stitch: int
     #: What is left of a network that was cut to its features; None for a whole one.
     _left: "Remains | None"
+    #: The paths and what they cost, while it holds.
+    _lately: Any
 
     @property
     def num_features(self) -> int:
@@ -184,6 +186,7 @@ class TimmContract(nn.Module):
         """Find the current path anew: pieces of it were replaced."""
         if self._left is None:
             self._ready.clear()
+            self._lately = None
             self._choose(self._stitch)
 
 

@@ -242,7 +242,9 @@ class StitchNet(Priced, PathFeatures, Rebuildable, Exportable):
 
     def path_of(self, stitch: SupportsIndex | StitchConfig | str) -> Path:
         """The path of a stitch; errors as of `config_of`."""
-        config = self.config_of(stitch)
+        return self._path_of(self.config_of(stitch))
+
+    def _path_of(self, config: StitchConfig) -> Path:
         if self._left is not None and config.id != self._stitch:
             raise UnknownStitchError(f"of this network the features of stitch {self._stitch} alone are left")
         if config.id not in self._ready:
@@ -266,8 +268,8 @@ class StitchNet(Priced, PathFeatures, Rebuildable, Exportable):
 
     def _choose(self, stitch: SupportsIndex | StitchConfig | str) -> StitchConfig:
         """Let a path run from now on; what it costs is not asked for."""
-        self._path = self.path_of(stitch)
         config = self.config_of(stitch)
+        self._path = self._path_of(config)
         self._stitch = config.id
         return config
 

@@ -67,6 +67,8 @@ class Priced(nn.Module):
         self.latency: dict[int, float] = {}
         self.strict = strict
         self._costs: tuple[Any, tuple[Cost, ...]] | None = None
+        #: All paths as they were told last, until a piece is replaced: to choose one looks at no shape.
+        self._lately: tuple[StitchConfig, ...] | None = None
         sizes = [sum(p.numel() for p in anchor.model.parameters()) for anchor in self._anchors]
         if (strict or sizes != sorted(sizes)) and self.img_size:
             self.costs()
@@ -134,23 +136,23 @@ class Priced(nn.Module):
     @told
     def stitches(self) -> tuple[StitchConfig, ...]:
         """All paths in order, with what they cost and what is known of their accuracy and time."""
-        return self._with_prices(self._configs)
-
-    def priced(self, config: StitchConfig) -> StitchConfig:
-        """A path with what it costs, and what is known of it."""
-        return self._with_prices((config,))[0]
-
-    def _with_prices(self, configs: Sequence[StitchConfig]) -> tuple[StitchConfig, ...]:
         costs = self.costs() if self.img_size and self._left is None else None
-        return tuple(
+        self._lately = tuple(
             replace(
                 config,
                 **({} if costs is None else costs[config.id]._asdict()),
                 top1=self.top1.get(config.id),
                 latency=self.latency.get(config.id),
             )
-            for config in configs
+            for config in self._configs
         )
+        return self._lately
+
+    def priced(self, config: StitchConfig) -> StitchConfig:
+        """A path with what it costs, as it was counted last, and what is known of it."""
+        row = (self.stitches if self._lately is None else self._lately)[config.id]
+        top1, latency = self.top1.get(config.id), self.latency.get(config.id)
+        return row if (row.top1, row.latency) == (top1, latency) else replace(row, top1=top1, latency=latency)
 
     def set_budget(
         self,
