@@ -85,6 +85,7 @@ def build_optimiser(
                 f"layer_decay={layer_decay} needs a model whose group_matcher gives several groups of layers; "
                 f"{type(model).__name__} has one. Leave layer_decay out"
             )
+    own: dict[str, Any] = {} if betas is None else {"betas": betas}
     try:
         return create_optimizer_v2(
             model,
@@ -93,7 +94,7 @@ def build_optimiser(
             weight_decay=weight_decay,
             layer_decay=layer_decay,
             param_group_fn=groups,
-            **({} if betas is None else {"betas": betas}),
+            **own,
         )
     except (AssertionError, ImportError) as error:
         raise ValueError(f"the optimiser {opt!r} cannot be used here: {error}") from error
