@@ -77,6 +77,17 @@ def test_every_pixel_by_the_network_of_its_class(small, size, parts):
 
 
 @torch.no_grad()
+@pytest.mark.parametrize(("small", "size"), SIZES)
+def test_bands_of_rows(small, size, monkeypatch):
+    monkeypatch.setattr(routing, "_BAND", 2 * small[1])
+    test_every_pixel_by_the_network_of_its_class(small, size, (0.0, 0.0, 0.5, 0.0, 0.5))
+    features, out, network = torch.randn(1, 12, *small), torch.empty(3, size[0] * size[1]), networks()[3]
+    grid = routing.grid_of(small, size, features.device)
+    routing._by_rows(network, routing._rows(features[0], torch.float32), grid, out)
+    torch.testing.assert_close(out.view(3, *size), network.dense(features, size)[0], atol=2e-6, rtol=0)
+
+
+@torch.no_grad()
 def test_batches_and_memory_layouts_change_nothing():
     features, network = torch.randn(3, 12, 6, 7), networks()[2]
     wanted = routing.values_of_all(network, features, (24, 28))

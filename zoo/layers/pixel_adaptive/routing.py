@@ -13,6 +13,7 @@ with A computed once for every pixel of the small image, P once for every row an
 arXiv:2407.21448; the authors' code computes all of W_1 [f, r, c] for every pixel.
 """
 
+from bisect import bisect_left
 from collections.abc import Sequence
 from typing import NamedTuple
 
@@ -35,6 +36,8 @@ _NARROW_EVERYWHERE, _WIDE_EVERYWHERE = 0.5, 0.9
 #: Pixels at a time: what the caches of a core hold; elsewhere enough to be busy.
 _ROW_NUMBERS, _COLUMNS = {"cpu": 2**19}, {"cpu": 8192}
 _MANY = 2**18
+#: Pixels of the small image whose part of the first layer is held at once.
+_BAND = 2**16
 #: Above it, float32 could give a small pixel another number of pixels than its neighbours.
 _LARGEST_REPEAT = 16
 
@@ -237,29 +240,46 @@ def _places(packed: Packed, grid: Grid) -> tuple[Tensor, Tensor]:
 
 
 def _by_rows(upsampler: PixelUpsampler, small: Tensor, grid: Grid, out: Tensor, pixels: Tensor | None = None) -> None:
-    """Put values of some pixels, all if None, into `out` (out_chans, pixels of the enlarged image)."""
+    """Put values of some pixels, all if None, into `out` (out_chans, pixels of the enlarged image).
+
+    A few rows of the small image at a time, so that the table of A, P and Q stays small: three of its rows add up to
+    the first layer of a pixel.
+    """
     packed = pack(upsampler, _ROW_WIDTHS, small.dtype)
-    first, device, smalls = len(packed.features), out.device, len(small)
-    height, width = grid.size
-    # One table of A, P and Q: three of its rows add up to a pixel's.
-    table = small.new_empty(smalls + height + width, first)
-    torch.mm(small, packed.features.t(), out=table[:smalls])
-    table[smalls : smalls + height], table[smalls + height :] = _places(packed, grid)
-    begins = grid.rows.index * grid.small[1]
-    count = height * width if pixels is None else len(pixels)
+    first, device, width = len(packed.features), out.device, grid.size[1]
+    rows, columns = _places(packed, grid)
     step = max(_ROW_NUMBERS.get(device.type, _MANY * first) // first, 1)
-    for begin in range(0, count, step):
-        end = min(begin + step, count)
-        chosen = torch.arange(begin, end, device=device) if pixels is None else pixels[begin:end]
-        row = chosen.div(width, rounding_mode="floor")
-        column = chosen - row * width
-        near = begins.index_select(0, row).add_(grid.columns.index.index_select(0, column))
-        three = torch.stack((near, row.add_(smalls), column.add_(smalls + height)), 1)
-        values = _chain(packed, F.embedding_bag(three, table, mode="sum"))
-        if pixels is None:
-            out[:, begin:end] = values
-        else:
-            out.index_copy_(1, chosen, values.to(out.dtype))
+    for begin, end, start, stop in _bands(grid, pixels, device):
+        above, below = grid.near[begin] * grid.small[1], (grid.near[end - 1] + 1) * grid.small[1]
+        smalls = below - above
+        table = small.new_empty(smalls + end - begin + width, first)
+        torch.mm(small[above:below], packed.features.t(), out=table[:smalls])
+        table[smalls : smalls + end - begin], table[smalls + end - begin :] = rows[begin:end], columns
+        lines = grid.rows.index * grid.small[1] - above
+        for place in range(start, stop, step):
+            last = min(place + step, stop)
+            chosen = torch.arange(place, last, device=device) if pixels is None else pixels[place:last]
+            row = chosen.div(width, rounding_mode="floor")
+            column = chosen - row * width
+            near = lines.index_select(0, row).add_(grid.columns.index.index_select(0, column))
+            three = torch.stack((near, row.add_(smalls - begin), column.add_(smalls + end - begin)), 1)
+            values = _chain(packed, F.embedding_bag(three, table, mode="sum"))
+            if pixels is None:
+                out[:, place:last] = values
+            else:
+                out.index_copy_(1, chosen, values.to(out.dtype))
+
+
+def _bands(grid: Grid, pixels: Tensor | None, device: torch.device) -> list[tuple[int, int, int, int]]:
+    """Bands of rows: from which to which, and which of the pixels they have; one band elsewhere than on a CPU."""
+    height, width = grid.size
+    lines = max(_BAND // grid.small[1], 1) if device.type == "cpu" else grid.small[0]
+    edges = sorted({0, height, *(bisect_left(grid.near, line) for line in range(lines, grid.small[0], lines))})
+    places = [edge * width for edge in edges]
+    if pixels is not None:
+        inner = torch.searchsorted(pixels, torch.tensor(places[1:-1])).tolist() if len(places) > 2 else []
+        places = [0, *inner, len(pixels)]
+    return list(zip(edges[:-1], edges[1:], places[:-1], places[1:], strict=True))
 
 
 def _chain(packed: Packed, x: Tensor) -> Tensor:

@@ -6,7 +6,7 @@ with s and t the scale and shift of the batch norm, and W_j the columns of W tha
 innermost, so that a 1x1 convolution is one product of matrices, and a sum of them adds up in place.
 """
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import torch
 import torch.nn.functional as F
@@ -61,19 +61,23 @@ class _Folded:
         self.weights, self.shape, self.groups = weights, shape, groups
 
     def trunk(self, x: Tensor) -> Tensor:
-        parts, out = [x], x
-        for _ in range(3):
-            parts.append(self.block(out))
-            out = self.fuse(parts)
-        return out
+        return self.cascade(x, self.block)
 
     def block(self, x: Tensor) -> Tensor:
-        unit = [_next(self.weights) for _ in range(6)]
-        parts, out = [x], x
-        for _ in range(3):
-            parts.append(self.unit(unit, out))
-            out = self.fuse(parts)
-        return out
+        weights = [_next(self.weights) for _ in range(6)]
+        return self.cascade(x, lambda out: self.unit(weights, out))
+
+    def cascade(self, x: Tensor, step: Callable[[Tensor], Tensor]) -> Tensor:
+        """o_k = relu(sum_j W_kj u_j + t_k) with u_0 = x and u_k = step(o_{k-1}); o_3."""
+        parts = [x, step(x)]
+        parts.append(step(self.fuse(parts).relu_()))
+        out = self.fuse(parts).relu_()
+        last = self.fuse(parts)  # all but one part of it: takes less memory than the parts
+        parts.clear()
+        newest, matrix = step(out), _next(self.weights)
+        for result, piece in _blocks(last, newest):
+            result.addmm_(piece, matrix).relu_()
+        return last
 
     def unit(self, weights: list[Tensor], x: Tensor) -> Tensor:
         """relu(x + W relu(conv(relu(conv(x)))))."""
@@ -89,6 +93,7 @@ class _Folded:
         return maps.permute(0, 2, 3, 1).flatten(0, 2)
 
     def fuse(self, parts: list[Tensor]) -> Tensor:
+        """sum_j W_j u_j + t."""
         matrices = [_next(self.weights) for _ in parts]
         bias = _next(self.weights)
         out = torch.empty_like(parts[0])
@@ -96,7 +101,6 @@ class _Folded:
             torch.addmm(bias, pieces[0], matrices[0], out=result)
             for piece, matrix in zip(pieces[1:], matrices[1:], strict=True):
                 result.addmm_(piece, matrix)
-            result.relu_()
         return out
 
 
@@ -115,22 +119,18 @@ def _blocks(*rows: Tensor) -> Iterator[tuple[Tensor, ...]]:
 def _arranged(network: CARN) -> Iterator[Tensor | None]:
     """Weights in the order in which they are used."""
     yield from _convolution(network.entry)
-    fusions = (network.c1, network.c2, network.c3)
-    for block, fusion in zip((network.b1, network.b2, network.b3), fusions, strict=True):
-        yield from _of_block(block)
-        yield from _fusion(fusion)
+    first, second, third = (_fusion(fusion) for fusion in (network.c1, network.c2, network.c3))
+    yield from (*_of_block(network.b1), *first, *_of_block(network.b2), *second)
+    yield from (*third[:3], third[-1], *_of_block(network.b3), third[3])
 
 
 def _of_block(block: CascadingBlock) -> Iterator[Tensor | None]:
-    first, _, second, _, last = block.b1.body
-    yield from _convolution(first)
-    yield from _convolution(second)
+    inner, _, outer, _, last = block.b1.body
+    yield from (*_convolution(inner), *_convolution(outer))
     assert isinstance(last, nn.Conv2d)
-    assert last.bias is not None
-    yield last.weight.flatten(1).t().contiguous()
-    yield last.bias
-    for fusion in (block.c1, block.c2, block.c3):
-        yield from _fusion(fusion)
+    yield from (last.weight.flatten(1).t().contiguous(), last.bias)
+    third = _fusion(block.c3)
+    yield from (*_fusion(block.c1), *_fusion(block.c2), *third[:3], third[-1], third[3])
 
 
 def _convolution(layer: nn.Module) -> Values:
@@ -138,13 +138,11 @@ def _convolution(layer: nn.Module) -> Values:
     return layer.weight.contiguous(memory_format=torch.channels_last), layer.bias
 
 
-def _fusion(fusion: nn.Sequential) -> Iterator[Tensor]:
-    """A matrix (in, out) for every part, and the shift."""
+def _fusion(fusion: nn.Sequential) -> list[Tensor]:
+    """A matrix (in, out) for every part, then the shift."""
     convolution, norm = fusion[0], fusion[1]
     assert isinstance(convolution, nn.Conv2d)
     scale, shift = norm_affine(norm)
     weight = convolution.weight
     whole = (weight.flatten(1).double() * scale[:, None]).to(weight)
-    for part in whole.split(weight.shape[0], 1):
-        yield part.t().contiguous()
-    yield shift.to(weight)
+    return [*(part.t().contiguous() for part in whole.split(weight.shape[0], 1)), shift.to(weight)]

@@ -140,15 +140,20 @@ class PCSR(PixelHeads):
         enlarged = self._checked(x, scale, size)
         normal = self.normalisation(x)
         features = quick_features(self.encoder, normal)
-        base = F.interpolate(normal, enlarged, mode="bilinear", align_corners=False)
         if self.training and policy not in ("light", "heavy"):
             self._refuse_in_training(decided, return_info)
-            return self.normalisation.undo(base + self.blended(features, enlarged))
+            return self.normalisation.undo(_bilinear(normal, enlarged) + self.blended(features, enlarged))
         classes = self.decide(features, enlarged, decided, scale)
-        image = base + self._values(features, classes, policy)
-        del base, features
-        if refine and policy not in ("light", "heavy"):
-            image = refined(image, classes) if image.requires_grad or must_compose(image) else refine_(image, classes)
+        values = self._values(features, classes, policy)
+        del features  # for large images memory counts
+        base, refine = _bilinear(normal, enlarged), refine and policy not in ("light", "heavy")
+        if must_compose(values) or torch.is_grad_enabled() or values.dtype != base.dtype:
+            image = base + values
+            image = refined(image, classes) if refine else image
+        else:
+            image = values.add_(base)
+            image = refine_(image, classes) if refine else image
+        del base, values
         image = self.normalisation.undo(image)
         if not return_info:
             return image
@@ -381,3 +386,7 @@ class PCSR(PixelHeads):
     def extra_repr(self) -> str:
         """The scale, mean and deviation."""
         return f"scale={self.scale}, mean={self.normalisation.mean}, std={self.normalisation.std}"
+
+
+def _bilinear(x: Tensor, size: Size) -> Tensor:
+    return F.interpolate(x, size, mode="bilinear", align_corners=False)

@@ -17,8 +17,8 @@ from zoo.models.super_resolution.backbone import features_of
 from zoo.models.super_resolution.folding import can_fold, folded_features
 from zoo.models.super_resolution.structure import receptive_radius
 
-#: Pixels from which on features are computed in bands, and how many radii a band must have: 1/6 is computed twice.
-_BAND_PIXELS, _BAND_RADII = 150_000, 12
+#: Pixels from which on features are computed in bands, and how many radii a band must have: 1/4 is computed twice.
+_BAND_PIXELS, _BAND_RADII = 100_000, 8
 
 
 class Span(NamedTuple):
