@@ -154,7 +154,7 @@ class _Run:
             scores = hardness(scores)[:, None] if adm else scores
             kept[(slice(None), slice(None), *piece.wanted)] = scores[(slice(None), slice(None), *piece.inner)].cpu()
             if self.plan.keeps_features:
-                self.kept.append(features)
+                self.kept.append(features.clone(memory_format=torch.channels_last))  # without those of the halo
             done.one_more()
         if adm:
             return adm_classes(kept[:, 0], count)
