@@ -86,7 +86,7 @@ def test_train_reads_a_file_and_the_command_line_wins(digits: Path, tmp_path: Pa
     assert (options["epochs"], options["lr"], options["seed"], options["freeze"]) == (1, 0.01, 4, ["conv1.*"])
     recipe.write_text("epoch = 2\n")
     _, err = invoke("train", "test_resnet", digits, "--config", recipe, code=1)
-    assert "takes no argument 'epoch'; did you mean 'epochs'?" in err
+    assert "takes no argument 'epoch'; did you mean 'epochs'" in err
     recipe.write_text("epochs = \n")
     assert "cannot read" in invoke("train", "test_resnet", digits, "--config", recipe, code=1)[1]
     assert "there is no file" in invoke("train", "test_resnet", digits, "--config", tmp_path / "no.toml", code=1)[1]

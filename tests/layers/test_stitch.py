@@ -329,7 +329,7 @@ def test_bad_data_to_fit():
     _refused("fit takes pairs", iter([x, y]), TypeError)  # an iterator, which the run-time checks do not look into
     _refused("rcond must be at least 0 and below 1, got 1.5", [(x, y)], rcond=1.5)
     _refused("rcond must be at least 0 and below 1, got -0.1", [(x, y)], rcond=-0.1)
-    _refused("ridge must be at least 0, got -1", [(x, y)], ridge=-1.0)
+    _refused("ridge must be at least 0 and finite, got -1", [(x, y)], ridge=-1.0)
     with pytest.raises(ValueError, match="to_empty"):
         StitchLayer(IN, OUT, device="meta").fit([(x, y)])
 

@@ -14,6 +14,9 @@ from zoo.training.data.source import BUILT_IN
 from zoo.training.model_source import model_name, starts_from_weights
 from zoo.training.options import Options
 
+#: Settings whose "auto" is resolved: the settings hold what it came to, the record what was given.
+AUTOMATIC = ("lr", "amp", "hflip", "opt", "weight_decay")
+
 
 def _told(value: Any) -> Any:
     """A source as args.json tells it: text, numbers, and paths that are right from every folder; None for objects."""
@@ -45,7 +48,7 @@ def _given(given: Mapping[str, Any]) -> dict[str, Any]:
     }
     return (
         told
-        | {name: given[name] for name in ("pretrained", "on_bad", "lr", "amp", "hflip")}
+        | {name: given[name] for name in ("pretrained", "on_bad", *AUTOMATIC)}
         | {"class_weights": given["class_weights"] if isinstance(given["class_weights"], str) else None}
     )
 

@@ -10,6 +10,7 @@ from typing import Any
 
 from zoo.composition import SLOTS
 from zoo.registry import is_model
+from zoo.training.recorded import AUTOMATIC
 from zoo.training.reporting.facts import RunFacts
 
 #: Settings that are said otherwise, or that change nothing in what is learned.
@@ -62,7 +63,7 @@ def settings(run: RunFacts) -> dict[str, Any]:
     for name, word in _OBJECTS.items():
         if isinstance(found.get(name), dict):
             found[name] = word
-    for name in ("lr", "amp", "hflip"):
+    for name in AUTOMATIC:
         # The rate also follows the number of processes, which no command of one process repeats.
         if name in found and run.given.get(name) == "auto" and (name != "lr" or run.args["processes"] == 1):
             found[name] = "auto"
