@@ -16,6 +16,7 @@ ORDER = [
     "registry",
     "eager",
     "quantum",
+    "karyotype",
     "layers",
     "models",
     "weights",

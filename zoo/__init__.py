@@ -12,7 +12,7 @@ from zoo._version import __version__
 from zoo.models.timm_hook import install as _install_timm_hook
 
 if TYPE_CHECKING:
-    from zoo import explain, layers, quantum, registry, testing, weights
+    from zoo import explain, karyotype, layers, quantum, registry, testing, weights
     from zoo import tabular as tabular  # not in __all__: it needs scikit-learn
     from zoo.composition.naming import register_spec
     from zoo.composition.summary import summary
@@ -84,7 +84,7 @@ _HOME = {
     "upscale": "zoo.upscaling",
     "verify": "zoo.verifying",
 }
-_SUBMODULES = ("errors", "explain", "layers", "quantum", "registry", "tabular", "testing", "weights")
+_SUBMODULES = ("errors", "explain", "karyotype", "layers", "quantum", "registry", "tabular", "testing", "weights")
 
 __all__ = [
     "PCSR",
@@ -104,6 +104,7 @@ __all__ = [
     "finetune",
     "from_pretrained",
     "is_model",
+    "karyotype",
     "layers",
     "list_models",
     "list_modules",

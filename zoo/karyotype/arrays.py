@@ -1,0 +1,43 @@
+"""Numbers as users give them: arrays, lists, or tensors on any device."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+
+def as_array(value: Any, name: str) -> NDArray[np.float64]:
+    """`value` as float64 in main memory.
+
+    Raises:
+        TypeError: it is no array of numbers.
+    """
+    if hasattr(value, "detach"):  # a tensor; half precision has no NumPy type, so that torch converts it
+        value = value.detach().double().cpu().numpy()
+    try:
+        array = np.asarray(value)
+    except ValueError as error:
+        raise TypeError(f"{name} must be an array of numbers: {error}") from None
+    if array.dtype.kind not in "fiu":
+        raise TypeError(f"{name} must be an array of numbers, got {array.dtype} of shape {list(array.shape)}")
+    return array.astype(np.float64, copy=False)
+
+
+def as_integers(value: Any, name: str, length: int | None = None) -> NDArray[np.int64]:
+    """`value` as a vector of integers.
+
+    Raises:
+        TypeError: it is no array of integers.
+        ValueError: it is no vector, or of another length.
+    """
+    if hasattr(value, "detach"):
+        value = value.detach().cpu().numpy()
+    array = np.asarray(value)
+    if array.dtype.kind not in "iu":
+        raise TypeError(f"{name} must be integers, got {array.dtype} of shape {list(array.shape)}")
+    if array.ndim != 1 or (length is not None and len(array) != length):
+        wanted = "a vector" if length is None else f"[{length}]"
+        raise ValueError(f"{name} must be {wanted}, got {list(array.shape)}")
+    return array.astype(np.int64, copy=False)

@@ -1,0 +1,83 @@
+"""What dispatch refuses."""
+
+from __future__ import annotations
+
+import operator
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from zoo.karyotype.arrays import as_array
+from zoo.karyotype.template import Template
+from zoo.naming import did_you_mean
+
+
+def check_log_probs(table: NDArray[np.float64], template: Template, where: str = "") -> NDArray[np.float64]:
+    """Log-probabilities of at least one chromosome in the template's classes.
+
+    Raises:
+        ValueError: another shape, values that are no log-probabilities, or a chromosome that can be nothing.
+    """
+    classes = len(template)
+    if table.ndim != 2 or table.shape[1] != classes:
+        raise ValueError(f"{where}log_probs must be [N, {classes}], a row per chromosome, got {list(table.shape)}")
+    if not len(table):
+        raise ValueError(f"{where}log_probs has no rows: a case has at least one chromosome")
+    best = table.max(1)  # NaN where a row has one
+    if not np.isfinite(best).all():
+        rows = np.flatnonzero(~np.isfinite(best))
+        kind = "only -inf" if np.isneginf(best[rows[0]]) else "NaN or inf"
+        raise ValueError(f"{where}row {rows[0]} of log_probs has {kind} ({len(rows)} of {len(table)} rows like that)")
+    if (best > 1e-6).any():
+        whole = (table >= 0).all() and np.abs(table.sum(1) - 1).max() < 1e-3
+        advice = "these are probabilities: take their logarithm" if whole else "take log_softmax of logits"
+        raise ValueError(f"{where}log_probs must not be above 0, got {best.max():.4g}; {advice}")
+    return table
+
+
+def check_sexes(sex: Any, template: Template) -> tuple[str, ...]:
+    """The sexes that are tried.
+
+    Raises:
+        ValueError: an unknown one, with near names.
+    """
+    if isinstance(sex, str) and sex == "auto":
+        return tuple(template.copies)
+    if not isinstance(sex, str) or sex not in template.copies:
+        known = ["auto", *template.copies]
+        raise ValueError(f"unknown sex {sex!r}{did_you_mean(str(sex), known)} Known: {', '.join(known)}")
+    return (sex,)
+
+
+def penalties(value: Any, name: str, classes: int) -> NDArray[np.float64]:
+    """A penalty for every class.
+
+    Raises:
+        ValueError: negative or infinite ones, or not one per class.
+    """
+    array = as_array(value, name)
+    if array.shape not in ((), (classes,)):
+        raise ValueError(f"{name} must be a number or one per class, [{classes}], got {list(array.shape)}")
+    if not np.isfinite(array).all() or (array < 0).any():
+        raise ValueError(
+            f"{name} must be finite and at least 0 (minus the log odds of such a change), got {value!r}; "
+            "strict=True forbids changes"
+        )
+    return np.broadcast_to(array, (classes,))
+
+
+def integer(value: Any, name: str) -> int:
+    """An integer of at least 0.
+
+    Raises:
+        TypeError: no integer.
+        ValueError: a negative one.
+    """
+    try:
+        number = operator.index(value)
+    except TypeError:
+        raise TypeError(f"{name} must be an integer, got {value!r}") from None
+    if isinstance(value, bool) or number < 0:
+        raise ValueError(f"{name} must be an integer of at least 0, got {value!r}")
+    return number

@@ -1,0 +1,97 @@
+"""How many copies of every chromosome a cell is expected to have."""
+
+from __future__ import annotations
+
+import operator
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from zoo.naming import did_you_mean
+
+
+@dataclass(frozen=True)
+class Template:
+    """The types of a species' chromosomes in class order, and the copies of each by sex.
+
+    Args:
+        names: of the types, those that are no sex chromosome first.
+        copies: sex -> copies of every type. The first sex is the one that ties go to.
+        sex_names: of `names`, the sex chromosomes, in the order in which a karyotype writes them.
+    """
+
+    names: tuple[str, ...]
+    copies: Mapping[str, tuple[int, ...]]
+    sex_names: tuple[str, ...] = ("X", "Y")
+
+    def __post_init__(self) -> None:
+        if len(set(self.names)) != len(self.names) or not self.names:
+            raise ValueError(f"the types of a template must be names that differ, got {self.names}")
+        missing = [name for name in self.sex_names if name not in self.names]
+        if missing:
+            raise ValueError(f"the sex chromosomes {missing} are not among the types {self.names}")
+        if not self.copies:
+            raise ValueError("a template needs the copies of at least one sex")
+        counts = {sex: tuple(_count(sex, value) for value in given) for sex, given in self.copies.items()}
+        for sex, given in counts.items():
+            if len(given) != len(self.names):
+                raise ValueError(f"template {sex!r} has the copies of {len(given)} types; there are {len(self.names)}")
+            if not any(given):
+                raise ValueError(f"template {sex!r} has no chromosome")
+        object.__setattr__(self, "copies", counts)
+
+    @classmethod
+    def diploid(cls, autosomes: int) -> Template:
+        """Two copies of types 1..`autosomes`, and XX or XY: 22 for a human, 19 for a mouse, 20 for a rat."""
+        names = (*(str(number + 1) for number in range(autosomes)), "X", "Y")
+        pairs = (2,) * autosomes
+        return cls(names, {"XX": (*pairs, 2, 0), "XY": (*pairs, 1, 1)})
+
+    def __len__(self) -> int:
+        return len(self.names)
+
+    def __hash__(self) -> int:
+        return hash((self.names, tuple(self.copies.items()), self.sex_names))
+
+    def total(self, sex: str) -> int:
+        """Chromosomes of a cell of this sex that deviates nowhere."""
+        return sum(self.of(sex))
+
+    def of(self, sex: str) -> tuple[int, ...]:
+        """Copies of every type.
+
+        Raises:
+            ValueError: an unknown sex, with near names.
+        """
+        if sex not in self.copies:
+            known = list(self.copies)
+            raise ValueError(f"unknown sex {sex!r}{did_you_mean(str(sex), known)} Known: {', '.join(known)}")
+        return self.copies[sex]
+
+
+def as_template(given: Template | Mapping[str, Sequence[int]] | None) -> Template:
+    """A template as users give it: None for a human's, or sex -> copies of the types 1, 2, ..., X, Y."""
+    if given is None:
+        return HUMAN
+    if isinstance(given, Template):
+        return given
+    if not isinstance(given, Mapping) or not given:
+        raise TypeError(f"template must be a zoo.karyotype.Template or a mapping sex -> copies, got {given!r}")
+    types = len(next(iter(given.values())))
+    if types < 3:
+        raise ValueError(f"a template has one type and two sex chromosomes at least, got copies of {types} types")
+    return Template(Template.diploid(types - 2).names, {sex: tuple(copies) for sex, copies in given.items()})
+
+
+def _count(sex: str, value: Any) -> int:
+    try:
+        number = operator.index(value)
+    except TypeError:
+        raise TypeError(f"copies of template {sex!r} must be integers, got {value!r}") from None
+    if isinstance(value, bool) or number < 0:
+        raise ValueError(f"copies of template {sex!r} must be integers of at least 0, got {value!r}")
+    return number
+
+
+#: 1..22, X, Y as classes 0..23.
+HUMAN = Template.diploid(22)
