@@ -1,0 +1,108 @@
+"""Metrics by chromosome and by case, against scikit-learn and the golden data."""
+
+from __future__ import annotations
+
+import json
+
+import numpy as np
+import pytest
+import torch
+from sklearn.metrics import f1_score, precision_score, recall_score
+
+from tests.karyotype.cases import noisy
+from tests.karyotype.goldens import golden
+from zoo.karyotype import case_metrics, dispatch, dispatch_cases
+
+_NAMES = {
+    "accuracy": "accuracy",
+    "macro_f1": "macro_f1",
+    "macro_precision": "macro_precision",
+    "macro_recall": "macro_recall",
+    "accuracy_per_case_mean": "accuracy_per_case",
+    "complete_case_rate": "complete_case_rate",
+}
+
+
+def test_golden():
+    meta, tensors = golden("metrics")
+    pred, target, cases = (tensors[f"in.{name}"] for name in ("pred", "target", "case_id"))
+    found = case_metrics(pred, target, cases, polarity=pred % 2, polarity_labels=target % 2)
+    for theirs, ours in _NAMES.items():
+        assert getattr(found, ours) == pytest.approx(tensors[f"out.{theirs}"].item(), abs=meta["tolerance"])
+    assert found.chromosomes == 231
+    assert found.polarity is not None
+    assert found.polarity.macro_f1 == pytest.approx(f1_score(target % 2, pred % 2, average="macro"), abs=1e-12)
+    told = json.loads(json.dumps(found.to_dict()))
+    assert told["polarity_accuracy"] == pytest.approx(((pred % 2) == (target % 2)).double().mean().item())
+    assert told["cases"] == len(cases.unique())
+
+
+def test_order_of_chromosomes_says_nothing():
+    _, tensors = golden("metrics")
+    given = [tensors[f"in.{name}"].numpy() for name in ("pred", "target", "case_id")]
+    order = np.random.default_rng(0).permutation(231)
+    straight, mixed = case_metrics(*given), case_metrics(*(part[order] for part in given))
+    assert straight.to_dict() == pytest.approx(mixed.to_dict(), abs=1e-12)
+    np.testing.assert_allclose(straight.case_accuracy, mixed.case_accuracy)
+
+
+def test_classes_that_do_not_occur():
+    """As scikit-learn counts: a class counts where it is the truth or an answer; of no answers, precision is 0."""
+    draw = np.random.default_rng(0)
+    for _ in range(50):
+        pred, target = draw.integers(0, 9, (2, 12))
+        found = case_metrics(pred, target, np.zeros(12, int))
+        for ours, theirs in (
+            (found.macro_f1, f1_score),
+            (found.macro_precision, precision_score),
+            (found.macro_recall, recall_score),
+        ):
+            assert ours == pytest.approx(theirs(target, pred, average="macro", zero_division=0), abs=1e-12)
+        assert np.isnan(found.recall[9:]).all()
+
+
+def test_what_dispatch_returns_is_measured():
+    cases = [noisy(seed, 1.5, 5) for seed in range(4)]
+    labels = [types for types, _ in cases]
+    tables = [table for _, table in cases]
+    wanted = case_metrics(
+        np.concatenate([dispatch(table).types for table in tables]),
+        np.concatenate(labels),
+        np.repeat(np.arange(4), 46),
+    )
+    together = dispatch_cases(tables)
+    alone = [dispatch(table) for table in tables]
+    order = np.random.default_rng(0).permutation(4 * 46)
+    mixed = dispatch_cases(np.concatenate(tables)[order], case_ids=np.repeat(np.arange(4), 46)[order])
+    for found in (
+        case_metrics(together, labels),
+        case_metrics(together, torch.tensor(np.concatenate(labels))),
+        case_metrics(alone, labels),
+        case_metrics([one.types for one in alone], labels),
+        case_metrics(mixed, np.concatenate(labels)[order]),
+    ):
+        assert found.to_dict() == pytest.approx(wanted.to_dict(), abs=1e-12)
+
+
+@pytest.mark.parametrize(
+    ("given", "options", "message"),
+    [
+        (([0, 1], [0, 1]), {}, "cases must say which chromosomes belong together"),
+        (([0, 1], [0, 1, 1], [0, 0]), {}, "labels are 3, and types are of 2 chromosomes"),
+        (([0, 1], [0, 1], [0]), {}, r"cases must be \[2\], got \[1\]"),
+        (([0, 24], [0, 1], [0, 0]), {}, "types must be 0 to 23, got 0 to 24"),
+        (([0, 1], [0, -1], [0, 0]), {}, "labels must be 0 to 23, got -1 to 0"),
+        (([0, 1], [0, 1], [0, 0]), {"polarity": [0, 1]}, "polarity and polarity_labels, or neither"),
+        (([0, 1], [0, 1], [0, 0]), {"polarity": [0, 2], "polarity_labels": [0, 1]}, "polarity must be 0 to 1"),
+        ((np.zeros(0, int), np.zeros(0, int), np.zeros(0, int)), {}, "no chromosome"),
+        ((np.zeros((2, 24), int), [0, 1], [0, 0]), {}, "types must be a vector"),
+    ],
+)
+def test_refusals(given, options, message):
+    with pytest.raises(ValueError, match=message):
+        case_metrics(*given, **options)
+
+
+def test_scores_are_no_classes():
+    with pytest.raises(TypeError, match="types must be integers, got float64"):
+        case_metrics(np.zeros(3), [0, 1, 2], [0, 0, 0])
