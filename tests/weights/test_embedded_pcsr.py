@@ -51,3 +51,12 @@ def test_a_budget_is_met():
         _, info = net(image, scale=4, policy="target", target=0.7, return_info=True)
     heavy = net.flops((24, 32), 4)
     assert 0.6999 * heavy <= info.flops["paper"][0] <= 0.7 * heavy
+
+
+@torch.no_grad()
+def test_half_precision_costs_less_than_a_twentieth_of_a_decibel(script):
+    """Measured in bfloat16 as `zoo.evaluate` measures, on one of the photographs of the test split."""
+    net, photo = zoo.create_model("pcsr_srresnet_nano_x4", pretrained=True).eval(), script["files"](script["TEST"][:1])
+    whole, half = (zoo.evaluate(net, photo, amp=amp, progress=False) for amp in ("no", "bf16"))
+    assert half["psnr"] != whole["psnr"]  # it is another precision
+    assert half["psnr"] == pytest.approx(whole["psnr"], abs=0.05)

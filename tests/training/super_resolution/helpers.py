@@ -10,6 +10,7 @@ import torch
 from PIL import Image
 from sklearn.datasets import load_sample_image
 
+from zoo.models.super_resolution.fsrcnn import FSRCNN
 from zoo.models.super_resolution.pcsr import PCSR
 
 QUICK: dict[str, Any] = {
@@ -40,3 +41,10 @@ def small_pcsr(seed: int = 0, backbone: str = "srresnet", **options: Any) -> PCS
     with torch.random.fork_rng():
         torch.manual_seed(seed)
         return PCSR({"name": backbone, **sizes[backbone]}, [[4], [8, 8]], [], **options)
+
+
+def small_network(seed: int = 0) -> FSRCNN:
+    """A network without pixel-wise decisions whose weights depend on the seed alone."""
+    with torch.random.fork_rng():
+        torch.manual_seed(seed)
+        return FSRCNN(d=8, s=4, m=1)
