@@ -9,7 +9,8 @@ from torch import nn
 from zoo.naming import check_keywords
 
 INTERPOLATIONS = ("nearest", "bilinear", "bicubic", "lanczos", "box", "hamming", "random")
-CROP_MODES = ("center", "squash", "border")
+#: timm's, and "canvas": images lie in the middle of one of `input_size`, all scaled by `crop_pct`, none resized to fill it.
+CROP_MODES = ("center", "squash", "border", "canvas")
 #: Mean and standard deviation of images in [0, 1], or in another unit of theirs, lie within these.
 MAX_STATISTIC = 1e6
 MIN_STD = 1e-6

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Hashable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -34,6 +34,8 @@ class ImageSet:
     partial = False
     #: Whether the classes are counted from the labels: the numbers from 0 to the highest one.
     counted = False
+    #: What each belongs to that no split may part, such as a patient; None where there is no such thing.
+    groups: Sequence[Hashable] | None = None
 
     def __init__(
         self, labels: np.ndarray, classes: Sequence[str], *, name: str, flip: bool = True, ordinal: bool = False
@@ -73,6 +75,10 @@ class ImageSet:
     def size(self, index: int) -> int | None:
         """Length of `content(index)`, where it is known without reading it."""
         return None
+
+    def told(self) -> bytes:
+        """What is said of the images: another where it has changed."""
+        return np.ascontiguousarray(self.labels).tobytes()
 
     def subset(self, indices: Sequence[int] | np.ndarray, name: str) -> ImageSet:
         """The images at `indices`, in that order, as a set of its own."""
@@ -248,5 +254,5 @@ class Splits:
         digest = hashlib.sha256()
         for key, split in self.present().items():
             digest.update(f"{key}:{len(split)}:{split.classes}".encode())
-            digest.update(np.ascontiguousarray(split.labels).tobytes())
+            digest.update(split.told())
         return digest.hexdigest()[:16]

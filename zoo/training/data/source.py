@@ -14,6 +14,7 @@ from zoo.naming import did_you_mean
 from zoo.training.data import hugging_face, shards, timm_source
 from zoo.training.data.bags import bags_of_folders, ragged_bags
 from zoo.training.data.bags_files import PARTS, check_parts, is_bag_file, open_bag_file
+from zoo.training.data.chromosomes import open_chromosomes
 from zoo.training.data.copies import note_copies
 from zoo.training.data.digits import open_digits
 from zoo.training.data.fashion_mnist import FASHION, open_fashion_mnist
@@ -39,6 +40,7 @@ BUILT_IN = {
     "digits_bags": open_digits_bags,
     "fashion_mnist_bags": open_fashion_mnist_bags,
     "peptides": open_peptides,
+    "chromosomes": open_chromosomes,
 }
 #: Before a folder: `class/bag/image.png`.
 BAGS = "bags:"
@@ -63,7 +65,8 @@ def open_splits(data: Any, *, val: Any = None, seed: int = 0, on_bad: str = "rai
 
     Args:
         data: "digits", "fashion_mnist" or "fashion_mnist:FOLDER", or some of their classes, "digits?classes=3,6"; bags
-            of small images, "digits_bags", "fashion_mnist_bags" and "fashion_mnist_bags:FOLDER"; a folder
+            of small images, "digits_bags", "fashion_mnist_bags" and "fashion_mnist_bags:FOLDER"; "chromosomes", which
+            are rendered, or "chromosomes?size=64&cases=60"; a folder
             `class/image.png` or `train/class/image.png` (also val and test, under any of timm's names); a table
             `labels.csv`, `.tsv` or `.parquet`; a MedMNIST `.npz`; "hf:user/dataset"; WebDataset shards `wds:FOLDER`; a
             torchvision data set by timm's name; a pair of arrays or lists (images, labels), where labels are class
@@ -294,8 +297,11 @@ def _open_built_in(data: str) -> Splits | None:
     source = data.partition("?")[0]
     if source not in BUILT_IN and not source.startswith(FASHION):
         return None
-    filters = FILTERS if source == "peptides" else ()
+    filters = {"peptides": FILTERS, "chromosomes": ("size", "cases")}.get(source, ())
     source, options = split_options(data, () if source.endswith("_bags") else ("classes", *filters))
+    if source == "chromosomes":
+        splits = open_chromosomes({key: value for key, value in options.items() if key != "classes"})
+        return only_classes(splits, options["classes"]) if "classes" in options else splits
     if source == "peptides":
         splits = open_peptides(options)
         return only_classes(splits, options["classes"]) if "classes" in options else splits

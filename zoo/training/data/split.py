@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Hashable, Sequence
+
 import numpy as np
 
 from zoo.errors import DataError
@@ -37,24 +39,35 @@ def stratified_split(labels: np.ndarray, held_out: int, seed: int) -> tuple[np.n
 
 
 def hold_out(data: ImageSet, fraction: float, seed: int, names: tuple[str, str]) -> tuple[ImageSet, ImageSet]:
-    """Hold `fraction` of a set out, class by class.
+    """Hold `fraction` of a set out, class by class; of a set with groups whole groups.
 
     Raises:
-        DataError: a fraction outside (0, 1), or too few images to split.
+        DataError: a fraction outside (0, 1), or too few images or groups to split.
     """
     if not 0 < fraction < 1:
         raise DataError(
             f"the fraction held out for validation must lie between 0 and 1, got {fraction}; val=False (--val no) goes "
             "without"
         )
-    count = max(1, round(fraction * len(data)))
-    kept, out = stratified_split(data.labels, count, seed)
-    if len(out) == 0:
+    if data.groups is not None:
+        kept, out = _whole_groups(data.groups, fraction, seed)
+    else:
+        kept, out = stratified_split(data.labels, max(1, round(fraction * len(data))), seed)
+    if len(out) == 0 or len(kept) == 0:
         raise DataError(
             f"{data.name} has {len(data)} {data.noun}s: too few to hold some out; give val= (--val) a source, or pass "
             "val=False (--val no)"
         )
     return data.subset(kept, names[0]), data.subset(out, names[1])
+
+
+def _whole_groups(groups: Sequence[Hashable], fraction: float, seed: int) -> tuple[np.ndarray, np.ndarray]:
+    """Indices kept and held out, where no group is parted; none held out if there is one group."""
+    names = list(dict.fromkeys(groups))
+    count = min(max(1, round(fraction * len(names))), len(names) - 1)
+    chosen = {names[int(k)] for k in np.random.RandomState(seed).permutation(len(names))[:count]}
+    held = np.array([group in chosen for group in groups])
+    return np.flatnonzero(~held), np.flatnonzero(held)
 
 
 def check_classes(splits: Splits) -> None:

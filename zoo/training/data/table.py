@@ -15,6 +15,7 @@ import numpy as np
 from zoo.errors import DataError, MissingExtraError
 from zoo.naming import did_you_mean
 from zoo.training.data.bags import check_apart, group
+from zoo.training.data.chromosomes import ChromosomeSet, check_cases, read_polarity
 from zoo.training.data.decode import EXTENSIONS, decode_image
 from zoo.training.data.folder import SYNONYMS
 from zoo.training.data.image_set import FileImages, ImageSet, Splits
@@ -22,12 +23,13 @@ from zoo.training.data.labels import encode, from_columns, some
 from zoo.training.data.options_text import split_options, yes_or_no
 
 SUFFIXES = (".csv", ".tsv", ".parquet")
-OPTIONS = ("image", "label", "split", "root", "ordinal", "bag", "features")
+OPTIONS = ("image", "label", "split", "root", "ordinal", "bag", "features", "polarity", "case")
 IMAGE = ("image", "img", "path", "image_path", "img_path", "file", "filename", "file_name", "filepath", "file_path",
          "image_file", "image_id")  # fmt: skip
 LABEL = ("label", "labels", "class", "class_name", "target", "targets", "category", "diagnosis", "dx")
 SPLIT = ("split", "subset", "partition")
 BAG = ("bag", "bag_id")
+POLARITY, CASE = ("polarity",), ("case", "case_id", "patient", "patient_id")
 #: Of single precision.
 _LARGEST = float(np.finfo(np.float32).max)
 SPLIT_NAMES = {name: split for split, names in SYNONYMS.items() for name in names} | {"dev": "val"}
@@ -87,6 +89,9 @@ def open_table(text: str, *, labelled: bool = True, features: Sequence[str] | No
     Columns are found by their usual names, or given: `labels.csv?image=file&label=dx&split=fold&root=images`. `label`
     may name several columns of zeros and ones, joined by commas. Paths are relative to `root`, and it to the table's
     folder. Without a split column, all rows are train.
+
+    With a column `polarity`, rows are chromosomes: their labels are types, and a column `case`, if there is one, tells
+    which belong together.
 
     With a column `bag`, rows are instances, and those of one bag have one label. They are images, or, without a column
     of images, vectors of all other columns, or of those that `features` names: `slides.csv?bag=slide&features=f*`.
@@ -182,6 +187,8 @@ def splits_of(
     root = (folder / options.get("root", "")).absolute()
     stored = [] if image is None else columns[image]
     files = None if image is None or _embedded(stored) else _files(stored, root, source, image)
+    polarity = _optional(columns, options.get("polarity"), POLARITY, "polarity", source)
+    case = _optional(columns, options.get("case"), () if polarity is None else CASE, "case", source)
     others = (*label, bag, _split_column(columns, options.get("split"), source))
     patterns = [part.strip() for part in options["features"].split(",")] if "features" in options else features
     columns_of_features, vectors = _vectors(columns, patterns, others, source) if image is None else (None, None)
@@ -195,19 +202,26 @@ def splits_of(
             made = FileImages([files[i] for i in some_rows], labels[split], names, name=title, ordinal=ordinal)
             _check_repeats(made, source)
         if bag is not None:
-            ids = [_bag_id(columns[bag][i], i, bag, source) for i in some_rows]
+            ids = [_group_id(columns[bag][i], i, bag, source, "bag") for i in some_rows]
             made = group(made if vectors is None else vectors[some_rows], ids, made)
             made.feature_names = columns_of_features
         made.partial = True
+        if image is not None and bag is None and (polarity or case):
+            made = ChromosomeSet(
+                made,
+                polarity and read_polarity([_plain(columns[polarity][i]) for i in some_rows], source),
+                case and [_group_id(columns[case][i], i, case, source, "case") for i in some_rows],
+            )
         setattr(splits, split, made)
     check_apart(splits)
+    check_cases(splits)
     return splits
 
 
-def _bag_id(value: Any, row: int, column: str, source: str) -> Any:
+def _group_id(value: Any, row: int, column: str, source: str, what: str) -> Any:
     value = _plain(value)
     if value is None or value != value or not str(value).strip():
-        raise DataError(f"{source}, row {row + 1}: the column {column!r} is empty; each instance belongs to a bag")
+        raise DataError(f"{source}, row {row + 1}: the column {column!r} is empty; each row belongs to a {what}")
     return value
 
 

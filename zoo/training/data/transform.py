@@ -5,8 +5,13 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any
 
+import torch
 from PIL import Image
 from timm.data import create_transform
+from torch import Tensor
+
+from zoo.errors import DataError
+from zoo.training.data.chromosome_transform import CANVAS, ChromosomeAugment, ChromosomeToTensor
 
 # How tensors are resized where PIL has a method of its own.
 _FOR_TENSORS = {"lanczos": "bicubic", "box": "bilinear", "hamming": "bilinear"}
@@ -30,6 +35,8 @@ def train_transform(config: Mapping[str, Any], aug: str, *, hflip: float) -> Cal
         raise ValueError(f"aug must be one of {', '.join(AUGMENTATIONS)}, got {aug!r}")
     if aug == "none":
         return eval_transform(config)
+    if config["crop_mode"] == CANVAS:
+        return OnCanvas(config, canvas_augment(aug, hflip=hflip, vflip=0.0))
     options: dict[str, Any] = {
         "input_size": tuple(config["input_size"]),
         "is_training": True,
@@ -51,12 +58,54 @@ def train_transform(config: Mapping[str, Any], aug: str, *, hflip: float) -> Cal
 
 
 def eval_transform(config: Mapping[str, Any]) -> Callable[[Any], Any]:
-    """The fixed transform of evaluation and prediction."""
+    """The fixed transform of evaluation and prediction; timm's, but for images whose size counts."""
+    if config["crop_mode"] == CANVAS:
+        return OnCanvas(config)
     fields = ("interpolation", "mean", "std", "crop_pct", "crop_mode")
     options = {"input_size": tuple(config["input_size"]), "is_training": False, **{k: config[k] for k in fields}}
     if options["interpolation"] == "random":
         options["interpolation"] = "bicubic"
     return _build(options)
+
+
+class OnCanvas:
+    """Images whose size tells something: on a canvas, not resized; `crop_mode="canvas"` asks for it.
+
+    Args:
+        config: `zoo.data_config(model)`; `crop_pct` is the common factor on the size of all images.
+        augment: of images and polarities; None for none.
+    """
+
+    def __init__(self, config: Mapping[str, Any], augment: ChromosomeAugment | None = None):
+        _, height, width = config["input_size"]
+        if height != width:
+            raise DataError(f"images are put onto a square canvas, the model takes {width} x {height}")
+        self.to_tensor = ChromosomeToTensor(height, scale=config["crop_pct"])
+        self.augment = augment
+        self.mean, self.std = (torch.tensor(config[key]).view(-1, 1, 1) for key in ("mean", "std"))
+
+    def __call__(self, image: Any) -> Tensor:
+        return self.with_polarity(image, -1)[0]
+
+    def with_polarity(self, image: Any, polarity: int) -> tuple[Tensor, int]:
+        """The image for the model, and the polarity that it shows after augmentation."""
+        pixels = self.to_tensor(image)
+        if self.augment is not None:
+            pixels, polarity = self.augment(pixels, polarity)
+        return (pixels - self.mean) / self.std, polarity
+
+
+def canvas_augment(aug: str, *, hflip: float, vflip: float) -> ChromosomeAugment | None:
+    """The augmentation of images on a canvas.
+
+    Raises:
+        ValueError: a strength that is for other images.
+    """
+    if aug not in ("none", "light"):
+        raise ValueError(
+            f"aug must be 'none' or 'light' for images whose size counts (crop_mode='canvas'), got {aug!r}"
+        )
+    return None if aug == "none" else ChromosomeAugment(hflip=hflip, vflip=vflip)
 
 
 class ByForm:
