@@ -9,7 +9,7 @@ from torch import nn
 from zoo.naming import check_keywords
 
 INTERPOLATIONS = ("nearest", "bilinear", "bicubic", "lanczos", "box", "hamming", "random")
-#: timm's, and "canvas": images lie in the middle of one of `input_size`, all scaled by `crop_pct`, none resized to fill it.
+#: timm's, and "canvas": images lie in the middle of one of `input_size`, all scaled by `crop_pct`, none to fill it.
 CROP_MODES = ("center", "squash", "border", "canvas")
 #: Mean and standard deviation of images in [0, 1], or in another unit of theirs, lie within these.
 MAX_STATISTIC = 1e6
