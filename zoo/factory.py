@@ -27,7 +27,7 @@ from zoo.composition import (
 )
 from zoo.composition import NAME as COMPOSITE
 from zoo.errors import ConfigError, MismatchError, WeightsError, ZooError
-from zoo.models.arguments import build_explained, check_model_keywords, check_values
+from zoo.models.arguments import build_explained, check_model_keywords, check_values, takes_several_tasks
 from zoo.models.data_config import set_data_config
 from zoo.naming import check_keywords
 from zoo.registry import KINDS, is_model, model_entry, module_entry, weights_entry
@@ -123,9 +123,14 @@ def create_model(
         WeightsError (with MissingFileError), HubError: weights that are missing, corrupt, refused or unreachable.
     """
     kwargs = {k: v for k, v in kwargs.items() if v is not None}
-    check_values(kwargs)
+    several = isinstance(kwargs.get("num_classes"), list | tuple)  # then the name says whether that can be
+    if not several:
+        check_values(kwargs)
     hub = {"cache_dir": cache_dir, "token": token, "local_files_only": local_files_only}
     source = resolve(model_name, hub, allow_pickle)
+    if several:
+        ours = is_model(source.architecture) and takes_several_tasks(model_entry(source.architecture))
+        check_values(kwargs, several_tasks=ours)
     if source.config is not None:
         if pretrained_cfg:
             raise ValueError(f"pretrained_cfg cannot be given with {model_name!r}: its own config.json says what it is")

@@ -38,11 +38,17 @@ _HOME = {
     "kan_linear": "kan",
     "LFPBlock": "medvit2_blocks",
     "GFPBlock": "medvit2_blocks",
+    "GNet": "zoo.models.varifocal",
+    "LNet": "zoo.models.varifocal",
     "Linear": "plain",
+    "LocalizationHead": "varifocal",
     "Mlp": "plain",
     "PCSRUpsampler": "pixel_adaptive",
     "PixelUpsampler": "pixel_adaptive",
+    "VarifocalCrop": "varifocal",
+    "WideUnit": "varifocal",
     "bicubic_downscale": "bicubic",
+    "boxcar_mask": "varifocal",
     "make_coords": "pixel_adaptive",
     "pcsr_loss": "pixel_adaptive",
     "QNN": "zoo.quantum",
@@ -54,6 +60,7 @@ _HOME = {
     "replace_linear": "tversky",
     "tversky_cross_entropy": "tversky",
     "tversky_similarity": "tversky",
+    "varifocal_crop": "varifocal",
 }
 
 __all__ = list(_HOME)  # pyright: ignore[reportUnsupportedDunderAll]

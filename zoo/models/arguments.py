@@ -78,14 +78,23 @@ def _check_rate(name: str, value: Any) -> None:
         raise ValueError(f"{name} must be in [0, 1), got {value!r}")
 
 
-def check_values(kwargs: Mapping[str, Any]) -> None:
+def takes_several_tasks(entry: Entry) -> bool:
+    """Whether a model has a head a task, so that it takes `num_classes=(24, 2)`."""
+    return bool(getattr(entry.load(), "several_tasks", False))
+
+
+def check_values(kwargs: Mapping[str, Any], *, several_tasks: bool = False) -> None:
     """Check the options that every image model shares.
+
+    Args:
+        kwargs: the options.
+        several_tasks: leave a list of `num_classes` to a model that takes one.
 
     Raises:
         TypeError: `num_classes`, `in_chans` or a rate of the wrong type.
         ValueError: out of range (`num_classes` ≥ 0, `in_chans` ≥ 1, rates in [0, 1), positive image sizes).
     """
-    if "num_classes" in kwargs:
+    if "num_classes" in kwargs and not (several_tasks and isinstance(kwargs["num_classes"], list | tuple)):
         _check_count("num_classes", kwargs["num_classes"], 0)
     if "in_chans" in kwargs:
         _check_count("in_chans", kwargs["in_chans"], 1)
