@@ -101,7 +101,7 @@ def _entmax(scores: Tensor, alpha: Any) -> Tensor:
 
 def _bisect(low: Tensor, high: Tensor, excess: Callable[[Tensor], Tensor]) -> Tensor:
     """The threshold at which a falling function of it passes 0."""
-    for _ in range(_BISECTIONS):
+    for _ in range(1 if low.is_meta else _BISECTIONS):  # without values there is only a shape to find
         middle = (low + high) / 2
         above = excess(middle) > 0
         low, high = torch.where(above, middle, low), torch.where(above, high, middle)
