@@ -40,6 +40,7 @@ SECTIONS = {
     "stitch_learning": "Stitched networks: a learning check",
     "pcsr": "Super-resolution by pixels",
     "pcsr_memory": "Super-resolution by pixels: memory",
+    "karyotype": "Karyotypes: dispatch and KaryoNet",
     "loading": "Loading a checkpoint",
     "token_order": "Token order and dilation: a learning check",
 }

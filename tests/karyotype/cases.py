@@ -1,9 +1,8 @@
-"""Cases of chromosomes with noise, and dispatch as the specification words it."""
+"""Cases of chromosomes with noise."""
 
 from __future__ import annotations
 
 import numpy as np
-from scipy.optimize import linear_sum_assignment
 
 from zoo.karyotype import HUMAN
 
@@ -24,16 +23,3 @@ def types_of(**changes: int) -> np.ndarray:
     for name, change in changes.items():
         copies[HUMAN.names.index(name.removeprefix("_"))] += change
     return np.repeat(np.arange(24), copies)
-
-
-def specified(log_probs, copies, gain, loss, extra):
-    """One K x K linear assignment with a row for every missing chromosome, as section by section specified."""
-    classes, count = len(copies), len(log_probs)
-    columns = np.concatenate([np.repeat(np.arange(classes), copies), np.repeat(np.arange(classes), extra)])
-    is_extra = np.arange(len(columns)) >= copies.sum()
-    size = len(columns)
-    cost = np.zeros((size, size))
-    cost[:count] = -log_probs[:, columns] + gain * is_extra
-    cost[count:] = np.where(is_extra, 0.0, loss)
-    rows, chosen = linear_sum_assignment(cost)
-    return columns[chosen[:count]], cost[rows, chosen].sum()

@@ -12,7 +12,7 @@ from zoo.layers.folding import norm_affine
 from zoo.layers.weight_cache import WeightCache
 
 #: Pairs that are held at once where nothing is recorded: what a processor's own memory holds, and a GPU's well.
-_PAIRS_CPU, _PAIRS = 256, 1 << 17
+_PAIRS_CPU, _PAIRS = 512, 1 << 17
 #: Every batch norm that is folded, and the convolution before it; the first stands before all of them.
 _FOLDED = (("11", 1), ("20", None), ("21", 2), ("3", 3), ("4", 4), ("5", None))
 
