@@ -17,6 +17,7 @@ _FUNCTIONS = {  # in the order in which the help lists them
     "eval": "training:eval_",
     "predict": "training:predict",
     "upscale": "upscale:upscale",
+    "karyotype": "karyotype:karyotype",
     "report": "report:report",
     "app": "serving:app",
     "push": "hub:push",
