@@ -7,7 +7,7 @@ features of both scales. What is our design, and so an argument: sizes, strides,
 and sampled. (The detector VarifocalNet of 2020 is something else.)
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -63,7 +63,6 @@ class VarifocalNet(CaseModel):
         stem, widths, depths, strides: of the paper's trunk.
         temperature: logits of each task are divided by it where probabilities are asked for; see `zoo.karyotype`.
         polarity_names: what the classes of the second task mean, in order.
-        preparation: how images are prepared, for whoever reads the saved configuration; nothing here depends on it.
 
     Attributes:
         num_classes, num_polarities: of the tasks.
@@ -96,7 +95,6 @@ class VarifocalNet(CaseModel):
         strides: Sequence[int] = (2, 2, 2),
         temperature: Sequence[float | int] = (1.0, 1.0),
         polarity_names: Sequence[str] | None = None,
-        preparation: Mapping[str, Any] | None = None,
         device: torch.device | str | None = None,
         dtype: torch.dtype | None = None,
     ) -> None:
@@ -132,7 +130,6 @@ class VarifocalNet(CaseModel):
             **({key: value if key == "stem" else list(value) for key, value in wide.items()} if not backbone else {}),
             "temperature": list(self._temperature),
             "polarity_names": None if polarity_names is None else list(polarity_names),
-            "preparation": None if preparation is None else dict(preparation),
         }
         self._traits = {"first_conv": self._first_convs()}
         update_model_input_size(self, size)
@@ -146,11 +143,11 @@ class VarifocalNet(CaseModel):
     def _model_args(self, value: dict[str, Any]) -> None:
         self._args = {**value, "backbone": saved_backbone(value.get("backbone"))}
 
-    def forward(self, x: Float[Tensor, "batch chans height width"], stage: str | None = None) -> VarifocalOutput:
+    def forward(self, x: Tensor, stage: str | None = None) -> VarifocalOutput:
         """Logits, the box and the crop.
 
         Args:
-            x: images.
+            x: images (batch, in_chans, height, width).
             stage: how far it is run; as it was made (or last frozen) if None.
 
         Raises:

@@ -10,8 +10,6 @@ from zoo.naming import check_keywords
 
 _OPTIONS = [name for name in inspect.signature(VarifocalNet.__init__).parameters if name != "self"]
 _TIMMS = ("pretrained", "pretrained_cfg", "pretrained_cfg_overlay", "cache_dir")
-#: How the images of a chromosome network are prepared: `zoo.training.data` has the transform.
-PREPARATION = {"transform": "chromosome", "background": "auto"}
 POLARITIES = ("short arm up", "short arm down")
 #: Pools for trunks that reduce an image 32 times, as residual networks do: maps of 8x8 and 4x4.
 _OF_32 = {"head_pool": 2, "loc_pool": 4}
@@ -25,6 +23,17 @@ def varifocal(**options: Any) -> VarifocalNet:
     """
     small = {"backbone": "resnet18", "num_classes": 1000, "in_chans": 3, "img_size": 224, **_OF_32}
     return _made("varifocal", {**small, **options})
+
+
+def varifocal_nano(**options: Any) -> VarifocalNet:
+    """Ours, for a laptop CPU: a narrow and shallow trunk on grey images of 28 pixels, of which the box has 14.
+
+    Args:
+        options: of `VarifocalNet`.
+    """
+    trunk = {"stem": 8, "widths": (8, 16, 32), "depths": (1, 1, 1), "strides": (1, 2, 2)}
+    heads = {"loc_pool": 4, "loc_hidden": 32, "mlp_hidden": 64}
+    return _made("varifocal_nano", {"num_classes": 10, "in_chans": 1, "img_size": 28, **trunk, **heads, **options})
 
 
 def varifocal_chromosome(**options: Any) -> VarifocalNet:
@@ -73,18 +82,18 @@ def varifocal_chromosome_r34(**options: Any) -> VarifocalNet:
 
 
 def varifocal_chromosome_nano(**options: Any) -> VarifocalNet:
-    """Ours, for a laptop CPU: a narrow and shallow trunk on images of 96 pixels.
+    """Ours, for a laptop CPU: a narrow and shallow trunk on images of 64 pixels.
 
     Args:
         options: of `VarifocalNet`.
     """
-    narrow = {"img_size": 96, "widths": (16, 32, 64), "depths": (2, 2, 2), "loc_pool": 4, "mlp_hidden": 128}
-    return _chromosome("varifocal_chromosome_nano", narrow, options)
+    narrow = {"img_size": 64, "stem": 8, "widths": (8, 16, 32), "depths": (2, 2, 2)}
+    heads = {"loc_pool": 4, "loc_hidden": 32, "mlp_hidden": 64}
+    return _chromosome("varifocal_chromosome_nano", {**narrow, **heads}, options)
 
 
 def _chromosome(name: str, own: dict[str, Any], options: dict[str, Any]) -> VarifocalNet:
-    described = {"polarity_names": POLARITIES, "preparation": PREPARATION}
-    return _made(name, {**described, **own, **options})
+    return _made(name, {"polarity_names": POLARITIES, **own, **options})
 
 
 def _made(name: str, options: dict[str, Any]) -> VarifocalNet:
@@ -108,6 +117,7 @@ def _made(name: str, options: dict[str, Any]) -> VarifocalNet:
 # `zoo.create_model` lets a model say that it takes several tasks at once, num_classes=(24, 2).
 for _function in (
     varifocal,
+    varifocal_nano,
     varifocal_chromosome,
     varifocal_chromosome_w64,
     varifocal_chromosome_w32,
