@@ -41,6 +41,7 @@ SECTIONS = {
     "pcsr": "Super-resolution by pixels",
     "pcsr_memory": "Super-resolution by pixels: memory",
     "karyotype": "Karyotypes: dispatch and KaryoNet",
+    "varifocal": "Varifocal networks",
     "loading": "Loading a checkpoint",
     "token_order": "Token order and dilation: a learning check",
 }
