@@ -12,9 +12,11 @@ from zoo.explain.images import feature_images, nearest_examples, prototype_image
 from zoo.explain.importances import importance_chart
 from zoo.explain.instances import top_instances
 from zoo.explain.kan_parts import KANPart, kan_part
+from zoo.explain.karyogram import plot_karyogram
 from zoo.explain.landscape import landscape_map
 from zoo.explain.mixing import mixing_histogram
 from zoo.explain.network import network_graph
+from zoo.explain.regions import plot_regions
 from zoo.explain.scoring import feature_scores
 from zoo.explain.sweep import beta_sweep
 
@@ -40,6 +42,8 @@ __all__ = [
     "nearest_examples",
     "network_graph",
     "plateau_chart",
+    "plot_karyogram",
+    "plot_regions",
     "prototype_images",
     "top_instances",
     "tversky_layer",
