@@ -105,7 +105,7 @@ def _sizes(trunk: Mapping[str, Tensor]) -> dict[str, Any]:
 
 
 def infer_variant(state: Mapping[str, Tensor], name: str) -> dict[str, Any]:
-    """Widths and depths of the trunk, as options of the model.
+    """Widths and depths of the trunk and classes of the second task, as options of the model.
 
     Raises:
         ConversionError: a trunk of another kind.
@@ -114,4 +114,5 @@ def infer_variant(state: Mapping[str, Tensor], name: str) -> dict[str, Any]:
     trunk = {key.removeprefix(prefix): value for key, value in state.items() if key.startswith(prefix)}
     if "stem.weight" not in trunk:
         raise ConversionError("no wide residual trunk")
-    return _sizes(trunk)
+    second = state.get("g_net.head.fc_polarity.weight")
+    return {**_sizes(trunk), "num_polarities": 0 if second is None else second.shape[0]}
