@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 
 # Thread counts and the Hub's constants are read when torch and huggingface_hub are imported.
@@ -17,6 +18,15 @@ start_for_session()
 
 from jaxtyping import install_import_hook  # noqa: E402
 
-install_import_hook(["zoo.layers", "zoo.models", "zoo.quantum"], "beartype.beartype")
+import tests.checking  # noqa: E402, F401
+
+install_import_hook(["zoo.layers", "zoo.models", "zoo.quantum"], "tests.checking.checked")
+
+
+def pytest_collection_finish() -> None:
+    """What the tests have imported stays until the end: the collector need not go through it again and again."""
+    gc.collect()
+    gc.freeze()
+
 
 pytest_plugins = ["tests.hub.fixtures"]
