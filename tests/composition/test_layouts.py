@@ -26,6 +26,8 @@ from zoo.errors import UnsupportedSurgery
 VIT = {"img_size": (32, 48), "depth": 2, "embed_dim": 48, "num_heads": 3, "num_classes": 5}
 EVA = {"img_size": (28, 42), "depth": 2, "embed_dim": 48, "num_heads": 3, "num_classes": 5}
 DINO = {"dynamic_img_size": False, "img_size": (32, 48), "depth": 2, "embed_dim": 48, "num_heads": 3, "num_classes": 5}
+DAVIT = {"depths": (1, 1, 1, 1), "embed_dims": (24, 24, 24, 24), "num_heads": (1, 1, 1, 1)}
+PVT = {"depths": (1, 1, 1, 1)}
 TWINS = {
     "img_size": (64, 96),
     "embed_dims": (32, 32, 32, 32),
@@ -59,7 +61,7 @@ def both(base, slot, choice, path, **options):
         ("swin_tiny_patch4_window7_224", "layers.0.blocks.0.mlp", -1, SMALL_SWIN),
         ("test_coatnet", "stages.2.blocks.0.mlp", 1, {}),
         ("poolformer_s12", "stages.0.blocks.0.mlp", 1, {}),
-        ("pvt_v2_b0", "stages.0.blocks.0.mlp", -1, {}),
+        ("pvt_v2_b0", "stages.0.blocks.0.mlp", -1, PVT),
         ("nest_tiny", "levels.0.transformer_encoder.0.mlp", -1, {}),
     ],
 )
@@ -116,7 +118,7 @@ def test_the_norm_inside_the_old_part_stays_after_the_new_one():
     [
         ("vit_tiny_patch16_224", "blocks.0.attn", VIT, "NLC"),
         ("swin_tiny_patch4_window7_224", "layers.0.blocks.1.attn", SMALL_SWIN, "NLC"),
-        ("davit_tiny", "stages.0.blocks.0.0.attn", {}, "NLC"),
+        ("davit_tiny", "stages.0.blocks.0.0.attn", DAVIT, "NLC"),
         ("nest_tiny", "levels.0.transformer_encoder.0.attn", {}, "BTNC"),
         ("test_coatnet", "stages.2.blocks.1.attn", {}, "NCHW"),
         ("maxvit_rmlp_pico_rw_256", "stages.0.blocks.0.attn_block.attn", {}, "NHWC"),

@@ -19,7 +19,8 @@ from zoo.composition import specialise
 # Statistics of two or four channels are nobody's concern here.
 pytestmark = pytest.mark.filterwarnings("ignore:the model takes . channels:UserWarning")
 SEEDS = 100
-IN_THE_DEFAULT_RUN = 25
+IN_THE_DEFAULT_RUN = 20
+IN_CI = 50
 
 
 def made(spec: dict[str, Any], seed: int) -> Any:
@@ -71,8 +72,13 @@ def test_random_compositions(seed, tmp_path):
     round_trip(seed, tmp_path)
 
 
-@pytest.mark.ci_long
-@pytest.mark.parametrize("seed", range(IN_THE_DEFAULT_RUN, SEEDS))
+@pytest.mark.parametrize(
+    "seed",
+    [
+        pytest.param(seed, marks=pytest.mark.ci_long if seed < IN_CI else pytest.mark.slow)
+        for seed in range(IN_THE_DEFAULT_RUN, SEEDS)
+    ],
+)
 def test_more_random_compositions(seed, tmp_path):
     round_trip(seed, tmp_path)
 
