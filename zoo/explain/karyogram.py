@@ -51,7 +51,7 @@ def plot_karyogram(
     *,
     polarity: Any = None,
     background: str = "auto",
-    threshold: float = 0.15,
+    threshold: float = 0.1,
     title: str | None = None,
     path: str | Path | None = None,
 ) -> Any:
@@ -133,10 +133,11 @@ def _cut(image: Any, background: str, threshold: float) -> Tensor:
     if len(shape) not in (2, 3):
         raise ValueError(f"an image must be (height, width) or have channels besides, got {tuple(shape)}")
     grey = ChromosomeToTensor(max(shape), background)(image).mean(0)
-    # A clean background is known to the pixel; a noisy one is smoothed, which leaves a margin of two pixels at most.
-    noisy = float((_edge(grey) > 0).float().mean()) > _CLEAN
-    looked = F.avg_pool2d(grey[None], 5, 1, 2, count_include_pad=False)[0] if noisy else grey
-    seen = looked > max(threshold * float(looked.max()), _noise(looked))
+    if float((_edge(grey) > 0).float().mean()) <= _CLEAN:
+        seen = grey > threshold * grey.max()
+    else:  # smoothed, which leaves a margin of two pixels at most
+        smooth = F.avg_pool2d(grey[None], 5, 1, 2, count_include_pad=False)[0]
+        seen = _together(smooth > max(threshold * float(smooth.max()), _noise(smooth)), int(smooth.argmax()))
     if not seen.any():
         return grey
     (top, bottom), (left, right) = (_ends(seen.any(side)) for side in (1, 0))
@@ -149,9 +150,21 @@ def _edge(image: Tensor) -> Tensor:
 
 
 def _noise(image: Tensor) -> float:
-    """What the background hardly ever exceeds: six standard deviations, by the outermost pixels."""
+    """What the background hardly ever exceeds: three standard deviations of the outermost pixels."""
     middle, above = _edge(image).quantile(torch.tensor([0.5, 0.84])).tolist()
-    return middle + 6 * (above - middle)
+    return middle + 3 * (above - middle)
+
+
+def _together(seen: Tensor, start: int) -> Tensor:
+    """The part of a mask that hangs together with one of its pixels, over gaps of up to three: bands may be light."""
+    within = seen.float()
+    part = torch.zeros_like(within)
+    part.view(-1)[start] = 1
+    while True:
+        grown = F.max_pool2d(part[None], 7, 1, 3)[0] * within
+        if torch.equal(grown, part):
+            return part > 0
+        part = grown
 
 
 def _ends(marked: Tensor) -> tuple[int, int]:
