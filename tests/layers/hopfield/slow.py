@@ -304,12 +304,13 @@ def _normmax(z: Tensor, _: Any, alpha: float | None) -> Tensor:
 
 
 def _budget(z: Tensor, k: int | None, _: Any) -> Tensor:
-    fixed = z.detach()
-    low, high = float(fixed.min()) - 2, float(fixed.max())
+    values = z.tolist()
+    low, high = min(values) - 2, max(values)
     for _step in range(60):
         middle = (low + high) / 2
-        low, high = (middle, high) if float((fixed - middle).clamp(0, 1).sum()) > (k or 1) else (low, middle)
-    p = (fixed - low).clamp(0, 1)
+        found = sum(min(max(value - middle, 0), 1) for value in values)
+        low, high = (middle, high) if found > (k or 1) else (low, middle)
+    p = (z.detach() - low).clamp(0, 1)
     inside = (p > 0) & (p < 1)
     if not inside.any():
         return p
@@ -330,12 +331,13 @@ def _powers(u: Tensor, power: float) -> Tensor:
 
 def _root(z: Tensor, power: float) -> Tensor:
     """t with sum (z - t)_+^power = 1."""
-    fixed = z.detach()
-    low, high = float(fixed.max()) - 1, float(fixed.max())
+    values = z.tolist()
+    low, high = max(values) - 1, max(values)
     for _ in range(60):
         middle = (low + high) / 2
-        low, high = (middle, high) if float(_powers(fixed - middle, power).sum()) > 1 else (low, middle)
-    slope = (power * _powers(fixed - low, power - 1)).sum()
+        found = sum((value - middle) ** power for value in values if value > middle)
+        low, high = (middle, high) if found > 1 else (low, middle)
+    slope = (power * _powers(z.detach() - low, power - 1)).sum()
     return low + (_powers(z - low, power).sum() - 1) / slope
 
 

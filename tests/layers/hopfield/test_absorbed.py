@@ -26,6 +26,9 @@ _MASKS = {
     "float": {"association_mask": torch.linspace(-2, 2, 10, dtype=torch.float64).view(2, 5), "padding_mask": _PADDING},
 }
 
+#: Options that together reach every path of the derivatives; all have those of the projected layer.
+_TELLING = ("both patterns", "connected alone", "learned beta, unit length")
+
 
 def absorbed(pooling: HopfieldPooling, x: Tensor, **masks: Tensor) -> tuple[Tensor, tuple[int, ...]]:
     """Output of the Hopfield layer, and counts."""
@@ -81,7 +84,9 @@ def test_bags_of_many_blocks(options, dtype, limit):
     check_equal(pooling, x.requires_grad_(), limit, padding_mask=mask)
 
 
-@pytest.mark.parametrize("options", OPTIONS)
+@pytest.mark.parametrize(
+    "options", [name if name in _TELLING else pytest.param(name, marks=pytest.mark.slow) for name in OPTIONS]
+)
 def test_gradients_are_the_derivatives(options):
     # No stop test: the output jumps where a head makes one update more.
     pooling = pooling_with(options, tol=None)

@@ -6,6 +6,8 @@ and gradients are compared in float64.
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 import torch
 
@@ -17,20 +19,27 @@ from zoo.layers.hopfield import absorbed
 from zoo.weights.converters.hopfield import convert_official, export_official
 
 ALL = {**CASES, **{f"random {seed}": drawn_case(seed) for seed in range(60)}}
+_LATE = {f"random {seed}" for seed in range(30, 60)}
 
 
-@pytest.mark.parametrize("name", ALL)
+def _some(*classes: str) -> list[Any]:
+    """Names of the cases of some classes, the later random ones for long runs."""
+    names = [name for name, case in ALL.items() if case.cls in classes]
+    return [pytest.param(name, marks=pytest.mark.slow) if name in _LATE else name for name in names]
+
+
+@pytest.mark.parametrize("name", _some("Hopfield", "HopfieldPooling", "HopfieldLayer"))
 def test_equals_the_slow_layer(name):
     check(ALL[name])
 
 
-@pytest.mark.parametrize("name", [name for name, case in ALL.items() if case.cls == "HopfieldPooling"])
+@pytest.mark.parametrize("name", _some("HopfieldPooling"))
 def test_pooling_without_projections_equals_the_slow_layer(name, monkeypatch):
     monkeypatch.setattr(absorbed, "_WORTH", -(2**60))
     check(ALL[name])
 
 
-@pytest.mark.parametrize("name", [name for name, case in ALL.items() if case.cls != "HopfieldLayer"])
+@pytest.mark.parametrize("name", _some("Hopfield", "HopfieldPooling"))
 def test_projected_values(name):
     case = ALL[name]
     state, inputs = drawn(case)

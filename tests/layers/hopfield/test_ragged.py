@@ -83,7 +83,10 @@ def test_blocks_have_every_row_once(step):
     assert places <= 1.25 * len(owner)
 
 
-@pytest.mark.parametrize("options", ["plain", "stops", "both patterns", "connected"])
+@pytest.mark.parametrize(
+    "options",
+    ["both patterns", *(pytest.param(name, marks=pytest.mark.slow) for name in ("plain", "stops", "connected"))],
+)
 def test_gradients_are_the_derivatives(options):
     pooling = pooling_with(options, tol=None)
     names = dict(pooling.named_parameters())

@@ -20,7 +20,7 @@ _MIXER = {
     "type": "hopfield", "num_updates": 2, "association": "entmax", "learn_alpha": True, "learn_beta": True,
     "bias_pattern": True, "norm_association": {"affine": True},
 }  # fmt: skip
-_VIT = {"img_size": 32}
+_VIT = {"img_size": 32, "depth": 3}
 CASES = {
     "pool": ("resnet18", {"pool": {"type": "hopfield", "quantity": 4}}),
     "pool and head": (
