@@ -149,6 +149,13 @@ Distillation = Annotated[
 ]
 DistillationAlpha = Annotated[float, typer.Option(help="The teacher's share in the loss, 0 to 1.")]
 DistillationTau = Annotated[float, typer.Option(help="Temperature of soft distillation.")]
+Recipe = Annotated[
+    str,
+    typer.Option(
+        help="""How to train: auto, plain, varifocal (in stages), or {"name": "varifocal", "ranking": 1.0, options}.""",
+        metavar="NAME|JSON",
+    ),
+]
 StitchSampling = Annotated[
     str,
     typer.Option(
@@ -265,8 +272,8 @@ _RECIPE = (
     "warmup_epochs", "min_lr", "aug", "hflip", "img_size", "mixup", "cutmix", "label_smoothing", "class_weights",
     "ema", "amp", "standardise", "max_instances", "scale", "patch_size", "queries", "epoch_patches", "phases",
     "clip_grad", "on_nan", "freeze", "unfreeze", "lora", "teacher", "distillation", "distillation_alpha",
-    "distillation_tau", "stitch_sampling", "stitch_lr", "stitch_init", "early_stop", "monitor", "val", "on_bad",
-    "seed", "workers", "device", "tracker",
+    "distillation_tau", "recipe", "stitch_sampling", "stitch_lr", "stitch_init", "early_stop", "monitor", "val",
+    "on_bad", "seed", "workers", "device", "tracker",
 )  # fmt: skip
 
 
@@ -323,14 +330,14 @@ def read_lora(text: str | None) -> int | dict[str, Any] | None:
     return value
 
 
-def read_sampling(text: str) -> str | dict[str, Any]:
+def read_word_or_json(text: str, option: str) -> str | dict[str, Any]:
     """A word, or a JSON object."""
     if not text.lstrip().startswith("{"):
         return text
     try:
         return json.loads(text)
     except ValueError as error:
-        raise typer.BadParameter(f"{text!r} is not JSON: {error}", param_hint="--stitch-sampling") from None
+        raise typer.BadParameter(f"{text!r} is not JSON: {error}", param_hint=option) from None
 
 
 def read_class_weights(text: str | None) -> str | list[float] | None:
@@ -377,7 +384,8 @@ def _as_it_is(value: Any) -> Any:
 _READERS: dict[str, Callable[[Any], Any]] = {
     "batch_size": read_batch_size,
     "lora": read_lora,
-    "stitch_sampling": read_sampling,
+    "recipe": lambda text: read_word_or_json(text, "--recipe"),
+    "stitch_sampling": lambda text: read_word_or_json(text, "--stitch-sampling"),
     "tracker": one_or_many,
     "lr": lambda text: number_or_word(text, "--lr"),
     "weight_decay": lambda text: number_or_word(text, "--weight-decay"),

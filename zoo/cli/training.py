@@ -76,6 +76,7 @@ def train(
     distillation: o.Distillation = "hard",
     distillation_alpha: o.DistillationAlpha = 0.5,
     distillation_tau: o.DistillationTau = 1.0,
+    recipe: o.Recipe = "auto",
     stitch_sampling: o.StitchSampling = "uniform",
     stitch_lr: o.StitchLr = None,
     stitch_init: o.StitchInit = True,

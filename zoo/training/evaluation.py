@@ -80,6 +80,10 @@ def evaluate(
         values in whole steps of 8 bits without a border of `scale` pixels, the mean over the photographs; the same of
         interpolation (`bicubic_psnr`, `bilinear_psnr`, …); and where pixels have classes, `hard`, `flops` and
         `true_flops`. `detail` adds `images`.
+        Of a network that looks twice also `global_accuracy` and `local_accuracy`, of each look alone; of chromosomes
+        `polarity_accuracy` and `polarity_loss`, and where their cases are known `case_accuracy` (the mean over cases),
+        `complete_cases` (the part that is right as a whole) and, after `zoo.karyotype.dispatch`, `dispatch_accuracy`,
+        `dispatch_case_accuracy` and `dispatch_complete_cases`.
 
     Raises:
         DataError: the data cannot be read, or its classes are not the model's; a model of tables.
@@ -111,10 +115,13 @@ def evaluate(
         show.note(note)
     net = ready_model(model)
     images = with_classes_of(net, images)
-    logits, targets = run_model(
+    columns = _columns(net)
+    answers, targets = run_model(
         net, images, scale=scale, transform=transform, batch_size=batch_size, workers=workers, device=device, amp=amp,
-        progress=show,
+        progress=show, columns=columns,
     )  # fmt: skip
+    logits = answers[:, : len(images.classes)]
+    besides = {} if columns is None else columns.besides(images, answers, targets)
     classes, note = images.classes, None
     there = np.flatnonzero(np.isin(classes, opened.images.classes))
     # Labels are answered each by itself: data that say nothing of one do not say that it is wrong.
@@ -124,7 +131,7 @@ def evaluate(
         classes = [classes[k] for k in there]
         logits = logits[:, there]
         targets = targets[:, there] if images.multi_label else torch.from_numpy(np.searchsorted(there, targets.numpy()))
-    measured = measure_answers(logits, targets, multi_label=images.multi_label, ordinal=images.ordinal)
+    measured = measure_answers(logits, targets, multi_label=images.multi_label, ordinal=images.ordinal) | besides
     absent = [classes[k] for k in measured.get("auroc_absent", [])]
     if note is not None:
         show.note(note)
@@ -151,8 +158,12 @@ def run_model(
     device: str | None,
     amp: str,
     progress: Progress,
+    columns: Any = None,
 ) -> tuple[Tensor, Tensor]:
-    """Logits and targets of a set; the model goes back to its device and mode afterwards."""
+    """Logits and targets of a set; the model goes back to its device and mode afterwards.
+
+    `columns`, a module with `width`, is asked in the place of a model that says more than its logits.
+    """
     try:
         from zoo.training.engine import engine, resolve_amp
         from zoo.training.forward import all_logits
@@ -163,17 +174,32 @@ def run_model(
     progress.start(0, len(images), 0, "measuring")
     try:
         with as_it_was(net), engine(resolve_amp(amp, device), device) as accelerator:
+            net.to(accelerator.device)
             return all_logits(
-                net.to(accelerator.device),
+                net if columns is None else columns,
                 images,
                 pipeline,
                 accelerator,
                 batch_size=batch_size,
                 workers=workers,
                 tick=progress.tick,
+                width=None if columns is None else columns.width,
             )
     finally:
         progress.close()
+
+
+def _columns(net: torch.nn.Module) -> Any:
+    """What gives all that a network with several outputs says; None for the others."""
+    from zoo.training.varifocal.task import looks_twice
+
+    if not looks_twice(net):
+        return None
+    try:
+        from zoo.training.varifocal.measure import Columns
+    except ImportError as error:
+        raise MissingExtraError("zoo.evaluate", getattr(error, "name", None) or "accelerate", "train") from error
+    return Columns(net, net.stage)  # pyright: ignore - of networks that look twice
 
 
 def with_classes_of(net: torch.nn.Module, images: ImageSet) -> ImageSet:

@@ -100,6 +100,7 @@ def finetune(
     distillation: str = "hard",
     distillation_alpha: float = 0.5,
     distillation_tau: float = 1.0,
+    recipe: str | Mapping[str, Any] = "auto",
     stitch_sampling: str | Mapping[str, Any] = "uniform",
     stitch_lr: float | None = None,
     stitch_init: bool = True,
@@ -193,6 +194,11 @@ def finetune(
             probabilities.
         distillation_alpha: share of that in the loss, from 0 to 1; the rest is what the loss is without a teacher.
         distillation_tau: temperature of "soft".
+        recipe: "auto", in stages for networks that look twice (`varifocal…`) and plain for all others; "plain"; or
+            "varifocal", in stages: the global scale, the box, the local scale, the decision on both, for 60, 20, 40 and
+            20 parts of the epochs, AdamW at 1e-3 along a cosine in each, weight decay 1e-4. With options,
+            {"name": "varifocal", "epochs": [60, 20, 40, 20], "region": "foreground" or "pseudo" (what rough boxes come
+            from), "half": 0.25, "threshold": 0.25, "ranking": 0.0}.
         stitch_sampling: of a stitched network, which paths an update trains: "uniform", one of all; "flops_groups", one
             of a group of about equal cost; "sandwich", the cheapest, the dearest and one more; or with options,
             {"mode": "sandwich", "count": 2}, {"mode": "flops_groups", "width": 1e9}, {"per_rank": False}. Epochs are
@@ -262,6 +268,8 @@ def finetune(
         from zoo.training.loop import Loop
         from zoo.training.stitching import begin, options_for
         from zoo.training.super_resolution.finetuning import finetune_super_resolution
+        from zoo.training.varifocal.finetuning import finetune_in_stages
+        from zoo.training.varifocal.task import in_stages
     except ImportError as error:
         raise MissingExtraError("zoo.finetune", getattr(error, "name", None) or "accelerate", "train") from error
     if resume not in ("auto", True, False):
@@ -273,8 +281,11 @@ def finetune(
     check_standardise(standardise)
     check_out(out, data, val)
     refuse_tables(model)
+    staged = in_stages(model, recipe)
     if is_super_resolution(model):
         return finetune_super_resolution(given, trackers)
+    if staged:
+        return finetune_in_stages(given, trackers)
     show = Progress(progress and int(os.environ.get("RANK", "0")) == 0, epochs)
     with kept_random_state():
         splits = open_splits(data, val=val, seed=seed, on_bad=on_bad)

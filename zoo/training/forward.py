@@ -57,6 +57,7 @@ def all_logits(
     batch_size: int,
     workers: int = 0,
     tick: Callable[[int], None] = lambda images: None,
+    width: int | None = None,
 ) -> tuple[Tensor, Tensor]:
     """Logits (N, K) and targets of every image, in order, on every process.
 
@@ -70,8 +71,10 @@ def all_logits(
         batch_size: images at a time and process.
         workers: processes that read images.
         tick: called with the number of images done.
+        width: columns that the model answers where these are not one a class.
     """
     model.eval()
+    width = len(data.classes) if width is None else width
     world, rank = accelerator.num_processes, accelerator.process_index
     plan = eval_plan(len(data), batch_size=batch_size, rank=rank, world=world)
     logits, targets, places = [], [], []
@@ -80,7 +83,7 @@ def all_logits(
         moved = batch.to(accelerator.device)
         with float32_kept(reduced), accelerator.autocast():
             output = as_logits(model, answer(model, moved.images))
-        logits.append(check_logits(output, len(batch), len(data.classes), data.noun).float())
+        logits.append(check_logits(output, len(batch), width, data.noun).float())
         check_finite(logits[-1], batch.indices, data)
         targets.append(moved.targets)
         places.append(torch.tensor(batch.indices, device=accelerator.device))
@@ -88,7 +91,7 @@ def all_logits(
     device = accelerator.device
     shape = (0, *data.labels.shape[1:])
     mine = (
-        torch.cat(logits) if logits else torch.zeros(0, len(data.classes), device=device),
+        torch.cat(logits) if logits else torch.zeros(0, width, device=device),
         torch.cat(targets) if targets else torch.as_tensor(data.labels[:0], device=device).reshape(shape),
         torch.cat(places) if places else torch.zeros(0, dtype=torch.int64, device=device),
     )

@@ -173,6 +173,10 @@ class Loop:
         if self.stitching is not None:
             self.stitching.follow()
 
+    def facts(self) -> dict[str, Any]:
+        """What a row of the history says of its epoch besides."""
+        return {}
+
     # --- what all runs do -------------------------------------------------------------------------------------------
 
     def plan(self, epoch: int) -> list[list[list[int]]]:
@@ -257,6 +261,7 @@ class Loop:
         at, o = self.at, self.options
         row: dict[str, Any] = {
             "epoch": at.epoch + 1,
+            **self.facts(),
             "train_loss": at.loss_sum / at.images if at.images else None,
             "lr": self.lr,
             "seconds": at.seconds,

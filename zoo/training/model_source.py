@@ -58,6 +58,25 @@ def resolve_name(model: str | os.PathLike[str]) -> str:
     return text
 
 
+def model_class(model: Any) -> Any:
+    """The class of a model, itself or by name, without building it; None where it is not known, as of timm's."""
+    if isinstance(model, nn.Module):
+        return type(model)
+    if not isinstance(model, str | os.PathLike):
+        return None
+    name = resolve_name(model)
+    if ":" in name:
+        from zoo.sources import resolve
+
+        name = resolve(name, {}, allow_pickle=False).architecture
+    if not is_model(name):
+        return None
+    target = model_entry(name).load()
+    if inspect.isclass(target) or not callable(target):
+        return target
+    return getattr(target, "__annotations__", {}).get("return")
+
+
 def ready_model(model: Any) -> nn.Module:
     """A trained model: the module as it is, or built by name with its weights."""
     if isinstance(model, nn.Module):
@@ -100,17 +119,20 @@ def model_for(
     transform: str | None = "auto",
     scale: float | None = None,
     img_size: int | None = None,
+    num_classes: Any = None,
 ) -> tuple[nn.Module, list[str]]:
     """The model to train, with as many outputs as the data has classes, and notes on what was changed.
 
-    A name is built with the right number; a module of another size gets a new classifier by its own
-    `reset_classifier`. Parts put into a model with weights begin as copies, where they can, fitted to training images.
+    `num_classes` says it for models of several tasks, of which the first is that of the data's classes. A name is
+    built with the right number; a module of another size gets a new classifier by its own `reset_classifier`. Parts put
+    into a model with weights begin as copies, where they can, fitted to training images.
 
     Raises:
         DataError: a module of another size without `reset_classifier`.
         TrainingError: half-precision parameters.
     """
     classes, notes = len(train.classes), []
+    tasks = classes if num_classes is None else num_classes
     if not isinstance(model, nn.Module):
         from zoo.factory import create_model
 
@@ -120,7 +142,7 @@ def model_for(
             if not pretrained and _has_weights(name):
                 notes.append(f"{name} starts from random weights; pretrained=True (--pretrained) takes its checkpoint")
         sizes = {**_width(name, train), **fixed_size(name, img_size)}
-        arguments = {"pretrained": pretrained, **sizes, **(model_args or {}), "num_classes": classes}
+        arguments = {"pretrained": pretrained, **sizes, **(model_args or {}), "num_classes": tasks}
         if pretrained is not False and _is_composed(name, arguments):
             arguments.setdefault("init_batches", _examples(name, arguments, train, transform, scale))
         model = create_model(name, **arguments)
@@ -135,7 +157,7 @@ def model_for(
                 "no reset_classifier to change that; build it with the right number"
             )
         notes.append(f"the model had {model.num_classes} outputs, the data has {classes} classes: new classifier")
-        reset(classes)
+        reset(tasks)
     half = next((n for n, p in model.named_parameters() if p.dtype in (torch.float16, torch.bfloat16)), None)
     if half is not None:
         raise TrainingError(

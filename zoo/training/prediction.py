@@ -18,6 +18,7 @@ from torch import Tensor, nn
 from zoo.errors import DataError
 from zoo.models.class_scores import as_logits
 from zoo.models.data_config import data_config, words_of
+from zoo.models.varifocal.output import VarifocalOutput
 from zoo.naming import did_you_mean, known_keywords, natural_key
 from zoo.training.bags_prediction import bag_answers
 from zoo.training.data.decode import EXTENSIONS, read_image
@@ -30,6 +31,7 @@ from zoo.training.model_source import instance_shape, model_name, ready_model, r
 from zoo.training.options import check_batch_size
 from zoo.training.progress import Progress
 from zoo.training.sequences_prediction import sequence_answers
+from zoo.training.varifocal.answers import both_answers
 from zoo.weights.config_checks import ordered_labels
 
 #: Names that only a machine knows: of WordNet's synsets, and of Freebase's topics.
@@ -74,7 +76,9 @@ def predict(
         `top`, a list of {`label`, `index`, `probability`}. Class names come from the model; ImageNet's are known. Of a
         sequence `sequence` instead of `image`. Of a bag `bag`, and `instances`, a sequence of {`instance` (its file, or
         number), `weight` (its share in what the answer was made of, the mean of `heads`), `heads`}. What was decided on
-        the way is noted on stderr.
+        the way is noted on stderr. Of a network that looks twice `box` (x0, y0, x1, y1), as parts of the image, where
+        it looked again, and of chromosomes `polarity` and `polarity_probability`; probabilities are calibrated by its
+        temperature.
 
     Raises:
         DataError: no images, one that cannot be read, a model of tables or without a classifier, or an answer that is
@@ -119,15 +123,19 @@ def predict(
         config = data_config(net)
         pipeline = Pipeline(config["input_size"][0], eval_transform(config), scale)
         for names, batch in _batches(_each(images, on_bad), pipeline, batch_size):
-            output = as_logits(net, net(batch.to(device or home)))
+            said = net(batch.to(device or home))
+            output = as_logits(net, said)
             if not isinstance(output, Tensor) or output.ndim != 2:
                 raise DataError(f"the model answers {_shape(output)}, not one row of class scores an image")
             bad = (~torch.isfinite(output).all(1)).nonzero()
             if len(bad):
                 raise DataError(f"the model's answer to image {names[int(bad[0])]} is not finite")
             scores = output.float().sigmoid() if multi_label else output.float().softmax(1)
-            labels = label_names(net, scores.shape[1])
-            found += [_answer(name, row, labels, top) for name, row in zip(names, scores, strict=True)]
+            labels, besides = label_names(net, scores.shape[1]), None
+            if isinstance(said, VarifocalOutput):
+                scores, besides = both_answers(net, said)
+            rows = [_answer(name, row, labels, top) for name, row in zip(names, scores, strict=True)]
+            found += rows if besides is None else [row | more for row, more in zip(rows, besides, strict=True)]
     finally:
         net.to(home)
         for module in net.modules():

@@ -165,7 +165,7 @@ def moved(image: Tensor, degrees: float, scale: float, shift: Sequence[float]) -
 def _in_unit(image: Any) -> Tensor:
     """(C, H, W) float32 in [0, 1]."""
     if not isinstance(image, Tensor):
-        array = np.asarray(image)
+        array = np.array(image)  # a copy: of PIL images the pixels are read-only
         image = torch.from_numpy(np.ascontiguousarray(array if array.ndim == 2 else np.moveaxis(array, -1, 0)))
     image = image[None] if image.ndim == 2 else image
     if image.is_floating_point():

@@ -9,9 +9,10 @@ from typing import Any
 import numpy as np
 
 from zoo.errors import DataError
+from zoo.models.varifocal.registered import POLARITIES
 from zoo.training.data.image_set import ImageSet, Splits
 from zoo.training.data.labels import some
-from zoo.training.data.rendered_chromosomes import POLARITIES, TYPES, RenderedCase, render_case
+from zoo.training.data.rendered_chromosomes import TYPES, RenderedCase, render_case
 
 #: What stands for a polarity that is not known.
 UNKNOWN = -1

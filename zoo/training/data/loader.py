@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
@@ -25,11 +25,19 @@ from zoo.training.randomness import derive, order, seed_host
 Step = list[list[int]]
 
 
+class Labelled(NamedTuple):
+    """An image that is ready for a model, and its second label, which the preparation may have changed."""
+
+    image: Tensor
+    second: int
+
+
 @dataclass(frozen=True)
 class Batch:
     """Images (B, C, H, W), bags or sequences, targets and the indices that they came from.
 
-    Targets are (B,) or (B, K); of small images what these are to become, (B, C, scale H, scale W).
+    Targets are (B,) or (B, K), or (B, 2) of images with a second label; of small images what these are to become,
+    (B, C, scale H, scale W).
     """
 
     images: Tensor | Bags | Tokens
@@ -103,6 +111,9 @@ def _collate(items: list[Any]) -> Batch | DataError:
     if isinstance(images[0], Patch):
         small, large = (torch.stack(parts) for parts in zip(*images, strict=True))
         return Batch(small, large, list(indices))
+    if isinstance(images[0], Labelled):
+        images, second = zip(*images, strict=True)
+        targets = torch.stack([targets, torch.tensor(second)], 1)
     shapes = {tuple(image.shape) for image in images}
     if len(shapes) > 1:
         return DataError(f"images of one batch have different shapes {sorted(shapes)}; pass a transform that resizes")

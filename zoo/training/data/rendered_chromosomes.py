@@ -13,10 +13,10 @@ from typing import NamedTuple
 
 import numpy as np
 
+from zoo.karyotype import HUMAN
+
 #: Types in their order; number k of a label is `TYPES[k]`.
-TYPES = (*(str(k) for k in range(1, 23)), "X", "Y")
-#: Where the short arm points; number k of a label is `POLARITIES[k]`.
-POLARITIES = ("short arm up", "short arm down")
+TYPES = HUMAN.names
 #: Millions of base pairs of each type, and how many of them lie on the short arm.
 _LENGTHS = (
     249.3, 243.2, 198.0, 191.2, 180.9, 171.1, 159.1, 146.4, 141.2, 135.5, 135.0, 133.9,

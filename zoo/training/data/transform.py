@@ -36,7 +36,7 @@ def train_transform(config: Mapping[str, Any], aug: str, *, hflip: float) -> Cal
     if aug == "none":
         return eval_transform(config)
     if config["crop_mode"] == CANVAS:
-        return OnCanvas(config, canvas_augment(aug, hflip=hflip, vflip=0.0))
+        return OnCanvas(config, canvas_augment(aug, hflip))
     options: dict[str, Any] = {
         "input_size": tuple(config["input_size"]),
         "is_training": True,
@@ -95,7 +95,7 @@ class OnCanvas:
         return (pixels - self.mean) / self.std, polarity
 
 
-def canvas_augment(aug: str, *, hflip: float, vflip: float) -> ChromosomeAugment | None:
+def canvas_augment(aug: str, hflip: float) -> ChromosomeAugment | None:
     """The augmentation of images on a canvas.
 
     Raises:
@@ -105,7 +105,7 @@ def canvas_augment(aug: str, *, hflip: float, vflip: float) -> ChromosomeAugment
         raise ValueError(
             f"aug must be 'none' or 'light' for images whose size counts (crop_mode='canvas'), got {aug!r}"
         )
-    return None if aug == "none" else ChromosomeAugment(hflip=hflip, vflip=vflip)
+    return None if aug == "none" else ChromosomeAugment(hflip=hflip)
 
 
 class ByForm:

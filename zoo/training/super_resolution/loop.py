@@ -16,7 +16,8 @@ from zoo.training.data.loader import Batch
 from zoo.training.freeze import FreezePlan
 from zoo.training.loop import Loop
 from zoo.training.metrics import higher_is_better
-from zoo.training.optimise import build_optimiser, build_schedule
+from zoo.training.optimise import build_optimiser
+from zoo.training.phases import PhasedSchedule
 from zoo.training.super_resolution.measure import measure_photos
 from zoo.training.super_resolution.options import BETAS, RestorationOptions, epochs_of
 from zoo.training.super_resolution.patches import Patches
@@ -92,7 +93,7 @@ class RestorationLoop(Loop):
         return build_optimiser(self.model, o.opt, o.lr, weight_decay=o.weight_decay, layer_decay=None, betas=betas)
 
     def build_schedule(self, optimiser: torch.optim.Optimizer) -> Any:
-        return PhasedSchedule(optimiser, self.options, self.lengths())
+        return PhasedSchedule(optimiser, self.options, self.lengths(), self.options.phase_epochs)
 
     def lengths(self) -> list[int]:
         """Updates of each phase."""
@@ -136,36 +137,6 @@ class RestorationLoop(Loop):
         value = metrics[self.options.monitor]
         better = value if higher_is_better(self.options.monitor) else -value
         return [float(self.phase), better, -metrics["loss"]]
-
-
-class PhasedSchedule:
-    """The schedule of each phase, one after the other."""
-
-    def __init__(self, optimiser: torch.optim.Optimizer, options: RestorationOptions, lengths: list[int]):
-        self.lengths, self.parts = lengths, []
-        for length, epochs in zip(lengths, options.phase_epochs, strict=True):
-            for group in optimiser.param_groups:
-                group["lr"] = options.lr
-            warmup = options.warmup_epochs / max(epochs, 1)
-            self.parts.append(
-                build_schedule(
-                    optimiser,
-                    options.sched,
-                    lr=options.lr,
-                    min_lr=options.min_lr,
-                    epochs=1,
-                    warmup=min(warmup, 1.0),
-                    updates=length,
-                )
-            )
-
-    def step_update(self, update: int) -> None:
-        """Set the learning rate of an update of the run, counted from 0."""
-        for length, part in zip(self.lengths[:-1], self.parts[:-1], strict=True):
-            if update < length:
-                return part.step_update(update)
-            update -= length
-        return self.parts[-1].step_update(update)
 
 
 def draw(large: Tensor, queries: int | None) -> tuple[Tensor, Tensor, Tensor]:

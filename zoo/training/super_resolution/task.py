@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 import inspect
-import os
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from zoo.registry import is_model, model_entry
-from zoo.training.model_source import resolve_name
+from zoo.training.model_source import model_class
 
 #: What such models say of themselves, as an attribute `task` of the class.
 SUPER_RESOLUTION = "super-resolution"
@@ -18,26 +16,7 @@ SUPER_RESOLUTION = "super-resolution"
 
 def is_super_resolution(model: Any) -> bool:
     """Whether a model, itself or by name, enlarges images."""
-    if isinstance(model, nn.Module):
-        return getattr(model, "task", None) == SUPER_RESOLUTION
-    if not isinstance(model, str | os.PathLike):
-        return False
-    name = resolve_name(model)
-    if ":" in name:
-        from zoo.sources import resolve
-
-        name = resolve(name, {}, allow_pickle=False).architecture
-    if not is_model(name):
-        return False
-    target = model_entry(name).load()
-    return getattr(target, "task", None) == SUPER_RESOLUTION or _returned(target) == SUPER_RESOLUTION
-
-
-def _returned(function: Any) -> str | None:
-    """The task of what a function says that it returns."""
-    if inspect.isclass(function) or not callable(function):
-        return None
-    return getattr(getattr(function, "__annotations__", {}).get("return"), "task", None)
+    return getattr(model_class(model), "task", None) == SUPER_RESOLUTION
 
 
 def takes_any_scale(model: nn.Module) -> bool:

@@ -1,0 +1,1 @@
+"""Training networks that look twice: stage by stage, on one task or two."""
