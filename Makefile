@@ -20,8 +20,9 @@ demo: $(STAMP)  ## fine-tune a small model, evaluate, publish, load back (a few 
 	@if [ -n "$$HF_TOKEN" ]; then $(BIN)/zoo demo --out runs/demo; \
 	else $(BIN)/python -m tests.hub -- $(BIN)/zoo demo --out runs/demo; fi
 
+# A file's tests in one process: what they share is made once. The order stays, which ends with files of short tests.
 test: $(STAMP)  ## the tests
-	$(PYTEST)
+	$(PYTEST) --dist loadfile --no-loadscope-reorder
 
 test-long: $(STAMP)  ## the long tests that CI makes besides
 	$(PYTEST) -m ci_long
