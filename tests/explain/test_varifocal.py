@@ -94,7 +94,7 @@ def test_bars_are_the_probabilities_of_the_scales() -> None:
     polarity = (out.polarity[0] / 0.6).softmax(0)
     side = ("short arm up", "short arm down")[int(polarity.argmax())]
     share = float(wanted["both"].max())
-    assert bars.get_title(loc="left") == f"{names[int(best[0])]} {share:.2f}, {side} {float(polarity.max()):.2f}"
+    assert bars.get_title(loc="left") == f"{names[int(best[0])]} ({share:.2f}), {side} ({float(polarity.max()):.2f})"
 
 
 def test_bars_of_a_type_do_not_lie_on_each_other() -> None:

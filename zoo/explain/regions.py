@@ -202,8 +202,8 @@ def _decision(
     polarities: list[str],
 ) -> str:
     own = list(scales.values())[-1][0][row]
-    text = f"{shorten(types[int(own.argmax())], 14)} {float(own.max()):.2f}"
+    text = f"{shorten(types[int(own.argmax())], 14)} ({float(own.max()):.2f})"
     if out.polarity_logits is None:
         return text
     second = _shares(out.polarity_logits[row], net.temperature[1])
-    return f"{text}, {shorten(polarities[int(second.argmax())], 16)} {float(second.max()):.2f}"
+    return f"{text}, {shorten(polarities[int(second.argmax())], 16)} ({float(second.max()):.2f})"
