@@ -9,6 +9,7 @@ import sys
 
 import pytest
 from typer.main import get_command
+from typer.testing import CliRunner
 
 import zoo
 from zoo.cli import app
@@ -62,15 +63,25 @@ def test_info():
     ],
 )
 def test_errors_are_one_line_and_exit_codes_tell_them_apart(args, message, code):
-    done = run(*args)
-    assert done.returncode == code
-    assert message in done.stderr
+    done = CliRunner().invoke(app, list(args))
+    assert done.exit_code == code
+    assert isinstance(done.exception, SystemExit)  # nothing else came through to the shell
+    assert message in " ".join(done.stderr.replace("│", " ").split())
+    if code == 1:
+        assert len(done.stderr.strip().splitlines()) <= 1 + message.startswith("? ")
+    assert done.stdout == ""
+
+
+def test_an_error_ends_the_process():
+    done = run("info", "mlp/kann")
+    assert done.returncode == 1
+    assert "did you mean 'mlp/kan'" in done.stderr
     assert "Traceback" not in done.stderr
     assert done.stdout == ""
 
 
 def test_debug_shows_the_traceback():
-    assert "Traceback" in run("--debug", "info", "no_such_model_here").stderr
+    assert "Traceback" in run("--debug", "info", "mlp/no_such_module_here").stderr
 
 
 def test_version_and_help():
@@ -100,22 +111,29 @@ def test_quick(args):
     assert best <= 0.3
 
 
-@pytest.mark.parametrize(
-    "args",
-    [
+def test_without_torch():
+    commands = [
         ("list",),
         ("list", "--uses", "mlp/kan", "--json"),
         ("--help",),
         *((command, "--help") for command in get_command(app).commands),
         ("info", "medvit2_kan"),
         ("info", "resnet18_kan_head"),
-    ],
-)
-def test_without_torch(args):
-    code = f"import sys; sys.argv = ['zoo', *{list(args)!r}]\nfrom zoo.cli import main\n"
-    code += "try: main()\nexcept SystemExit: pass\n"
-    code += "assert not {'torch', 'timm', 'huggingface_hub'} & set(sys.modules)"
-    subprocess.run([sys.executable, "-c", code], check=True, capture_output=True)
+    ]
+    code = f"""
+import sys
+from zoo.cli import main
+for args in {commands!r}:
+    sys.argv = ["zoo", *args]
+    try:
+        main()
+    except SystemExit as end:
+        assert not end.code, args
+    found = {{"torch", "timm", "huggingface_hub"}} & set(sys.modules)
+    assert not found, (args, found)
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
 
 
 def test_info_of_a_saved_model(tmp_path):

@@ -15,7 +15,8 @@ from typer.testing import CliRunner
 
 from zoo.cli import app
 
-ARGUMENTS = ["--head", "linear,kan", "test_resnet", "digits", "--epochs", "3", "--img-size", "32", "--device", "cpu"]
+DATA = "digits?classes=0,1,2"
+ARGUMENTS = ["--head", "linear,kan", "test_resnet", DATA, "--epochs", "5", "--img-size", "32", "--device", "cpu"]
 
 
 def invoke(*args: object, code: int = 0) -> tuple[str, str]:
@@ -32,7 +33,7 @@ def test_ctrl_c_saves_and_the_same_command_goes_on(tmp_path: Path) -> None:
         command, stderr=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=environment, start_new_session=True
     ) as process:
         assert process.stderr is not None
-        assert any(line.startswith("epoch 1/3") for line in process.stderr)
+        assert any(line.startswith("epoch 1/5") for line in process.stderr)
         os.killpg(process.pid, signal.SIGINT)
         out, err = process.communicate(timeout=120)
     assert process.returncode == 130, err
@@ -42,7 +43,7 @@ def test_ctrl_c_saves_and_the_same_command_goes_on(tmp_path: Path) -> None:
     run = tmp_path / "head-linear" / "seed-0"
     newest = max((run / "checkpoints").iterdir())
     position = json.loads((newest / "state.json").read_text())["position"]
-    assert 1 <= position["epoch"] < 3
+    assert 1 <= position["epoch"] < 5
     assert not position["finished"]
     first_epoch = json.loads((run / "history.json").read_text())[0]
 
@@ -54,11 +55,11 @@ def test_ctrl_c_saves_and_the_same_command_goes_on(tmp_path: Path) -> None:
         stored = list(csv.DictReader(file))
     assert [row[0] for row in rows] == ["head linear", "head kan"] == [row["variant"] for row in stored]
     assert [row[1] for row in rows] == [f"{float(row['mean']):.4f}" for row in stored]
-    assert [row[2] for row in rows] == ["373,658", "381,530"]
+    assert [row[2] for row in rows] == ["372,979", "375,475"]
     facts = json.loads(invoke(*ARGUMENTS, "--out", tmp_path, "--json", "--quiet")[0])
     assert facts["folder"] == str(tmp_path)
     assert [row["mean"] for row in facts["rows"]] == [float(row["mean"]) for row in stored]
-    assert (facts["metric"], facts["split"], facts["data"]) == ("accuracy", "test", "digits")
+    assert (facts["metric"], facts["split"], facts["data"]) == ("accuracy", "test", DATA)
 
 
 @pytest.mark.parametrize(
