@@ -59,7 +59,7 @@ def test_ctrl_c_saves_and_the_same_command_goes_on(tmp_path: Path) -> None:
     facts = json.loads(invoke(*ARGUMENTS, "--out", tmp_path, "--json", "--quiet")[0])
     assert facts["folder"] == str(tmp_path)
     assert [row["mean"] for row in facts["rows"]] == [float(row["mean"]) for row in stored]
-    assert (facts["metric"], facts["split"], facts["data"]) == ("accuracy", "test", DATA)
+    assert (facts["metric"], facts["split"], facts["data"]) == ("accuracy", "test", "digits_0_1_2")
 
 
 @pytest.mark.parametrize(
