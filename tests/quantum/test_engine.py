@@ -45,7 +45,7 @@ def loss_of(state):
 
 @pytest.mark.parametrize("dtype", TOLERANCE)
 @pytest.mark.parametrize("names", [None, REAL, DIAGONAL, PAULIS], ids=["all", "real", "diagonal", "paulis"])
-@pytest.mark.parametrize("seed", range(12))
+@pytest.mark.parametrize("seed", [*range(6), *(pytest.param(seed, marks=pytest.mark.slow) for seed in range(6, 12))])
 def test_random_circuits(seed, names, dtype):
     draw = random.Random(seed)
     n, batch = draw.randint(1, 8), draw.choice([0, 1, 5, 19])

@@ -29,10 +29,13 @@ class Model(torch.nn.Module):
         return torch.view_as_real(evolve(self.circuit, self.weights, x, self.start))
 
 
-def cases():
-    circuits = (random_circuit(3, 12, 0), random_circuit(6, 15, 1), reuploading(3, 2))
-    for circuit, given in zip(circuits, (True, False, False), strict=True):
+def cases(circuits=(random_circuit(3, 12, 0), random_circuit(6, 15, 1), reuploading(3, 2))):
+    for circuit, given in zip(circuits, (True, False, False)):
         yield Model(circuit, given), torch.rand(5, circuit.n_inputs)
+
+
+def small_cases():
+    return cases((random_circuit(3, 8, 0), random_circuit(5, 8, 1)))
 
 
 def same(found, wanted):
@@ -40,7 +43,7 @@ def same(found, wanted):
 
 
 def compiled():
-    for model, x in cases():
+    for model, x in small_cases():
         call = torch.compile(model, fullgraph=True, backend="aot_eager")
         for rows in (x, x[:3]):
             same(call(rows), model(rows))
