@@ -100,7 +100,9 @@ def test_the_short_arm_is_up(as_tensor: bool) -> None:
     images[0][0, 4, 20] = 0.25  # a corner: turned, not mirrored
     images[1][0, 4 + _height(0) - 1, 27] = 0.25
     figure = explain.plot_karyogram(
-        torch.stack(images) if as_tensor else images, _karyotype(NORMAL), polarity=torch.tensor(polarity)
+        torch.stack(images).requires_grad_() if as_tensor else images,
+        _karyotype(NORMAL),
+        polarity=torch.tensor(polarity),
     )
     for *_, pixels in _shown(figure):
         high = len(pixels)

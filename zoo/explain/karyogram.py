@@ -25,8 +25,8 @@ _ROW = 7
 _APART, _GROUPS = 0.8, 1.2
 #: Inches of the figure's width.
 _WIDE = 9.0
-#: A background is clean if less of the outermost pixels differs from it.
-_CLEAN = 0.02
+#: What hangs together is looked at in so many cells a side.
+_CELLS = 64
 
 
 class Slot(NamedTuple):
@@ -129,15 +129,15 @@ def _turned(polarity: Any, count: int) -> list[bool]:
 
 def _cut(image: Any, background: str, threshold: float) -> Tensor:
     """(height, width) in grey, the background 0, without what is empty about the chromosome."""
+    image = image.detach().cpu() if isinstance(image, Tensor) else image
     shape = image.shape if hasattr(image, "shape") else image.size
     if len(shape) not in (2, 3):
         raise ValueError(f"an image must be (height, width) or have channels besides, got {tuple(shape)}")
     grey = ChromosomeToTensor(max(shape), background)(image).mean(0)
-    if float((_edge(grey) > 0).float().mean()) <= _CLEAN:
-        seen = grey > threshold * grey.max()
-    else:  # smoothed, which leaves a margin of two pixels at most
-        smooth = F.avg_pool2d(grey[None], 5, 1, 2, count_include_pad=False)[0]
-        seen = _together(smooth > max(threshold * float(smooth.max()), _noise(smooth)), int(smooth.argmax()))
+    looked = grey
+    if _edge(grey).any():  # noise: smoothed, which leaves a margin of two pixels at most
+        looked = F.avg_pool2d(grey[None], 5, 1, 2, count_include_pad=False)[0]
+    seen = _together(looked > max(threshold * float(looked.max()), _noise(looked)), int(looked.argmax()))
     if not seen.any():
         return grey
     (top, bottom), (left, right) = (_ends(seen.any(side)) for side in (1, 0))
@@ -156,15 +156,19 @@ def _noise(image: Tensor) -> float:
 
 
 def _together(seen: Tensor, start: int) -> Tensor:
-    """The part of a mask that hangs together with one of its pixels, over gaps of up to three: bands may be light."""
-    within = seen.float()
+    """The part of a mask that hangs together with one of its pixels, over gaps of up to 1/20 of the side."""
+    high, wide = seen.shape
+    step = max(1, max(high, wide) // _CELLS)  # cells of so many pixels: few steps even for large images
+    within = F.max_pool2d(seen.float()[None], step, ceil_mode=True)[0]
     part = torch.zeros_like(within)
-    part.view(-1)[start] = 1
+    part[start // wide // step, start % wide // step] = 1
     while True:
-        grown = F.max_pool2d(part[None], 7, 1, 3)[0] * within
+        grown = F.max_pool2d(part[None], 7, 1, 3)[0] * within  # bands may be as light as the background
         if torch.equal(grown, part):
-            return part > 0
+            break
         part = grown
+    near = part.repeat_interleave(step, 0).repeat_interleave(step, 1)[:high, :wide]
+    return seen & (near > 0)
 
 
 def _ends(marked: Tensor) -> tuple[int, int]:
