@@ -223,7 +223,7 @@ def test_only_models_by_name(tmp_path):
 
 def test_from_the_shell(tmp_path):
     run = [sys.executable, "-m", "zoo", "export"]
-    name = "medvit2_kan_nano.digits"
+    name = "tversky_mnist_cnn.digits"
     done = subprocess.run(
         [*run, name, "--to", "torch-export", "--json"], cwd=tmp_path, capture_output=True, text=True, timeout=200
     )
