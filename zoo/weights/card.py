@@ -459,7 +459,8 @@ def _training_section(data: Mapping[str, Any], training: Mapping[str, Any]) -> s
 
 def _limits_section(entry: Any) -> str:
     lines = ["## Intended use and limits", "", f"{_NOT_STATED.capitalize()} by the author beyond what is above."]
-    if entry is not None and "medic" in f"{entry.family.title} {entry.family.paper}".lower():
+    about = "" if entry is None else f"{entry.family.title} {entry.family.paper}".lower()
+    if any(word in about for word in ("medic", "chromosome")):
         lines.append("Not a medical device: not for diagnosis or treatment.")
     return "\n".join(lines)
 
