@@ -15,6 +15,7 @@ ORDER = [
     "_version",
     "registry",
     "eager",
+    "weight_cache",
     "quantum",
     "karyotype",
     "layers",

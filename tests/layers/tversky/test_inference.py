@@ -13,7 +13,7 @@ from zoo.layers.tversky.functional import tversky_similarity
 from zoo.layers.tversky.inference import lifted_similarity, lifted_weight, linear_form
 from zoo.layers.tversky.options import INTERSECTIONS
 from zoo.layers.tversky.reference import reference_similarity
-from zoo.layers.weight_cache import WeightCache
+from zoo.weight_cache import WeightCache
 
 SCALARS = torch.tensor([1.3, 0.4, 0.7], dtype=torch.float64)
 

@@ -11,7 +11,7 @@ from zoo.layers.hopfield.inputs import check_inputs
 from zoo.layers.hopfield.options import check_keywords, positive_int
 from zoo.layers.hopfield.projections import is_plain
 from zoo.layers.hopfield.reference import Associated
-from zoo.layers.weight_cache import WeightCache
+from zoo.weight_cache import WeightCache
 
 _STD = 0.02
 

@@ -9,7 +9,7 @@ from torch.nn import functional
 
 from zoo.eager import must_compose
 from zoo.layers.folding import norm_affine
-from zoo.layers.weight_cache import WeightCache
+from zoo.weight_cache import WeightCache
 
 #: Pairs that are held at once where nothing is recorded: what a processor's own memory holds, and a GPU's well.
 _PAIRS_CPU, _PAIRS = 512, 1 << 17

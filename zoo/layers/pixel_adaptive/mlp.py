@@ -9,7 +9,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from zoo.layers.pixel_adaptive.coordinates import Size, axis_table, belongs_to, relative_to
-from zoo.layers.weight_cache import WeightCache
+from zoo.weight_cache import WeightCache
 
 
 class PixelUpsampler(nn.Module):

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from zoo.layers.pixel_adaptive.mlp import PixelUpsampler
-from zoo.layers.weight_cache import Values
+from zoo.weight_cache import Values
 
 
 class Packed(NamedTuple):

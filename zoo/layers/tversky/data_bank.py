@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from zoo.layers.modes import evaluating
 from zoo.layers.tversky.options import check_size
-from zoo.layers.weight_cache import WeightCache
+from zoo.weight_cache import WeightCache
 
 
 class DataDomainBank(nn.Module):

@@ -23,7 +23,7 @@ from zoo.layers.tversky.inference import (
 )
 from zoo.layers.tversky.options import check_size
 from zoo.layers.tversky.reference import reference_similarity
-from zoo.layers.weight_cache import WeightCache
+from zoo.weight_cache import WeightCache
 
 # Numbers that a layer keeps for inference without being asked: a gigabyte in float32.
 _KEPT = 2**28

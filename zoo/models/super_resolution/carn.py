@@ -11,8 +11,8 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from zoo.layers.weight_cache import WeightCache
 from zoo.models.super_resolution.network import SuperResolutionNet
+from zoo.weight_cache import WeightCache
 
 
 class CARN(SuperResolutionNet):

@@ -15,8 +15,8 @@ from torch import Tensor, nn
 
 from zoo.eager import autocasts, must_compose
 from zoo.layers.folding import norm_affine
-from zoo.layers.weight_cache import Values
 from zoo.models.super_resolution.carn import CARN, CascadingBlock
+from zoo.weight_cache import Values
 
 #: Pixels that go through a product and what follows it before the next ones do: they stay in the cache.
 _AT_A_TIME = 4096

@@ -9,6 +9,7 @@ from zoo.quantum.engine.pulled import made
 from zoo.quantum.engine.steps import BlockStep, Step, Tensors
 from zoo.quantum.engine.tables import Affine, Chains, OpMatrix, Table, kronecker, outer
 from zoo.quantum.engine.whole import SMALL, Whole
+from zoo.weight_cache import WeightCache
 
 #: The name of the matrices on all wires of a small circuit.
 WHOLE = "whole"
@@ -105,6 +106,7 @@ class Program(Table):
         lead: states have their batch first.
         spreads: samples' own angles come in only after a start that all share.
         single: few wires start with a real turn of the sample's own each.
+        cache: the matrices on all wires of a small circuit, while its weights stay, where no gradients are recorded.
     """
 
     n: int
@@ -122,6 +124,7 @@ class Program(Table):
     lead: bool = False
     spreads: bool = False
     single: bool = False
+    cache: WeightCache = field(default_factory=WeightCache)
 
     def settle(self) -> None:
         """Say what follows from the steps and tables."""
@@ -166,12 +169,19 @@ class Program(Table):
                 found[name] = kronecker(chosen.unflatten(0, (count, k)))
         found |= {name: table for name, table in tables.items() if name.startswith("own turns")}
         if self.whole is not None:
-            found[WHOLE] = self.whole(vectors.shared) if compose else made(self.whole, vectors.shared)
+            found[WHOLE] = self._matrices(self.whole, vectors.shared, compose)
         for name, affine in self.phases.items():
             found[name] = affine(vectors.own if name.startswith("own") else vectors.shared)
         for name, matrix in self.dense.items():
             found[name] = matrix(vectors.own if name.startswith("own") else vectors.shared)
         return found
+
+    def _matrices(self, whole: Whole, shared: Tensor, compose: bool) -> Tensor:
+        if compose or torch.is_grad_enabled():
+            return whole(shared) if compose else made(whole, shared)
+        (matrices,) = self.cache.get((shared,), lambda: (whole(shared),))
+        assert matrices is not None
+        return matrices
 
     def first(self, vectors: Vectors, batch: int, compose: bool) -> Tensor:
         """(L, 2^n, T): the state that the first turns make of 0; arguments as `variables`."""

@@ -1,7 +1,7 @@
 """What follows from parameters alone, kept while they stay as they are."""
 
 from collections.abc import Callable
-from typing import Any, ClassVar
+from typing import Any, ClassVar, NamedTuple
 
 import torch
 from torch import Tensor
@@ -10,6 +10,22 @@ from torch.optim.optimizer import register_optimizer_step_post_hook
 from zoo.eager import autocasts, must_compose
 
 Values = tuple[Tensor | None, ...]
+
+
+class _Kept(NamedTuple):
+    """What was computed, and from what.
+
+    Args:
+        key: what tells the tensors from others, and from themselves after an edit.
+        samples: a few numbers of each.
+        values: what follows from them.
+        alive: their memory: given up, it could become that of a successor, so it is held here.
+    """
+
+    key: tuple[Any, ...]
+    samples: list[Tensor]
+    values: Values
+    alive: list[Any]
 
 
 class WeightCache:
@@ -31,10 +47,7 @@ class WeightCache:
     def __init__(self) -> None:
         self.frozen = False
         self.dtype: torch.dtype | None = None
-        self._key: tuple[Any, ...] | None = None
-        self._samples: list[Tensor] = []
-        self._values: Values = ()
-        self._alive: list[Any] = []
+        self._kept: _Kept | None = None
 
     def get(self, tensors: tuple[Tensor, ...], build: Callable[[], Values]) -> Values:
         """What `build` makes of the tensors: kept from an earlier call, or made now.
@@ -53,19 +66,19 @@ class WeightCache:
         if not self.frozen and any(tensor.is_inference() for tensor in tensors):
             return build()
         key = (WeightCache._steps, *(_state(tensor) for tensor in tensors))
-        if key != self._key or not self._same(tensors):
+        kept = self._kept
+        if kept is None or key != kept.key or not self._same(tensors, kept.samples):
             self.clear()
             self._watch_optimizers()
-            self._values = tuple(None if value is None else value.to(self.dtype or value.dtype) for value in build())
-            # Memory that a parameter gave up could become that of its successor: not while it is held here.
-            self._alive = [tensor.untyped_storage() for tensor in tensors]
-            self._samples = [_sample(tensor).clone() for tensor in tensors]
-            self._key = key
-        return self._values
+            values = tuple(None if value is None else value.to(self.dtype or value.dtype) for value in build())
+            alive = [tensor.untyped_storage() for tensor in tensors]
+            # In one step: threads may ask for what follows from other weights.
+            self._kept = kept = _Kept(key, [_sample(tensor).clone() for tensor in tensors], values, alive)
+        return kept.values
 
     def clear(self) -> None:
         """Forget what was kept."""
-        self._key, self._values, self._alive, self._samples = None, (), [], []
+        self._kept = None
 
     def freeze(self, dtype: torch.dtype | None = None) -> None:
         """Keep values of tensors made in inference mode too, and all values in `dtype`, if given, until `thaw`.
@@ -83,11 +96,11 @@ class WeightCache:
         self.clear()
         self.frozen, self.dtype = False, None
 
-    def _same(self, tensors: tuple[Tensor, ...]) -> bool:
+    def _same(self, tensors: tuple[Tensor, ...], samples: list[Tensor]) -> bool:
         """Whether a few numbers of each tensor are what they were."""
         if self.frozen or (tensors[0].is_cuda and torch.cuda.is_current_stream_capturing()):
             return True
-        return all(torch.equal(_sample(t), kept) for t, kept in zip(tensors, self._samples, strict=True))
+        return all(torch.equal(_sample(t), kept) for t, kept in zip(tensors, samples, strict=True))
 
     @classmethod
     def _watch_optimizers(cls) -> None:
@@ -109,6 +122,8 @@ def _count_step(*_: Any) -> None:
 
 def _sample(tensor: Tensor) -> Tensor:
     """64 numbers or fewer, spread over a tensor."""
+    if tensor.numel() <= 64:
+        return tensor.detach()
     if not tensor.is_contiguous():
         return tensor.detach()[..., :1].flatten()[:64]
     numbers = tensor.detach().view(-1)
