@@ -111,3 +111,8 @@ def test_a_crop_that_is_none_is_refused():
         VarifocalCrop(4, box_mode="clmp")
     with pytest.raises(ValueError, match="min_ratio must be above 0"):
         VarifocalCrop(4, min_ratio=0)
+
+
+def test_without_values_there_is_a_shape():
+    images, boxes = torch.rand(2, 3, 8, 8, device="meta"), torch.rand(2, 4, device="meta")
+    assert varifocal_crop(images, boxes, (4, 6)).shape == (2, 3, 4, 6)

@@ -10,7 +10,9 @@ from torch import Tensor
 def boxcar_mask(
     boxes: Float[Tensor, "batch 4"], size: Sequence[int], k: float | int = 10
 ) -> Float[Tensor, "batch 1 height width"]:
-    """[s(k(x - x0)) - s(k(x - x1))] [s(k(y - y0)) - s(k(y - y1))] at the pixels x = 0..W-1 and y = 0..H-1.
+    """The box with soft edges, at the pixels x = 0..W-1 and y = 0..H-1.
+
+        M = (s(k (x - x0)) - s(k (x - x1))) (s(k (y - y0)) - s(k (y - y1)))
 
     s is the logistic function; x0, ... are the edges of the box in pixels.
 

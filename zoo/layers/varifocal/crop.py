@@ -15,6 +15,7 @@ import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from zoo.eager import no_autocast
 from zoo.layers.varifocal.region import check_box_options, decode_region
 
 
@@ -45,7 +46,7 @@ def varifocal_crop(
     x = _places(edges[:, 0], edges[:, 2], width)
     y = _places(edges[:, 1], edges[:, 3], height)
     grid = torch.stack(torch.broadcast_tensors(x[:, None, :], y[:, :, None]), -1)
-    with torch.autocast(images.device.type, enabled=False):
+    with no_autocast(images):
         crop = F.grid_sample(images.to(exact), grid, "bilinear", "border", align_corners=False)
     return crop.to(images.dtype)
 

@@ -26,7 +26,7 @@ class GNet(ScaleNet):
 
     Args:
         backbone: None for the paper's trunk, a name of ours or timm's, `{"name": ..., **options}`, a composition such
-            as `{"base": "resnet18", "act": "kan"}`, or a module that gives a map; a module is copied.
+            as `{"base": "resnet18", "act": "mish"}`, or a module that gives a map; a module is copied.
         num_classes: (types, polarities), or a number of types alone.
         in_chans: channels of the image.
         img_size: of the images that it is made for, one side or (height, width).

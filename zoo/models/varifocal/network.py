@@ -46,7 +46,7 @@ class VarifocalNet(CaseModel):
 
     Args:
         backbone: trunk of both scales (with weights of their own): None for the paper's, a name of ours or timm's,
-            `{"name": ..., **options}`, a composition such as `{"base": "resnet18", "act": "kan"}`, or a module.
+            `{"name": ..., **options}`, a composition such as `{"base": "resnet18", "act": "mish"}`, or a module.
         num_classes: (types, polarities), or a number of types alone.
         num_polarities: of the second task, where `num_classes` is one number.
         in_chans: channels of the image.
