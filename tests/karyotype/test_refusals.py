@@ -145,7 +145,7 @@ def test_iscn_without_sex_chromosomes():
         ((("1", "2"), {"XX": (2, 2)}), r"sex chromosomes \['X', 'Y'\] are not among the types"),
         ((("1", "X", "Y"), {}), "copies of at least one sex"),
         ((("1", "X", "Y"), {"XX": (2, 2)}), "template 'XX' has the copies of 2 types; there are 3"),
-        ((("1", "X", "Y"), {"XX": (2, -2, 0)}), "integers of at least 0"),
+        ((("1", "X", "Y"), {"XX": (2, -2, 0)}), "must be an integer of at least 0"),
         ((("1", "X", "Y"), {"XX": (0, 0, 0)}), "has no chromosome"),
     ],
 )

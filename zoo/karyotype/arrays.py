@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import operator
 from typing import Any
 
 import numpy as np
@@ -41,3 +42,19 @@ def as_integers(value: Any, name: str, length: int | None = None) -> NDArray[np.
         wanted = "a vector" if length is None else f"[{length}]"
         raise ValueError(f"{name} must be {wanted}, got {list(array.shape)}")
     return array.astype(np.int64, copy=False)
+
+
+def integer(value: Any, name: str) -> int:
+    """An integer of at least 0.
+
+    Raises:
+        TypeError: no integer.
+        ValueError: a negative one.
+    """
+    try:
+        number = operator.index(value)
+    except TypeError:
+        raise TypeError(f"{name} must be an integer, got {value!r}") from None
+    if isinstance(value, bool) or number < 0:
+        raise ValueError(f"{name} must be an integer of at least 0, got {value!r}")
+    return number

@@ -8,8 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from zoo.karyotype.arrays import as_array, as_integers
-from zoo.karyotype.checks import integer
+from zoo.karyotype.arrays import as_array, as_integers, integer
 
 _STEPS = 200
 _TOLERANCE = 1e-12

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import operator
 from typing import Any
 
 import numpy as np
@@ -65,19 +64,3 @@ def penalties(value: Any, name: str, classes: int) -> NDArray[np.float64]:
             "strict=True forbids changes"
         )
     return np.broadcast_to(array, (classes,))
-
-
-def integer(value: Any, name: str) -> int:
-    """An integer of at least 0.
-
-    Raises:
-        TypeError: no integer.
-        ValueError: a negative one.
-    """
-    try:
-        number = operator.index(value)
-    except TypeError:
-        raise TypeError(f"{name} must be an integer, got {value!r}") from None
-    if isinstance(value, bool) or number < 0:
-        raise ValueError(f"{name} must be an integer of at least 0, got {value!r}")
-    return number

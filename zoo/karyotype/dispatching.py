@@ -15,9 +15,9 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from zoo.karyotype.arrays import as_array, as_integers
+from zoo.karyotype.arrays import as_array, as_integers, integer
 from zoo.karyotype.assignment import assign, slots
-from zoo.karyotype.checks import check_log_probs, check_sexes, integer, penalties
+from zoo.karyotype.checks import check_log_probs, check_sexes, penalties
 from zoo.karyotype.greedy import greedy
 from zoo.karyotype.result import Karyotype, Overruled
 from zoo.karyotype.short_form import short_form

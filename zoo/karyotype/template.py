@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import operator
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
 
+from zoo.karyotype.arrays import integer
 from zoo.naming import did_you_mean
 
 
@@ -32,7 +31,10 @@ class Template:
             raise ValueError(f"the sex chromosomes {missing} are not among the types {self.names}")
         if not self.copies:
             raise ValueError("a template needs the copies of at least one sex")
-        counts = {sex: tuple(_count(sex, value) for value in given) for sex, given in self.copies.items()}
+        counts = {
+            sex: tuple(integer(value, f"each copy number of template {sex!r}") for value in given)
+            for sex, given in self.copies.items()
+        }
         for sex, given in counts.items():
             if len(given) != len(self.names):
                 raise ValueError(f"template {sex!r} has the copies of {len(given)} types; there are {len(self.names)}")
@@ -81,16 +83,6 @@ def as_template(given: Template | Mapping[str, Sequence[int]] | None) -> Templat
     if types < 3:
         raise ValueError(f"a template has one type and two sex chromosomes at least, got copies of {types} types")
     return Template(Template.diploid(types - 2).names, {sex: tuple(copies) for sex, copies in given.items()})
-
-
-def _count(sex: str, value: Any) -> int:
-    try:
-        number = operator.index(value)
-    except TypeError:
-        raise TypeError(f"copies of template {sex!r} must be integers, got {value!r}") from None
-    if isinstance(value, bool) or number < 0:
-        raise ValueError(f"copies of template {sex!r} must be integers of at least 0, got {value!r}")
-    return number
 
 
 #: 1..22, X, Y as classes 0..23.
