@@ -123,7 +123,7 @@ def test_wrong_types_are_refused_with_the_place(data, said):
         ("mean", [1e9] * 3, "mean must be .* from -1,000,000 to 1,000,000, got"),
         ("mean", [], r"mean must be a list of numbers, one a channel.*got \(\)"),
         ("interpolation", "foo", "one of nearest, bilinear, bicubic, lanczos, box, hamming, random, got 'foo'"),
-        ("crop_mode", "foo", "crop_mode must be one of center, squash, border, got 'foo'"),
+        ("crop_mode", "foo", "crop_mode must be one of center, squash, border, canvas, got 'foo'"),
         ("crop_pct", 1e9, "above 0 and at most 10, got 1000000000.0"),
         ("input_size", [3, 1e9, 1e9], "whole numbers from 1 to 1,000,000, got"),
         ("num_classes", 10**12, "from 0 to 2,147,483,647, got 1000000000000"),
