@@ -7,23 +7,7 @@ import zoo
 
 assert "torch" not in sys.modules, "import zoo brought torch"
 assert "site-packages" in zoo.__file__, zoo.__file__
-EMBEDDED = [
-    "hopfield_memory.digits",
-    "hopfield_mnist_bags.fashion",
-    "kan_breast_cancer.wdbc",
-    "kan_bspline.digits",
-    "kan_rbf.digits",
-    "kan_switch.digits",
-    "medvit2_kan_nano.digits",
-    "pcsr_srresnet_nano_x4.photos",
-    "qnn_farhi_neven_17q.digits36",
-    "qnn_farhi_neven_785q.fashion",
-    "qtn_uptn_aa.peptides",
-    "snnet_vit_nano.digits",
-    "tversky_mnist_cnn.digits",
-]
-ON_THE_HUB = ["vgg_kagn11_v2.in1k", "vgg_kagn11_v4.in1k", "vgg_kagn_bn11_v4.in1k"]
-assert zoo.list_pretrained() == EMBEDDED + ON_THE_HUB, zoo.list_pretrained()
+assert "medvit2_kan_nano.digits" in zoo.list_pretrained(), zoo.list_pretrained()
 
 import torch  # noqa: E402
 
