@@ -51,8 +51,9 @@ HEAD = """# Benchmarks
 
 Written by `python -m benchmarks` on: {machine}; timm {timm}.
 
-All sides of a table run in one go, each in a fresh process with one thread, taking turns; what is shown is CPU time,
-the best of at least seven calls after two warm-ups. The C allocator can decide more than the algorithm: *reuse* is
+All sides of a table run in one go, each in a fresh process with one thread, taking turns; what is shown is CPU time
+of a call, the best of at least seven turns after two warm-ups. A turn is a call, or a loop of as many as fill 20 ms (in
+sections written before loops were, always a single one). The C allocator can decide more than the algorithm: *reuse* is
 with memory kept for reuse (`MALLOC_MMAP_MAX_=0 MALLOC_TRIM_THRESHOLD_=17179869184 MALLOC_TOP_PAD_=268435456`),
 *default* with malloc as it is. Peak is the growth of the process's high-water mark over its state before the first
 call; *saved* counts the bytes kept for the backward pass. Compare ratios, not milliseconds: another machine has

@@ -1,9 +1,11 @@
 """One way of measuring for every benchmark.
 
-Each side of a comparison lives in a fresh process with one thread. The sides take turns, call by call, so that what
-else the machine does falls on all of them alike; what counts is CPU time (``process_time``), the best call after the
-warm-ups. The C allocator can decide more than the algorithm: a fresh process pays page faults for every large
-buffer, a long-running one does not. So each side runs twice, with memory kept for reuse and with malloc as it is.
+Each side of a comparison lives in a fresh process with one thread. The sides take turns, so that what else the machine
+does falls on all of them alike; what counts is CPU time (``process_time``), the best turn after the warm-ups. Short
+calls are repeated within a turn, as a loop would, and their mean counts: a single one would measure caches that the
+other sides have just emptied. The C allocator can decide more than the algorithm: a fresh process pays page faults for
+every large buffer, a long-running one does not. So each side runs twice, with memory kept for reuse and with malloc as
+it is.
 
 A benchmark module offers *workloads*, functions from JSON-able arguments to a :class:`Workload`:
 
@@ -38,6 +40,8 @@ if TYPE_CHECKING:
 
 WARM_UPS = 2
 REPEATS = 7
+#: CPU time of a turn, at least.
+TURN_MS = 20.0
 
 MALLOC = {
     # Freed memory stays with the process: what a training loop sees after its first steps.
@@ -69,7 +73,7 @@ class Job:
 
 @dataclass(frozen=True)
 class Measurement:
-    """Milliseconds of CPU of the best call, minor page faults of that call, megabytes (1e6 bytes)."""
+    """Milliseconds of CPU of a call in the best turn, minor page faults of a call in it, megabytes (1e6 bytes)."""
 
     reuse_ms: float
     default_ms: float
@@ -212,15 +216,18 @@ def _serve() -> None:
 
     torch.set_num_threads(1)
     start = _forget_high_water()
+    calls = 1
     answer()
     for line in sys.stdin:
         match json.loads(line):
             case "run":
                 faults, begin = resource.getrusage(resource.RUSAGE_SELF).ru_minflt, time.process_time()
-                workload.run()
-                end = time.process_time()
+                for _ in range(calls):
+                    workload.run()
+                ms = 1e3 * (time.process_time() - begin) / calls
                 faults = resource.getrusage(resource.RUSAGE_SELF).ru_minflt - faults
-                answer(ms=1e3 * (end - begin), faults=faults)
+                answer(ms=ms, faults=faults // calls)
+                calls = max(calls, math.ceil(TURN_MS / max(ms, 1e-2)))
             case "peak":
                 answer(mb=(_memory("VmHWM") - start) / 1e6)
             case "saved":

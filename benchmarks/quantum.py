@@ -15,7 +15,7 @@ from benchmarks._measure import REPEATS, WARM_UPS, Job, Measurement, Workload, c
 from benchmarks._quantum_peers import CASES, SIDES, entangling, installed, ours
 
 #: Samples of the deep circuits.
-_SAMPLES = 16
+_SAMPLES = 32
 _CASES_NOTE = (
     "\n*SEL10*: 10 qubits, 64 samples, RY of the features, 6 strongly entangling layers (180 weights), Z of all. "
     "*DQC4*: the dressed circuit, 4 qubits, 256 samples, H and RY of the features, 6 layers of CNOTs and RY, Z of "
@@ -27,7 +27,7 @@ _CASES_NOTE = (
     "compared in the same run."
 )
 _MEMORY_NOTE = (
-    "\nMemory of two steps of forward and backward, 16 samples, strongly entangling layers, in states of all "
+    f"\nMemory of two steps of forward and backward, {_SAMPLES} samples, strongly entangling layers, in states of all "
     "samples (complex64), with malloc as it is (`python -m benchmarks.quantum memory` prints this table "
     "alone). *An idle process* has imported all and used PyTorch for something else; building and compiling "
     "the circuit are counted.\n"

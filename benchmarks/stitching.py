@@ -14,7 +14,7 @@ from benchmarks._measure import MALLOC, Job, Measurement, Workload, compare, tab
 MODEL = "snnet_deit_ti_s_b"
 PAIR = ("deit_tiny_patch16_224", "deit_small_patch16_224")
 #: Paths, the modes of malloc that each is measured in, and calls.
-PATHS: tuple[tuple[int, tuple[str, ...], int], ...] = ((24, tuple(MALLOC), 6), (56, ("reuse",), 3))
+PATHS = tuple((stitch, tuple(MALLOC), 25) for stitch in (0, 30, 47))
 IMAGES, TOKENS, BATCH = 100, 197, 8
 #: Widths of the front, of the end, ends that share a front, modes and calls.
 MAPS = ((384, 768, 1, tuple(MALLOC), 4), (384, 768, 3, ("default",), 2))
