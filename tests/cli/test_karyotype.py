@@ -65,6 +65,22 @@ def test_penalties_and_json(tmp_path):
     assert "overruled: " in details
 
 
+def test_cases_keep_their_names_and_order(tmp_path):
+    cases = [noisy(seed, 1.5, 12)[1] for seed in range(2)]
+    source = str(table(tmp_path / "a.csv", np.concatenate([cases[0], cases[1][:45]]), ["P 9"] * 46 + ["P 10"] * 45))
+    result = RUN.invoke(app, ["karyotype", source])
+    assert [line.split("\t")[0] for line in result.stdout.splitlines()] == ["case P 9", "case P 10"]
+    assert result.stdout.split("\t")[1] == "46,XY"
+    assert result.stderr == "zoo: not a medical device; no chromosome was overruled\n"
+    strict = RUN.invoke(app, ["karyotype", source, "--strict"])
+    assert strict.stderr == "error: case case P 10: strict=True forces 46 chromosomes, and the case has 45\n"
+    table(tmp_path / "a.csv", cases[0] - 3, ["P 9"] * 46)
+    result = RUN.invoke(app, ["karyotype", source])
+    assert result.stdout.split("\t")[1] == "46,XY"
+    assert "zoo: case case P 9: the probabilities of row 0 of log_probs sum to 0.0498, not 1" in result.stderr
+    assert RUN.invoke(app, ["karyotype", source, "-q"]).stderr == ""
+
+
 def test_errors_are_a_line(tmp_path):
     source = _trap(tmp_path / "a.npy")
     for arguments, message in (

@@ -79,6 +79,7 @@ def test_expected_calibration_error():
         (lambda z, y: (z, y + 1), "labels must be 0 to 4, got 1 to 5"),
         (lambda z, y: (z, z.argmax(1)), "every label of the 100 is the likeliest class: the colder the better"),
         (lambda z, y: (z, z.argmin(1)), "say nothing about the labels: the hotter the better"),
+        (lambda z, y: (np.eye(5)[[0, 0, 1]] * 2, y[:3] * 0), "or there are too few, 3: the best temperature, .*, fits"),
         (lambda z, y: (np.ones_like(z), y), "every label of the 100 is the likeliest class"),
     ],
 )
@@ -87,6 +88,15 @@ def test_refusals(change, message):
     labels[:5] = np.arange(5)
     with pytest.raises(ValueError, match=message):
         fit_temperature(*change(logits, labels))
+
+
+@pytest.mark.parametrize(("count", "classes"), [(200, 24), (46, 24), (500, 2)])
+def test_noise_has_no_temperature(count, classes):
+    """Labels that have nothing to do with the logits: by chance some high temperature fits every other time."""
+    for seed in range(40):
+        draw = np.random.default_rng(seed)
+        with pytest.raises(ValueError, match="the logits say nothing about the labels"):
+            fit_temperature(draw.normal(0, 3, (count, classes)), draw.integers(0, classes, count))
 
 
 def test_other_refusals():
@@ -98,8 +108,8 @@ def test_other_refusals():
 
 
 def test_labels_that_are_nearly_all_likeliest():
-    """Three right by 1 and one wrong by 1e-17: 3 / (1 + e^(1/T)) = 1e-17 / 2."""
-    logits = np.tile([1.0, 0.0], (4, 1))
-    logits[0] = [0.0, 1e-17]
-    found = fit_temperature(logits, np.zeros(4, int))
+    """Three of four right by 1 and one wrong by 1e-17: 3 / (1 + e^(1/T)) = 1e-17 / 2."""
+    logits = np.tile([1.0, 0.0], (40, 1))
+    logits[:10] = [0.0, 1e-17]
+    found = fit_temperature(logits, np.zeros(40, int))
     assert 1 / found.temperature == pytest.approx(np.log(6e17), rel=1e-9)

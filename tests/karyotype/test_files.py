@@ -33,6 +33,9 @@ def test_every_form_is_the_same(tmp_path):
     np.save(tmp_path / "a.npy", _TABLE.reshape(2, 46, 24))
     np.savez(tmp_path / "a.npz", log_probs=_TABLE, sizes=np.array(_SIZES))
     np.savez(tmp_path / "ids.npz", scores=np.zeros(3), log_probs=_TABLE, case_ids=_IDS)
+    np.savez(tmp_path / "texts.npz", log_probs=_TABLE, case=np.repeat(["P 7", "P 3"], _SIZES))
+    (tmp_path / "a_de.csv").write_text((tmp_path / "a.tsv").read_text().replace(".", ",").replace("\t", ";"))
+    (tmp_path / "a_tab.csv").write_text((tmp_path / "a.tsv").read_text())
     save_file({"logits": torch.tensor(_TABLE), "case": torch.tensor(_IDS)}, tmp_path / "a.safetensors")
     for name, cases in {
         "a.csv": ["case 7", "case 3"],
@@ -40,13 +43,16 @@ def test_every_form_is_the_same(tmp_path):
         "a.npy": ["0", "1"],
         "a.npz": ["0", "1"],
         "ids.npz": ["7", "3"],
+        "texts.npz": ["P 7", "P 3"],
+        "a_de.csv": ["case 7", "case 3"],
+        "a_tab.csv": ["case 7", "case 3"],
         "a.safetensors": ["7", "3"],
     }.items():
         found = read_chromosomes(tmp_path / name)
         np.testing.assert_array_equal(found.log_probs, _TABLE)
         np.testing.assert_array_equal(found.case_ids, np.repeat([0, 1], 46))
         assert found.cases == cases
-        assert found.names[5] == ("5.png" if name.startswith("a.") and name[2:] in ("csv", "tsv") else "5")
+        assert found.names[5].replace(",", ".") == ("5.png" if name.endswith(("csv", "tsv")) else "5")
 
 
 def test_values(tmp_path):
@@ -74,16 +80,30 @@ def test_one_case_needs_no_name(tmp_path):
     np.testing.assert_array_equal(found.log_probs, _TABLE[:46])
 
 
+_HEAD = ",".join(HUMAN.names) + "\n"
+
+
 @pytest.mark.parametrize(
     ("name", "make", "message"),
     [
         ("a.csv", None, "there is no file"),
         ("a.txt", lambda p: p.write_text("x"), "a.txt must be one of .csv, .tsv, .npy, .npz, .safetensors"),
-        ("a.csv", lambda p: table(p, names=(*HUMAN.names[:-1], "Z")), "column for every type, 1 to Y; it lacks Y"),
+        ("a.csv", lambda p: table(p, names=(*HUMAN.names[:-1], "Z")), "for every type, 1 to Y, .* tabs; it lacks Y$"),
         ("a.csv", lambda p: p.write_text(""), "column for every type"),
-        ("a.csv", lambda p: p.write_text(",".join(HUMAN.names)), "a.csv has no rows"),
-        ("a.csv", lambda p: p.write_text(",".join(HUMAN.names) + "\n" + "0," * 23 + "x"), "a.csv, line 2: .*'x'"),
-        ("a.csv", lambda p: p.write_text(",".join(HUMAN.names) + "\n0,0"), "a.csv, line 2"),
+        ("a.csv", lambda p: p.write_text(_HEAD), "a.csv has no rows"),
+        (
+            "a.csv",
+            lambda p: p.write_text(_HEAD + ("0," * 23 + "0\n") * 4 + "0," * 22 + "x,0\n" + ("0," * 23 + "0\n") * 9),
+            "a.csv, line 6: column X has 'x', which is no number",
+        ),
+        ("a.csv", lambda p: p.write_text(_HEAD + "0," * 23 + "NaN"), "line 2: column Y has 'NaN': .* only -inf may be"),
+        (
+            "a.csv",
+            lambda p: p.write_text(_HEAD + "0,0"),
+            "a.csv, line 2: it has not as many fields as the first line, 24",
+        ),
+        ("a.csv", lambda p: p.write_text(_HEAD + "0," * 24 + "5"), "line 2: it has not as many fields"),
+        ("a.npy", lambda p: np.save(p, np.where(_TABLE[9, 3] == _TABLE, np.nan, _TABLE)), "nan in row 9, column 3"),
         ("a.npy", lambda p: p.write_bytes(b"none"), "a.npy cannot be read"),
         ("a.npy", lambda p: np.save(p, np.array([{}])), "a.npy cannot be read"),  # would be a pickle
         ("a.npy", lambda p: np.save(p, np.zeros(24)), r"a.npy must be \[N, 24\] or \[cases, N, 24\], got \[24\]"),
@@ -117,6 +137,9 @@ def test_refuses_options(tmp_path, options, error, message):
 
 
 def test_logits_that_are_no_numbers(tmp_path):
-    np.save(tmp_path / "a.npy", np.full((2, 24), np.nan))
-    with pytest.raises(DataError, match="values that are no numbers"):
+    np.save(tmp_path / "a.npy", np.full((2, 24), np.inf))
+    with pytest.raises(DataError, match=r"a.npy has inf in row 0, column 0: .* only -inf may be there"):
+        read_chromosomes(tmp_path / "a.npy", "logits")
+    np.save(tmp_path / "a.npy", np.repeat([0, -np.inf], 24).reshape(2, 24))
+    with pytest.raises(DataError, match=r"a.npy leaves the chromosome of row 1 no type that it can be"):
         read_chromosomes(tmp_path / "a.npy", "logits")

@@ -11,7 +11,7 @@ from sklearn.metrics import f1_score, precision_score, recall_score
 
 from tests.karyotype.cases import noisy
 from tests.karyotype.goldens import golden
-from zoo.karyotype import case_metrics, dispatch, dispatch_cases
+from zoo.karyotype import HUMAN, case_metrics, dispatch, dispatch_cases
 
 _NAMES = {
     "accuracy": "accuracy",
@@ -104,5 +104,24 @@ def test_refusals(given, options, message):
 
 
 def test_scores_are_no_classes():
-    with pytest.raises(TypeError, match="types must be integers, got float64"):
+    with pytest.raises(TypeError, match="types must be integers or texts, got float64"):
         case_metrics(np.zeros(3), [0, 1, 2], [0, 0, 0])
+    with pytest.raises(TypeError, match="polarity must be integers, got <U2"):
+        case_metrics([0, 1], [0, 1], [0, 0], polarity=["up", "up"], polarity_labels=[0, 1])
+
+
+def test_names_of_types_and_cases():
+    """Texts are the types by name, of another species by its number of types, and cases by theirs."""
+    found = dispatch_cases([noisy(seed, 1.5, 5)[1] for seed in range(2)])
+    labels = [noisy(seed, 1.5, 5)[0] for seed in range(2)]
+    names = [[HUMAN.names[kind] for kind in one] for one in labels]
+    wanted = case_metrics(found, labels)
+    assert case_metrics(found, names).to_dict() == wanted.to_dict()
+    flat, ids = [name for one in names for name in one], np.repeat(["b", "a"], 46)
+    by_name = case_metrics(np.array([name for one in found for name in one.names], object), flat, ids)
+    assert by_name.to_dict() == wanted.to_dict()
+    assert by_name.case_ids.tolist() == ["a", "b"]
+    np.testing.assert_array_equal(by_name.case_accuracy, wanted.case_accuracy[::-1])
+    assert case_metrics(["19", "Y"], [18, 20], [0, 0], num_classes=21).accuracy == 1
+    with pytest.raises(ValueError, match=r"labels has the unknown type 'x'; did you mean 'X'\? Known: 1, .*, X, Y"):
+        case_metrics(["1", "X"], ["1", "x"], [0, 0])

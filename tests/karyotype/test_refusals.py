@@ -61,7 +61,7 @@ def test_no_numbers(log_probs):
     ("options", "message"),
     [
         ({"sex": "xx"}, "unknown sex 'xx'; did you mean 'XX'.* Known: auto, XX, XY"),
-        ({"sex": "female"}, "unknown sex 'female' Known: auto, XX, XY"),
+        ({"sex": "female"}, r"unknown sex 'female'\. Known: auto, XX, XY"),
         ({"sex": None}, "unknown sex None"),
         ({"method": "optimum"}, "unknown method 'optimum'; did you mean 'optimal'\\? Known: optimal, greedy"),
         ({"gain": -1}, "gain must be finite and at least 0"),
@@ -104,7 +104,7 @@ def test_strict_needs_as_many(count):
         (_GOOD, {"sizes": [46, 0]}, "sizes must be at least 1 and sum to 46"),
         (_GOOD, {"sizes": [40]}, "sizes must be at least 1 and sum to 46"),
         (_GOOD, {"case_ids": [0] * 45}, r"case_ids must be \[46\], got \[45\]"),
-        ([_GOOD], {"sex": ["XX", "XY"]}, "1 cases are given, and the sex of 2"),
+        ([_GOOD], {"sex": ["XX", "XY"]}, "sex must be one for all, or one per case, got 2 for 1"),
     ],
 )
 def test_cases(given, options, message):
@@ -112,9 +112,47 @@ def test_cases(given, options, message):
         dispatch_cases(given, **options)
 
 
-def test_ids_are_integers():
-    with pytest.raises(TypeError, match="case_ids must be integers"):
-        dispatch_cases(_GOOD, case_ids=np.zeros(46))
+def test_errors_name_the_case():
+    """By its id where it has one, else by its number."""
+    both = np.concatenate([_GOOD, _GOOD[:45]])
+    for given, name in (({"sizes": [46, 45]}, "1"), ({"case_ids": [7] * 46 + [9] * 45}, "9")):
+        with pytest.raises(ValueError, match=f"^case {name}: strict=True forces 46 chromosomes, and the case has 45"):
+            dispatch_cases(both, strict=True, **given)
+    with pytest.raises(ValueError, match=r"^case B/2: strict=True"):
+        dispatch_cases(both, strict=True, case_ids=["B/1"] * 46 + ["B/2"] * 45)
+
+
+def test_ids_are_integers_or_texts():
+    for wrong in (np.zeros(46), [None] * 46):
+        with pytest.raises(TypeError, match="case_ids must be integers or texts"):
+            dispatch_cases(_GOOD, case_ids=wrong)
+
+
+@pytest.mark.parametrize(
+    ("table", "message"),
+    [
+        (_GOOD - 4, r"row 0 of log_probs sum to 0.0183, not 1 \(46 of 46 rows like that\)"),
+        (_with(5, -0.2), r"row 5 of log_probs sum to 19.6, not 1 \(1 of 46"),
+        (_with((3, 7), -1e-6), "row 3 of log_probs sum to"),
+    ],
+)
+def test_sums_that_are_not_1_are_told(table, message):
+    """Once, of the case; types are the same, for what a row has in common decides on nothing."""
+    with pytest.warns(UserWarning, match=message):
+        found = dispatch(table)
+    exact = table - np.log(np.exp(table).sum(1, keepdims=True))
+    np.testing.assert_array_equal(found.types, dispatch(exact).types)
+    with pytest.warns(UserWarning, match=f"^case C: the probabilities of {message}") as told:
+        dispatch_cases(np.concatenate([table, table]), case_ids=["C"] * 46 + ["D"] * 46)
+    assert len(told) == 1
+
+
+def test_sums_that_may_be_less_than_1():
+    """Types that a chromosome cannot be were taken out; half precision rounds."""
+    for never in (-np.inf, -1e9):
+        dispatch(_with((slice(0, 46), slice(0, 4)), never))
+    dispatch(_GOOD.astype(np.float16).clip(max=0))
+    dispatch(torch.tensor(_GOOD).bfloat16())
 
 
 @pytest.mark.parametrize(
@@ -152,6 +190,13 @@ def test_iscn_without_sex_chromosomes():
 def test_templates(given, message):
     with pytest.raises(ValueError, match=message):
         Template(*given)
+
+
+def test_numbers_of_autosomes():
+    with pytest.raises(ValueError, match="autosomes must be at least 1, got 0; 22 for a human"):
+        Template.diploid(0)
+    with pytest.raises(TypeError, match=r"autosomes must be an integer, got 2.5"):
+        Template.diploid(2.5)  # pyright: ignore[reportArgumentType]
 
 
 def test_without_scipy():

@@ -3,6 +3,7 @@
 import csv
 import io
 import math
+import warnings
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -18,7 +19,8 @@ def karyotype(
         typer.Argument(
             metavar="FILE",
             help="Log-probabilities of chromosomes: .csv or .tsv with a column for every type (1 to 22, X, Y) and one "
-            "named case; .npy [N, 24]; .npz or .safetensors with log_probs and sizes or case_ids.",
+            "named case, between commas, semicolons or tabs; .npy [N, 24]; .npz or .safetensors with log_probs and "
+            "sizes or case_ids.",
         ),
     ],
     values: Annotated[str, typer.Option(help="What is in the file: log-probs, probs or logits.")] = "log-probs",
@@ -49,11 +51,15 @@ def karyotype(
     from zoo.karyotype.files import read_chromosomes
 
     rows = read_chromosomes(source, values, temperature)
-    found = dispatch_cases(
-        rows.log_probs, case_ids=rows.case_ids, sex=sex, gain=gain, loss=loss, max_extra=max_extra, strict=strict,
-        method=method,  # pyright: ignore[reportArgumentType] - any text, which dispatch refuses by name
-    )  # fmt: skip
-    cases = list(zip(rows.cases, found, strict=True))
+    with warnings.catch_warnings(record=True) as remarks:
+        warnings.simplefilter("always")
+        found = dispatch_cases(
+            rows.log_probs, case_ids=[rows.cases[number] for number in rows.case_ids],
+            sex=sex, gain=gain, loss=loss, max_extra=max_extra, strict=strict,
+            method=method,  # pyright: ignore[reportArgumentType] - any text, which dispatch refuses by name
+        )  # fmt: skip
+    by_name = dict(zip(sorted(rows.cases), found, strict=True))
+    cases = [(case, by_name[case]) for case in rows.cases]  # in the order of the file
     if out is not None:
         from zoo.files import write_text
 
@@ -76,8 +82,12 @@ def karyotype(
         )
     if not quiet:
         count = sum(len(one.overruled) for one in found)
+        those = {0: "no chromosome was overruled", 1: "look at the chromosome that was overruled"}
+        told = those.get(count, f"look at the {count} chromosomes that were overruled")
         forced = " the normal karyotype was forced: gains and losses do not show;" if strict else ""
-        typer.echo(f"zoo: not a medical device;{forced} look at the {count} chromosomes that were overruled", err=True)
+        for remark in remarks:
+            typer.echo(f"zoo: {remark.message}", err=True)
+        typer.echo(f"zoo: not a medical device;{forced} {told}", err=True)
 
 
 def _overruled(one: Any, names: list[str]) -> str:

@@ -33,15 +33,36 @@ def as_integers(value: Any, name: str, length: int | None = None) -> NDArray[np.
         TypeError: it is no array of integers.
         ValueError: it is no vector, or of another length.
     """
-    if hasattr(value, "detach"):
-        value = value.detach().cpu().numpy()
-    array = np.asarray(value)
+    array = _plain(value)
     if array.dtype.kind not in "iu":
         raise TypeError(f"{name} must be integers, got {array.dtype} of shape {list(array.shape)}")
+    return _vector(array, name, length).astype(np.int64, copy=False)
+
+
+def as_ids(value: Any, name: str, length: int | None = None) -> NDArray[Any]:
+    """`value` as a vector of integers, or of texts.
+
+    Raises:
+        TypeError: it is an array of neither.
+        ValueError: it is no vector, or of another length.
+    """
+    array = _plain(value)
+    if array.dtype.kind in "OT" and all(isinstance(one, str) for one in array.flat):  # a column of a table
+        array = array.astype(str)
+    if array.dtype.kind not in "iuU":
+        raise TypeError(f"{name} must be integers or texts, got {array.dtype} of shape {list(array.shape)}")
+    return _vector(array, name, length)
+
+
+def _plain(value: Any) -> NDArray[Any]:
+    return np.asarray(value.detach().cpu().numpy() if hasattr(value, "detach") else value)
+
+
+def _vector(array: NDArray[Any], name: str, length: int | None) -> NDArray[Any]:
     if array.ndim != 1 or (length is not None and len(array) != length):
         wanted = "a vector" if length is None else f"[{length}]"
         raise ValueError(f"{name} must be {wanted}, got {list(array.shape)}")
-    return array.astype(np.int64, copy=False)
+    return array
 
 
 def integer(value: Any, name: str) -> int:

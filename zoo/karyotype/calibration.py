@@ -12,6 +12,10 @@ from zoo.karyotype.arrays import as_array, as_integers, integer
 
 _STEPS = 200
 _TOLERANCE = 1e-12
+#: Twice the log-likelihood that a temperature must gain over equal probabilities (T = infinity): chi^2 of one degree of
+#: freedom exceeds it once in ten thousand, and every other time with a temperature below 0.
+_BY_CHANCE = 15.14
+_NOTHING = "the logits say nothing about the labels"
 
 
 @dataclass(frozen=True)
@@ -50,8 +54,8 @@ def fit_temperature(logits: Any, labels: Any, *, bins: int = 15) -> Calibration:
 
     Raises:
         ValueError: other shapes, values that are not finite, probabilities; or data without a best temperature: every
-            label is the likeliest class already (none is too cold), or the logits say nothing about the labels (none
-            is too hot).
+            label is the likeliest class already (none is too cold), or the logits say nothing about the labels, no more
+            than chance would (none is too hot).
     """
     scores, classes = _checked(logits, labels, integer(bins, "bins"))
     rows = np.arange(len(scores))
@@ -63,10 +67,17 @@ def fit_temperature(logits: Any, labels: Any, *, bins: int = 15) -> Calibration:
             "not trained on, with some errors"
         )
     if scores.mean() >= true.mean():
-        raise ValueError("the logits say nothing about the labels: the hotter the better. Are the labels in order?")
+        raise ValueError(f"{_NOTHING}: the hotter the better. Are the labels in order?")
     spread = -scores.min()  # so that logits of any size are found in as few steps
     beta = _minimum(scores / spread, true / spread) / spread
     before, after = _log_softmax(scores), _log_softmax(beta * scores)
+    gained = 2 * (after[rows, classes].sum() + len(scores) * np.log(scores.shape[1]))
+    if gained < _BY_CHANCE:
+        raise ValueError(
+            f"{_NOTHING}, or there are too few, {len(scores)}: the best temperature, {1 / beta:.3g}, fits them hardly "
+            f"better than equal probabilities do (-log p {-after[rows, classes].mean():.4g}, and "
+            f"{np.log(scores.shape[1]):.4g}), which chance would do. Are the labels in order?"
+        )
     return Calibration(
         temperature=float(1 / beta),
         ece_before=_error(before, classes, bins),

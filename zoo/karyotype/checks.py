@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import warnings
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -35,6 +37,38 @@ def check_log_probs(table: NDArray[np.float64], template: Template, where: str =
     return table
 
 
+#: How far from 0 the logarithm of a row's sum is by rounding at most, half precision's included.
+_ROUNDING = 0.1
+#: A smaller logarithm is a type that a chromosome cannot be, -inf in other words.
+_NEVER = -700.0
+
+
+def warn_of_sums(tables: Sequence[NDArray[np.float64]], where: Sequence[str], stacklevel: int) -> None:
+    """Warn of rows whose probabilities do not sum to 1, once for all.
+
+    What all of a row have in common decides on nothing, so that likelihoods will do; costs and probabilities are off.
+    A row with types that its chromosome cannot be may sum to less: their share was taken out.
+
+    Args:
+        tables: checked log-probabilities of every case.
+        where: what begins a sentence on each.
+        stacklevel: as of `warnings.warn`, of the caller.
+    """
+    for table, which in zip(tables, where, strict=True):
+        best = table.max(1)
+        logs = best + np.log(np.exp(table - best[:, None]).sum(1))
+        off = (logs > _ROUNDING) | ((logs < -_ROUNDING) & (table.min(1) > _NEVER))
+        if off.any():
+            row = int(np.flatnonzero(off)[0])
+            warnings.warn(
+                f"{which}the probabilities of row {row} of log_probs sum to {np.exp(logs[row]):.3g}, not 1 "
+                f"({int(off.sum())} of {len(table)} rows like that): take log_softmax. The best types do not depend "
+                "on a row's sum, costs and probabilities do",
+                stacklevel=stacklevel + 1,
+            )
+            return
+
+
 def check_sexes(sex: Any, template: Template) -> tuple[str, ...]:
     """The sexes that are tried.
 
@@ -45,7 +79,7 @@ def check_sexes(sex: Any, template: Template) -> tuple[str, ...]:
         return tuple(template.copies)
     if not isinstance(sex, str) or sex not in template.copies:
         known = ["auto", *template.copies]
-        raise ValueError(f"unknown sex {sex!r}{did_you_mean(str(sex), known)} Known: {', '.join(known)}")
+        raise ValueError(f"unknown sex {sex!r}{did_you_mean(str(sex), known) or '.'} Known: {', '.join(known)}")
     return (sex,)
 
 

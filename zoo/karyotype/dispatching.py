@@ -15,9 +15,9 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from zoo.karyotype.arrays import as_array, as_integers, integer
+from zoo.karyotype.arrays import as_array, as_ids, as_integers, integer
 from zoo.karyotype.assignment import assign, slots
-from zoo.karyotype.checks import check_log_probs, check_sexes, penalties
+from zoo.karyotype.checks import check_log_probs, check_sexes, penalties, warn_of_sums
 from zoo.karyotype.greedy import greedy
 from zoo.karyotype.result import Karyotype, Overruled
 from zoo.karyotype.short_form import short_form
@@ -54,7 +54,8 @@ def dispatch(
 
     Args:
         log_probs: log-probabilities [N, C] of the chromosomes of one case, classes in the template's order (1..22, X,
-            Y). An array, or a tensor on any device. -inf is allowed: a type that it cannot be.
+            Y). An array, or a tensor on any device. -inf is allowed: a type that it cannot be. What all of a row have
+            in common decides on nothing, so that log-likelihoods give the same types, with a warning.
         sex: "XX", "XY", or "auto": whichever costs less; XX where both cost the same.
         gain, loss: penalty for a copy more, and for a copy less, than the template has: a number, or one per class.
         max_extra: copies that a class may have above the template.
@@ -69,6 +70,7 @@ def dispatch(
     """
     rules = _Rules(as_template(template), sex, gain, loss, max_extra, strict, method)
     table = check_log_probs(as_array(log_probs, "log_probs"), rules.template)
+    warn_of_sums([table], [""], stacklevel=2)
     return rules.solve(table, np.arange(len(table)), sex, "")
 
 
@@ -90,25 +92,27 @@ def dispatch_cases(
     Args:
         log_probs: one array [N_i, C] per case; or one of all cases, [sum N_i, C], with `sizes` or `case_ids`.
         sizes: chromosomes of every case, where they follow one another.
-        case_ids: an integer per row, equal within a case; rows may be in any order.
+        case_ids: an integer or a text per row, equal within a case; rows may be in any order.
         sex: for all, or one per case.
         gain, loss, max_extra, strict, method, template: as of `dispatch`.
 
     Returns:
-        A `Karyotype` per case, in the order given; by `case_ids`, in ascending order of these. `rows` of each says
-        where its chromosomes stand.
+        A `Karyotype` per case, in the order given; by `case_ids`, in the order of `sorted(set(case_ids))`. `rows` of
+        each says where its chromosomes stand.
 
     Raises:
         ValueError: as of `dispatch`; or sizes, ids or sexes that do not fit.
     """
     rules = _Rules(as_template(template), "auto", gain, loss, max_extra, strict, method)
-    tables, rows = _split(log_probs, sizes, case_ids, rules.template)
+    tables, rows, names = _split(log_probs, sizes, case_ids, rules.template)
     sexes = [sex] * len(tables) if isinstance(sex, str) or sex is None else list(sex)
     if len(sexes) != len(tables):
-        raise ValueError(f"{len(tables)} cases are given, and the sex of {len(sexes)}")
+        raise ValueError(f"sex must be one for all, or one per case, got {len(sexes)} for {len(tables)}")
+    begin = [f"case {name}: " for name in names]
+    warn_of_sums(tables, begin, stacklevel=2)
     return [
-        rules.solve(table, where, one, f"case {number}: ")
-        for number, (table, where, one) in enumerate(zip(tables, rows, sexes, strict=True))
+        rules.solve(table, where, one, begins)
+        for table, where, one, begins in zip(tables, rows, sexes, begin, strict=True)
     ]
 
 
@@ -120,7 +124,7 @@ class _Rules:
     ) -> None:
         if method not in METHODS:
             raise ValueError(
-                f"unknown method {method!r}{did_you_mean(str(method), METHODS)} Known: {', '.join(METHODS)}"
+                f"unknown method {method!r}{did_you_mean(str(method), METHODS) or '.'} Known: {', '.join(METHODS)}"
             )
         check_sexes(sex, template)
         self.template = template
@@ -204,8 +208,8 @@ def _overruled(
 
 def _split(
     log_probs: Any, sizes: Any, case_ids: Any, template: Template
-) -> tuple[list[NDArray[np.float64]], list[NDArray[np.int64]]]:
-    """The cases, and where the rows of each stand."""
+) -> tuple[list[NDArray[np.float64]], list[NDArray[np.int64]], Sequence[Any]]:
+    """The cases, where the rows of each stand, and what each is called."""
     if sizes is not None and case_ids is not None:
         raise ValueError("give sizes or case_ids, not both")
     if sizes is None and case_ids is None:
@@ -216,7 +220,7 @@ def _split(
             for number, one in enumerate(log_probs)
         ]
         ends = np.cumsum([0, *(len(one) for one in tables)])
-        return tables, [np.arange(start, end) for start, end in itertools.pairwise(ends)]
+        return tables, [np.arange(start, end) for start, end in itertools.pairwise(ends)], range(len(tables))
     packed = check_log_probs(as_array(log_probs, "log_probs"), template)
     if sizes is not None:
         lengths = as_integers(sizes, "sizes")
@@ -224,8 +228,10 @@ def _split(
             raise ValueError(f"sizes must be at least 1 and sum to {len(packed)} rows, got {lengths.tolist()}")
         ends = np.cumsum(lengths)
         rows = [np.arange(end - length, end) for end, length in zip(ends, lengths, strict=True)]
+        names: Sequence[Any] = range(len(rows))
     else:
-        ids = as_integers(case_ids, "case_ids", len(packed))
-        order = np.argsort(ids, kind="stable")
-        rows = np.split(order, np.flatnonzero(np.diff(ids[order])) + 1)
-    return [packed[where] for where in rows], rows
+        found, number = np.unique(as_ids(case_ids, "case_ids", len(packed)), return_inverse=True)
+        order = np.argsort(number, kind="stable")
+        rows = np.split(order, np.flatnonzero(np.diff(number[order])) + 1)
+        names = found.tolist()
+    return [packed[where] for where in rows], rows, names

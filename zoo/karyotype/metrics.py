@@ -8,8 +8,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from zoo.karyotype.arrays import as_integers
+from zoo.karyotype.arrays import as_ids, as_integers
 from zoo.karyotype.result import Karyotype
+from zoo.karyotype.template import Template
+from zoo.naming import did_you_mean
 
 
 @dataclass(frozen=True, eq=False)
@@ -35,7 +37,7 @@ class CaseMetrics:
     accuracy_per_case: float
     complete_case_rate: float
     recall: NDArray[np.float64]
-    case_ids: NDArray[np.int64]
+    case_ids: NDArray[Any]
     case_accuracy: NDArray[np.float64]
     chromosomes: int
     polarity: CaseMetrics | None = None
@@ -70,20 +72,21 @@ def case_metrics(
         case_metrics(dispatch_cases(log_probs, sizes=sizes), labels)
 
     Args:
-        types: classes that were answered: of all chromosomes, [N], or a list with an entry per case. An entry may be
-            what `dispatch_cases` returns.
+        types: classes that were answered, by number or by name ("1", ..., "X", "Y"): of all chromosomes, [N], or a list
+            with an entry per case. An entry may be what `dispatch_cases` returns.
         labels: true classes, in the same form; [N] will do for a list of `types` whose chromosomes follow one another.
-        cases: an integer per chromosome, equal within a case; needed where `types` is no list of cases.
+        cases: an integer or a text per chromosome, equal within a case; needed where `types` is no list of cases.
         polarity, polarity_labels: the same of polarity, 0 or 1; both or none.
         num_classes: of types.
 
     Raises:
-        ValueError: other lengths, classes out of range, no chromosome, or no way to tell the cases apart.
+        ValueError: other lengths, classes out of range or of unknown names, no chromosome, or no way to tell the cases
+            apart.
     """
-    answers, given_ids = _packed(types, "types")
-    ids = given_ids if cases is None else as_integers(cases, "cases", len(answers))
+    answers, given_ids = _packed(types, "types", num_classes)
+    ids = given_ids if cases is None else as_ids(cases, "cases", len(answers))
     if ids is None:
-        raise ValueError("cases must say which chromosomes belong together: an integer for each")
+        raise ValueError("cases must say which chromosomes belong together: an integer or a text for each")
     if (polarity is None) != (polarity_labels is None):
         raise ValueError("give polarity and polarity_labels, or neither")
     side = None
@@ -92,11 +95,24 @@ def case_metrics(
     return _measure(answers, labels, ids, num_classes, ("types", "labels"), side)
 
 
-def _packed(given: Any, name: str) -> tuple[NDArray[np.int64], NDArray[np.int64] | None]:
+def _numbers(given: Any, name: str, num_classes: int) -> NDArray[np.int64]:
+    """Classes, whose names are known where there are two sex chromosomes and others."""
+    found = as_ids(given, name) if num_classes > 2 else as_integers(given, name)
+    if found.dtype.kind != "U":
+        return as_integers(found, name)
+    number = {text: place for place, text in enumerate(Template.diploid(num_classes - 2).names)}
+    for text in found.tolist():
+        if text not in number:
+            hint = did_you_mean(text, number) or "."
+            raise ValueError(f"{name} has the unknown type {text!r}{hint} Known: {', '.join(number)}")
+    return np.array([number[text] for text in found.tolist()], np.int64)
+
+
+def _packed(given: Any, name: str, num_classes: int) -> tuple[NDArray[np.int64], NDArray[np.int64] | None]:
     """One class per chromosome, and, of a list of cases, the number of each one's case."""
-    if not isinstance(given, list | tuple) or not given or isinstance(given[0], int | np.integer):
-        return as_integers(given, name), None
-    parts = [as_integers(one.types if isinstance(one, Karyotype) else one, name) for one in given]
+    if not isinstance(given, list | tuple) or not given or isinstance(given[0], int | np.integer | str):
+        return _numbers(given, name, num_classes), None
+    parts = [_numbers(one.types if isinstance(one, Karyotype) else one, name, num_classes) for one in given]
     classes = np.concatenate(parts)
     ids = np.repeat(np.arange(len(parts)), [len(part) for part in parts])
     if all(isinstance(one, Karyotype) for one in given):
@@ -108,7 +124,7 @@ def _packed(given: Any, name: str) -> tuple[NDArray[np.int64], NDArray[np.int64]
 
 
 def _classes(given: Any, name: str, count: int, num_classes: int) -> NDArray[np.int64]:
-    classes, _ = _packed(given, name)
+    classes, _ = _packed(given, name, num_classes)
     if len(classes) != count:
         raise ValueError(f"{name} are {len(classes)}, and types are of {count} chromosomes")
     if not count:
@@ -121,7 +137,7 @@ def _classes(given: Any, name: str, count: int, num_classes: int) -> NDArray[np.
 def _measure(
     answers: Any,
     labels: Any,
-    ids: NDArray[np.int64],
+    ids: NDArray[Any],
     num_classes: int,
     names: tuple[str, str],
     polarity: CaseMetrics | None = None,

@@ -64,7 +64,7 @@ class Karyotype:
     def __repr__(self) -> str:
         forced = ", template forced" if self.strict else ""
         return (
-            f"Karyotype('{self.karyotype}', {len(self)} chromosomes, cost {self.cost:.4g}, "
+            f"Karyotype('{self.karyotype}', {len(self)} chromosome{'s' * (len(self) != 1)}, cost {self.cost:.4g}, "
             f"{len(self.overruled)} overruled{forced})"
         )
 

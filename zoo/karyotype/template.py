@@ -44,7 +44,14 @@ class Template:
 
     @classmethod
     def diploid(cls, autosomes: int) -> Template:
-        """Two copies of types 1..`autosomes`, and XX or XY: 22 for a human, 19 for a mouse, 20 for a rat."""
+        """Two copies of types 1..`autosomes`, and XX or XY: 22 for a human, 19 for a mouse, 20 for a rat.
+
+        Raises:
+            TypeError: no integer.
+            ValueError: less than 1.
+        """
+        if integer(autosomes, "autosomes") < 1:
+            raise ValueError("autosomes must be at least 1, got 0; 22 for a human")
         names = (*(str(number + 1) for number in range(autosomes)), "X", "Y")
         pairs = (2,) * autosomes
         return cls(names, {"XX": (*pairs, 2, 0), "XY": (*pairs, 1, 1)})
@@ -67,7 +74,7 @@ class Template:
         """
         if sex not in self.copies:
             known = list(self.copies)
-            raise ValueError(f"unknown sex {sex!r}{did_you_mean(str(sex), known)} Known: {', '.join(known)}")
+            raise ValueError(f"unknown sex {sex!r}{did_you_mean(str(sex), known) or '.'} Known: {', '.join(known)}")
         return self.copies[sex]
 
 
