@@ -24,7 +24,8 @@ def _count(number: int | None) -> str:
 
 def _paper(entry: Entry) -> str:
     family = entry.family
-    return f"[{family.arxiv}](https://arxiv.org/abs/{family.arxiv}), {family.year}" if family.arxiv else "–"
+    link = f"[{family.arxiv}](https://arxiv.org/abs/{family.arxiv})" if family.arxiv else ""
+    return ", ".join(filter(None, [link, str(family.year or "")])) or "–"
 
 
 def _model_row(entry: Entry) -> str:

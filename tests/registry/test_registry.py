@@ -168,7 +168,7 @@ def test_contracts_are_known_without_torch():
     from zoo.registry import KINDS
     from zoo.registry.contracts import CONTRACTS
 
-    assert set(KINDS) - set(CONTRACTS) == {"memory", "localizer"}
+    assert set(KINDS) - set(CONTRACTS) == {"memory", "localizer", "case"}
     for kind, contract in CONTRACTS.items():
         assert all(size in contract.constructor for size in contract.sizes), kind
     code = "import sys, zoo.registry.contracts; assert 'torch' not in sys.modules"

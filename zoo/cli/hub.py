@@ -138,7 +138,9 @@ def verify(
 def convert(
     source: Annotated[Path, typer.Argument(help="Official checkpoint of the paper.")],
     target: Annotated[Path, typer.Argument(help="OUT.safetensors; or a folder, new or of an earlier conversion.")],
-    model: Annotated[str, typer.Option("--model", help="Registered model, or a layer class of its family.")],
+    model: Annotated[
+        str, typer.Option("--model", help="Registered model, module (KIND/NAME), or a layer class of a family.")
+    ],
     allow_pickle: Annotated[
         bool, typer.Option("--allow-pickle", help="Read .pth files, by torch.load(weights_only=True).")
     ] = False,

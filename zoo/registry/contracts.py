@@ -45,5 +45,5 @@ CONTRACTS = {
     "stitch": Contract(f"(in_dim, out_dim, *, {_DEVICE})", "(B, N, C) -> (B, N, C_out)", ("in_dim", "out_dim")),
 }
 
-#: Of a kind that is built and called as its own page says: memory, localizer.
+#: Of a kind that is built and called as its own page says: memory, localizer, case.
 OPEN = Contract("as its page says", "as its page says")

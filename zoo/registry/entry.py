@@ -11,7 +11,7 @@ from typing import Any
 from zoo.errors import RegistrationError
 
 #: What a module can be; the kind is a promise about its constructor and its call (see the docs, "Modules").
-KINDS = ("head", "mlp", "mixer", "pool", "act", "upsampler", "circuit", "stitch", "memory", "localizer")
+KINDS = ("head", "mlp", "mixer", "pool", "act", "upsampler", "circuit", "stitch", "memory", "localizer", "case")
 
 
 @dataclass(frozen=True)

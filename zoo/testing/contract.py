@@ -122,8 +122,8 @@ def check_module(
         sizes: other sizes than the small ones of the kind: constructor sizes and `tokens`, `height`, `width`.
         options: keywords of the constructor, for every instance but one, which has to do without.
         example: inputs of one call from the number of rows, for kinds whose contract has no call (`memory`,
-            `localizer`): a tensor or a tuple, the rows on the first axis. What all modules promise is checked with
-            it.
+            `localizer`, `case`): a tensor or a tuple, the rows on the first axis. What all modules promise is checked
+            with it.
         compiler: backend of torch.compile; "auto" is "inductor" where it works, else "aot_eager".
 
     Returns:

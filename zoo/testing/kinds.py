@@ -107,4 +107,5 @@ KINDS = {
     ),
     "memory": Kind(independent=False),
     "localizer": Kind(independent=False),
+    "case": Kind(independent=False),
 }

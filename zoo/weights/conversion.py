@@ -69,23 +69,24 @@ def convert(state_dict: Mapping[str, Any], name: str) -> ConvertedState:
 
     Args:
         state_dict: the official state dict, or the training checkpoint that holds it.
-        name: a registered model, or the name of a layer class of a family that has a converter.
+        name: a registered model, a registered module (`kind/name`), or the name of a layer class of a family that has
+            a converter.
 
     Returns:
         The state dict; its `report` lists what was renamed and what was left out. For a registered model it fits the
         model built with the report's `num_classes`, `in_chans` and `options` exactly.
 
     Raises:
-        UnknownModelError: no such model or layer; near names are in the message.
+        UnknownModelError, UnknownModuleError: no such model, layer or module; near names are in the message.
         ConversionError: keys that have no place in our layout, or tensors that our model misses; names the first
             of them and counts the rest.
     """
-    from zoo.registry import is_model, model_entry
+    from zoo.registry import is_model, model_entry, module_entry
 
     tensors = unwrap(state_dict, "the checkpoint")
     if not is_model(name):
-        new, notes = _layer_converter(name)(tensors)
-        return ConvertedState(new, ConversionReport(name, notes, len(new)))
+        layer = module_entry(name).load().__name__ if "/" in name else name
+        return _convert_layer(tensors, layer)
     entry = model_entry(name)
     converter = entry.family.load_converter()
     new, notes = converter(tensors) if converter else (tensors, [])
@@ -93,6 +94,19 @@ def convert(state_dict: Mapping[str, Any], name: str) -> ConvertedState:
     report = ConversionReport(entry.name, list(notes), len(new), options=_options(converter, new, entry.name))
     _check_against_model(new, report, _of_module(converter, "explain_mismatch"))
     return ConvertedState(new, report)
+
+
+def _convert_layer(tensors: dict[str, Tensor], name: str) -> ConvertedState:
+    """For a layer class; a converter that is told which one is wanted also reads off its options."""
+    converter = _layer_converter(name)
+    if "name" not in inspect.signature(converter).parameters:
+        new, notes = converter(tensors)
+        return ConvertedState(new, ConversionReport(name, notes, len(new)))
+    new, notes = converter(tensors, name)  # pyright: ignore[reportCallIssue] - it takes the name
+    infer = _of_module(converter, "infer_variant")
+    options = infer(new) if infer else {}
+    made = f"made by {name}({', '.join(f'{key}={value!r}' for key, value in options.items())})"
+    return ConvertedState(new, ConversionReport(name, [*notes, made], len(new), options=options))
 
 
 def _layer_converter(name: str) -> Converter:

@@ -133,8 +133,8 @@ def test_refuses_options(options, message):
     ("shape", "mask", "message"),
     [
         ((4,), None, "logits must be"),
-        ((1, 1, 4, 3), None, r"logits must be \[N, C\] or \[cases, N, C\], got \[1, 1, 4, 3\]"),
-        ((0, 3), None, "at least one chromosome and one class"),
+        ((1, 1, 4, 3), None, r"\[N, C\] or \[cases, N, C\] of one chromosome at least, got \[1, 1, 4, 3\]"),
+        ((0, 3), None, r"logits must be \[N, C\] .* of one chromosome at least, got \[0, 3\]"),
         ((2, 2, 3), [[True, True], [False, False]], "case 1 has no chromosomes"),
     ],
 )

@@ -51,6 +51,37 @@ def test_padding_is_left_out():
     torch.testing.assert_close(pair_loss(out.pair_logits, groups, mask), sum(parts) / (36 + 16))
 
 
+def test_unknown_polarities_say_nothing():
+    module, features, types, polarity = _case(3)
+    out = module(features)
+    unknown = torch.zeros(2, 6, dtype=torch.bool)
+    unknown[0, 2:] = unknown[1, 4] = True
+    alone = karyonet_loss(out, types)
+    wanted = functional.cross_entropy(out.polarity[~unknown], polarity[~unknown])
+    found = karyonet_loss(out, types, polarity.masked_fill(unknown, -1))
+    torch.testing.assert_close(found - alone, wanted, rtol=0, atol=1e-12)
+    torch.testing.assert_close(karyonet_loss(out, types, torch.full((2, 6), -1)), alone, rtol=0, atol=0)
+
+
+def test_refuses_labels():
+    """Labels of what is masked may be anything."""
+    module, features, types, polarity = _case(4)
+    mask = torch.ones(2, 6, dtype=torch.bool)
+    mask[1, 3] = False
+    out = module(features, mask)
+    far = torch.where(mask, types, 99)
+    assert karyonet_loss(out, far, torch.where(mask, polarity, 7), mask).isfinite()
+    with pytest.raises(ValueError, match=r"types must be 0 to 23, got 99 at \[1, 3\]"):
+        karyonet_loss(out, far)
+    with pytest.raises(ValueError, match=r"types must be 0 to 23, got -1 at \[0, 0\]"):
+        karyonet_loss(out, types.index_fill(1, torch.tensor(0), -1))
+    with pytest.raises(ValueError, match=r"polarity must be -1 to 1 \(-1: not known\), got 2 at \[0, 5\]"):
+        karyonet_loss(out, types, polarity.index_fill(1, torch.tensor(5), 2))
+    with pytest.raises(ValueError, match=r"types must be \[2, 6\], a label per chromosome, got \[6\]"):
+        karyonet_loss(out, types[0])
+    assert karyonet_loss(out, types.int()) == karyonet_loss(out, types)
+
+
 def test_needs_classifiers():
     torch.manual_seed(0)
     out = CaseInteraction(16, num_heads=2, ff_dim=8)(torch.randn(3, 16))

@@ -4,7 +4,7 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
-from zoo.layers.karyonet.cases import check_case_mask, random_orders
+from zoo.layers.karyonet.cases import check_case, check_case_mask, random_orders
 from zoo.layers.karyonet.gru import run_gru
 
 _ORDER = ("lstm_row", "lstm_col", "lstm_row2", "lstm_col2")
@@ -85,13 +85,11 @@ class KaryotypeAssignment(nn.Module):
             generator: of the random orders, in place of `seed`; on the CPU.
 
         Raises:
-            ValueError: no case or more than one axis of them, or a case without chromosomes.
+            TypeError: no tensors of floating point, or of truth values for the mask.
+            ValueError: no case or more than one axis of them, a mask of another shape, or a case without chromosomes.
         """
-        if logits.ndim not in (2, 3):
-            raise ValueError(f"logits must be [N, C] or [cases, N, C], got {list(logits.shape)}")
-        if not logits.numel():
-            raise ValueError(f"a case has at least one chromosome and one class, got {list(logits.shape)}")
-        mask = check_case_mask(mask)
+        check_case(logits, "logits")
+        mask = check_case_mask(mask, logits.shape[:-1])
         cases = logits.reshape(-1, *logits.shape[-2:])
         there = None if mask is None else mask.reshape(-1, mask.shape[-1])
         if self.num_orders == 1 and there is None:

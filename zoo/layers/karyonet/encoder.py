@@ -60,6 +60,9 @@ class WeighedAttention(nn.Module):
         return self.out_proj(found.transpose(1, 2).flatten(2))
 
 
+# Parameters are named as in torch's own `TransformerEncoderLayer`, which cannot stand here: it wants the weights of
+# pairs once for every head, and without gradients, in evaluation, takes a path that gives NaN for weights that are not
+# truth values.
 class EncoderLayer(nn.Module):
     """x = norm(x + attention(x)), then x = norm(x + linear(relu(linear(x)))): norms come last, there are no positions.
 
@@ -87,6 +90,15 @@ class EncoderLayer(nn.Module):
         self.norm1 = nn.LayerNorm(dim, **options)
         self.norm2 = nn.LayerNorm(dim, **options)
         self.dropout = nn.Dropout(dropout)
+        self._xavier()
+
+    def reset_parameters(self) -> None:
+        """Draw new parameters: Xavier's weights, biases as torch draws them."""
+        for layer in (self.self_attn, self.linear1, self.linear2, self.norm1, self.norm2):
+            layer.reset_parameters()
+        self._xavier()
+
+    def _xavier(self) -> None:
         for layer in (self.linear1, self.linear2):
             nn.init.xavier_uniform_(layer.weight)
 

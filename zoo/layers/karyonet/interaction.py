@@ -6,7 +6,7 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
-from zoo.layers.karyonet.cases import check_case_mask
+from zoo.layers.karyonet.cases import check_case, check_case_mask
 from zoo.layers.karyonet.encoder import Encoder
 from zoo.layers.karyonet.pair_map import PairMap
 
@@ -73,6 +73,12 @@ class CaseInteraction(nn.Module):
         self.fc_type = nn.Linear(dim, types, **options) if types else None
         self.fc_polarity = nn.Linear(dim, polarities, **options) if polarities else None
 
+    def reset_parameters(self) -> None:
+        """Draw new parameters of all parts."""
+        for part in (self.pair_map, *self.encoder.layers, self.fc_type, self.fc_polarity):
+            if part is not None:
+                part.reset_parameters()  # pyright: ignore[reportCallIssue]
+
     def forward(
         self,
         features: Float[Tensor, "*cases chromosomes dim"],
@@ -85,12 +91,11 @@ class CaseInteraction(nn.Module):
             mask: True where there is a chromosome; the rest is padding.
 
         Raises:
-            ValueError: no case, more than one axis of them, or a case without chromosomes.
+            TypeError: no tensors of floating point, or of truth values for the mask.
+            ValueError: no case or more than one axis of them, a mask of another shape, or a case without chromosomes.
         """
-        if features.ndim not in (2, 3) or not features.numel() or features.shape[-1] != self.pair_map.dim:
-            wanted = f"[N, {self.pair_map.dim}] or [cases, N, {self.pair_map.dim}]"
-            raise ValueError(f"features must be {wanted} of one chromosome at least, got {list(features.shape)}")
-        mask = check_case_mask(mask)
+        check_case(features, "features", self.pair_map.dim)
+        mask = check_case_mask(mask, features.shape[:-1])
         cases = features.reshape(-1, *features.shape[-2:])
         there = None if mask is None else mask.reshape(-1, mask.shape[-1])
         logits = self.pair_map(cases, there)

@@ -53,6 +53,11 @@ class PairMap(nn.Module):
         self.bn4 = nn.BatchNorm2d(dim // 8, **options)
         self.conv5 = nn.Conv2d(dim // 8, 2, 1, bias=False, **options)
 
+    def reset_parameters(self) -> None:
+        """Draw new parameters, as torch draws those of these layers, and forget what batch norms have seen."""
+        for layer in self.children():
+            layer.reset_parameters()  # pyright: ignore[reportCallIssue]
+
     def forward(
         self, x: Float[Tensor, "cases n dim"], mask: Bool[Tensor, "cases n"] | None = None
     ) -> Float[Tensor, "cases n n 2"]:
@@ -69,7 +74,7 @@ class PairMap(nn.Module):
         assert at_j is not None
         assert at_i is not None
         first, second = functional.linear(x, at_j), functional.linear(x, at_i, bias)
-        if torch.is_grad_enabled() or must_compose(x, self.conv10.weight):
+        if torch.is_grad_enabled() or must_compose(x, self.conv10.weight) or not len(x):
             return _run(first[:, None] + second[:, :, None], layers)
         rows = max((_PAIRS_CPU if x.device.type == "cpu" else _PAIRS) // x.shape[1], 1)
         return torch.stack(

@@ -9,6 +9,7 @@ import re
 from collections.abc import Mapping
 from typing import Any, Literal
 
+import torch
 from torch import Tensor
 
 from zoo.errors import ConversionError
@@ -17,9 +18,11 @@ Part = Literal["dam", "mfim"]
 _DAM = re.compile(r"(?:module\.)?((?:lstm_(?:row|col)2?|hidden2tag_[13])\..+)")
 _MFIM = re.compile(r"(?:module\.)?(pair(?:bn|conv)\d+\..+|transformer\.encoder\.layers\..+|fc[12]\..+)")
 _NEEDED: dict[Part, tuple[str, ...]] = {
-    "dam": ("lstm_row.weight_ih_l0", "lstm_col2.weight_hh_l0_reverse", "hidden2tag_3.weight"),
-    "mfim": ("pairconv10.weight", "pairbn4.running_var", "transformer.encoder.layers.0.norm2.bias"),
+    "dam": ("lstm_row.weight_hh_l0", "hidden2tag_1.weight"),
+    "mfim": ("pairconv10.weight", "transformer.encoder.layers.0.linear1.weight"),
 }
+_NAMES: dict[Part, str] = {"dam": "KaryotypeAssignment (DAM)", "mfim": "CaseInteraction (MFIM)"}
+_PARTS: dict[str, Part] = {name.partition(" ")[0]: part for part, name in _NAMES.items()}
 _TO_OURS = (
     (re.compile(r"^pair(bn|conv)(\d+)\."), r"pair_map.\1\2."),
     (re.compile(r"^transformer\.encoder\."), "encoder."),
@@ -34,31 +37,56 @@ _TO_OFFICIAL = (
 )
 
 
-def convert_official(state: Mapping[str, Tensor]) -> tuple[dict[str, Tensor], list[str]]:
+def convert_official(state: Mapping[str, Tensor], name: str = "") -> tuple[dict[str, Tensor], list[str]]:
     """The tensors of `KaryotypeAssignment` or of `CaseInteraction`, out of a checkpoint of the official code.
 
     Args:
         state: of the module or of a whole network, without container keys; `module.` before all names is dropped.
+        name: which of the two is wanted; the one that is there if empty.
 
     Returns:
         The state dict, and notes for people, a line each.
 
     Raises:
-        ConversionError: neither module is there, or a part of it is missing.
+        ConversionError: the module is not there, or a part of it is missing or of another shape.
     """
-    part = _part(state)
+    part = _part(state, _PARTS.get(name))
     pattern = _DAM if part == "dam" else _MFIM
     found = {match[1]: tensor for key, tensor in state.items() if (match := pattern.fullmatch(key))}
-    if missing := [key for key in _NEEDED[part] if key not in found]:
-        raise ConversionError(f"an official checkpoint of {_NAMES[part]} has {', '.join(missing)}; this one has not")
+    _refuse_missing(part, [key for key in _NEEDED[part] if key not in found])
     dim = found["pairconv10.weight"].shape[0] // 2 if part == "mfim" else None
     foreign = [k for k in found if k in ("fc1.weight", "fc2.weight") and found[k].shape[1] != dim]
     found = {key: value for key, value in found.items() if key.replace("bias", "weight") not in foreign}
     left = len(state) - len(found)
     notes = [f"{left} tensors of the image trunk are left out"] if left else []
-    if part == "dam":
-        return found, notes
-    return {_rename(key, _TO_OURS): tensor for key, tensor in found.items()}, notes
+    new = found if part == "dam" else {_rename(key, _TO_OURS): tensor for key, tensor in found.items()}
+    _check_against_module(part, new)
+    return new, notes
+
+
+def _check_against_module(part: Part, tensors: Mapping[str, Tensor]) -> None:
+    """Compare with the module that the tensors call for, built without memory."""
+    from zoo.layers.karyonet import CaseInteraction, KaryotypeAssignment
+
+    with torch.device("meta"):
+        module = (KaryotypeAssignment if part == "dam" else CaseInteraction)(**infer_variant(tensors))
+    shapes = {name: value.shape for name, value in module.state_dict().items()}
+    # Old versions of torch do not count the steps of a batch norm, and torch adds the count.
+    missing = [name for name in shapes if name not in tensors and not name.endswith("num_batches_tracked")]
+    _refuse_missing(part, [_rename(name, _TO_OFFICIAL) for name in missing])
+    for name, tensor in tensors.items():
+        if tensor.shape != shapes.get(name):
+            official, wanted = _rename(name, _TO_OFFICIAL), list(shapes.get(name, ()))
+            what = f"must be {wanted}, got {list(tensor.shape)}" if name in shapes else "has no place"
+            raise ConversionError(f"{official} of {_NAMES[part]} {what}")
+
+
+def _refuse_missing(part: Part, missing: list[str], limit: int = 5) -> None:
+    if missing:
+        more = f" and {len(missing) - limit} more" if len(missing) > limit else ""
+        raise ConversionError(
+            f"an official checkpoint of {_NAMES[part]} has {', '.join(missing[:limit])}{more}; this one has not"
+        )
 
 
 def to_official(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
@@ -105,17 +133,16 @@ def infer_variant(state: Mapping[str, Tensor]) -> dict[str, Any]:
     }
 
 
-_NAMES: dict[Part, str] = {"dam": "KaryotypeAssignment (DAM)", "mfim": "CaseInteraction (MFIM)"}
-
-
-def _part(state: Mapping[str, Tensor]) -> Part:
+def _part(state: Mapping[str, Tensor], wanted: Part | None = None) -> Part:
     names = {key.removeprefix("module.") for key in state}
-    if any(name.startswith("lstm_row") for name in names):
-        return "dam"
-    if any(name.startswith("pairconv") for name in names):
-        return "mfim"
+    begins: dict[Part, str] = {"dam": "lstm_row", "mfim": "pairconv"}
+    there: list[Part] = [part for part, begin in begins.items() if any(name.startswith(begin) for name in names)]
     some = ", ".join(list(state)[:10])
-    raise ConversionError(f"neither lstm_row (DAM) nor pairconv10 (MFIM) is among {len(state)} names: {some}")
+    if not there:
+        raise ConversionError(f"neither lstm_row (DAM) nor pairconv10 (MFIM) is among {len(state)} names: {some}")
+    if wanted is not None and wanted not in there:
+        raise ConversionError(f"the checkpoint is one of {_NAMES[there[0]]}, not of {_NAMES[wanted]}: {some}")
+    return wanted or there[0]
 
 
 def _rename(key: str, rules: tuple[tuple[re.Pattern[str], str], ...]) -> str:
