@@ -42,7 +42,13 @@ def check_image(x: Tensor, in_chans: int) -> None:
     if x.ndim != 4 or x.shape[1] != in_chans:
         raise ValueError(
             f"expected images (batch, {in_chans}, height, width), got {tuple(x.shape)}"
-            + ("; add the batch with x[None]" if x.ndim == 3 else "; in_chans= sets the channels")
+            + (_missing_axis(x, in_chans) if x.ndim == 3 else "; in_chans= sets the channels")
         )
     if not x.is_floating_point():
         raise TypeError(f"images must be floating point in the normalised range, got {x.dtype}; x.float() / 255")
+
+
+def _missing_axis(x: Tensor, in_chans: int) -> str:
+    """What makes a batch of three axes: they are one image, or grey images without their channel."""
+    grey = in_chans == 1 and x.shape[0] != 1
+    return "; add the channel with x[:, None]" if grey else "; add the batch with x[None]"

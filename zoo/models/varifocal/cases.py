@@ -1,6 +1,5 @@
 """Probabilities, and whole cases: images of one patient that are typed together."""
 
-from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -10,6 +9,7 @@ from torch import Tensor, nn
 
 from zoo.layers.modes import evaluating
 from zoo.models.placed import example_of
+from zoo.models.varifocal.case_checks import case_images, check_case_images, type_places
 from zoo.models.varifocal.checks import check_temperature
 from zoo.models.varifocal.output import VarifocalOutput
 
@@ -17,6 +17,7 @@ from zoo.models.varifocal.output import VarifocalOutput
 class CaseModel(nn.Module):
     """What a network of types and polarities says in probabilities, of one image and of a case."""
 
+    in_chans: int
     _temperature: tuple[float, float]
 
     @property
@@ -25,7 +26,7 @@ class CaseModel(nn.Module):
         return self._temperature
 
     @temperature.setter
-    def temperature(self, value: Sequence[float | int]) -> None:
+    def temperature(self, value: Any) -> None:
         self._temperature = check_temperature(value)
         if getattr(self, "_model_args", None):
             update_model_args(self, temperature=list(self._temperature))
@@ -39,7 +40,7 @@ class CaseModel(nn.Module):
 
     def predict_case(
         self,
-        images: Float[Tensor, "batch chans height width"],
+        images: Any,
         sex: str = "auto",
         *,
         batch_size: int = 64,
@@ -52,36 +53,46 @@ class CaseModel(nn.Module):
         Not a medical device.
 
         Args:
-            images: of one case, of any number.
+            images: of one case, of any number, prepared as those that the network learnt from (`zoo.data_config`): a
+                tensor (n, chans, height, width), an array, or a list of such images.
             sex: "auto", "XX" or "XY".
             batch_size: images at a time.
-            options: of `zoo.karyotype.dispatch`: `gain`, `loss`, `max_extra`, `strict`, `method`.
+            options: of `zoo.karyotype.dispatch`: `gain`, `loss`, `max_extra`, `strict`, `method`, `template`.
 
         Returns:
             `zoo.karyotype.Karyotype`: types, sex, karyotype, cost, copies, overruled.
 
         Raises:
-            ValueError: no images, a network without 24 types, or options out of range.
+            ValueError: a network whose classes are not the types of the template, options out of range, or what is no
+                case: no images, images without a chromosome, of values far outside those that prepared images have, or
+                on a white background.
+            TypeError: no images, or whole numbers.
         """
         from zoo.karyotype import dispatch
+        from zoo.karyotype.checks import check_sexes
+        from zoo.karyotype.template import as_template
 
-        if not len(images):
-            raise ValueError("a case must have at least one image, got none")
-        return dispatch(self.case_log_probabilities(images, batch_size=batch_size).numpy(), sex=sex, **options)
+        template = as_template(options.get("template"))
+        check_sexes(sex, template)
+        places = type_places(self, template.names)
+        return dispatch(self.case_log_probabilities(images, batch_size=batch_size)[:, places], sex=sex, **options)
 
     @torch.inference_mode()
-    def case_log_probabilities(
-        self, images: Float[Tensor, "batch chans height width"], *, batch_size: int = 64
-    ) -> Float[Tensor, "batch types"]:
+    def case_log_probabilities(self, images: Any, *, batch_size: int = 64) -> Float[Tensor, "batch types"]:
         """Logarithms of the probabilities of types, on the CPU in float64, in evaluation mode.
 
         Args:
-            images: on any device.
+            images: as of `predict_case`, on any device.
             batch_size: images at a time.
 
         Raises:
-            ValueError: a network without types.
+            ValueError: a network without types, or what is no case, as there.
+            TypeError: as there.
         """
+        if batch_size < 1:
+            raise ValueError(f"batch_size must be at least 1, got {batch_size}")
+        images = case_images(images)
+        check_case_images(images, self.in_chans, getattr(self, "pretrained_cfg", None) or {})
         like = example_of(self, (1,))
         rows = []
         with evaluating(self):

@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Sequence
+from typing import Any
 
 from torch import Tensor
 
@@ -25,13 +26,19 @@ def check_choice(what: str, value: str, known: Sequence[str]) -> str:
     return value
 
 
-def check_temperature(given: Sequence[float | int]) -> tuple[float, float]:
+def check_temperature(given: Any) -> tuple[float, float]:
     """A temperature for each of the two tasks.
 
     Raises:
+        TypeError: one number, or none at all.
         ValueError: other than two finite numbers above 0.
     """
-    found = tuple(float(value) for value in given)
+    try:
+        found = tuple(float(value) for value in given)
+    except TypeError:
+        raise TypeError(
+            f"temperature must be two numbers above 0, (types, polarities), got {given!r}; (T, 1.0) is for types alone"
+        ) from None
     if len(found) != 2 or not all(math.isfinite(value) and value > 0 for value in found):
         raise ValueError(f"temperature must be two numbers above 0, one a task, got {given!r}")
     return found[0], found[1]
