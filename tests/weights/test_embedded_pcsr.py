@@ -73,3 +73,8 @@ def test_half_precision_costs_less_than_a_twentieth_of_a_decibel(centre):
     assert 0 < whole["hard"] < 1
     assert half["psnr"] != whole["psnr"]  # it is another precision
     assert half["psnr"] == pytest.approx(whole["psnr"], abs=0.05)
+
+
+def test_grey_images_need_no_other_network():
+    with pytest.raises(zoo.errors.MismatchError, match="images of 3 channels, the model for 1: leave in_chans out"):
+        zoo.create_model("pcsr_srresnet_nano_x4", pretrained=True, in_chans=1)

@@ -30,9 +30,15 @@ def model():
         (IMAGE[:, :1], ValueError, r"expected images \(batch, 3, height, width\), got \(1, 1, 6, 7\)"),
         (IMAGE[:, :, :0], ValueError, "at least one pixel, got 0x7"),
         ((IMAGE * 255).to(torch.uint8), TypeError, r"in \[0, 1\], got torch.uint8: x.float\(\) / 255; `upscale`"),
+        (
+            IMAGE.double(),
+            TypeError,
+            r"torch.float64 and the network is torch.float32: x.to\(torch.float32\), or model.to\(torch.float64\)",
+        ),
+        ([[0.5]], TypeError, "images must be a tensor, got list; `upscale` takes pictures"),
     ],
 )
-def test_what_is_no_batch_of_images(model, x, kind, message):
+def test_what_is_no_batch_of_images(model, x, kind, message, unchecked):
     """In training by queries, too, and of a network of a fixed scale."""
     coord = make_coords(2, 2)[None]
     for call in (model, lambda x: model.train_queries(x, coord, coord), CARN(nf=8).eval()):
@@ -56,14 +62,48 @@ def test_what_is_no_batch_of_images(model, x, kind, message):
         ({"k": 1, "policy": "adm"}, "k is of policy='argmax', not of 'adm'"),
         ({"policy": "target"}, "policy='target' needs target="),
         ({"target": 0.5}, "target is of policy='target', not of 'argmax'; got target=0.5"),
-        ({"policy": "target", "target": 0.1}, r"target must be from 0\.\d{4}, all pixels light, to 1, .* got 0\.1"),
-        ({"policy": "target", "target": 1.1}, r"target must be from 0\.\d{4}, all pixels light, to 1, .* got 1\.1"),
-        ({"policy": "target", "target": float("nan")}, "target must be from"),
+        (
+            {"policy": "target", "target": 0.1},
+            r"a budget \(target\) must be from 0\.\d{4}, all pixels light, .* got 0\.1",
+        ),
+        (
+            {"policy": "target", "target": 1.1},
+            r"a budget \(target\) must be from 0\.\d{4}, all pixels light, .* got 1\.1",
+        ),
+        ({"policy": "target", "target": float("nan")}, r"a budget \(target\) must be from"),
     ],
 )
 def test_what_cannot_be_asked_for(model, asked, message):
     with pytest.raises(ValueError, match=message):
         model(IMAGE, **asked)
+
+
+@pytest.mark.parametrize(
+    ("asked", "message"),
+    [
+        ({"scale": "4"}, "scale must be a number, got '4'"),
+        ({"scale": (4, 4)}, r"scale must be a number, got \(4, 4\)"),
+        ({"scale": True}, "scale must be a number, got True"),
+        ({"size": 24}, r"size must be \(height, width\), two whole numbers of pixels, got 24"),
+        ({"size": (24.5, 28.0)}, r"two whole numbers of pixels, got \(24\.5, 28\.0\)"),
+        ({"size": "24"}, "two whole numbers of pixels, got '24'"),
+        ({"k": "1"}, "k must be a number, got '1'"),
+        ({"policy": "target", "target": "0.6"}, "target must be a number, got '0.6'"),
+    ],
+)
+def test_what_is_no_number(model, asked, message, unchecked):
+    with pytest.raises(TypeError, match=message):
+        model(IMAGE, **asked)
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf")])
+def test_images_that_are_not_finite(model, value):
+    """Of a network of a fixed scale, and of pictures, too."""
+    x = IMAGE.clone()
+    x[0, 1, 2, 3] = value
+    for call in (model, CARN(nf=8).eval(), lambda x: model.upscale(x[0])):
+        with pytest.raises(ValueError, match=r"images must be finite: NaN or infinity in 1 of 126 values, .*1, 2, 3\)"):
+            call(x)
 
 
 def test_no_scale_where_there_is_none():

@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+import tifffile
 import torch
 import torch.nn.functional as F
 from PIL import Image
@@ -209,6 +210,21 @@ def test_what_is_no_picture() -> None:
     ):
         with pytest.raises(error):
             model.upscale(wrong)
+
+
+def test_files_that_would_be_cut(tmp_path) -> None:
+    model, deep = model_of("fsrcnn"), np.zeros((4, 5, 5), np.uint16)
+    tifffile.imwrite(tmp_path / "deep.tif", deep[..., :3].copy(), photometric="rgb")
+    with pytest.raises(ValueError, match=r"deep.tif is of 16-bit colour, of which 8 bits would be kept: zoo\.upscale"):
+        model.upscale(tmp_path / "deep.tif")
+    tifffile.imwrite(tmp_path / "many.tif", deep.astype(np.uint8), photometric="rgb", planarconfig="contig")
+    with pytest.raises(ValueError, match=r"many.tif has 5 channels, of which some would be dropped"):
+        model.upscale(tmp_path / "many.tif")
+    pages = [Image.new("RGB", (5, 4), colour) for colour in ("red", "blue")]
+    pages[0].save(tmp_path / "pages.tif", save_all=True, append_images=pages[1:])
+    with pytest.warns(UserWarning, match="has 2 pictures; the first is taken"):
+        found = model.upscale(tmp_path / "pages.tif")
+    assert np.array_equal(found, model.upscale(pages[0]))
 
 
 def test_memory_in_words() -> None:

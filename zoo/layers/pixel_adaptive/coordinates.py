@@ -10,7 +10,8 @@ every fifth pixel lies halfway between two, and the rounding of float32 decides 
 """
 
 import math
-from typing import NamedTuple
+import numbers
+from typing import Any, NamedTuple
 
 import torch
 from jaxtyping import Float, Int
@@ -43,10 +44,19 @@ def output_size(size: Size, scale: float | int) -> Size:
 
     Raises:
         ValueError: a scale that is not a finite number above 0.
+        TypeError: a scale that is no number.
     """
+    if not is_number(scale):
+        raise TypeError(f"scale must be a number, got {scale!r}")
     if not (math.isfinite(scale) and scale > 0):
         raise ValueError(f"scale must be a finite number above 0, got {scale}")
+    scale = int(scale) if scale == int(scale) else scale  # whole sizes are nothing to round, also where they are open
     return round(size[0] * scale), round(size[1] * scale)
+
+
+def is_number(value: Any) -> bool:
+    """Whether a value is a real number, and no truth value."""
+    return torch.compiler.is_compiling() or (isinstance(value, numbers.Real) and not isinstance(value, bool))
 
 
 def axis_centres(pixels: int, device: torch.device | None = None) -> Float[Tensor, " pixels"]:

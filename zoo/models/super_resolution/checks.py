@@ -4,11 +4,13 @@ import math
 import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
-from zoo.layers.pixel_adaptive.coordinates import Size, output_size
+from zoo.layers.pixel_adaptive.coordinates import Size, is_number, output_size
 from zoo.models.super_resolution.flops import PartFlops
 from zoo.naming import did_you_mean
 
@@ -28,6 +30,7 @@ class Policy:
 
     Raises:
         ValueError: an unknown name or scope, a k that is not finite, a target that is missing or superfluous.
+        TypeError: a k or target that is no number.
     """
 
     name: str = "argmax"
@@ -40,6 +43,9 @@ class Policy:
             if value not in known:
                 hint = did_you_mean(str(value), known) or "."
                 raise ValueError(f"unknown {what} {value!r}{hint} There are {', '.join(known)}")
+        for what, value in (("k", self.k), ("target", 1 if self.target is None else self.target)):
+            if not is_number(value):
+                raise TypeError(f"{what} must be a number, got {value!r}")
         if not math.isfinite(self.k):
             raise ValueError(
                 f"k must be a finite number, got {self.k}; policy='light' and 'heavy' give one class alone"
@@ -79,8 +85,8 @@ def check_target(target: float | int, parts: PartFlops) -> None:
     least = (parts.backbone + parts.classifier + parts.upsamplers[0]) / parts.whole()
     if not least <= target <= 1:
         raise ValueError(
-            f"target must be from {math.ceil(least * 1e4) / 1e4:.4f}, all pixels light, to 1, all heavy, as a part of "
-            f"the FLOPs of the latter; got {target}"
+            f"a budget (target) must be from {math.ceil(least * 1e4) / 1e4:.4f}, all pixels light, to 1, all heavy, as "
+            f"a part of the FLOPs of the latter; got {target}"
         )
 
 
@@ -96,9 +102,10 @@ def wanted_size(
 
     Raises:
         ValueError: both, neither, a scale that is none, or a size below that of the image.
+        TypeError: a scale that is no number, or a size that is not two whole numbers.
     """
     if scale is not None and size is not None:
-        raise ValueError(f"give scale or size, not both; got scale={scale} and size={tuple(size)}")
+        raise ValueError(f"give scale or size, not both; got scale={scale} and size={size}")
     if scale is None and size is None:
         if trained is None:
             raise ValueError("give scale= or size=(height, width)")
@@ -107,8 +114,7 @@ def wanted_size(
         assert scale is not None
         wanted = output_size(small, scale)
     else:
-        if len(size) != 2:
-            raise ValueError(f"size must be (height, width), got {tuple(size)}")
+        _check_size(size)
         wanted = (int(size[0]), int(size[1]))
     if wanted[0] < small[0] or wanted[1] < small[1]:
         raise ValueError(
@@ -117,6 +123,17 @@ def wanted_size(
     if not torch.compiler.is_compiling():
         _warn_of_scale(small, wanted, trained)
     return wanted
+
+
+def _check_size(size: Any) -> None:
+    """Refuse what is not (height, width) in whole pixels."""
+    if torch.compiler.is_compiling():
+        return
+    sides = size if isinstance(size, Sequence) and not isinstance(size, str) else ()
+    if not sides or any(isinstance(n, bool) or not isinstance(n, int | np.integer) for n in sides):
+        raise TypeError(f"size must be (height, width), two whole numbers of pixels, got {size!r}")
+    if len(sides) != 2:
+        raise ValueError(f"size must be (height, width), got {tuple(sides)}")
 
 
 def _warn_of_scale(small: Size, wanted: Size, trained: float | int | None) -> None:

@@ -7,7 +7,8 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from zoo.models.super_resolution.images import check_images
+from zoo.eager import must_compose
+from zoo.models.super_resolution.images import check_images, finite_range
 
 
 class SuperResolutionNet(nn.Module):
@@ -63,10 +64,12 @@ class SuperResolutionNet(nn.Module):
         """The enlarged image of one (batch, in_chans, height, width); without a tail, the features.
 
         Raises:
-            ValueError: another rank or number of channels, or no pixels.
-            TypeError: whole numbers.
+            ValueError: another rank or number of channels, no pixels, or, on a CPU, values that are not finite.
+            TypeError: whole numbers, or another precision than the network's.
         """
-        check_images(x, self.in_chans)
+        check_images(x, self.in_chans, next(self.parameters()).dtype)
+        if not self.no_upsampling and x.device.type == "cpu" and not must_compose(x):
+            finite_range(x)
         normal = self.normalisation(x)
         features = self.forward_features(normal)
         return features if self.no_upsampling else self.normalisation.undo(self.forward_tail(features, normal))

@@ -24,7 +24,7 @@ from zoo.layers.pixel_adaptive.routing import values_of_all
 from zoo.models.super_resolution import flops as counting
 from zoo.models.super_resolution.backbone import BackboneLike, channels_of, features_of, make_backbone
 from zoo.models.super_resolution.checks import Policy, check_places, check_target, wanted_size
-from zoo.models.super_resolution.images import check_images, warn_of_range
+from zoo.models.super_resolution.images import check_images, check_values
 from zoo.models.super_resolution.info import EnlargementInfo
 from zoo.models.super_resolution.network import Normalisation
 from zoo.models.super_resolution.tiles import quick_features
@@ -133,8 +133,9 @@ class PCSR(PixelHeads):
             return_info: also return the class map, the fractions of the classes, and what they cost.
 
         Raises:
-            ValueError: images, a size, a policy or a number that cannot be; see `checks`.
-            TypeError: images of whole numbers.
+            ValueError: images, a size, a policy or a number that cannot be; see `checks`. Values that are not finite,
+                or far outside [0, 1] (a warning), are looked for in every call on a CPU, elsewhere in the first one.
+            TypeError: images of whole numbers or of another precision than the network, a scale that is no number.
         """
         decided = Policy(policy, k, target, adm_scope)
         enlarged = self._checked(x, scale, size)
@@ -174,7 +175,7 @@ class PCSR(PixelHeads):
             coord: (batch, queries, 2), (y, x) of the pixels, as `make_coords` gives them.
             cell: (batch, queries, 2), their height and width there, 2 / new_height and 2 / new_width.
         """
-        check_images(x, self.in_chans)
+        check_images(x, self.in_chans, self._dtype)
         check_places(coord, cell, len(x))
         normal = self.normalisation(x)
         features = features_of(self.encoder, normal)
@@ -343,13 +344,17 @@ class PCSR(PixelHeads):
 
     def _checked(self, x: Tensor, scale: float | int | None, size: Sequence[int] | None) -> Size:
         """The size of the enlarged image, of images that are some."""
-        check_images(x, self.in_chans)
+        check_images(x, self.in_chans, self._dtype)
         wanted = wanted_size((x.shape[2], x.shape[3]), scale, size, self.scale)
         # To look at values on another device is to wait for it: once is enough to find a unit that is wrong.
         if not must_compose(x) and not x.is_meta and not (self._looked and x.device.type != "cpu"):
             self._looked = True
-            warn_of_range(x)
+            check_values(x)
         return wanted
+
+    @property
+    def _dtype(self) -> torch.dtype:
+        return self.classifier.linears[0].weight.dtype
 
     def _values(self, features: Tensor, classes: Tensor, policy: str) -> Tensor:
         if policy in ("light", "heavy"):

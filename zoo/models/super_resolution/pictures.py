@@ -1,6 +1,7 @@
 """Pictures as tensors and back: of Pillow, NumPy, torch, or in a file."""
 
 import os
+import warnings
 from typing import Any
 
 import numpy as np
@@ -10,6 +11,8 @@ from torch import Tensor
 
 #: Types of the values of a picture, and which of them is white.
 LEVELS = {"uint8": 255, "uint16": 65535, "float32": 1}
+#: Pillow's modes of more than 8 bits of whole numbers, and the number of the field of a TIFF that counts channels.
+_DEEP, _SAMPLES = ("I;16", "I;16B", "I;16L", "I"), 277
 #: A path, an image of Pillow, an array (height, width) or (height, width, channels), or a tensor (channels, height,
 #: width).
 Picture = Any
@@ -26,13 +29,14 @@ def read_picture(image: Picture, in_chans: int = 3) -> Num[Tensor, "in_chans hei
         in_chans: channels wanted.
 
     Raises:
-        ValueError: another number of channels, or no pixels.
+        ValueError: another number of channels, no pixels, or a file of deep colour.
         TypeError: something else, or values of another type.
     """
     if isinstance(image, str | os.PathLike):
         from PIL import Image, ImageOps
 
         with Image.open(image) as opened:
+            _refuse_what_pillow_cuts(opened, image)
             return read_picture(ImageOps.exif_transpose(opened), in_chans)
     if isinstance(image, Tensor):
         tensor = image.detach()
@@ -55,8 +59,24 @@ def read_picture(image: Picture, in_chans: int = 3) -> Num[Tensor, "in_chans hei
     return tensor
 
 
+def _refuse_what_pillow_cuts(opened: Any, path: str | os.PathLike[str]) -> None:
+    """Refuse deep colour, of which Pillow keeps 8 bits, and further channels, which it drops; warn of further pictures.
+
+    Raises:
+        ValueError: naming the file.
+    """
+    way = "zoo.upscale takes it whole" if opened.format in ("PNG", "TIFF") else "give its values as an array"
+    if opened.mode not in _DEEP and any(";16" in str(tile[3]) for tile in opened.tile):
+        raise ValueError(f"{os.fspath(path)} is of 16-bit colour, of which 8 bits would be kept: {way}")
+    samples = opened.tag_v2.get(_SAMPLES, 1) if opened.format == "TIFF" else 1
+    if samples > 4:
+        raise ValueError(f"{os.fspath(path)} has {samples} channels, of which some would be dropped: give an array")
+    if getattr(opened, "n_frames", 1) > 1:
+        warnings.warn(f"{os.fspath(path)} has {opened.n_frames} pictures; the first is taken", stacklevel=4)
+
+
 def _of_pillow(image: Any, in_chans: int) -> np.ndarray:
-    if image.mode in ("I;16", "I;16B", "I;16L", "I"):
+    if image.mode in _DEEP:
         return np.clip(np.asarray(image), 0, LEVELS["uint16"]).astype(np.uint16)
     if image.mode == "F":
         return np.asarray(image, dtype=np.float32)

@@ -20,6 +20,7 @@ from zoo.layers.pixel_adaptive.decide import adm_classes, argmax_classes, hardne
 from zoo.layers.pixel_adaptive.refine import refine_
 from zoo.layers.pixel_adaptive.routing import Grid, by_class, enlarged_span, grid_of, values_on
 from zoo.models.super_resolution.checks import Policy, check_target, wanted_size
+from zoo.models.super_resolution.images import check_values
 from zoo.models.super_resolution.pictures import LEVELS, Picture, as_written, read_picture
 from zoo.models.super_resolution.residual import Slices, bilinear_part
 from zoo.models.super_resolution.structure import receptive_radius
@@ -93,6 +94,8 @@ def upscale(
     if out not in LEVELS:
         raise ValueError(f"out must be one of {', '.join(LEVELS)}, got {out!r}")
     picture = read_picture(image, model.in_chans)
+    if picture.is_floating_point():
+        check_values(picture)
     small = (picture.shape[1], picture.shape[2])
     enlarged = wanted_size(small, scale, size, model.scale)
     if decided.target is not None:

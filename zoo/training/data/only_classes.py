@@ -38,7 +38,7 @@ def _number(word: str, known: list[str], source: str) -> int:
         return known.index(word)
     if word.isdecimal() and int(word) < len(known):
         return int(word)
-    raise DataError(f"{source} has no class {word!r}{did_you_mean(word, known)} There: {', '.join(known)}")
+    raise DataError(f"{source} has no class {word!r}{did_you_mean(word, known) or '.'} There: {', '.join(known)}")
 
 
 def _only(images: ImageSet, chosen: list[int]) -> ImageSet:

@@ -24,6 +24,7 @@ _NETWORK = (
 )
 _KNOWN = re.compile(rf"{_MLP}|(encoder\.)?{_NETWORK}")
 _HEAD = re.compile(r"(light_sampler|heavy_sampler|classifier|samplers\.\d+)\.imnet\.layers\.(\d+)\.weight")
+_FIRST = re.compile(r"(encoder\.)?(head_conv\.0|entry|conv_first)\.weight")
 #: Hidden layers of the heavy network -> those of the light one and of the classifier, as published.
 _PUBLISHED = {
     (58,) * 4: ((10,) * 3, ()),
@@ -139,8 +140,20 @@ def _backbone(state: Mapping[str, Tensor]) -> dict[str, Any]:
     raise ConversionError("the backbone is none of FSRCNN, CARN and SRResNet")
 
 
+def _channels(state: Mapping[str, Tensor]) -> int | None:
+    """Channels of the images, where the first layer is one of ours."""
+    return next((value.shape[1] for key, value in state.items() if _FIRST.fullmatch(key)), None)
+
+
 def explain_mismatch(tensors: Mapping[str, Tensor], model: Any) -> str:
-    """Which hidden layers the checkpoint has, and which the model, where they differ."""
+    """Which channels or hidden layers the checkpoint has, and which the model, where they differ."""
+    channels, wanted = _channels(tensors), _channels(model.state_dict())
+    if channels is not None and wanted is not None and channels != wanted:
+        return (
+            f"it is for images of {channels} channels, the model for {wanted}: leave in_chans out, for zoo.upscale "
+            "takes grey pictures, too, and makes three equal channels of them; a network of other channels begins "
+            "without weights"
+        )
     found, expected = hidden_layers(tensors), hidden_layers(model.state_dict())
     other = [
         f"{name} has hidden layers {list(found[name])}, {list(expected[name])} were expected"
