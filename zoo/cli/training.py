@@ -237,7 +237,10 @@ def eval_(
     ] = "model",
     scale: Annotated[float | None, typer.Option(help="Super-resolution: how much larger images become.")] = None,
     policy: Annotated[
-        str | None, typer.Option(help="Super-resolution: argmax, adm, light or heavy, where pixels have classes.")
+        str | None,
+        typer.Option(
+            help="Super-resolution: argmax, adm, light or heavy, where pixels have classes; target: --budget."
+        ),
     ] = None,
     budget: Annotated[
         float | None, typer.Option(help="Super-resolution: FLOPs as a part of what they are with all pixels heavy.")
@@ -247,6 +250,7 @@ def eval_(
 ) -> None:
     """Measure MODEL on a split of DATA: accuracy, F1, AUROC, calibration; of enlarged photographs PSNR and SSIM."""
     from zoo.training import evaluate
+    from zoo.training.super_resolution.policy import policy_options
 
     metrics = evaluate(
         model,
@@ -259,7 +263,7 @@ def eval_(
         on_bad=on_bad,
         among=among,
         scale=scale,
-        policy=_policy(policy, budget, k),
+        policy=policy_options(policy, budget, k) or None,
         detail=as_json,
     )
     if as_json:
@@ -313,16 +317,6 @@ def predict(
         for place, best in enumerate(answer["top"])
     ]
     print_table([what, "class", "probability"], rows, right=("probability",))
-
-
-def _policy(policy: str | None, budget: float | None, k: float) -> dict[str, Any] | None:
-    """How pixels get their classes, as the model's forward takes it."""
-    if budget is not None:
-        if policy not in (None, "target") or k:
-            raise typer.BadParameter("it decides by cost: leave --policy and -k out", param_hint="--budget")
-        return {"policy": "target", "target": budget}
-    chosen = {} if policy is None else {"policy": policy}
-    return {**chosen, **({"k": k} if k else {})} or None
 
 
 def _print_metrics(metrics: dict[str, Any]) -> None:

@@ -38,6 +38,7 @@ def evaluate(
     metrics: Mapping[str, Any] | None = None,
     among: str = "model",
     policy: str | Mapping[str, Any] | None = None,
+    budget: float | None = None,
     detail: bool = False,
     progress: bool = True,
 ) -> dict[str, Any]:
@@ -63,8 +64,9 @@ def evaluate(
             several labels an image. A `Binary…` metric of two classes gets the probability of the second, (N,).
         among: "model", where all of the model's classes compete; "data" leaves out the scores of classes that the data
             lack, with a note, as benchmarks on a part of ImageNet's classes do.
-        policy: of a model that decides what pixels cost (`pcsr_…`): options of its forward, "heavy" or
-            {"policy": "target", "target": 0.6}.
+        policy: of a model that decides what pixels cost (`pcsr_…`): "argmax", "adm", "light" or "heavy", or options of
+            its forward, {"policy": "argmax", "k": 0.5}.
+        budget: of such a model: FLOPs as a part of what they are with all pixels heavy, which is the policy "target".
         detail: also return `classes` (by number, as the model has them), `confusion` (counts, a row a true class),
             `facts` (what is known of the data: licence, url, revision), and metrics of yours that give one value a
             class.
@@ -104,11 +106,12 @@ def evaluate(
         from zoo.training.super_resolution.evaluation import evaluate_super_resolution
 
         return evaluate_super_resolution(
-            model, data, split, scale=scale, policy=policy, on_bad=on_bad, device=device, amp=amp, detail=detail,
-            progress=show,
+            model, data, split, scale=scale, policy=policy, budget=budget, on_bad=on_bad, device=device, amp=amp,
+            detail=detail, progress=show,
         )  # fmt: skip
-    if policy is not None:
-        raise ValueError(f"policy={policy!r}: for models that decide what pixels of enlarged images cost")
+    if policy is not None or budget is not None:
+        asked = f"policy={policy!r}" if budget is None else f"budget={budget}"
+        raise ValueError(f"{asked}: for models that decide what pixels of enlarged images cost")
     opened = open_split(data, split, on_bad=on_bad)
     images = opened.images
     for note in opened.notes:

@@ -100,6 +100,7 @@ def test_it_learns(photos: Path, tmp_path: Path) -> None:
     assert values["heavy"]["psnr"] > values["heavy"]["bilinear_psnr"] - 0.1
     assert values["light"]["flops"] < values["argmax"]["flops"] <= values["heavy"]["flops"] * 1.2
     assert values["light"]["bicubic_psnr"] > values["light"]["bilinear_psnr"]
+    assert values["light"]["flops"] < zoo.evaluate(result.model, photos, budget=0.9, progress=False)["flops"]
 
 
 def test_original_networks_learn_whole_patches(photos: Path, tmp_path: Path) -> None:
@@ -112,6 +113,20 @@ def test_original_networks_learn_whole_patches(photos: Path, tmp_path: Path) -> 
     assert set(result.metrics) >= {"psnr", "ssim", "psnr_y", "ssim_y"}
     with pytest.raises(ValueError, match="is trained in 1, give as many"):
         zoo.finetune(net, photos, phases=(3, 2), out=tmp_path / "other", **QUICK)
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        ({"budget": 0.8, "policy": "adm"}, "budget=0.8 .* leave policy and k out"),
+        ({"budget": 0.01}, r"a budget \(target\) must be from"),
+        ({"policy": "target"}, r"needs budget= \(--budget\)"),
+        ({"policy": "lihgt"}, "policy must be one of .*, got 'lihgt'; did you mean 'light'"),
+    ],
+)
+def test_how_pixels_are_decided(photos: Path, options: dict[str, Any], words: str) -> None:
+    with pytest.raises(ValueError, match=words):
+        zoo.evaluate(small_pcsr(), photos / "1.png", progress=False, **options)
 
 
 def test_psnr_is_of_whole_steps_without_the_border(photos: Path) -> None:

@@ -13,6 +13,7 @@ from zoo.training.model_source import ready_model
 from zoo.training.progress import Progress
 from zoo.training.super_resolution.measure import COLUMNS, compare, means, measured
 from zoo.training.super_resolution.photos import Photos
+from zoo.training.super_resolution.policy import policy_options
 from zoo.training.super_resolution.source import open_photos_of
 from zoo.training.super_resolution.task import check_scale, enlarge_with_info
 
@@ -26,6 +27,7 @@ def evaluate_super_resolution(
     *,
     scale: float | None,
     policy: str | Mapping[str, Any] | None,
+    budget: float | None,
     on_bad: str,
     device: str | None,
     amp: str,
@@ -40,9 +42,10 @@ def evaluate_super_resolution(
 
     net = ready_model(model)
     factor = check_scale(net, scale)
-    options = {"policy": policy} if isinstance(policy, str) else dict(policy or {})
+    options = policy_options(policy, budget)
     if options and not hasattr(net, "train_queries"):
-        raise ValueError(f"policy={policy!r}: this model has one way to enlarge images")
+        asked = ", ".join(f"{key}={value!r}" for key, value in options.items())
+        raise ValueError(f"{asked}: this model has one way to enlarge images")
     name, split_name, photos = open_photos_of(data, split, scale=factor, on_bad=on_bad)
     home, training = next(net.parameters()).device, {m for m in net.modules() if m.training}
     progress.start(0, len(photos), 0, "measuring")
