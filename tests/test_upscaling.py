@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import warnings
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+import tifffile
 import torch
 from PIL import Image, ImageCms
 from sklearn.datasets import load_sample_image
@@ -15,7 +17,7 @@ import zoo
 from tests.training.super_resolution.helpers import small_pcsr
 from zoo.errors import DataError
 from zoo.models.super_resolution.fsrcnn import FSRCNN
-from zoo.pictures import read_picture, write_picture
+from zoo.pictures import Picture, luma, read_picture, write_picture
 
 PHOTO = np.ascontiguousarray(load_sample_image("flower.jpg")[100:124, 200:230])
 
@@ -24,7 +26,12 @@ def picture(path: Path, mode: str = "RGB", **options: Any) -> Path:
     image = Image.fromarray(PHOTO)
     if mode in ("RGBA", "LA"):
         image.putalpha(Image.linear_gradient("L").resize(image.size))
-    image = image.convert(mode) if mode != "I;16" else Image.fromarray(PHOTO[..., 0].astype(np.uint16) * 257)
+    if mode == "I;16":
+        image = Image.fromarray(PHOTO[..., 0].astype(np.uint16) * 257)
+    elif mode == "F":
+        image = Image.fromarray(PHOTO[..., 0].astype(np.float32) / 255)
+    else:
+        image = image.convert(mode)
     image.save(path, **options)
     return path
 
@@ -56,6 +63,7 @@ def test_an_array_becomes_what_the_model_gives() -> None:
         ("I;16", ".png", "I;16"),
         ("I;16", ".tif", "I;16"),
         ("RGBA", ".webp", "RGBA"),
+        ("F", ".tif", "F"),
     ],
 )
 def test_every_kind_of_picture(tmp_path: Path, mode: str, suffix: str, wanted: str) -> None:
@@ -73,7 +81,36 @@ def test_every_kind_of_picture(tmp_path: Path, mode: str, suffix: str, wanted: s
         assert made.image.mode == wanted
         like = given.convert(wanted) if wanted != "I;16" else given
         error = np.asarray(written).mean((0, 1)) - np.asarray(like).mean((0, 1))
-        assert np.abs(error).max() < (0.02 * 65535 if wanted == "I;16" else 5)
+        assert np.abs(error).max() < 0.02 * {"I;16": 65535, "F": 1}.get(wanted, 255)
+
+
+@pytest.mark.parametrize(("channels", "suffix"), [(2, ".tif"), (3, ".png"), (4, ".png"), (4, ".tif")])
+def test_16_bits_stay_16_bits(tmp_path: Path, channels: int, suffix: str) -> None:
+    """Of colour, and with transparency, of which Pillow keeps 8."""
+    net, grey = small_pcsr(), channels == 2
+    deep = PHOTO.astype(np.uint16) * 257 + np.arange(30, dtype=np.uint16)[None, :, None]
+    colour = np.repeat(deep[..., :1], 3, 2) if grey else deep
+    kept: dict[str, Any] = {"icc_profile": b"a profile", "dpi": (300.0, 300.0), "exif": Image.Exif()}
+    kept["exif"][0x010F] = "Camera"
+    write_picture(Picture(colour, None if channels == 3 else deep[..., 0], grey, kept), tmp_path / "in.png")
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        made = zoo.upscale(net, tmp_path / "in.png", out=tmp_path / f"out{suffix}")
+    said = [str(w.message) for w in caught if "notes of the camera are left out of" in str(w.message)]
+    assert len(said) == len(made.notes) == (suffix == ".tif")  # tifffile writes none
+    assert made.pixels.shape == (96, 120, channels)
+    wanted = net.upscale(colour, out="uint16")
+    assert np.array_equal(made.pixels[..., : 1 if grey else 3], luma(wanted)[..., None] if grey else wanted)
+    again = read_picture(tmp_path / f"out{suffix}")
+    assert np.array_equal(again.values(), made.pixels)
+    if grey:  # Pillow does not know a TIFF of deep grey and transparency
+        assert again.notes == [f"colour profile and notes of {tmp_path / 'out.tif'} are left out"]
+    else:
+        assert again.kept["icc_profile"] == b"a profile"
+        assert again.kept["dpi"] == pytest.approx((300, 300), abs=0.1)
+        assert ("exif" in again.kept) == (suffix == ".png")
+    assert np.abs(np.asarray(made.image).astype(int) - made.pixels / 257).max() < 1
+    assert made.overlay().size == (120, 96)
 
 
 def test_alpha_is_enlarged_by_bicubic_interpolation(tmp_path: Path) -> None:
@@ -154,7 +191,7 @@ def test_an_original_network(tmp_path: Path) -> None:
         ({"policy": "adn"}, "policy must be one of .*, got 'adn'"),
         ({"policy": "target"}, r"needs budget= \(--budget\)"),
         ({"budget": 0.7, "policy": "adm"}, r"budget=0\.7 decides classes by what they cost"),
-        ({"budget": 0.001}, "target"),
+        ({"budget": 0.001}, r"a budget \(target\) must be from 0\.\d+, .* got 0\.001"),
         ({"out": "x.xyz"}, r"'x\.xyz' has no ending of a format that can be written"),
         ({"device": "tpu"}, "device"),
     ],
@@ -176,21 +213,70 @@ def test_pictures_that_cannot_be(tmp_path: Path) -> None:
     (tmp_path / "cut.png").write_bytes(broken[: len(broken) // 2])
     with pytest.raises(DataError, match=r"cannot read the image .*cut\.png"):
         zoo.upscale(small_pcsr(), tmp_path / "cut.png")
-    with pytest.raises(DataError, match=r"got \(4, 4, 3\) of float32"):
-        zoo.upscale(small_pcsr(), np.zeros((4, 4, 3), np.float32))
-    Image.fromarray(np.zeros((4, 4), np.float32)).save(tmp_path / "real.tif")
-    with pytest.raises(DataError, match="real numbers without a range"):
+    for wrong, words in (
+        (np.zeros((4, 4, 5), np.uint8), r"the array is \(4, 4, 5\) of uint8"),
+        (np.zeros((4, 4, 3), np.int64), r"the array is \(4, 4, 3\) of int64"),
+        (np.full((4, 4), 2.0), "the array has real numbers from 2 to 2, where 0 to 1 are expected"),
+        (np.full((4, 4), np.nan), "the array has real numbers from nan to nan"),
+        (tmp_path, "is a folder: zoo.upscale_files enlarges all images of one"),
+    ):
+        with pytest.raises(DataError, match=words):
+            zoo.upscale(small_pcsr(), wrong)
+    with pytest.raises(TypeError, match=r"got Tensor; model.upscale takes tensors \(channels, height, width\)"):
+        zoo.upscale(small_pcsr(), torch.zeros(3, 4, 4))  # type: ignore[arg-type]
+    Image.fromarray(np.full((4, 4), 200, np.float32)).save(tmp_path / "real.tif")
+    with pytest.raises(DataError, match=r"real.tif has real numbers from 200 to 200, where 0 to 1 are exp"):
         zoo.upscale(small_pcsr(), tmp_path / "real.tif")
+    for photometric in ("rgb", "minisblack"):  # Pillow drops what is beyond the third, or reads none of it
+        many = np.zeros((4, 6, 5), np.uint8)
+        tifffile.imwrite(tmp_path / "many.tif", many, photometric=photometric, planarconfig="contig")
+        with pytest.raises(DataError, match=r"many.tif has 5 channels; an image that can be enlarged has 1 \(grey"):
+            zoo.upscale(small_pcsr(), tmp_path / "many.tif")
     with pytest.raises(ValueError, match="JPEG holds no transparency"):
         zoo.upscale(small_pcsr(), picture(tmp_path / "alpha.png", "RGBA"), out=tmp_path / "out.jpg")
     with pytest.raises(ValueError, match="holds 8 bits, the image has 16"):
         zoo.upscale(small_pcsr(), picture(tmp_path / "deep.png", "I;16"), out=tmp_path / "out.webp")
-    with pytest.raises(ValueError, match="enlarges no images"):
-        zoo.upscale(torch.nn.Linear(2, 2), PHOTO)
+    with pytest.raises(ValueError, match=r"holds whole numbers, the image has real ones; write \.tif"):
+        zoo.upscale(small_pcsr(), picture(tmp_path / "real.tif", "F"), out=tmp_path / "out.png")
+    for other in (torch.nn.Linear(2, 2), "resnet18"):  # whose weights are not looked for
+        with pytest.raises(ValueError, match="enlarges no images"):
+            zoo.upscale(other, PHOTO)
+    with pytest.raises(zoo.errors.UnknownModelError, match="pcsr_carn_x4"):
+        zoo.upscale("pcsr_carn_x5", PHOTO)
 
 
 def test_of_several_pictures_the_first_is_taken(tmp_path: Path) -> None:
     Image.fromarray(PHOTO).save(tmp_path / "in.tif", save_all=True, append_images=[Image.fromarray(PHOTO[::-1].copy())])
-    made = zoo.upscale(small_pcsr(), tmp_path / "in.tif")
-    assert "has 2 pictures; the first is taken" in made.notes[0]
+    with pytest.warns(UserWarning, match="has 2 pictures; the first is taken"):
+        made = zoo.upscale(small_pcsr(), tmp_path / "in.tif")
+    assert len(made.notes) == 1
     assert np.array_equal(np.asarray(made.image), np.asarray(zoo.upscale(small_pcsr(), PHOTO).image))
+
+
+def folder_of(root: Path) -> Path:
+    """Two pictures and, between them, one that is none."""
+    (root / "deeper").mkdir(parents=True)
+    picture(root / "a.png")
+    (root / "b.png").write_text("none")
+    picture(root / "deeper" / "c.jpg")
+    return root
+
+
+def test_a_folder_with_a_bad_file(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    source, out = folder_of(tmp_path / "in"), tmp_path / "out"
+    with pytest.raises(DataError, match=r"b.png: it has no format that Pillow knows; remove it, or pass on_bad='skip'"):
+        zoo.upscale_files(small_pcsr(), source, out)
+    told: list[dict[str, Any]] = []
+    rows = zoo.upscale_files(small_pcsr(scale=None), source, out, 2, on_bad="skip", overwrite=True, tell=told.append)
+    assert rows == told
+    assert [Path(row["input"]).name for row in rows] == ["a.png", "b.png", "c.jpg"]
+    assert [row.get("size") for row in rows] == [[60, 48], None, [60, 48]]
+    assert "no format that Pillow knows" in rows[1]["error"]
+    assert sorted(str(p.relative_to(out)) for p in out.rglob("*.*")) == ["a.png", "deeper/c.jpg"]
+    assert "zoo: enlarged 2 of 3 images; left out 1: " in capsys.readouterr().err
+    with pytest.raises(DataError, match="none of the 1 image files can be read"):
+        zoo.upscale_files(small_pcsr(), source / "b.png", tmp_path / "b.png", on_bad="skip", progress=False)
+    with pytest.raises(ValueError, match="on_bad must be one of"):
+        zoo.upscale_files(small_pcsr(), source, out, on_bad="ignore")
+    with pytest.raises(DataError, match=r"there is no image .*; did you mean 'in'"):
+        zoo.upscale_files(small_pcsr(), tmp_path / "int", out)

@@ -41,7 +41,7 @@ if TYPE_CHECKING:
     from zoo.training.lora import merge_lora
     from zoo.training.reporting import report
     from zoo.training.stitches import evaluate_stitches
-    from zoo.upscaling import upscale
+    from zoo.upscaling import upscale, upscale_files
     from zoo.verifying import verify
     from zoo.weights import load_weights
 
@@ -82,6 +82,7 @@ _HOME = {
     "stitch": "zoo.stitching",
     "summary": "zoo.composition.summary",
     "upscale": "zoo.upscaling",
+    "upscale_files": "zoo.upscaling",
     "verify": "zoo.verifying",
 }
 _SUBMODULES = ("errors", "explain", "karyotype", "layers", "quantum", "registry", "tabular", "testing", "weights")
@@ -130,6 +131,7 @@ __all__ = [
     "summary",
     "testing",
     "upscale",
+    "upscale_files",
     "verify",
     "weights",
 ]

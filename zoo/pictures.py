@@ -4,20 +4,25 @@ from __future__ import annotations
 
 import os
 from dataclasses import dataclass, field
+from io import BytesIO
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from PIL import Image, ImageOps, UnidentifiedImageError
 
-from zoo.errors import DataError
+from zoo.errors import DataError, MissingExtraError
 from zoo.files import atomic_path
+from zoo.training.data.decode import deep_pixels
+from zoo.training.data.png import deep_png
 
 #: What weighs red, green and blue in grey (ITU-R BT.601, as Pillow has it).
 _LUMA = (0.299, 0.587, 0.114)
 _DEEP = ("I;16", "I;16B", "I;16L", "I;16N", "I")
-#: Formats whose files hold no transparency, and those whose files hold 16 bits of grey.
-_OPAQUE, _HOLDS_DEEP = ("JPEG", "BMP", "PPM", "MPO"), ("PNG", "TIFF")
+#: White, by the type of the values.
+_WHITE = {"uint8": 255, "uint16": 65535, "float32": 1}
+#: Formats whose files hold no transparency, those whose files hold 16 bits, and real numbers.
+_OPAQUE, _HOLDS_DEEP, _HOLDS_REAL = ("JPEG", "BMP", "PPM", "MPO"), ("PNG", "TIFF"), ("TIFF",)
 #: Notes in files: description, maker, camera, software, time, artist, copyright; those of the camera and of the place;
 #: and among these the size.
 _NOTES, _PARTS, _SIZES = (0x010E, 0x010F, 0x0110, 0x0131, 0x0132, 0x013B, 0x8298), (0x8769, 0x8825), (0xA002, 0xA003)
@@ -29,8 +34,8 @@ class Picture:
     """A picture taken apart.
 
     Attributes:
-        pixels: (H, W, 3), uint8; of deep grey uint16.
-        alpha: (H, W) uint8, or None where nothing is transparent.
+        pixels: (H, W, 3); uint8, uint16, or float32 from 0 to 1.
+        alpha: (H, W) of the same type, or None where nothing is transparent.
         grey: whether red, green and blue are equal because it has none of them.
         kept: colour profile, notes of the camera and resolution, as Pillow writes them.
         notes: what was left out.
@@ -45,45 +50,79 @@ class Picture:
     @property
     def white(self) -> int:
         """The value of white."""
-        return 65535 if self.pixels.dtype == np.uint16 else 255
+        return _WHITE[self.pixels.dtype.name]
+
+    def values(self) -> np.ndarray:
+        """(H, W, channels): grey or red, green and blue, and transparency where there is some."""
+        colour = luma(self.pixels)[:, :, None] if self.grey else self.pixels
+        return colour if self.alpha is None else np.concatenate([colour, self.alpha[:, :, None]], 2)
 
 
 def read_picture(source: str | os.PathLike[str] | Image.Image | np.ndarray) -> Picture:
     """Take a picture apart: turned upright, palettes as colours, grey repeated, CMYK and others as RGB.
 
+    16 bits stay 16 bits, and real numbers from 0 to 1 what they are.
+
     Args:
-        source: a file; a Pillow image; an array (H, W), (H, W, 3) or (H, W, 4) of uint8, or of uint16 if grey.
+        source: a file; a Pillow image; an array (H, W), (H, W, 3) or (H, W, 4) of uint8, uint16, or real numbers from
+            0 to 1.
 
     Raises:
-        DataError: no image, a damaged one, or one whose values have no range.
+        DataError: no image, a damaged one, one of other channels, or one whose values have no range.
+        MissingExtraError: a TIFF that only tifffile reads, without it.
+        TypeError: something else.
     """
     if isinstance(source, np.ndarray):
-        return _of_array(source)
+        return _of_array(source, "the array")
     if isinstance(source, Image.Image):
         return _of_image(source, "the image")
+    if not isinstance(source, str | os.PathLike):
+        raise TypeError(
+            f"a picture is a file, a Pillow image or an array (height, width[, 3 or 4]), got {type(source).__name__}; "
+            "model.upscale takes tensors (channels, height, width)"
+        )
     path = Path(source).expanduser()
+    if path.is_dir():
+        raise DataError(f"{path} is a folder: zoo.upscale_files enlarges all images of one")
     try:
-        with Image.open(path) as opened:
-            opened.load()
-            return _of_image(opened, str(path))
+        return _of_file(path)
     except FileNotFoundError:
         raise DataError(f"there is no image {str(path)!r}") from None
     except UnidentifiedImageError as error:
         raise DataError(f"cannot read the image {path}: it has no format that Pillow knows") from error
-    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
-        if isinstance(error, DataError):
-            raise
+    except (DataError, MissingExtraError):
+        raise
+    except Exception as error:  # decoders raise all sorts at what is damaged
         raise DataError(f"cannot read the image {path}: {error}") from error
+
+
+def _of_file(path: Path) -> Picture:
+    content, where = path.read_bytes(), str(path)
+    deep = deep_pixels(content, where)
+    if deep is None:
+        with Image.open(BytesIO(content)) as opened:
+            opened.load()
+            return _of_image(opened, where)
+    channels = deep.pixels.shape[2]
+    if channels not in ((2, 4) if deep.transparent else (1, 3)):
+        raise DataError(
+            f"{where} has {channels} channels; an image that can be enlarged has 1 (grey) or 3 (red, green, blue), and "
+            "perhaps one that says it is transparency"
+        )
+    picture = _of_array(deep.pixels, where)
+    try:
+        with Image.open(BytesIO(content)) as opened:
+            picture.kept = _kept(opened)
+    except UnidentifiedImageError:  # a TIFF that Pillow does not know
+        picture.notes.append(f"colour profile and notes of {where} are left out")
+    return picture
 
 
 def _of_image(image: Image.Image, where: str) -> Picture:
     notes = []
     if getattr(image, "n_frames", 1) > 1:
         notes.append(f"{where} has {image.n_frames} pictures; the first is taken")  # pyright: ignore - of a file
-    kept = {key: image.info[key] for key in ("icc_profile", "dpi") if image.info.get(key)}
-    notes_of_camera = _notes(image)
-    if notes_of_camera is not None:
-        kept["exif"] = notes_of_camera
+    kept = _kept(image)
     image = ImageOps.exif_transpose(image)
     if image.mode in _DEEP:
         values = np.asarray(image)
@@ -91,7 +130,7 @@ def _of_image(image: Image.Image, where: str) -> Picture:
             raise DataError(f"{where} has values from {values.min()} to {values.max()}, where 0 to 65535 are expected")
         return Picture(_repeated(values.astype(np.uint16)), None, True, kept, notes)
     if image.mode == "F":
-        raise DataError(f"{where} has real numbers without a range: write it as whole numbers of 8 or 16 bits")
+        return Picture(_repeated(_real(np.asarray(image), where)), None, True, kept, notes)
     if image.mode in ("CMYK", "LAB", "YCbCr", "HSV"):
         if kept.pop("icc_profile", None) is not None:
             notes.append(f"{where} is {image.mode}: its colour profile is not one of RGB, and is left out")
@@ -102,6 +141,13 @@ def _of_image(image: Image.Image, where: str) -> Picture:
     values = np.array(image)
     alpha = values[..., 3].copy() if transparent else None
     return Picture(np.ascontiguousarray(values[..., :3]), alpha, grey, kept, notes)
+
+
+def _kept(image: Image.Image) -> dict[str, Any]:
+    """Colour profile, resolution and notes of the camera."""
+    kept = {key: image.info[key] for key in ("icc_profile", "dpi") if image.info.get(key)}
+    notes_of_camera = _notes(image)
+    return kept if notes_of_camera is None else {**kept, "exif": notes_of_camera}
 
 
 def _notes(image: Image.Image) -> Image.Exif | None:
@@ -116,42 +162,61 @@ def _notes(image: Image.Image) -> Image.Exif | None:
     return made if made or any(made.get_ifd(part) for part in _PARTS) else None
 
 
-def _of_array(values: np.ndarray) -> Picture:
-    grey = values.ndim == 2 or (values.ndim == 3 and values.shape[2] == 1)
-    good = grey or (values.ndim == 3 and values.shape[2] in (3, 4))
-    if (
-        not good
-        or 0 in values.shape
-        or values.dtype not in (np.uint8, np.uint16)
-        or (values.dtype == np.uint16 and not grey)
-    ):
+def _of_array(values: np.ndarray, where: str) -> Picture:
+    real = values.dtype.kind == "f"
+    good = values.ndim == 2 or (values.ndim == 3 and values.shape[2] in (1, 2, 3, 4))
+    if not good or 0 in values.shape or not (real or values.dtype in (np.uint8, np.uint16)):
         raise DataError(
-            f"an image is an array (height, width), (height, width, 3) or (height, width, 4) of uint8, or of uint16 if "
-            f"grey; got {values.shape} of {values.dtype}"
+            "an image is an array (height, width), (height, width, 3) or (height, width, 4) of uint8, uint16, or real "
+            f"numbers from 0 to 1; {where} is {values.shape} of {values.dtype}"
         )
-    if grey:
-        return Picture(_repeated(values.reshape(values.shape[:2])), grey=True)
-    alpha = values[..., 3].copy() if values.shape[2] == 4 else None
-    return Picture(np.ascontiguousarray(values[..., :3]), alpha)
+    values = _real(values, where) if real else values.astype(values.dtype.newbyteorder("="), copy=False)
+    values = values[:, :, None] if values.ndim == 2 else values
+    channels = values.shape[2]
+    grey, transparent = channels < 3, channels in (2, 4)
+    alpha = values[..., -1].copy() if transparent else None
+    return Picture(_repeated(values[..., 0]) if grey else np.ascontiguousarray(values[..., :3]), alpha, grey)
+
+
+def _real(values: np.ndarray, where: str) -> np.ndarray:
+    """Real numbers from 0 to 1 in single precision.
+
+    Raises:
+        DataError: others.
+    """
+    least, most = float(values.min()), float(values.max())
+    if not (least >= 0 and most <= 1):
+        raise DataError(
+            f"{where} has real numbers from {least:.3g} to {most:.3g}, where 0 to 1 are expected: divide by the value "
+            "of white, or write whole numbers of 8 or 16 bits"
+        )
+    return values.astype(np.float32)
 
 
 def _repeated(values: np.ndarray) -> np.ndarray:
     return np.repeat(values[:, :, None], 3, 2)
 
 
+def luma(pixels: np.ndarray) -> np.ndarray:
+    """Grey (H, W) of red, green and blue, in the same type."""
+    grey = pixels @ np.array(_LUMA)
+    return (grey if pixels.dtype.kind == "f" else grey.round()).astype(pixels.dtype)
+
+
+def _beyond_pillow(picture: Picture) -> bool:
+    """Whether Pillow has no mode for the picture's values: deep colour, or deep grey with transparency."""
+    return picture.pixels.dtype != np.uint8 and not (picture.grey and picture.alpha is None)
+
+
 def as_image(picture: Picture) -> Image.Image:
-    """The picture as a Pillow image of the mode that it had: L, LA, RGB, RGBA, or I;16."""
-    values: np.ndarray = picture.pixels
-    if picture.grey:
-        grey = (values @ np.array(_LUMA)).round().astype(values.dtype)
-        if picture.white > 255:
-            return Image.fromarray(grey)
-        image = Image.fromarray(grey)
-    else:
-        image = Image.fromarray(values)
-    if picture.alpha is not None:
-        image.putalpha(Image.fromarray(picture.alpha))
-    return image
+    """The picture as a Pillow image of the mode that it had: L, LA, RGB, RGBA, I;16 or F.
+
+    Pillow has no mode for more than 8 bits of colour, or of grey with transparency: these are rounded to 8.
+    """
+    values = picture.values()
+    if _beyond_pillow(picture):
+        values = (values.astype(np.float64) * (255 / picture.white)).round().astype(np.uint8)
+    return Image.fromarray(values[:, :, 0] if values.shape[2] == 1 else values)
 
 
 def format_of(path: Path) -> str:
@@ -174,12 +239,23 @@ def check_writable(picture: Picture, path: Path) -> None:
 
     Raises:
         ValueError: naming what would be lost.
+        MissingExtraError: a TIFF of deep colour, without tifffile.
     """
     form = format_of(path)
     if picture.alpha is not None and form in _OPAQUE:
         raise ValueError(f"{path}: {form} holds no transparency, which the image has; write .png, .webp or .tif")
     if picture.white > 255 and form not in _HOLDS_DEEP:
         raise ValueError(f"{path}: {form} holds 8 bits, the image has 16; write .png or .tif")
+    if picture.white == 1 and form not in _HOLDS_REAL:
+        raise ValueError(f"{path}: {form} holds whole numbers, the image has real ones; write .tif")
+    if form == "TIFF" and _beyond_pillow(picture):
+        _tifffile(path)
+
+
+def not_kept(picture: Picture, path: Path) -> list[str]:
+    """What of a picture a file of this name will not hold, though it could be written."""
+    left_out = format_of(path) == "TIFF" and _beyond_pillow(picture) and "exif" in picture.kept
+    return [f"the notes of the camera are left out of {path}, a TIFF of deep colour"] if left_out else []
 
 
 def write_picture(picture: Picture, path: str | os.PathLike[str]) -> None:
@@ -187,6 +263,7 @@ def write_picture(picture: Picture, path: str | os.PathLike[str]) -> None:
 
     Raises:
         ValueError: a format that cannot hold the picture.
+        MissingExtraError: a TIFF of deep colour, without tifffile.
         OSError: the disk's.
     """
     target = Path(path)
@@ -194,4 +271,31 @@ def write_picture(picture: Picture, path: str | os.PathLike[str]) -> None:
     form = format_of(target)
     target.parent.mkdir(parents=True, exist_ok=True)
     with atomic_path(target) as temporary:
-        as_image(picture).save(temporary, format=form, **_QUALITY.get(form, {}), **picture.kept)
+        if not _beyond_pillow(picture):
+            as_image(picture).save(temporary, format=form, **_QUALITY.get(form, {}), **picture.kept)
+        elif form == "PNG":
+            exif = picture.kept.get("exif")
+            notes = b"" if exif is None else exif.tobytes().removeprefix(b"Exif\0\0")
+            temporary.write_bytes(deep_png(picture.values(), **{**picture.kept, "exif": notes}))
+        else:
+            _write_tiff(picture, temporary)
+
+
+def _write_tiff(picture: Picture, path: Path) -> None:
+    """With the colour profile and the resolution; tifffile writes no notes of a camera."""
+    options: dict[str, Any] = {"photometric": "minisblack" if picture.grey else "rgb"}
+    if picture.alpha is not None:
+        options["extrasamples"] = ["unassalpha"]
+    if "icc_profile" in picture.kept:
+        options["iccprofile"] = picture.kept["icc_profile"]
+    if "dpi" in picture.kept:
+        options |= {"resolution": tuple(map(float, picture.kept["dpi"])), "resolutionunit": "INCH"}
+    _tifffile(path).imwrite(path, picture.values(), planarconfig="contig", metadata=None, software=False, **options)
+
+
+def _tifffile(path: Path) -> Any:
+    try:
+        import tifffile
+    except ImportError as error:
+        raise MissingExtraError(f"writing {path.name}, a TIFF of deep colour,", "tifffile", "data") from error
+    return tifffile

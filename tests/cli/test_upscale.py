@@ -52,7 +52,7 @@ def test_a_file(tmp_path: Path, model: str) -> None:
             assert written.size == (80, 64)
     again = RUN.invoke(app, arguments)
     assert again.exit_code == 1
-    assert "2 file(s) are there already" in again.stderr
+    assert f"2 files, {out} first, are there already" in again.stderr
     assert RUN.invoke(app, [*arguments, "--overwrite", "--quiet"]).output == ""
 
 
@@ -70,6 +70,26 @@ def test_a_folder_and_a_pattern(tmp_path: Path, model: str) -> None:
     into_file = RUN.invoke(app, ["upscale", str(source), str(tmp_path / "out" / "a.png"), "-m", model])
     assert into_file.exit_code == 1
     assert "name a folder" in into_file.stderr
+
+
+def test_a_bad_file_is_left_out(tmp_path: Path, model: str) -> None:
+    source = photos(tmp_path / "in")
+    (source / "b.png").write_text("none")
+    arguments = ["upscale", str(source), str(tmp_path / "out"), "-m", model]
+    raised = RUN.invoke(app, arguments)
+    assert raised.exit_code == 1
+    assert "(--on-bad skip)" in raised.stderr
+    skipped = RUN.invoke(app, [*arguments, "--overwrite", "--on-bad", "skip", "--json"])
+    assert skipped.exit_code == 0, skipped.output
+    assert ["error" in row for row in json.loads(skipped.stdout)] == [False, True, False]
+    assert "enlarged 2 of 3 images; left out 1" in skipped.stderr
+
+
+def test_a_model_that_enlarges_nothing(tmp_path: Path) -> None:
+    """Its weights are not looked for."""
+    result = RUN.invoke(app, ["upscale", str(photos(tmp_path / "in")), str(tmp_path / "out"), "-m", "resnet18"])
+    assert result.exit_code == 1
+    assert "resnet18 enlarges no images" in result.stderr
 
 
 def test_what_is_not_there(tmp_path: Path, model: str) -> None:

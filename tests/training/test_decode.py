@@ -23,6 +23,7 @@ from zoo.training.data import open_splits
 from zoo.training.data.decode import decode_image, read_image
 from zoo.training.data.image import to_channels
 from zoo.training.data.loader import Pipeline
+from zoo.training.data.png import deep_png
 from zoo.training.data.transform import eval_transform, train_transform
 from zoo.training.randomness import seed_host
 
@@ -128,7 +129,10 @@ TURNS: dict[int, Callable[[np.ndarray], np.ndarray]] = {
     1: lambda a: a,
     2: np.fliplr,
     3: lambda a: a[::-1, ::-1],
+    4: np.flipud,
+    5: lambda a: a.swapaxes(0, 1),
     6: lambda a: np.rot90(a, -1),
+    7: lambda a: np.rot90(a, 2).swapaxes(0, 1),
     8: np.rot90,
 }
 
@@ -145,6 +149,16 @@ def test_exif_orientation_is_honoured(form: str, orientation: int) -> None:
     else:
         content = saved(Image.fromarray(pixels), form, exif=exif, **({} if form == "png" else {"quality": 100}))
     assert np.array_equal(rgb_of(content) > 127, TURNS[orientation](pixels) > 127)
+
+
+@pytest.mark.parametrize("orientation", TURNS)
+def test_exif_orientation_of_deep_colour(orientation: int) -> None:
+    pixels, exif = DEEP[:, :, :3], Image.Exif()
+    exif[0x0112] = orientation
+    notes = exif.tobytes().removeprefix(b"Exif\0\0")
+    lies = [(0x0112, "H", 1, orientation, True)]
+    for content in (deep_png(pixels, exif=notes), tiff(pixels, photometric="rgb", extratags=lies, metadata=None)):
+        assert np.array_equal(decode_image(content, "x"), TURNS[orientation](pixels))
 
 
 def test_orientation_of_a_picture_in_memory_is_honoured_once() -> None:

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Callable
 from io import BytesIO
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -18,6 +19,7 @@ EXTENSIONS = (".png", ".jpg", ".jpeg", ".bmp", ".webp", ".tif", ".tiff", ".ppm",
 
 _PNG, _NPY = b"\x89PNG\r\n\x1a\n", b"\x93NUMPY"
 _TIFF = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
+_DEEP_PPM = re.compile(rb"P[36]\s+(#[^\n]*\n\s*)*\d+\s+\d+\s+(?!0*\d{1,2}\s|0*[12]\d\d\s)\d+\s")
 _ORIENTATION = 0x0112
 _STACK = (
     "is a stack of {} pages of one size, of which one cannot be chosen; store the pages as files of their own, or the "
@@ -56,12 +58,10 @@ def decode_image(content: bytes, where: str) -> Image.Image | np.ndarray:
             raise ValueError("it is empty, 0 bytes")
         if content.startswith(_NPY):
             return np.load(BytesIO(content), allow_pickle=False)
-        if content.startswith(_PNG) and content[24:25] == b"\x10" and content[25:26] != b"\0":
-            return _deep_png(content)
+        if (deep := deep_pixels(content, where)) is not None:
+            return deep.pixels[:, :, :-1] if deep.transparent else deep.pixels
         if content.startswith(_TIFF):
             return _tiff(content, where)
-        if re.match(rb"P[36]\s+(#[^\n]*\n\s*)*\d+\s+\d+\s+(?!0*\d{1,2}\s|0*[12]\d\d\s)\d+\s", content):
-            raise ValueError("16-bit colour in this format would be cut to 8 bits; write it as PNG, TIFF or .npy")
         with Image.open(BytesIO(content)) as image:
             return _loaded(image)
     except (DataError, MissingExtraError):
@@ -91,30 +91,90 @@ def _loaded(image: Image.Image) -> Image.Image:
     return upright(image)
 
 
-def _deep_png(content: bytes) -> np.ndarray:
-    """16-bit colour, or grey with transparency, as (H, W, C) without the transparency."""
+class Deep(NamedTuple):
+    """What Pillow would cut.
+
+    Attributes:
+        pixels: (H, W, C), upright.
+        transparent: whether the last channel is transparency.
+    """
+
+    pixels: np.ndarray
+    transparent: bool
+
+
+def deep_pixels(content: bytes, where: str) -> Deep | None:
+    """All bits and channels of 16-bit colour, or of a TIFF of many channels; None of what Pillow reads whole.
+
+    Args:
+        content: of the file.
+        where: its path, or how else to name it in messages.
+
+    Raises:
+        DataError: a stack of several.
+        MissingExtraError: a TIFF that only tifffile reads, without it.
+        ValueError: 16-bit colour that neither of them reads.
+        Exception: all sorts, at what is damaged.
+    """
+    if content.startswith(_PNG) and content[24:25] == b"\x10" and content[25:26] != b"\0":
+        found = _deep_png(content)
+    elif content.startswith(_TIFF) and not _pillow_reads_whole(content):
+        found = _by_tifffile(content, where)
+    elif _DEEP_PPM.match(content):
+        raise ValueError("16-bit colour in this format would be cut to 8 bits; write it as PNG, TIFF or .npy")
+    else:
+        return None
+    turn = _TURNS.get(_orientation(content), _TURNS[1])
+    return found._replace(pixels=np.ascontiguousarray(turn(found.pixels)))
+
+
+#: What makes pixels (H, W, C) upright, by EXIF's number of how they lie.
+_TURNS: dict[int, Callable[[np.ndarray], np.ndarray]] = {
+    1: lambda x: x,
+    2: lambda x: x[:, ::-1],
+    3: lambda x: x[::-1, ::-1],
+    4: lambda x: x[::-1],
+    5: lambda x: x.swapaxes(0, 1),
+    6: lambda x: x.swapaxes(0, 1)[:, ::-1],
+    7: lambda x: x[::-1, ::-1].swapaxes(0, 1),
+    8: lambda x: x.swapaxes(0, 1)[::-1],
+}
+
+
+def _orientation(content: bytes) -> int:
+    try:
+        with Image.open(BytesIO(content)) as image:
+            return image.getexif().get(_ORIENTATION, 1)
+    except Exception:  # damaged notes beside good pixels, or a TIFF that Pillow does not know
+        return 1
+
+
+def _deep_png(content: bytes) -> Deep:
+    """16-bit colour, or grey with transparency."""
     from torchvision.io import ImageReadMode, decode_png
 
     stored = torch.frombuffer(bytearray(sound_png(content)), dtype=torch.uint8)
     pixels = decode_png(stored, ImageReadMode.UNCHANGED).numpy().transpose(1, 2, 0)
-    return pixels[:, :, : pixels.shape[2] - 1] if pixels.shape[2] in (2, 4) else pixels
+    return Deep(pixels, pixels.shape[2] in (2, 4))
 
 
-def _tiff(content: bytes, where: str) -> Image.Image | np.ndarray:
+def _pillow_reads_whole(content: bytes) -> bool:
     try:
         with Image.open(BytesIO(content)) as image:
-            if _keeps_all(image):
-                size, pages = image.size, getattr(image, "n_frames", 1)
-                if pages > 1:
-                    image.seek(1)
-                    if image.size == size:
-                        raise DataError(f"{where} {_STACK.format(pages)}")
-                    image.seek(0)  # the others are thumbnails, or the same at other sizes
-                return _loaded(image)
-    except (UnidentifiedImageError, ValueError) as error:
-        if isinstance(error, DataError):
-            raise
-    return _by_tifffile(content, where)
+            return _keeps_all(image)
+    except (UnidentifiedImageError, ValueError):
+        return False
+
+
+def _tiff(content: bytes, where: str) -> Image.Image:
+    with Image.open(BytesIO(content)) as image:
+        size, pages = image.size, getattr(image, "n_frames", 1)
+        if pages > 1:
+            image.seek(1)
+            if image.size == size:
+                raise DataError(f"{where} {_STACK.format(pages)}")
+            image.seek(0)  # the others are thumbnails, or the same at other sizes
+        return _loaded(image)
 
 
 def _keeps_all(image: Image.Image) -> bool:
@@ -128,7 +188,7 @@ def _keeps_all(image: Image.Image) -> bool:
     return max(bits or (1,)) <= 8 and known
 
 
-def _by_tifffile(content: bytes, where: str) -> np.ndarray:
+def _by_tifffile(content: bytes, where: str) -> Deep:
     try:
         import tifffile
     except ImportError as error:
@@ -144,5 +204,5 @@ def _by_tifffile(content: bytes, where: str) -> np.ndarray:
             raise ValueError(f"{first.imagewidth} x {first.imagelength} pixels; more than {limit} are not read")
         pixels = first.asarray()
         pixels = pixels.transpose(1, 2, 0) if first.axes == "SYX" else pixels
-        transparent = len(first.extrasamples) == 1 and first.extrasamples[0] in (1, 2)
-        return pixels[:, :, :-1] if transparent and pixels.ndim == 3 else pixels
+        pixels = pixels if pixels.ndim == 3 else pixels[:, :, None]
+        return Deep(pixels, len(first.extrasamples) == 1 and first.extrasamples[0] in (1, 2) and pixels.shape[2] > 1)

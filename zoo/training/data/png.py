@@ -1,7 +1,7 @@
-"""A PNG that a decoder cannot stumble over.
+"""PNGs of 16 bits a channel: one that a decoder cannot stumble over, and one of any pixels.
 
 torchvision's decoder ends the process at some damaged files, as libpng's way of reporting errors jumps over its
-clean-up. What it is given is checked first, and written anew.
+clean-up. What it is given is checked first, and written anew. Pillow writes 16 bits of grey alone.
 """
 
 from __future__ import annotations
@@ -10,10 +10,14 @@ import struct
 import zlib
 from collections.abc import Iterator
 
+import numpy as np
 from PIL import Image
 
 SIGNATURE = b"\x89PNG\r\n\x1a\n"
 _CHANNELS = {0: 1, 2: 3, 4: 2, 6: 4}
+#: The filter by which a line is told as the difference to the one above it.
+_UP = 2
+_INCHES_A_METRE = 1 / 0.0254
 # Adam7: where the pixels of each pass begin, and their distance: x, y, dx, dy.
 _PASSES = ((0, 0, 8, 8), (4, 0, 8, 8), (0, 4, 4, 8), (2, 0, 4, 4), (0, 2, 2, 4), (1, 0, 2, 2), (0, 1, 1, 2))
 
@@ -53,6 +57,38 @@ def sound_png(content: bytes) -> bytes:
             raise ValueError("a line has an unknown filter")
         place += count * length
     return SIGNATURE + _chunk(b"IHDR", header) + _chunk(b"IDAT", zlib.compress(pixels, 1)) + _chunk(b"IEND", b"")
+
+
+def deep_png(
+    pixels: np.ndarray,
+    *,
+    icc_profile: bytes = b"",
+    exif: bytes = b"",
+    dpi: tuple[float, float] | None = None,
+) -> bytes:
+    """A PNG of 16 bits a channel.
+
+    Args:
+        pixels: (height, width, channels) of uint16; grey, grey and alpha, colour, or colour and alpha.
+        icc_profile: of the colours.
+        exif: notes of the camera, from the byte order on.
+        dpi: pixels an inch, across and down.
+    """
+    height, width, channels = pixels.shape
+    kind = next(kind for kind, count in _CHANNELS.items() if count == channels)
+    lines = np.ascontiguousarray(pixels, dtype=">u2").view(np.uint8).reshape(height, -1)
+    told = np.full((height, 1 + lines.shape[1]), _UP, dtype=np.uint8)
+    told[0, 1:] = lines[0]
+    np.subtract(lines[1:], lines[:-1], out=told[1:, 1:])
+    parts = [SIGNATURE, _chunk(b"IHDR", struct.pack(">IIBBBBB", width, height, 16, kind, 0, 0, 0))]
+    if icc_profile:
+        parts.append(_chunk(b"iCCP", b"ICC profile\0\0" + zlib.compress(icc_profile)))
+    if dpi:
+        x, y = (round(float(number) * _INCHES_A_METRE) for number in dpi)
+        parts.append(_chunk(b"pHYs", struct.pack(">IIB", x, y, 1)))
+    if exif:
+        parts.append(_chunk(b"eXIf", exif))
+    return b"".join([*parts, _chunk(b"IDAT", zlib.compress(told.tobytes())), _chunk(b"IEND", b"")])
 
 
 def _chunks(content: bytes) -> Iterator[tuple[bytes, bytes]]:

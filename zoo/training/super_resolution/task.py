@@ -5,10 +5,12 @@ from __future__ import annotations
 import inspect
 from typing import Any
 
+import timm
 import torch
 from torch import Tensor, nn
 
-from zoo.training.model_source import model_class
+from zoo.registry import is_model
+from zoo.training.model_source import model_class, model_name, ready_model, resolve_name
 
 #: What such models say of themselves, as an attribute `task` of the class.
 SUPER_RESOLUTION = "super-resolution"
@@ -17,6 +19,20 @@ SUPER_RESOLUTION = "super-resolution"
 def is_super_resolution(model: Any) -> bool:
     """Whether a model, itself or by name, enlarges images."""
     return getattr(model_class(model), "task", None) == SUPER_RESOLUTION
+
+
+def super_resolver(model: Any) -> nn.Module:
+    """A model that enlarges images: itself, or by name with its weights.
+
+    Raises:
+        ValueError: one that does not, before its weights are looked for.
+        UnknownModelError, WeightsError, HubError: as `zoo.create_model`.
+    """
+    known = isinstance(model, nn.Module) or is_model(name := resolve_name(model)) or timm.is_model(name)
+    net = model if known and not is_super_resolution(model) else ready_model(model)
+    if not is_super_resolution(net):
+        raise ValueError(f"{model_name(net)} enlarges no images; zoo list 'pcsr*' lists models that do")
+    return net
 
 
 def takes_any_scale(model: nn.Module) -> bool:

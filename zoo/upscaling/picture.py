@@ -1,0 +1,227 @@
+"""One picture, enlarged."""
+
+from __future__ import annotations
+
+import os
+import warnings
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from PIL import Image
+from torch import nn
+
+from zoo.errors import DataError
+from zoo.layers.modes import evaluating
+from zoo.models.super_resolution.overlay import visualize
+from zoo.naming import known_keywords
+from zoo.pictures import Picture, as_image, check_writable, luma, not_kept, read_picture, write_picture
+from zoo.training.device import check_device
+from zoo.training.model_source import model_name
+from zoo.training.super_resolution.policy import policy_options
+from zoo.training.super_resolution.task import scale_of, super_resolver, takes_any_scale
+
+
+@dataclass
+class Upscaled:
+    """An enlarged picture, and what it cost.
+
+    Attributes:
+        image: the picture, of the mode that it had; of more than 8 bits of colour, for which Pillow has no mode, 8.
+        pixels: (H, W, channels) of the type that the picture had, uint8, uint16 or float32: grey or red, green and
+            blue, and transparency where there is some.
+        class_map: (H, W) uint8, the class of every pixel; None for a model without classes.
+        facts: `size` (width, height); where pixels have classes `hard`, the part of them that is not of the lightest
+            class, `flops` as the paper counts and `true_flops`, and the same as parts of all pixels heavy
+            (`flops_share`, `true_flops_share`).
+        notes: what was left out.
+    """
+
+    image: Image.Image
+    pixels: np.ndarray
+    class_map: np.ndarray | None
+    facts: dict[str, Any]
+    notes: list[str]
+
+    def overlay(self) -> Image.Image:
+        """The picture with its classes over it, from green, the lightest, to red.
+
+        Raises:
+            ValueError: a model without classes.
+        """
+        if self.class_map is None:
+            raise ValueError("this model has no classes of pixels")
+        grey = luma(self.pixels[..., :3]) if self.pixels.shape[2] > 2 else self.pixels[..., 0]
+        return Image.fromarray(visualize(grey, torch.from_numpy(self.class_map)))
+
+
+@dataclass(frozen=True)
+class How:
+    """How a model is to enlarge pictures; the arguments of `upscale`."""
+
+    scale: float | None
+    options: dict[str, Any]
+    tile: int | str
+    max_memory: str | int
+
+
+@known_keywords
+def upscale(
+    model: str | os.PathLike[str] | nn.Module,
+    image: str | os.PathLike[str] | Image.Image | np.ndarray,
+    scale: float | None = None,
+    *,
+    out: str | os.PathLike[str] | None = None,
+    budget: float | None = None,
+    policy: str | None = None,
+    k: float = 0.0,
+    refine: bool = True,
+    tile: int | str = "auto",
+    max_memory: str | int = "2GB",
+    class_map: str | os.PathLike[str] | None = None,
+    overwrite: bool = False,
+    device: str | None = None,
+    tick: Callable[[int, int], None] | None = None,
+) -> Upscaled:
+    """Enlarge a picture; `upscale_files` enlarges all of a folder.
+
+    Transparency is enlarged by bicubic interpolation. Colour profile, notes of the camera and resolution are kept;
+    grey stays grey, 16 bits 16 bits, and real numbers real numbers. What is left out is warned of.
+
+    Args:
+        model: a model of super-resolution, or its name, a run folder, `local-dir:…` or `hf-hub:…`.
+        image: a file in any format that Pillow reads, a Pillow image, or an array (H, W[, 3 or 4]) of uint8, uint16 or
+            real numbers from 0 to 1. Of a file of several pictures the first is taken.
+        scale: how much larger; default what the model was made for.
+        out: a file to write, whole or not at all; its ending says the format. Deep colour goes into .png and .tif, real
+            numbers into .tif.
+        budget: FLOPs as a part of what they are with all pixels heavy: `policy="target"`.
+        policy: how classes are decided: "argmax", "adm", "light" or "heavy".
+        k: of "argmax": larger is cheaper.
+        refine: smooth the seams between classes.
+        tile: side in pixels of the pieces of the image that are computed at a time, or "auto" by `max_memory`.
+        max_memory: what may be used, "2GB" or a number of bytes.
+        class_map: a file for the picture with its classes over it.
+        overwrite: replace files that are there.
+        device: None for where the model is, or "cpu", "cuda", "mps".
+        tick: called with the number of tiles that are done and of all.
+
+    Raises:
+        ValueError: a policy, a number or a format that cannot be, a model that enlarges no images.
+        TypeError: no picture, or a scale or budget that is no number.
+        DataError: a picture that cannot be read.
+        FileExistsError: `out` or `class_map` is there already.
+    """
+    how = How(scale, asked_for(policy, budget, k, refine), tile, max_memory)
+    check_device(device)
+    targets = [None if target is None else Path(target) for target in (out, class_map)]
+    refuse_what_is_there([target for target in targets if target is not None], overwrite=overwrite)
+    net = super_resolver(model)
+    picture = read_picture(image)
+    made = enlarged_picture(net if device is None else net.to(device), picture, how, targets[0], targets[1], tick=tick)
+    for note in made.notes:
+        warnings.warn(note, stacklevel=3)
+    return made
+
+
+def asked_for(policy: str | None, budget: float | None, k: float, refine: bool) -> dict[str, Any]:
+    """Options of the model's forward; empty for what every model does."""
+    return policy_options(policy, budget, k) | ({} if refine else {"refine": False})
+
+
+def refuse_what_is_there(targets: list[Path], *, overwrite: bool) -> None:
+    """Refuse files that would be replaced.
+
+    Raises:
+        FileExistsError: naming the first.
+    """
+    there = [target for target in targets if target.exists()]
+    if there and not overwrite:
+        which = f"{there[0]} is" if len(there) == 1 else f"{len(there)} files, {there[0]} first, are"
+        raise FileExistsError(f"{which} there already; pass overwrite=True (--overwrite) to replace what is there")
+
+
+def enlarged_picture(
+    net: nn.Module,
+    picture: Picture,
+    how: How,
+    out: Path | None,
+    class_map: Path | None,
+    *,
+    tick: Callable[[int, int], None] | None,
+) -> Upscaled:
+    """The enlarged picture, written where it is to be; formats that cannot hold it are refused first."""
+    if out is not None:
+        check_writable(picture, out)
+    if class_map is not None:
+        check_writable(Picture(np.zeros((1, 1, 3), np.uint8)), class_map)
+    made, classes, facts = _enlarged(net, picture, how, tick)
+    notes = [*picture.notes, *(() if out is None else not_kept(picture, out))]
+    upscaled = Upscaled(as_image(made), made.values(), classes, facts, notes)
+    if out is not None:
+        write_picture(made, out)
+    if class_map is not None:
+        write_picture(read_picture(upscaled.overlay()), class_map)
+    return upscaled
+
+
+def _enlarged(
+    net: nn.Module, picture: Picture, how: How, tick: Callable[[int, int], None] | None
+) -> tuple[Picture, np.ndarray | None, dict[str, Any]]:
+    with evaluating(net), torch.inference_mode():
+        values, info = _run(net, picture, how, tick)
+    height, width = values.shape[:2]
+    alpha = None if picture.alpha is None else _bicubic(picture.alpha, (width, height), picture.white)
+    made = Picture(values, alpha, picture.grey, picture.kept)
+    facts: dict[str, Any] = {"size": [width, height]}
+    if info is None:
+        return made, None, facts
+    size = (picture.pixels.shape[0], picture.pixels.shape[1])
+    fractions = info.fractions[0].tolist()
+    facts |= {"classes": len(fractions), "hard": 1 - fractions[0]}
+    for name, convention in (("flops", "paper"), ("true_flops", "true")):
+        whole = net.parts(size, (height, width), convention).whole()  # pyright: ignore - of PCSR
+        facts |= {name: info.flops[convention][0], f"{name}_share": info.flops[convention][0] / whole}
+    return made, info.class_map[0].cpu().numpy(), facts
+
+
+def _run(net: nn.Module, picture: Picture, how: How, tick: Callable[[int, int], None] | None) -> tuple[np.ndarray, Any]:
+    """Pixels (H, W, 3) of the type of the picture's, and what is told of them."""
+    own = scale_of(net)
+    if takes_any_scale(net):
+        upscale_by: Any = net.upscale  # of PCSR
+        values, info = upscale_by(
+            picture.pixels, own if how.scale is None else how.scale, tile=how.tile, max_memory=how.max_memory,
+            out=picture.pixels.dtype.name, return_info=True, **({} if tick is None else {"on_tile": tick}),
+            **how.options,
+        )  # fmt: skip
+        return np.clip(values, 0, picture.white, out=values), info
+    if how.scale not in (None, own):
+        raise ValueError(f"{model_name(net)} enlarges by {own} alone, got scale={how.scale}")
+    if how.options:
+        raise ValueError(f"{', '.join(how.options)}: {model_name(net)} has one way to enlarge images")
+    place = next(net.parameters())
+    x = torch.from_numpy(picture.pixels.astype(np.float32) / picture.white).permute(2, 0, 1)[None].to(place)
+    made = net(x)[0].permute(1, 2, 0)
+    if tick is not None:
+        tick(1, 1)
+    if not bool(torch.isfinite(made).all()):
+        raise DataError("the model's answer is not finite")
+    return _as_before(made.float().cpu().numpy(), picture.pixels.dtype, picture.white), None
+
+
+def _as_before(values: np.ndarray, dtype: np.dtype, white: int) -> np.ndarray:
+    """Values in [0, 1] as the type of a picture's."""
+    scaled = values.clip(0, 1) * white
+    return (scaled if dtype.kind == "f" else scaled.round()).astype(dtype)
+
+
+def _bicubic(alpha: np.ndarray, size: tuple[int, int], white: int) -> np.ndarray:
+    """Transparency (H, W), enlarged to (width, height)."""
+    if alpha.dtype == np.uint8:
+        return np.asarray(Image.fromarray(alpha).resize(size, Image.Resampling.BICUBIC))
+    real = Image.fromarray(alpha.astype(np.float32) / white).resize(size, Image.Resampling.BICUBIC)
+    return _as_before(np.asarray(real), alpha.dtype, white)
