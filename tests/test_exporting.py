@@ -132,6 +132,55 @@ for refused in (
 """
 
 
+ENLARGED = """
+import json, sys, warnings
+import numpy as np, onnxruntime, torch
+import zoo
+
+folder = sys.argv[1]
+small = dict(backbone={"name": "srresnet", "nf": 8, "nb": 1}, upsamplers=[[4], [8, 8]], classifier=[])
+model = zoo.create_model("pcsr", scale=4, mean=[0.4, 0.5, 0.6], **small).eval()
+with warnings.catch_warnings(record=True) as caught:
+    warnings.simplefilter("always")
+    done = zoo.export(model, f"{folder}/any.onnx")
+    assert zoo.export(zoo.create_model("fsrcnn_x4"), f"{folder}/plain.pt2", batch=1).input_size == (3, None, None)
+assert not [w for w in caught if "images must be" in str(w.message) or "learnt to enlarge" in str(w.message)]
+assert (done.inputs, done.output, done.input_size) == (("image",), "enlarged", (3, None, None)) and done.error < 1e-4
+session = onnxruntime.InferenceSession(f"{folder}/any.onnx", providers=["CPUExecutionProvider"])
+for shape in ((1, 3, 9, 20), (2, 3, 30, 1)):
+    x = torch.rand(shape, generator=torch.Generator().manual_seed(0))
+    (got,) = session.run(["enlarged"], {"image": x.numpy()})
+    np.testing.assert_allclose(got, model(x).detach().numpy(), atol=1e-5)
+facts = json.loads(session.get_modelmeta().custom_metadata_map["zoo"])
+assert facts.pop("zoo") == zoo.__version__
+assert facts == {"architecture": "pcsr", "input_size": [3, None, None], "input_range": [0, 1], "scale": 4,
+                 "task": "super-resolution"}, facts
+try:
+    zoo.export(zoo.create_model("pcsr", **small), f"{folder}/none.pt2")
+except zoo.errors.ExportError as error:
+    print(error)
+
+class Tall(torch.nn.Conv2d):  # whose height the exporter cannot leave open
+    def forward(self, x):
+        return super().forward(x) + torch.ones(int(x.shape[2]), 1)
+
+for backbone, scale in ((torch.nn.Conv2d, 4.0), (Tall, 4), (torch.nn.Conv2d, 2.5)):
+    fixed = zoo.PCSR(backbone(3, 8, 3, padding=1), [[4], [8, 8]], [], scale=scale)
+    print(zoo.export(fixed, f"{folder}/fixed.pt2").input_size)
+
+twice = zoo.create_model("varifocal_chromosome_nano.rendered", pretrained=True).eval()
+zoo.export(twice, f"{folder}/twice.pt2", batch=1)
+extra = {"zoo.json": ""}
+program = torch.export.load(f"{folder}/twice.pt2", extra_files=extra).module()
+facts = json.loads(extra["zoo.json"])
+assert (facts["temperature"], facts["temperature_applied"]) == (twice.temperature[0], False)
+assert facts["temperature"] != 1
+x = torch.randn(1, *facts["input_size"])
+found = twice.log_probabilities(twice(x))[0]
+torch.testing.assert_close((program(x) / facts["temperature"]).log_softmax(1), found, atol=1e-4, rtol=1e-4)
+"""
+
+
 TABLES = """
 import json, sys, warnings
 warnings.simplefilter("ignore")
@@ -158,6 +207,15 @@ zoo.export(regression, f"{folder}/targets.pt2")
 program = torch.export.load(f"{folder}/targets.pt2").module()
 torch.testing.assert_close(program(rows), regression(rows))
 """
+
+
+def test_images_of_any_size_are_enlarged_and_what_is_said_besides_logits_is_told(tmp_path):
+    done = subprocess.run([sys.executable, "-c", ENLARGED, str(tmp_path)], capture_output=True, text=True, timeout=400)
+    assert done.returncode == 0, done.stderr[-3000:]
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["any.onnx", "fixed.pt2", "plain.pt2", "twice.pt2"]
+    without, *fixed = done.stdout.splitlines()
+    assert without == "PCSR cannot be exported: it has no scale of its own; make it with scale=4, say"
+    assert fixed == ["(3, None, None)", "(3, 32, 32)", "(3, 32, 32)"]
 
 
 def test_tables_come_in_their_units(tmp_path):

@@ -21,6 +21,8 @@ from zoo.layers.hopfield import Hopfield
 from zoo.layers.modes import evaluating
 from zoo.models.class_scores import as_logits
 from zoo.models.data_config import data_config, table_columns, words_of
+from zoo.models.super_resolution.network import SuperResolutionNet
+from zoo.models.varifocal.cases import CaseModel
 from zoo.naming import did_you_mean, known_keywords
 
 #: Format -> the ending that files of it have.
@@ -28,9 +30,13 @@ FORMATS = {"onnx": ".onnx", "torch-export": ".pt2"}
 #: The ONNX operators that torch's exporter writes; older ones it cannot.
 _FIRST_OPSET = 18
 INPUT, OUTPUT = "image", "logits"
+#: What a model gives that enlarges images.
+ENLARGED = "enlarged"
 #: What a model of bags takes, and one of tables.
 BAG_INPUTS = ("instances", "padding_mask")
 ROW_INPUT = "rows"
+#: About the side of images that a model is tried on which takes any, and that of those where it takes one size.
+_SMALL, _SIDE = 16, 32
 
 
 @dataclass(frozen=True)
@@ -41,7 +47,9 @@ class Exported:
         path: the file.
         format: "onnx" or "torch-export".
         inputs: names of what it takes: the image; of a model of bags, instances and padding mask; of tables, rows.
-        input_size: (channels, height, width) of an image, the shape of an instance, or (columns,).
+        output: the name of what it gives: logits, or the enlarged image.
+        input_size: (channels, height, width) of an image, None for any height or width; the shape of an instance, or
+            (columns,).
         batch: number of images, bags or rows at a time, `None` for any.
         opset: version of the ONNX operators, `None` for `torch.export`.
         size: bytes.
@@ -52,7 +60,8 @@ class Exported:
     path: Path
     format: str
     inputs: tuple[str, ...]
-    input_size: tuple[int, ...]
+    output: str
+    input_size: tuple[int | None, ...]
     batch: int | None
     opset: int | None
     size: int
@@ -81,6 +90,14 @@ def export(
     That of a model of tables takes `rows`, (rows, columns), in their own units; `logits` of a regression are the
     targets, in theirs.
 
+    That of a model that enlarges images takes them in [0, 1], of any height and width where the exporter can leave them
+    open, else of 32 x 32, and gives `enlarged` at the model's own scale, by `policy="argmax"`; nothing is cut off at 0
+    and 1.
+
+    Of a model that says more than logits, as varifocal networks do, `logits` are those of its classes by the last stage
+    that it runs, without its temperature, which is in the JSON (`temperature`, `temperature_applied`): the softmax of
+    logits / temperature is what `zoo.predict` gives. What else it says, boxes and polarities, is not in the file.
+
     Where a Hopfield layer stops as soon as nothing changes (`tol`), the file makes every update, which the comparison
     with the model covers.
 
@@ -108,33 +125,55 @@ def export(
     target = Path(path)
     form = format_of(target, to)
     check_options(target, form, batch=batch, opset=opset, tolerance=tolerance)
-    if not (hasattr(model, "pretrained_cfg") and isinstance(getattr(model, "num_classes", None), int)):
+    described = hasattr(model, "pretrained_cfg") and isinstance(getattr(model, "num_classes", None), int)
+    if not described and not _enlarges(model):
         raise ExportError(f"{type(model).__name__} is no model made by zoo.create_model: its input is not known")
     check_model(model)
     plain = copy.deepcopy(model).to(device="cpu", dtype=torch.float32).requires_grad_(False)
-    facts = _facts(plain)
+    facts, output = _facts(plain), ENLARGED if _enlarges(plain) else OUTPUT
     inputs = _inputs_of(plain, facts["input_size"])
     plain = _Scores(plain) if hasattr(plain, "as_logits") else plain
-    example = inputs.draw(batch or 2, torch.Generator().manual_seed(0))
     with evaluating(plain), torch.no_grad(), atomic_path(target) as temporary:
         try:
-            program = torch.export.export(
-                _without_tests(plain), example, dynamic_shapes=inputs.any_number(of_batch=batch is None)
-            )
-            run, opset = _write(program, form, temporary, facts, opset, inputs.names)
+            run, opset, inputs = _written(_without_tests(plain), inputs, batch, form, temporary, facts, opset, output)
         except Exception as error:
             first = str(error).strip().partition("\n")[0]
             raise ExportError(f"{type(model).__name__} cannot be exported to {form}: {first}") from error
         error = _difference(plain, run, inputs, batch, tolerance, form) if verify else None
         length = temporary.stat().st_size
-    return Exported(target, form, inputs.names, inputs.size, batch, opset, length, error)
+    return Exported(target, form, inputs.names, output, inputs.size, batch, opset, length, error)
+
+
+def _written(
+    model: nn.Module,
+    inputs: _Inputs,
+    batch: int | None,
+    form: str,
+    path: Path,
+    facts: dict[str, Any],
+    opset: int | None,
+    output: str,
+) -> tuple[Callable[..., Tensor], int | None, _Inputs]:
+    """What runs the file, the opset, and what it takes: images of one size where the exporter cannot leave it open."""
+    example = inputs.draw(batch or 2, torch.Generator().manual_seed(0))
+    free = inputs.any_number(of_batch=batch is None)
+    try:
+        program = torch.export.export(model, example, dynamic_shapes=free)
+        facts = {**facts, "input_size": inputs.size}
+        return *_write(program, form, path, facts, opset, inputs.names, output), inputs
+    except Exception:
+        if not (isinstance(inputs, _SmallImages) and None in inputs.size):
+            raise
+    fixed = _SmallImages((inputs.size[0], _SIDE, _SIDE))
+    return _written(model, fixed, batch, form, path, facts, opset, output)
 
 
 def check_model(model: nn.Module) -> None:
     """Refuse a model that no exporter can follow.
 
     Raises:
-        ExportError: a model of sequences, or a Hopfield layer without a number of updates.
+        ExportError: a model of sequences, one that enlarges images by no scale of its own, or a Hopfield layer without
+            a number of updates.
     """
     name = type(model).__name__
     if words_of(model) is not None:
@@ -147,6 +186,8 @@ def check_model(model: nn.Module) -> None:
             f"{name} cannot be exported: of each bag it keeps the share of sequences that it ranks highest, and how "
             "many these are a file cannot work out"
         )
+    if _enlarges(model) and getattr(model, "scale", None) is None:
+        raise ExportError(f"{name} cannot be exported: it has no scale of its own; make it with scale=4, say")
     for path, module in model.named_modules():
         if isinstance(module, Hopfield) and module.until_convergence:
             raise ExportError(f"{name} cannot be exported: {path} goes on until nothing changes; give it num_updates")
@@ -171,6 +212,28 @@ class _PlainInputs:
 
 
 @dataclass(frozen=True)
+class _SmallImages:
+    """Images (B, C, H, W) in [0, 1]; `size` is (C, None, None) for those of any height and width."""
+
+    size: tuple[int | None, ...]
+    names: tuple[str, ...] = (INPUT,)
+    noun: str = "image"
+
+    def draw(self, count: int, generator: torch.Generator) -> tuple[Tensor, ...]:
+        """Of another height and width for every count, where these are free."""
+        channels, *sides = self.size
+        free = (_SMALL + 3 * count, _SMALL - count)
+        shape = (given or side for given, side in zip(sides, free, strict=True))
+        return (torch.rand(count, channels or 1, *shape, generator=generator),)
+
+    def any_number(self, *, of_batch: bool) -> Any:
+        """The axes whose length is free, as `torch.export.export` wants them."""
+        names = {0: "batch"} if of_batch else {}
+        names |= {2: "height", 3: "width"} if self.size[1] is None else {}
+        return ({axis: torch.export.Dim(name, min=1) for axis, name in names.items()},)
+
+
+@dataclass(frozen=True)
 class _BagInputs:
     """Bags (B, N, *size), and their padding (B, N)."""
 
@@ -191,7 +254,16 @@ class _BagInputs:
         return (free, free)
 
 
-def _inputs_of(model: Any, size: tuple[int, ...]) -> _PlainInputs | _BagInputs:
+_Inputs = _PlainInputs | _SmallImages | _BagInputs
+
+
+def _enlarges(model: Any) -> bool:
+    return getattr(model, "task", None) == SuperResolutionNet.task
+
+
+def _inputs_of(model: Any, size: tuple[Any, ...]) -> _Inputs:
+    if _enlarges(model):
+        return _SmallImages(size)
     if table_columns(model) is not None:
         return _PlainInputs(size, (ROW_INPUT,), "row", model.scaling.back)
     return _BagInputs(size) if hasattr(model, "instance_shape") else _PlainInputs(size)
@@ -273,17 +345,24 @@ def _need_onnx() -> None:
 
 
 def _facts(model: nn.Module) -> dict[str, Any]:
+    """What whoever runs the file must know of it."""
     cfg: dict[str, Any] = getattr(model, "pretrained_cfg", None) or {}
-    facts = data_config(model)
+    name = getattr(model, "zoo_name", None) or cfg.get("architecture")
+    facts: dict[str, Any] = {"architecture": name, "zoo": __version__}
+    if _enlarges(model):
+        size = (model.in_chans, None, None)
+        return {**facts, "input_size": size, "input_range": (0, 1), "task": model.task, "scale": model.scale}
+    facts |= {"label_names": cfg.get("label_names"), **data_config(model)}
     facts["input_size"] = tuple(facts["input_size"])
     if table_columns(model) is not None:
         facts |= {name: getattr(model, name) for name in ("task", "feature_names", "feature_units", "target_units")}
-    name = getattr(model, "zoo_name", None) or cfg.get("architecture")
-    return {"architecture": name, "label_names": cfg.get("label_names"), "zoo": __version__, **facts}
+    if isinstance(model, CaseModel):
+        facts |= {"temperature": model.temperature[0], "temperature_applied": False}
+    return facts
 
 
 def _write(
-    program: Any, form: str, path: Path, facts: dict[str, Any], opset: int | None, names: tuple[str, ...]
+    program: Any, form: str, path: Path, facts: dict[str, Any], opset: int | None, names: tuple[str, ...], output: str
 ) -> tuple[Callable[..., Tensor], int | None]:
     """Write the file; returns what runs it, and the opset."""
     text = json.dumps(facts, sort_keys=True)
@@ -298,7 +377,7 @@ def _write(
     converted = torch.onnx.export(
         program,
         input_names=list(names),
-        output_names=[OUTPUT],
+        output_names=[output],
         opset_version=opset,
         dynamo=True,
         verbose=False,
@@ -323,7 +402,7 @@ def _write(
 def _difference(
     model: nn.Module,
     run: Callable[..., Tensor],
-    inputs: _PlainInputs | _BagInputs,
+    inputs: _Inputs,
     batch: int | None,
     most: float,
     form: str,

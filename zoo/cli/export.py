@@ -67,5 +67,5 @@ def export(
         "not checked" if done.error is None else f"differs from the model by {done.error:.1e} of its largest output"
     )
     version = "" if done.opset is None else f"opset {done.opset}, "
-    size = "×".join(map(str, done.input_size))
+    size = "×".join("any" if side is None else str(side) for side in done.input_size)
     typer.echo(f"{done.path}\t{done.size:,} bytes, {version}{number} {noun} {size}{unit}; {checked}")
