@@ -247,6 +247,7 @@ def test_result_reads_well():
     assert len(table) == 1 + 23 + 1  # no Y, as it should be
     assert table[-1].startswith(f"  overruled: {found.overruled[0].index}, alone likeliest 21, taken for X: log-odds ")
     assert "(p " in table[1]
+    assert ", 1 chromosome, cost " in repr(dispatch(tensors["in.4.log_probs"][:1]))
     seen = dispatch(tensors["in.4.log_probs"], gain=3, loss=3).table()
     assert "  (+1)" in seen
     assert "  (-1)" in seen

@@ -11,7 +11,7 @@ from typer.testing import CliRunner
 
 from tests.karyotype.goldens import golden, part
 from zoo.cli import app
-from zoo.errors import ConversionError
+from zoo.errors import ConversionError, UnknownModuleError
 from zoo.layers import CaseInteraction, KaryotypeAssignment
 from zoo.weights import convert
 from zoo.weights.converters.karyonet import convert_official, infer_variant, to_official
@@ -97,6 +97,8 @@ def test_by_name_on_disk(name, tmp_path):
         ConversionError, match=r"is one of KaryotypeAssignment \(DAM\), not of CaseInteraction \(MFIM\)"
     ):
         convert(_DAM, "CaseInteraction")
+    with pytest.raises(UnknownModuleError, match="did you mean 'case/karyonet_assignment'"):
+        convert(_DAM, "case/karyonet_assign")
 
 
 def test_refuses_other_layouts():

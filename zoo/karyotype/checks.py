@@ -37,7 +37,7 @@ def check_log_probs(table: NDArray[np.float64], template: Template, where: str =
     return table
 
 
-#: How far from 0 the logarithm of a row's sum is by rounding at most, half precision's included.
+#: How far from 1 a row's sum is by rounding at most, half precision's included.
 _ROUNDING = 0.1
 #: A smaller logarithm is a type that a chromosome cannot be, -inf in other words.
 _NEVER = -700.0
@@ -55,13 +55,12 @@ def warn_of_sums(tables: Sequence[NDArray[np.float64]], where: Sequence[str], st
         stacklevel: as of `warnings.warn`, of the caller.
     """
     for table, which in zip(tables, where, strict=True):
-        best = table.max(1)
-        logs = best + np.log(np.exp(table - best[:, None]).sum(1))
-        off = (logs > _ROUNDING) | ((logs < -_ROUNDING) & (table.min(1) > _NEVER))
-        if off.any():
+        excess = np.exp(table).sum(1) - 1
+        off = np.abs(excess) > _ROUNDING
+        if off.any() and (off := off & ((excess > 0) | (table.min(1) > _NEVER))).any():
             row = int(np.flatnonzero(off)[0])
             warnings.warn(
-                f"{which}the probabilities of row {row} of log_probs sum to {np.exp(logs[row]):.3g}, not 1 "
+                f"{which}the probabilities of row {row} of log_probs sum to {1 + excess[row]:.3g}, not 1 "
                 f"({int(off.sum())} of {len(table)} rows like that): take log_softmax. The best types do not depend "
                 "on a row's sum, costs and probabilities do",
                 stacklevel=stacklevel + 1,
