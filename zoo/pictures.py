@@ -26,6 +26,8 @@ _OPAQUE, _HOLDS_DEEP, _HOLDS_REAL = ("JPEG", "BMP", "PPM", "MPO"), ("PNG", "TIFF
 #: Notes in files: description, maker, camera, software, time, artist, copyright; those of the camera and of the place;
 #: and among these the size.
 _NOTES, _PARTS, _SIZES = (0x010E, 0x010F, 0x0110, 0x0131, 0x0132, 0x013B, 0x8298), (0x8769, 0x8825), (0xA002, 0xA003)
+#: How descriptions begin that programs read the shape of a stack from.
+_OF_LAYOUT = ('{"shape"', "ImageJ=")
 _QUALITY: dict[str, dict[str, Any]] = {"JPEG": {"quality": 95, "subsampling": 0}, "WEBP": {"quality": 95}}
 
 
@@ -154,7 +156,7 @@ def _notes(image: Image.Image) -> Image.Exif | None:
     """What a camera or a person has noted, without how the file was laid out and which way up it was."""
     found, made = image.getexif(), Image.Exif()
     for tag in _NOTES:
-        if tag in found:
+        if tag in found and not str(found[tag]).startswith(_OF_LAYOUT):
             made[tag] = found[tag]
     for part in _PARTS:
         inside = {tag: value for tag, value in found.get_ifd(part).items() if tag not in _SIZES}
@@ -185,6 +187,8 @@ def _real(values: np.ndarray, where: str) -> np.ndarray:
         DataError: others.
     """
     least, most = float(values.min()), float(values.max())
+    if not np.isfinite((least, most)).all():
+        raise DataError(f"{where} has NaN or infinity in it")
     if not (least >= 0 and most <= 1):
         raise DataError(
             f"{where} has real numbers from {least:.3g} to {most:.3g}, where 0 to 1 are expected: divide by the value "
@@ -254,7 +258,9 @@ def check_writable(picture: Picture, path: Path) -> None:
 
 def not_kept(picture: Picture, path: Path) -> list[str]:
     """What of a picture a file of this name will not hold, though it could be written."""
-    left_out = format_of(path) == "TIFF" and _beyond_pillow(picture) and "exif" in picture.kept
+    exif = picture.kept.get("exif")
+    inner = exif is not None and any(exif.get_ifd(part) for part in _PARTS)
+    left_out = inner and format_of(path) == "TIFF" and _beyond_pillow(picture)
     return [f"the notes of the camera are left out of {path}, a TIFF of deep colour"] if left_out else []
 
 
@@ -282,7 +288,7 @@ def write_picture(picture: Picture, path: str | os.PathLike[str]) -> None:
 
 
 def _write_tiff(picture: Picture, path: Path) -> None:
-    """With the colour profile and the resolution; tifffile writes no notes of a camera."""
+    """With the colour profile, the resolution and what is noted as text; tifffile writes no tables of further notes."""
     options: dict[str, Any] = {"photometric": "minisblack" if picture.grey else "rgb"}
     if picture.alpha is not None:
         options["extrasamples"] = ["unassalpha"]
@@ -290,7 +296,11 @@ def _write_tiff(picture: Picture, path: Path) -> None:
         options["iccprofile"] = picture.kept["icc_profile"]
     if "dpi" in picture.kept:
         options |= {"resolution": tuple(map(float, picture.kept["dpi"])), "resolutionunit": "INCH"}
-    _tifffile(path).imwrite(path, picture.values(), planarconfig="contig", metadata=None, software=False, **options)
+    exif = picture.kept.get("exif") or {}
+    texts = [(tag, 2, 0, str(exif[tag]).encode("latin-1", "replace"), True) for tag in _NOTES if tag in exif]
+    _tifffile(path).imwrite(
+        path, picture.values(), planarconfig="contig", metadata=None, software=False, extratags=texts, **options
+    )
 
 
 def _tifffile(path: Path) -> Any:

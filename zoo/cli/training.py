@@ -250,7 +250,6 @@ def eval_(
 ) -> None:
     """Measure MODEL on a split of DATA: accuracy, F1, AUROC, calibration; of enlarged photographs PSNR and SSIM."""
     from zoo.training import evaluate
-    from zoo.training.super_resolution.policy import policy_options
 
     metrics = evaluate(
         model,
@@ -263,7 +262,8 @@ def eval_(
         on_bad=on_bad,
         among=among,
         scale=scale,
-        policy=policy_options(policy, budget, k) or None,
+        policy={"policy": policy or "argmax", "k": k} if k else policy,
+        budget=budget,
         detail=as_json,
     )
     if as_json:
