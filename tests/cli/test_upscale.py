@@ -90,6 +90,25 @@ def test_a_model_that_enlarges_nothing(tmp_path: Path) -> None:
     result = RUN.invoke(app, ["upscale", str(photos(tmp_path / "in")), str(tmp_path / "out"), "-m", "resnet18"])
     assert result.exit_code == 1
     assert "resnet18 enlarges no images" in result.stderr
+    for how in (["--budget", "0.7"], ["-k", "1"]):
+        asked = RUN.invoke(app, ["eval", "resnet18", str(tmp_path / "in"), *how])
+        assert asked.exit_code == 1
+        assert "for models that decide what pixels of enlarged images cost" in asked.stderr
+
+
+def test_a_network_is_measured_at_a_budget(tmp_path: Path, model: str) -> None:
+    source = photos(tmp_path / "in")
+    (source / "deeper" / "b.jpg").unlink()
+    Image.fromarray(np.ascontiguousarray(load_sample_image("flower.jpg")[100:164, 200:264])).save(source / "a.png")
+    flops = []
+    for how in (["--budget", "0.8"], ["--policy", "heavy"], ["-k", "1"]):
+        found = RUN.invoke(app, ["eval", model, str(source), "--device", "cpu", "--json", *how])
+        assert found.exit_code == 0, found.output
+        flops.append(json.loads(found.stdout)["flops"])
+    assert flops[0] < flops[1]
+    low = RUN.invoke(app, ["eval", model, str(source), "--device", "cpu", "--budget", "0.01"])
+    assert low.exit_code == 1
+    assert "a budget (target) must be from 0." in low.stderr
 
 
 def test_what_is_not_there(tmp_path: Path, model: str) -> None:
