@@ -114,7 +114,7 @@ def _all_names(
     found = []
     for given, kept, count in (
         (types, own, net.num_classes),
-        (polarities, net._model_args.get("polarity_names"), net.num_polarities),
+        (polarities, net.polarity_names, net.num_polarities),
     ):
         some = given if given is not None else kept
         found.append(list(map(str, some if some is not None and len(some) == count else range(count))))

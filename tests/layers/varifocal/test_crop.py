@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import re
+
+import jaxtyping
 import pytest
 import torch
 import torch.nn.functional as F
@@ -104,9 +107,54 @@ def test_boxes_that_are_none_are_refused(boxes, message):
         check_boxes(boxes)
 
 
+@pytest.fixture
+def unchecked():
+    """Without the session's run-time checks of annotations, which would speak before our own messages do."""
+    jaxtyping.config.update("jaxtyping_disable", True)
+    yield
+    jaxtyping.config.update("jaxtyping_disable", False)
+
+
+BAD = {
+    "NaN": (torch.tensor([[float("nan"), 0.1, 0.5, 0.9]]), ValueError, "inside the image, all .* got .nan"),
+    "inverted": (torch.tensor([[0.5, 0.1, 0.2, 0.9]]), ValueError, r"must have x0 < x1 and y0 < y1, got \[0\.5"),
+    "pixels": (torch.tensor([[10.0, 20, 30, 40]]), ValueError, r"got \[10\.0, .*; divide pixels by size"),
+    "whole pixels": (torch.tensor([[10, 20, 30, 40]]), ValueError, r"got \[10, .*; divide pixels by size"),
+    "list": ([[0.1, 0.1, 0.5, 0.9]], TypeError, r"boxes must be a tensor .*got list; torch\.as_tensor"),
+    "flat": (torch.tensor([0.1, 0.1, 0.5, 0.9]), ValueError, r"boxes must be \(batch, 4\), .* got \(4,\)"),
+}
+
+
+@pytest.mark.parametrize("case", BAD)
+def test_bad_boxes_are_refused_where_they_are_used(unchecked, case):
+    boxes, error, message = BAD[case]
+    for call in (lambda: varifocal_crop(torch.rand(1, 1, 8, 8), boxes, 4), lambda: boxcar_mask(boxes, (8, 8))):
+        with pytest.raises(error, match=message):
+            call()
+
+
+@pytest.mark.parametrize("size", [0, -1, 2.5, (2, 2, 2), (2, 2.5), True, "4"])
+def test_bad_sizes_are_refused(unchecked, size):
+    images, boxes = torch.rand(1, 1, 8, 8), torch.tensor([[0.1, 0.1, 0.5, 0.9]])
+    message = f"size must be one side or (height, width), whole numbers from 1, got {size!r}"
+    calls = (lambda: varifocal_crop(images, boxes, size), lambda: boxcar_mask(boxes, size), lambda: VarifocalCrop(size))
+    for call in calls:
+        with pytest.raises(ValueError, match=re.escape(message)):
+            call()
+    with pytest.raises(ValueError, match="k must be a steepness above 0, got 0"):
+        boxcar_mask(boxes, 8, 0)
+
+
+def test_values_are_not_looked_at_where_that_would_break_or_wait():
+    """Transformed code has no values to look at; a box of the wrong kind then gives what it gives."""
+    images, boxes = torch.rand(3, 1, 8, 8), torch.tensor([[0.1, 0.1, 0.5, 0.9]]).expand(3, 4)
+    each = torch.func.vmap(lambda x, box: varifocal_crop(x[None], box[None], 4)[0])(images, boxes)
+    assert torch.equal(each, varifocal_crop(images, boxes, 4))
+    with pytest.raises(ValueError, match="inside the image"):
+        varifocal_crop(images, (boxes + 1).requires_grad_(), 4)  # learning on a CPU waits for nobody
+
+
 def test_a_crop_that_is_none_is_refused():
-    with pytest.raises(ValueError, match="size must be one side"):
-        VarifocalCrop((4, 4, 4))
     with pytest.raises(ValueError, match="did you mean 'clamp'"):
         VarifocalCrop(4, box_mode="clmp")
     with pytest.raises(ValueError, match="min_ratio must be above 0"):

@@ -69,6 +69,11 @@ def test_gradients_and_precision_take_the_ordinary_way():
     assert fast.bfloat16()(x.detach().bfloat16()).dtype == torch.bfloat16
 
 
+def test_other_models_are_refused(unchecked):
+    with pytest.raises(TypeError, match=r"fast copy of a VarifocalNet \(varifocal, .*, got ResNet"):
+        folded(zoo.create_model("resnet10t"))
+
+
 def test_other_trunks_are_copied_and_the_copy_is_not_saved_as_the_network(tmp_path):
     net = zoo.create_model("varifocal", num_classes=3, img_size=64, head_pool=1, loc_pool=1).eval()
     x = torch.rand(2, 3, 64, 64)

@@ -124,7 +124,9 @@ def test_one_task_or_none():
 def test_classifiers_are_made_anew(net):
     x = _images()
     before = net.forward_features(x)
+    net.temperature = (2.0, 3.0)
     net.reset_classifier((7, 3))
+    assert net.temperature == (1.0, 1.0)  # it was of the classifiers that are gone
     assert (net.num_classes, net.num_polarities) == (7, 3)
     out = net(x)
     assert (out.type.shape, out.g_polarity.shape) == ((3, 7), (3, 3))
@@ -203,6 +205,31 @@ def test_saved_and_loaded(tmp_path, backbone):
     again.temperature = (2.0, 1.0)
     zoo.save_pretrained(again, tmp_path / "twice")
     assert zoo.create_model(f"local-dir:{tmp_path / 'twice'}").temperature == (2.0, 1.0)
+
+
+def test_what_its_answers_mean_goes_with_it_through_the_hub(hub, tmp_path):
+    """Order of the classes, meaning of the polarities, preparation and temperature, from a folder and a repository."""
+    names = ("turned", "upright")
+    model = zoo.create_model("varifocal_chromosome", **SMALL, polarity_names=("down", "up")).eval()
+    prepared = {"mean": 0.2, "std": 0.3, "crop_pct": 0.5, "interpolation": "nearest"}
+    zoo.set_data_config(model, label_names=[*"YX", *map(str, range(22, 0, -1))], **prepared)
+    model.temperature, model.polarity_names = (2.5, 0.7), names
+    zoo.save_pretrained(model, tmp_path / "net")
+    repo = hub.repo_id()
+    zoo.push_to_hub(model, repo, license="apache-2.0", token=hub.token)
+    picture = (255 * _images(1)[0, 0]).byte().numpy()
+    (said,) = zoo.predict(model, picture, top=24)
+    assert said["polarity"] in names
+    for source, options in ((f"local-dir:{tmp_path / 'net'}", {}), (f"hf-hub:{repo}", {"cache_dir": hub.cache})):
+        again = zoo.create_model(source, **options).eval()
+        assert again.pretrained_cfg["label_names"] == model.pretrained_cfg["label_names"]
+        assert again.polarity_names == names
+        assert zoo.data_config(again) == zoo.data_config(model)
+        assert zoo.data_config(again)["crop_mode"] == "canvas"
+        assert again.temperature == (2.5, 0.7)
+        assert zoo.predict(again, picture, top=24) == [said]
+    with pytest.raises(ValueError, match="polarity_names has 3 names, the second task 2 classes"):
+        model.polarity_names = ("a", "b", "c")
 
 
 def test_loaded_for_other_classes(tmp_path):

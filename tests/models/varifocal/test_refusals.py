@@ -54,6 +54,7 @@ def test_whole_numbers_say_how_to_convert(net):
         ({"img_size": 8}, "images of 4x4 are smaller than one cell of the map, 8 pixels"),
         ({"local_size": 7}, "images of 7x7 are smaller than one cell of the map"),
         ({"local_size": 0}, "local_size must be one side"),
+        ({"img_size": (32, True)}, r"whole numbers from 1, got \(32, True\)"),
         ({"stage": "globl"}, "unknown stage 'globl'; did you mean 'global'"),
         ({"box_mode": "insets"}, "did you mean 'inset'"),
         ({"min_ratio": 1.5}, "min_ratio must be above 0 and at most 1"),
@@ -71,6 +72,13 @@ def test_whole_numbers_say_how_to_convert(net):
 def test_options_out_of_range(options, message):
     with pytest.raises(ValueError, match=message):
         VarifocalNet(**{**SMALL, **options})
+
+
+def test_sizes_that_are_no_whole_numbers(unchecked):
+    for options in ({"img_size": 32.0}, {"local_size": 16.0}, {"img_size": "32"}):
+        (name, value), *_ = options.items()
+        with pytest.raises(ValueError, match=f"{name} must be one side or .*, whole numbers from 1, got {value!r}"):
+            VarifocalNet(**{**SMALL, **options})
 
 
 def test_modules_that_give_no_map():

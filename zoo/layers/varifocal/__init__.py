@@ -1,7 +1,8 @@
 """The varifocal mechanism: find the box that matters in an image, crop it, and look again."""
 
 from zoo.layers.varifocal.boxcar import boxcar_mask
-from zoo.layers.varifocal.crop import VarifocalCrop, check_boxes, varifocal_crop
+from zoo.layers.varifocal.checks import check_boxes
+from zoo.layers.varifocal.crop import VarifocalCrop, varifocal_crop
 from zoo.layers.varifocal.localization_head import LocalizationHead
 from zoo.layers.varifocal.racnn import racnn_crop, racnn_region
 from zoo.layers.varifocal.region import centre_form, decode_region, foreground_region, pseudo_region, square_box

@@ -6,9 +6,11 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from zoo.layers.varifocal.checks import both_sides, look_at_boxes
+
 
 def boxcar_mask(
-    boxes: Float[Tensor, "batch 4"], size: Sequence[int], k: float | int = 10
+    boxes: Float[Tensor, "batch 4"], size: int | Sequence[int], k: float | int = 10
 ) -> Float[Tensor, "batch 1 height width"]:
     """The box with soft edges, at the pixels x = 0..W-1 and y = 0..H-1.
 
@@ -18,10 +20,16 @@ def boxcar_mask(
 
     Args:
         boxes: (x0, y0, x1, y1) as fractions of the image.
-        size: height and width of the image in pixels.
+        size: of the image in pixels, one side or (height, width).
         k: steepness, a pixel.
+
+    Raises:
+        TypeError, ValueError: boxes as `varifocal_crop` refuses them, no size, or a steepness that is not above 0.
     """
-    height, width = size
+    look_at_boxes(boxes)
+    height, width = both_sides(size, "size")
+    if not k > 0:
+        raise ValueError(f"k must be a steepness above 0, got {k!r}")
     x, y = (torch.arange(n, device=boxes.device, dtype=boxes.dtype) for n in (width, height))
     x0, y0, x1, y1 = (edge[:, None] for edge in boxes.unbind(1))
     across = _boxcar(x, x0 * width, x1 * width, k)

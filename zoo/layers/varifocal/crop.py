@@ -8,7 +8,6 @@ size give exactly 2x2 average pooling, so no filter against aliasing is needed a
 """
 
 from collections.abc import Sequence
-from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -16,6 +15,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from zoo.eager import no_autocast
+from zoo.layers.varifocal.checks import both_sides, look_at_boxes
 from zoo.layers.varifocal.region import check_box_options, decode_region
 
 
@@ -25,7 +25,7 @@ def varifocal_crop(
     """The boxes of the images, one each, resampled to one size; differentiable in both.
 
     Places are computed in float32 at least, whatever the images' precision: in float16 they would be off by up to 0.06
-    pixels at 256. What the boxes are is looked at by `check_boxes`.
+    pixels at 256.
 
     Args:
         images: of any channels.
@@ -33,14 +33,24 @@ def varifocal_crop(
         size: of the crop, one side or (height, width).
 
     Raises:
-        ValueError: no images of rank 4, or not a box each.
+        TypeError: boxes that are no tensor.
+        ValueError: no images of rank 4, or not a box each; an edge outside [0, 1], no area or NaN, which is not looked
+            at in compiled code nor while something is learned on a GPU (`check_boxes` always does); no size.
     """
-    if images.ndim != 4 or boxes.ndim != 2 or boxes.shape[1] != 4 or boxes.shape[0] != images.shape[0]:
+    look_at_boxes(boxes, images)
+    if images.ndim != 4 or boxes.shape[0] != images.shape[0]:
         raise ValueError(
             f"expected images (batch, chans, height, width) and boxes (batch, 4), got {tuple(images.shape)} and "
             f"{tuple(boxes.shape)}"
         )
-    height, width = (size, size) if isinstance(size, int) else size
+    return crop_inside(images, boxes, both_sides(size, "size"))
+
+
+def crop_inside(
+    images: Float[Tensor, "batch chans height width"], boxes: Float[Tensor, "batch 4"], size: tuple[int, int]
+) -> Float[Tensor, "batch chans new_height new_width"]:
+    """`varifocal_crop` of boxes that `decode_region` gave: they are inside by construction, and nothing is checked."""
+    height, width = size
     exact = torch.promote_types(torch.promote_types(images.dtype, boxes.dtype), torch.float32)
     edges = 2 * boxes.to(exact) - 1  # of grid_sample, from -1 to 1
     x = _places(edges[:, 0], edges[:, 2], width)
@@ -54,26 +64,6 @@ def varifocal_crop(
 def _places(begin: Tensor, end: Tensor, count: int) -> Tensor:
     steps = (torch.arange(count, device=begin.device, dtype=begin.dtype) + 0.5) / count
     return begin[:, None] + (end - begin)[:, None] * steps
-
-
-def check_boxes(boxes: Tensor) -> None:
-    """Refuse what are no boxes in an image; it looks at values, so it is not for compiled code.
-
-    Raises:
-        ValueError: another shape, an edge outside [0, 1], or no area.
-    """
-    if boxes.ndim != 2 or boxes.shape[1] != 4:
-        raise ValueError(f"boxes must be (batch, 4), (x0, y0, x1, y1) of each, got {tuple(boxes.shape)}")
-    if not boxes.numel() or boxes.is_meta:
-        return
-    slack = 4 * torch.finfo(boxes.dtype).eps
-    wrong = ~((boxes >= -slack) & (boxes <= 1 + slack)).all(1)
-    if wrong.any():
-        found = boxes[wrong][0].tolist()
-        raise ValueError(f"boxes must be inside the image, all numbers in [0, 1], got {found}; divide pixels by size")
-    empty = (boxes[:, :2] >= boxes[:, 2:]).any(1)
-    if empty.any():
-        raise ValueError(f"boxes must have x0 < x1 and y0 < y1, got {boxes[empty][0].tolist()}")
 
 
 class VarifocalCrop(nn.Module):
@@ -92,11 +82,8 @@ class VarifocalCrop(nn.Module):
 
     def __init__(self, size: int | Sequence[int], *, box_mode: str = "inset", min_ratio: float | int = 0.25) -> None:
         super().__init__()
-        sides: Any = (size, size) if isinstance(size, int) else tuple(size)
-        if len(sides) != 2 or min(sides) < 1:
-            raise ValueError(f"size must be one side or (height, width), from 1, got {size!r}")
         check_box_options(box_mode, min_ratio)
-        self.size: tuple[int, int] = sides
+        self.size = both_sides(size, "size")
         self.box_mode, self.min_ratio = box_mode, min_ratio
 
     def forward(

@@ -33,7 +33,15 @@ def folded(net: VarifocalNet, *, winograd: bool = True) -> VarifocalNet:
 
     Returns:
         The copy.
+
+    Raises:
+        TypeError: another model.
     """
+    if not isinstance(net, VarifocalNet):
+        raise TypeError(
+            "folded() makes a fast copy of a VarifocalNet (varifocal, varifocal_chromosome, …), got "
+            f"{type(net).__name__}"
+        )
     trunks = [scale.trunk for scale in (net.g_net, net.l_net) if isinstance(scale.trunk, WideTrunk)]
     twin = copy.deepcopy(net, {id(trunk): FoldedTrunk(trunk, winograd=winograd) for trunk in trunks})
     vars(twin).pop("zoo_name", None)  # it cannot be made again by its name

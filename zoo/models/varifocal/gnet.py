@@ -11,8 +11,7 @@ from zoo.layers.varifocal.localization_head import LocalizationHead
 from zoo.layers.varifocal.region import check_box_options, decode_region
 from zoo.models.varifocal.backbone import BackboneLike
 from zoo.models.varifocal.output import VarifocalOutput
-from zoo.models.varifocal.scale import ScaleNet, both_sides
-from zoo.models.varifocal.tasks import tasks_of
+from zoo.models.varifocal.scale import ScaleNet
 
 
 class GNet(ScaleNet):
@@ -63,8 +62,7 @@ class GNet(ScaleNet):
         check_box_options(box_mode, min_ratio)
         wide = {"stem": stem, "widths": widths, "depths": depths, "strides": strides}
         place: Any = {"device": device, "dtype": dtype}
-        size = both_sides(img_size, "img_size")
-        super().__init__(backbone, tasks_of(num_classes), in_chans, size, head_pool, wide, place)
+        super().__init__(backbone, num_classes, in_chans, img_size, head_pool, wide, place)
         self.loc = LocalizationHead(self.shape.dim, pool=loc_pool, hidden=loc_hidden, **place)
         self.box_mode, self.min_ratio = box_mode, min_ratio
 

@@ -9,8 +9,7 @@ from torch import Tensor
 
 from zoo.models.varifocal.backbone import BackboneLike
 from zoo.models.varifocal.output import VarifocalOutput
-from zoo.models.varifocal.scale import ScaleNet, both_sides
-from zoo.models.varifocal.tasks import tasks_of
+from zoo.models.varifocal.scale import ScaleNet
 
 
 class LNet(ScaleNet):
@@ -44,8 +43,7 @@ class LNet(ScaleNet):
     ) -> None:
         wide = {"stem": stem, "widths": widths, "depths": depths, "strides": strides}
         place: Any = {"device": device, "dtype": dtype}
-        size = both_sides(img_size, "img_size")
-        super().__init__(backbone, tasks_of(num_classes), in_chans, size, head_pool, wide, place)
+        super().__init__(backbone, num_classes, in_chans, img_size, head_pool, wide, place)
 
     def forward(self, x: Float[Tensor, "batch chans height width"]) -> VarifocalOutput:
         pooled = self.pooled(self.forward_map(x))

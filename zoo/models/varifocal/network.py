@@ -16,7 +16,8 @@ from jaxtyping import Float
 from timm.models._input import update_model_args, update_model_input_size
 from torch import Tensor, nn
 
-from zoo.layers.varifocal.crop import varifocal_crop
+from zoo.layers.varifocal.checks import both_sides
+from zoo.layers.varifocal.crop import crop_inside
 from zoo.models.varifocal.backbone import BackboneLike, saved_backbone
 from zoo.models.varifocal.cases import CaseModel
 from zoo.models.varifocal.checks import STAGES, TRAINING, check_batch, check_choice, check_temperature
@@ -24,7 +25,7 @@ from zoo.models.varifocal.fusion import Fusion
 from zoo.models.varifocal.gnet import GNet
 from zoo.models.varifocal.lnet import LNet
 from zoo.models.varifocal.output import VarifocalOutput
-from zoo.models.varifocal.scale import TaskHead, both_sides
+from zoo.models.varifocal.scale import TaskHead
 from zoo.models.varifocal.tasks import tasks_of
 
 #: What learns in each stage of training; None for everything.
@@ -106,6 +107,7 @@ class VarifocalNet(CaseModel):
         self.num_classes, self.num_polarities = tasks
         self.in_chans, self.stage = in_chans, check_choice("stage", stage, STAGES)
         self._temperature = check_temperature(temperature)
+        self._polarity_names = None if polarity_names is None else tuple(polarity_names)
         self._learning: tuple[str, ...] | None = None
         place: Any = {"device": device, "dtype": dtype}
         wide = {"stem": stem, "widths": widths, "depths": depths, "strides": strides}
@@ -135,6 +137,19 @@ class VarifocalNet(CaseModel):
         update_model_input_size(self, size)
 
     @property
+    def polarity_names(self) -> tuple[str, ...] | None:
+        """What the classes of the second task mean, in order, where that is known; saved with the network."""
+        return self._polarity_names
+
+    @polarity_names.setter
+    def polarity_names(self, value: Sequence[str]) -> None:
+        if len(value) != self.num_polarities:
+            raise ValueError(f"polarity_names has {len(value)} names, the second task {self.num_polarities} classes")
+        self._polarity_names = tuple(value)
+        if self._args:
+            update_model_args(self, polarity_names=list(value))
+
+    @property
     def _model_args(self) -> dict[str, Any]:
         """What it was made with; timm adds what the caller gave, and reads it when a network is saved."""
         return self._args
@@ -162,7 +177,7 @@ class VarifocalNet(CaseModel):
             return out
         assert out.box is not None
         assert out.features is not None
-        out.crop = varifocal_crop(x, out.box, self.local_size)
+        out.crop = crop_inside(x, out.box, self.local_size)
         local = self.l_net(out.crop)
         assert local.features is not None
         out.l_type, out.l_polarity = local.l_type, local.l_polarity
@@ -262,6 +277,7 @@ class VarifocalNet(CaseModel):
         old = self.fusion
         self.fusion = Fusion(old.dim, tasks, old.hidden, old.drop_rate, **place).train(old.training)
         self.num_classes, self.num_polarities = tasks
+        self.temperature = (1.0, 1.0)  # the old one was of the old classifiers
         if self._args:
             update_model_args(self, num_classes=tasks.types, num_polarities=tasks.polarities)
         cfg = getattr(self, "pretrained_cfg", None)

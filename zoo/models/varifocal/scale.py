@@ -7,10 +7,11 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from zoo.layers.varifocal.checks import both_sides
 from zoo.layers.varifocal.pool import grid_max
 from zoo.models.checkpointing import checkpoint_block
 from zoo.models.varifocal.backbone import BackboneLike, MapShape, as_map, make_trunk, raw_features, take_out_unused
-from zoo.models.varifocal.tasks import Tasks
+from zoo.models.varifocal.tasks import Tasks, tasks_of
 from zoo.models.varifocal.wide_trunk import WideTrunk
 
 
@@ -48,27 +49,29 @@ class ScaleNet(nn.Module):
 
     Args:
         backbone: the paper's trunk (None), a name, a mapping, or a module; see `BackboneLike`.
-        tasks: classes of each task.
+        num_classes: (types, polarities), or a number of types alone.
         in_chans: channels of the image.
-        size: height and width of the images that it is made for; others work as far as the backbone takes them.
+        img_size: of the images that it is made for; others work as far as the backbone takes them.
         head_pool: cells a side.
         wide: options of the paper's trunk: `stem`, `widths`, `depths`, `strides`.
+        place: `device` and `dtype`.
 
     Raises:
-        ValueError: no backbone, or images smaller than one cell of its map.
+        ValueError: no backbone, an option out of range, or images smaller than one cell of its map.
     """
 
     def __init__(
         self,
         backbone: BackboneLike,
-        tasks: Tasks,
+        num_classes: int | Sequence[int],
         in_chans: int,
-        size: tuple[int, int],
+        img_size: int | Sequence[int],
         head_pool: int,
         wide: Mapping[str, Any],
         place: Mapping[str, Any],
     ) -> None:
         super().__init__()
+        tasks, size = tasks_of(num_classes), both_sides(img_size, "img_size")
         if head_pool < 1:
             raise ValueError(f"head_pool must be at least 1, got {head_pool}")
         self.in_chans, self.size, self.head_pool = in_chans, size, head_pool
@@ -127,15 +130,3 @@ class _Mapped(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         return self._mapped(x)
-
-
-def both_sides(size: int | Sequence[int], what: str) -> tuple[int, int]:
-    """Height and width.
-
-    Raises:
-        ValueError: other than one or two numbers from 1.
-    """
-    sides = (size, size) if isinstance(size, int) else tuple(size)
-    if len(sides) != 2 or not all(isinstance(n, int) and n >= 1 for n in sides):
-        raise ValueError(f"{what} must be one side or (height, width), whole numbers from 1, got {size!r}")
-    return sides[0], sides[1]

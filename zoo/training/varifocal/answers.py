@@ -21,7 +21,10 @@ def both_answers(net: Any, said: VarifocalOutput) -> tuple[Tensor, list[dict[str
     assert said.box is not None
     besides: list[dict[str, Any]] = [{"box": box} for box in said.box.float().cpu().tolist()]
     if polarities is not None:
+        names = net.polarity_names or POLARITIES
+        if len(names) != polarities.shape[1]:
+            names = tuple(map(str, range(polarities.shape[1])))
         best = polarities.float().exp().cpu().max(1)
         for one, value, index in zip(besides, best.values.tolist(), best.indices.tolist(), strict=True):
-            one |= {"polarity": POLARITIES[index], "polarity_probability": value}
+            one |= {"polarity": names[index], "polarity_probability": value}
     return types.float().exp(), besides

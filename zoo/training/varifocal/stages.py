@@ -10,7 +10,7 @@ import torch
 from accelerate import Accelerator
 from torch import Tensor, nn
 
-from zoo.layers.varifocal.crop import varifocal_crop
+from zoo.layers.varifocal.crop import crop_inside
 from zoo.layers.varifocal.pool import grid_max
 from zoo.layers.varifocal.region import decode_region, foreground_region, pseudo_region
 from zoo.models.varifocal.network import VarifocalNet
@@ -66,7 +66,7 @@ class Stages(nn.Module):
         if stage == "local" and kept and not self.options.ranking:
             where = self._looked(kept[0])
             assert where.box is not None
-            crop = varifocal_crop(x, where.box, self.model.local_size)
+            crop = crop_inside(x, where.box, self.model.local_size)
             return Said(replace(self.model.l_net(crop), region=where.region, box=where.box, crop=crop))
         if stage == "fusion" and kept:
             types, polarities = self.model.fusion(kept[0])
