@@ -88,13 +88,8 @@ def resolve(name: Any, hub: Mapping[str, Any], allow_pickle: bool) -> Source:
         raise ValueError(f"{name!r} needs {need}")
     if _SCHEMES[scheme.lower()] == "local-dir":
         folder = Path(rest)
-        if folder.is_file():
-            raise MissingFileError(f"{rest!r} is a file, not the folder of a saved model{_use_of_file(folder)}")
         if not folder.is_dir():
-            near = did_you_mean(
-                folder.name, [p.name for p in folder.parent.iterdir()] if folder.parent.is_dir() else []
-            )
-            raise MissingFileError(f"there is no folder {rest!r}{near}")
+            raise no_folder(rest)
         if not (folder / CONFIG_NAME).is_file() and (folder / "best" / CONFIG_NAME).is_file():
             folder /= "best"  # of a training run
         config = read_config(folder)
@@ -106,6 +101,15 @@ def resolve(name: Any, hub: Mapping[str, Any], allow_pickle: bool) -> Source:
             f"create the model by name and load them with zoo.load_weights(model, 'hf-hub:{rest}')"
         )
     return Source(known_architecture(checkpoint.config), config=checkpoint.config, weights=checkpoint)
+
+
+def no_folder(given: str) -> MissingFileError:
+    """What to raise for a text that should be the folder of a saved model and is none: with near ones beside it."""
+    folder = Path(given)
+    if folder.is_file():
+        return MissingFileError(f"{given!r} is a file, not the folder of a saved model{_use_of_file(folder)}")
+    near = did_you_mean(folder.name, [p.name for p in folder.parent.iterdir()] if folder.parent.is_dir() else [])
+    return MissingFileError(f"there is no folder {given!r}{near}")
 
 
 def _use_of_file(path: Path) -> str:

@@ -14,7 +14,7 @@ from PIL import Image
 import zoo
 from tests.hub.fixtures import Hub
 from tests.training.helpers import QUICK, few_digits, tiny_net
-from zoo.errors import DataError, TrainingError, WeightsError
+from zoo.errors import DataError, MissingFileError, TrainingError, WeightsError
 from zoo.training.data import ArrayImages, ImageSet
 from zoo.training.data.prepared import open_data
 from zoo.training.metrics import classification_metrics
@@ -132,6 +132,20 @@ def test_a_run_without_a_best_model(tmp_path: Path) -> None:
     (tmp_path / "args.json").write_text("{}")
     with pytest.raises(TrainingError, match="is a run that has no best model yet"):
         zoo.predict(tmp_path, np.zeros((8, 8), np.uint8))
+
+
+def test_a_path_to_no_model_names_near_ones(tmp_path: Path) -> None:
+    (tmp_path / "runs" / "digits").mkdir(parents=True)
+    (tmp_path / "weights.safetensors").touch()
+    said = {
+        "runs/digit": r"no folder '.*digit'; did you mean 'digits'\? A model is a name of `zoo list`, the folder of",
+        "runs/nosuch": r"no folder '.*nosuch'\. A model is a name of `zoo list`, the folder .*, or 'hf-hub:USER/NAME'",
+        "weights.safetensors": r"is a file, not the folder of a saved model\. .*checkpoint_path",
+        "runs/digits": r"no config\.json in .*digits",
+    }
+    for path, message in said.items():
+        with pytest.raises(MissingFileError, match=message):
+            zoo.evaluate(str(tmp_path / path), few_digits())
 
 
 # --------------------------------------------------------------------------------------------------------- predicting

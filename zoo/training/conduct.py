@@ -3,18 +3,22 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from accelerate import Accelerator
 from accelerate.utils import broadcast_object_list
+from torch import nn
 
 from zoo.errors import MissingExtraError
 from zoo.files import write_json
-from zoo.training.checkpoint import checkpoints, prune
+from zoo.training.checkpoint import checkpoints, prune, read_state
 from zoo.training.data.labels import some
 from zoo.training.disk import explained_disk
+from zoo.training.engine import engine, untouched
+from zoo.training.float32 import float32_kept
 from zoo.training.metrics import flat, numbers
 from zoo.training.options import Options
 from zoo.training.out_folder import clear_leftovers, clear_run
@@ -39,6 +43,60 @@ def shared_folder(
     """The folder of a run, as the first process says: a folder that it has just made looks taken to the others."""
     chosen: list[Any] = [choose_folder(out, model, data, options) if accelerator.is_main_process else None]
     return broadcast_object_list(chosen)[0]
+
+
+class Begun(NamedTuple):
+    """A run before its loop is made.
+
+    Attributes:
+        accelerator: of the run.
+        folder: of the run.
+        options: its settings, as an earlier part of the run had them.
+        goes_on: whether there is such a part.
+        give_back: takes off the model what was put onto it.
+    """
+
+    accelerator: Accelerator
+    folder: Path
+    options: Any
+    goes_on: bool
+    give_back: Callable[[], None]
+
+
+@contextmanager
+def begun(
+    net: nn.Module,
+    options: Options,
+    given: Mapping[str, Any],
+    *,
+    name: str,
+    data: str,
+    beside: nn.Module | None = None,
+    unused: bool = False,
+) -> Iterator[Begun]:
+    """Precision, processes and folder of a run; at the end the model is as it was but for what it learned.
+
+    Args:
+        net: the model.
+        options: the settings.
+        given: what `zoo.finetune` was given.
+        name: of the model.
+        data: name of the data.
+        beside: another model that is asked in training.
+        unused: parameters may sit out an update.
+    """
+    models = (net, beside) if options.amp != "no" else ()
+    with (
+        float32_kept(*models),
+        untouched(net) as give_back,
+        engine(options.amp, given["device"], unused_parameters=unused) as accelerator,
+    ):
+        folder = shared_folder(accelerator, given["out"], name, data, options)
+        saved = checkpoints(folder / "checkpoints")
+        goes_on = bool(saved) and given["resume"] is not False
+        if goes_on:
+            options = options.like(read_state(saved[-1])["options"])
+        yield Begun(accelerator, folder, options, goes_on, give_back)
 
 
 def conduct(
@@ -126,6 +184,7 @@ def _conclude(loop: Loop, show: Progress) -> Result:
     accelerator, splits, folder = loop.accelerator, loop.splits, loop.folder
     accelerator.wait_for_everyone()
     load_best(loop.model, folder)
+    loop.settle()
     measured = {name: loop.measure(loop.model, split) for name, split in splits.present().items() if name != "train"}
     final = next((name for name in ("test", "val") if name in measured), None)
     metrics: dict[str, Any] = {}

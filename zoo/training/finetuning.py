@@ -13,12 +13,10 @@ from torch import Tensor, nn
 from zoo.composition import SLOTS
 from zoo.errors import MissingExtraError
 from zoo.naming import known_keywords
-from zoo.training.checkpoint import checkpoints, read_state
 from zoo.training.data.bags import BagSet
 from zoo.training.data.image_set import ImageSet
 from zoo.training.data.sequences import SequenceSet
 from zoo.training.data.source import open_splits
-from zoo.training.float32 import float32_kept
 from zoo.training.freeze import FreezeSpec
 from zoo.training.grid_coverage import coverage_notes
 from zoo.training.lora import lora_adapters
@@ -140,7 +138,8 @@ def finetune(
 
     Args:
         model: a registered name of ours or timm's, a run folder, `local-dir:…`, `hf-hub:…`, or a module. A name is
-            built with as many outputs as the data has classes; a module of another size gets a new classifier.
+            built with as many outputs as the data has classes; a module of another size gets a new classifier, and a
+            note names the classes that are new or missing.
         data: a folder `class/image.png` or `train/class/image.png` (with val and test beside it); a table `labels.csv`,
             `.tsv` or `.parquet`; a MedMNIST `.npz`; "digits"; "hf:user/dataset"; WebDataset shards `wds:FOLDER`; a pair
             of arrays (images, labels); a DataFrame; a torch or Hugging Face Dataset; or a dictionary of these with the
@@ -151,8 +150,9 @@ def finetune(
             Photographs, for a model that enlarges images (`pcsr_carn_x4`): a folder or list of them, of which small
             ones are made; or a folder with HR/ and LR/, the small ones of the same names; with train/, val/ and test/
             above them if you like.
-        val: what to compare epochs on. None: the data's own split, else 20 % of training, class by class. A number
-            between 0 and 1: that share. False or "no": nothing, the last epoch counts as the best. Else a source.
+        val: what to compare epochs on. None: the data's own split, else 20 % of training, class by class, of
+            chromosomes whole cases. A number between 0 and 1: that share. False or "no": nothing, the last epoch counts
+            as the best. Else a source.
         out: run folder: new, empty, or an earlier run's, and apart from the data. Default: `runs/MODEL-DATA`, numbered
             if that is taken.
         epochs: passes over the training split.
@@ -262,9 +262,9 @@ def finetune(
     try:
         import torchmetrics  # noqa: F401 - wanted at the end of an epoch; better missed now
 
-        from zoo.training.conduct import conduct, shared_folder
+        from zoo.training.conduct import begun, conduct
         from zoo.training.distillation import taught_by
-        from zoo.training.engine import check_accelerate_device, engine, untouched
+        from zoo.training.engine import check_accelerate_device
         from zoo.training.loop import Loop
         from zoo.training.stitching import begin, options_for
         from zoo.training.super_resolution.finetuning import finetune_super_resolution
@@ -332,22 +332,17 @@ def finetune(
             for note in coverage_notes(net, lambda: _first_images(net, train, pipelines[1], _GRID_IMAGES)):
                 show.note(note)
         seed_all(derive(seed, "lora"))
-        several_paths = options.stitch_sampling is not None
+        unused = bool(unfreeze) or options.stitch_sampling is not None
         with (
             taught_by(teacher, net, train, options, transform=transform, scale=scale) as guide,
             lora_adapters(net, options.lora, lambda: _first_images(net, train, pipelines[1], 2)) as adapters,
-            float32_kept(*([net, guide and guide.model] if options.amp != "no" else [])),
-            untouched(net) as give_back,
-            engine(options.amp, device, unused_parameters=bool(unfreeze) or several_paths) as accelerator,
+            begun(net, options, given, name=name, data=splits.name, beside=guide and guide.model, unused=unused) as run,
         ):
-            folder = shared_folder(accelerator, out, name, splits.name, options)
-            saved = checkpoints(folder / "checkpoints")
-            if saved and resume is not False:
-                options = options.like(read_state(saved[-1])["options"])
-            if not saved or resume is False:
-                begin(net, options, functools.partial(_some_images, net, train, pipelines[1], accelerator.device), show)
-            loop = Loop(net, splits, pipelines, options, folder, accelerator, show, adapters, guide)
-            return conduct(loop, name, given, trackers, before_end=give_back)
+            place = run.accelerator.device
+            if not run.goes_on:
+                begin(net, options, functools.partial(_some_images, net, train, pipelines[1], place), show)
+            loop = Loop(net, splits, pipelines, run.options, run.folder, run.accelerator, show, adapters, guide)
+            return conduct(loop, name, given, trackers, before_end=run.give_back)
 
 
 def _refuse_what_is_for_images(given: Mapping[str, Any], data: str) -> None:

@@ -167,6 +167,9 @@ class Loop:
         o = self.options
         return measure(model, split, self.eval_pipeline, self.accelerator, batch_size=o.batch_size, workers=o.workers)
 
+    def settle(self) -> None:
+        """What is found out about the best of the run, before it is measured for the last time."""
+
     def begin_epoch(self) -> None:
         """What changes from epoch to epoch."""
         self.freeze.apply(self.at.epoch)

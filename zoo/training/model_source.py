@@ -14,9 +14,10 @@ import torch
 from torch import Tensor, nn
 
 from zoo.composition import SLOTS, Composed, is_composition
-from zoo.errors import DataError, TrainingError
+from zoo.errors import DataError, MissingFileError, TrainingError
 from zoo.models.data_config import data_config, set_data_config, table_columns, words_of
-from zoo.registry import is_model, list_pretrained, model_entry, split_model_name_tag
+from zoo.models.varifocal.cases import CaseModel
+from zoo.registry import is_model, list_pretrained, model_entry, split_model_name_tag, weights_entry
 from zoo.training.data.bags import BagSet
 from zoo.training.data.image_set import ImageSet
 from zoo.training.data.labels import some
@@ -44,10 +45,18 @@ def model_name(model: Any) -> str:
 
 
 def resolve_name(model: str | os.PathLike[str]) -> str:
-    """What `create_model` takes: run folders become `local-dir:RUN/best`, folders with a config `local-dir:FOLDER`."""
+    """What `create_model` takes: run folders become `local-dir:RUN/best`, folders with a config `local-dir:FOLDER`.
+
+    Raises:
+        MissingFileError: a path to nothing, with near ones.
+        TrainingError: a run without a best model.
+    """
     text = os.fspath(model)
     folder = Path(text).expanduser()
+    a_path = ":" not in text and ("/" in text or os.sep in text) and not is_model(text)
     if not folder.is_dir():
+        if a_path:
+            raise _no_model_at(str(folder))
         return text
     if (folder / "config.json").is_file():
         return f"local-dir:{folder}"
@@ -55,7 +64,17 @@ def resolve_name(model: str | os.PathLike[str]) -> str:
         return f"local-dir:{folder / 'best'}"
     if (folder / "args.json").is_file():
         raise TrainingError(f"{folder} is a run that has no best model yet (no {folder / 'best' / 'config.json'})")
-    return text
+    return f"local-dir:{folder}" if a_path else text
+
+
+def _no_model_at(folder: str) -> MissingFileError:
+    from zoo.sources import no_folder
+
+    told = str(no_folder(folder))
+    return MissingFileError(
+        f"{told}{'' if told.endswith('?') else '.'} A model is a name of `zoo list`, the folder of a run or of a saved "
+        "model, or 'hf-hub:USER/NAME'"
+    )
 
 
 def model_class(model: Any) -> Any:
@@ -124,8 +143,9 @@ def model_for(
     """The model to train, with as many outputs as the data has classes, and notes on what was changed.
 
     `num_classes` says it for models of several tasks, of which the first is that of the data's classes. A name is
-    built with the right number; a module of another size gets a new classifier by its own `reset_classifier`. Parts put
-    into a model with weights begin as copies, where they can, fitted to training images.
+    built with the right number; a module of another size gets a new classifier by its own `reset_classifier`. The
+    temperature of what the model was is forgotten. Parts put into a model with weights begin as copies, where they can,
+    fitted to training images.
 
     Raises:
         DataError: a module of another size without `reset_classifier`.
@@ -145,8 +165,10 @@ def model_for(
         arguments = {"pretrained": pretrained, **sizes, **(model_args or {}), "num_classes": tasks}
         if pretrained is not False and _is_composed(name, arguments):
             arguments.setdefault("init_batches", _examples(name, arguments, train, transform, scale))
+        keeps_head = pretrained is not False and arguments.get("head") is None
+        known = _trained_classes(name) if keeps_head else (None, [])
         model = create_model(name, **arguments)
-        notes += _copies(model)
+        notes += _copies(model) + _new_classifier(known, train)
     elif model_args or pretrained is not None:
         raise ValueError("pretrained and model_args are for a model given by name; this one is already built")
     elif getattr(model, "num_classes", classes) != classes:
@@ -156,29 +178,93 @@ def model_for(
                 f"{model_name(model)} has {model.num_classes} classes, {train.name} has {classes}, and the model has "
                 "no reset_classifier to change that; build it with the right number"
             )
-        notes.append(f"the model had {model.num_classes} outputs, the data has {classes} classes: new classifier")
+        had: Any = model.num_classes
+        known = had, _label_names(getattr(model, "pretrained_cfg", None))
         reset(tasks)
+        notes += _new_classifier(known, train)
+    refuse_half(model)
+    return model, notes + _uncalibrated(model)
+
+
+def refuse_half(model: nn.Module) -> None:
+    """Refuse parameters that updates would be lost in.
+
+    Raises:
+        TrainingError: half-precision parameters.
+    """
     half = next((n for n, p in model.named_parameters() if p.dtype in (torch.float16, torch.bfloat16)), None)
     if half is not None:
         raise TrainingError(
             f"the parameter {half!r} has half precision, in which updates are lost; call model.float() first and pass "
             "amp='bf16' (--amp bf16)"
         )
-    return model, notes
+
+
+def _label_names(cfg: Mapping[str, Any] | None) -> list[str]:
+    """The names of a model's classes, in order; none where they are not known."""
+    known: Any = (cfg or {}).get("label_names") or ()
+    if isinstance(known, Mapping):
+        known = ordered_labels(known) or ()
+    return list(known)
+
+
+def _trained_classes(name: str) -> tuple[int | None, list[str]]:
+    """How many classes the weights of a name are of, and their names, as far as both are known of ours."""
+    if ":" in name:
+        from zoo.sources import resolve
+
+        config = resolve(name, {}, allow_pickle=False).config
+        cfg = {} if config is None else config.pretrained_cfg
+        names = _label_names(cfg)
+        return cfg.get("num_classes") or len(names) or None, names
+    entry = weights_entry(name) if is_model(name) else None
+    names = [] if entry is None else list(entry.label_names)
+    return (None if entry is None else entry.num_classes or len(names) or None), names
+
+
+def _new_classifier(known: tuple[int | None, list[str]], train: ImageSet) -> list[str]:
+    """That the classifier is a new one, for the data have another number of classes: which are new, which are missing.
+
+    Args:
+        known: how many the model had, None where nobody knows; their names, if it had any.
+        train: the data.
+    """
+    (had, names), classes = known, train.classes
+    if had in (None, len(classes)):
+        return []
+    new = [name for name in classes if names and name not in names]
+    missing = [name for name in names if name not in classes]
+    told = [f"{what}: {some(part)}" for what, part in (("new", new), ("missing", missing)) if part]
+    note = f"the model had {had} outputs, the data has {len(classes)} classes"
+    note += f" ({'; '.join(told)}): new classifier" if told else ": new classifier"
+    if missing and not new:
+        note += ". Data that name all of the model's classes keep the trained one: images.with_classes(names)"
+    return [note]
 
 
 def _class_notes(model: nn.Module, train: ImageSet) -> list[str]:
     """That a classifier which is kept is one of other classes, or of the same in another order."""
-    if isinstance(model, Composed) and "head" in model.zoo_composition.spec.choices:
+    known = _label_names(getattr(model, "pretrained_cfg", None))
+    own_head = isinstance(model, Composed) and "head" in model.zoo_composition.spec.choices
+    if own_head or len(known) != len(train.classes):
         return []
-    known = (getattr(model, "pretrained_cfg", None) or {}).get("label_names")
-    known = ordered_labels(known) if isinstance(known, Mapping) else known
-    if not known or len(known) != len(train.classes) or list(known) == list(train.classes):
+    differing = [pair for pair in zip(known, train.classes, strict=True) if pair[0] != pair[1]]
+    if not differing:
         return []
+    before, now = zip(*differing, strict=True)
+    which = "the" if len(differing) == len(known) else f"{len(differing)} of the {len(known)}"
     return [
-        f"the classes of the model are {some(list(known))}, those of the data {some(train.classes)}: its classifier is "
-        "kept, and goes on with these in this order"
+        f"{which} classes of the model are {some(before)}, those of the data {some(now)}: its classifier is kept, and "
+        "goes on with these in this order"
     ]
+
+
+def _uncalibrated(model: nn.Module) -> list[str]:
+    """Forget the temperature of what the model was; a note if it had one."""
+    if not isinstance(model, CaseModel) or model.temperature == (1.0, 1.0):
+        return []
+    was, model.temperature = model.temperature, (1.0, 1.0)
+    return [f"the temperature {was} was of the model before this training: it is 1 again"]
 
 
 def instance_shape(model: nn.Module) -> tuple[int | None, ...] | None:

@@ -116,7 +116,10 @@ def test_what_is_held_out_is_whole_cases():
     assert (len(train), len(val)) == (3 * 46, 2 * 46)
     assert not set(train.groups or ()) & set(val.groups or ())
     assert len(train.polarity) == len(train)
-    with pytest.raises(zoo.errors.DataError, match="too few to hold some out"):
+    assert open_splits(rendered_set(range(5), size=16)).notes == [
+        "no validation split: 46 of 230 training chromosomes are held out, 1 of 5 cases as a whole, by seed 0"
+    ]
+    with pytest.raises(zoo.errors.DataError, match="has 46 chromosomes of one case: too few to hold some out"):
         open_splits(rendered_set([1], size=16))
 
 

@@ -36,7 +36,7 @@ class ChromosomeSet(ImageSet):
         DataError: another number of them than of images; another polarity.
     """
 
-    noun = "chromosome"
+    noun, group_noun = "chromosome", "case"
 
     def __init__(self, images: ImageSet, polarity: Any = None, cases: Sequence[Hashable] | None = None):
         self.images = images

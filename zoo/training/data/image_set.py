@@ -36,6 +36,8 @@ class ImageSet:
     counted = False
     #: What each belongs to that no split may part, such as a patient; None where there is no such thing.
     groups: Sequence[Hashable] | None = None
+    #: What such a thing is called in messages.
+    group_noun = "group"
 
     def __init__(
         self, labels: np.ndarray, classes: Sequence[str], *, name: str, flip: bool = True, ordinal: bool = False

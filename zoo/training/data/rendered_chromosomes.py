@@ -102,7 +102,7 @@ def render_chromosome(
     """
     if not 0 <= kind < len(TYPES):
         raise ValueError(f"kind must be a number from 0 to {len(TYPES) - 1}, got {kind!r}")
-    if size < 16:
+    if not isinstance(size, int) or size < 16:
         raise ValueError(f"size must be a whole number from 16, got {size!r}")
     look = look or Look()
     whole = _LONGEST * _LENGTHS[kind] / _LENGTHS[0] * length * look.length

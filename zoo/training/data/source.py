@@ -29,7 +29,7 @@ from zoo.training.data.options_text import split_options
 from zoo.training.data.peptides import open_peptides
 from zoo.training.data.repertoires import REPERTOIRES, open_repertoires
 from zoo.training.data.sequence_files import FASTA, FILTERS, SEQUENCES, holds_sequences, open_sequences
-from zoo.training.data.split import check_classes, hold_out
+from zoo.training.data.split import check_classes, hold_out, in_what_parts
 from zoo.training.data.table import SUFFIXES, open_frame, open_table
 from zoo.training.data.torch_dataset import DatasetImages
 from zoo.training.data.unreadable import drop_unreadable
@@ -75,8 +75,9 @@ def open_splits(data: Any, *, val: Any = None, seed: int = 0, on_bad: str = "rai
             `class/bag/image.png`, `repertoires:TABLE` of files of sequences; sequences: "peptides", FASTA, a table with
             a column `sequence`, or `sequences:FILE` (see `open_sequences`); a dictionary with the keys train, val and
             test of any of these.
-        val: what to validate on. None takes the source's own split, else holds out 20 % of train, class by class; a
-            number between 0 and 1 holds out that share; a source is opened; False or "no" does without.
+        val: what to validate on. None takes the source's own split, else holds out 20 % of train, class by class, or
+            of chromosomes whole cases; a number between 0 and 1 holds out that share; a source is opened; False or "no"
+            does without.
         seed: of the split that is made here.
         on_bad: "raise" or "skip" for image files that cannot be read.
 
@@ -102,7 +103,7 @@ def open_splits(data: Any, *, val: Any = None, seed: int = 0, on_bad: str = "rai
         splits.train, splits.val = _held_out(splits.train, splits.name, DEFAULT_VAL, seed)
         splits.notes.append(
             f"no validation split: {len(splits.val)} of {len(splits.train) + len(splits.val)} training "
-            f"{splits.train.noun}s are held out, class by class, by seed {seed}"
+            f"{splits.train.noun}s are held out, {in_what_parts(splits.train, splits.val)}, by seed {seed}"
         )
     check_classes(splits)
     note_copies(splits)

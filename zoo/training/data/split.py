@@ -54,11 +54,19 @@ def hold_out(data: ImageSet, fraction: float, seed: int, names: tuple[str, str])
     else:
         kept, out = stratified_split(data.labels, max(1, round(fraction * len(data))), seed)
     if len(out) == 0 or len(kept) == 0:
+        has = f"{len(data)} {data.noun}s" + ("" if data.groups is None else f" of one {data.group_noun}")
         raise DataError(
-            f"{data.name} has {len(data)} {data.noun}s: too few to hold some out; give val= (--val) a source, or pass "
-            "val=False (--val no)"
+            f"{data.name} has {has}: too few to hold some out; give val= (--val) a source, or pass val=False (--val no)"
         )
     return data.subset(kept, names[0]), data.subset(out, names[1])
+
+
+def in_what_parts(train: ImageSet, val: ImageSet) -> str:
+    """How `hold_out` parted these two, in words."""
+    if train.groups is None or val.groups is None:
+        return "class by class"
+    kept, out = len(set(train.groups)), len(set(val.groups))
+    return f"{out} of {kept + out} {train.group_noun}s as a whole"
 
 
 def _whole_groups(groups: Sequence[Hashable], fraction: float, seed: int) -> tuple[np.ndarray, np.ndarray]:

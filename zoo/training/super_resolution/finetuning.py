@@ -6,16 +6,11 @@ import os
 from collections.abc import Mapping
 from typing import Any
 
-import torch
 from torch import nn
 
-from zoo.errors import TrainingError
-from zoo.training.checkpoint import checkpoints, read_state
-from zoo.training.conduct import conduct, shared_folder
+from zoo.training.conduct import begun, conduct
 from zoo.training.data.labels import some
-from zoo.training.engine import engine, untouched
-from zoo.training.float32 import float32_kept
-from zoo.training.model_source import model_name, resolve_name, starts_from_weights
+from zoo.training.model_source import model_name, refuse_half, resolve_name, starts_from_weights
 from zoo.training.progress import Progress
 from zoo.training.randomness import derive, kept_random_state, seed_all
 from zoo.training.result import Result
@@ -37,7 +32,7 @@ def finetune_super_resolution(given: Mapping[str, Any], trackers: Any) -> Result
     Raises:
         ValueError, DataError, TrainingError: as `zoo.finetune`.
     """
-    seed, resume = given["seed"], given["resume"]
+    seed = given["seed"]
     show = Progress(given["progress"] and int(os.environ.get("RANK", "0")) == 0, given["epochs"])
     show.unit = "patches"
     with kept_random_state():
@@ -52,19 +47,13 @@ def finetune_super_resolution(given: Mapping[str, Any], trackers: Any) -> Result
         splits.train = Patches(photos, options.patch_size, options.epoch_patches)
         for note in (*splits.notes, *_copies(photos, splits.val)):
             show.note(note)
-        with (
-            float32_kept(net if options.amp != "no" else None),
-            untouched(net) as give_back,
-            engine(options.amp, given["device"], unused_parameters=hasattr(net, "train_queries")) as accelerator,
-        ):
-            folder = shared_folder(accelerator, given["out"], name, splits.name, options)
-            saved = checkpoints(folder / "checkpoints")
-            if saved and resume is not False:
-                options = options.like(read_state(saved[-1])["options"])
-            loop = RestorationLoop(net, splits, (_as_it_is, _as_it_is), options, folder, accelerator, show)
+        several = hasattr(net, "train_queries")
+        with begun(net, options, given, name=name, data=splits.name, unused=several) as run:
+            ways = (_as_it_is, _as_it_is)
+            loop = RestorationLoop(net, splits, ways, run.options, run.folder, run.accelerator, show)
             show.epochs = loop.options.epochs
             try:
-                return conduct(loop, name, given, trackers, before_end=give_back)
+                return conduct(loop, name, given, trackers, before_end=run.give_back)
             finally:
                 loop.all_learn()
 
@@ -83,12 +72,7 @@ def _model_of(given: Mapping[str, Any]) -> nn.Module:
         if pretrained is None and ":" not in name:
             pretrained = starts_from_weights(name, None)
         net = create_model(name, pretrained=pretrained, **(arguments or {}))
-    half = next((n for n, p in net.named_parameters() if p.dtype in (torch.float16, torch.bfloat16)), None)
-    if half is not None:
-        raise TrainingError(
-            f"the parameter {half!r} has half precision, in which updates are lost; call model.float() first and pass "
-            "amp='bf16' (--amp bf16)"
-        )
+    refuse_half(net)
     return net
 
 
