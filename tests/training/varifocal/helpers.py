@@ -37,6 +37,16 @@ def small_net(seed: int = 0, num_classes: Any = (24, 2), **options: Any) -> Vari
     return net
 
 
+def plain_net() -> VarifocalNet:
+    """`small_net` without batch norms and dropout, which see their own process's images only."""
+    net = small_net(drop_rate=0.0)
+    for part in list(net.modules()):
+        for name, child in part.named_children():
+            if isinstance(child, torch.nn.BatchNorm2d):
+                setattr(part, name, torch.nn.Identity())
+    return net
+
+
 def few(train: ImageSet | None = None) -> Splits:
     """One rendered case to train, one to validate on, two to test, of 16 pixels."""
     return Splits(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import itertools
 import json
 import os
@@ -18,13 +19,17 @@ from torch import Tensor
 import zoo
 from tests.training.test_resume import Killing
 from tests.training.varifocal.helpers import QUICK, RECIPE, few, polarity_of, small_net
-from zoo.karyotype import case_metrics, dispatch
+from zoo.karyotype import case_metrics, dispatch, fit_temperature
 from zoo.layers.varifocal.region import foreground_region, pseudo_region
 from zoo.models.varifocal.network import VarifocalNet
 from zoo.training import Result
+from zoo.training.data import ArrayImages, Splits
 from zoo.training.data.chromosomes import ChromosomeSet, rendered_set
+from zoo.training.data.rendered_chromosomes import TYPES
 from zoo.training.data.transform import eval_transform
+from zoo.training.model_source import describe_data, model_for
 from zoo.training.phases import shares
+from zoo.training.varifocal.calibrate import calibrate
 from zoo.training.varifocal.stages import Stages
 
 PARTS = ("g_net.trunk", "g_net.head", "g_net.loc", "l_net", "fusion")
@@ -236,9 +241,102 @@ def test_types_alone(tmp_path: Path) -> None:
 
 def test_the_plain_recipe_is_another_way(tmp_path: Path) -> None:
     options = {**QUICK, "recipe": "plain", "epochs": 1, "mixup": 0.0}
-    result = zoo.finetune(small_net(num_classes=24), few(), out=tmp_path / "run", **options)
+    net = small_net(num_classes=24)
+    net.temperature = (3.0, 1.0)
+    result = zoo.finetune(net, few(), out=tmp_path / "run", **options)
+    assert net.temperature == (1.0, 1.0)
     assert "stage" not in result.history[0]
     assert result.history[0]["train_loss"] > 0
+
+
+def test_a_temperature_is_of_the_network_as_it_is_now(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """From a calibrated checkpoint: fitted again on the validation split; 1 without one, and by the plain recipe."""
+    name = "varifocal_chromosome_nano"
+    val = rendered_set([1, 2], name="val")
+    wrong = np.array([7, 60])  # without errors no temperature is the best
+    val.polarity[wrong] ^= 1
+    val.labels[wrong] = (val.labels[wrong] + 1) % 24
+    options: dict[str, Any] = {**QUICK, "recipe": {**RECIPE, "epochs": [1, 1, 1, 1]}, "lr": 1e-3, "progress": True}
+    before = zoo.create_model(name, pretrained=True).temperature  # type: ignore[attr-defined]
+    data = Splits(name="few", train=rendered_set([0]), val=val)
+    net = zoo.finetune(name, data, pretrained=True, out=tmp_path / "run", **options).model
+    with torch.no_grad():
+        out = net(inputs(net, val))
+    for found, logits, labels in zip(
+        net.temperature, (out.type, out.polarity), (val.labels, val.polarity), strict=True
+    ):
+        assert found == pytest.approx(fit_temperature(logits.numpy(), labels).temperature, rel=1e-3)
+    assert set(net.temperature).isdisjoint({*before, 1.0})
+    assert zoo.create_model(f"local-dir:{tmp_path / 'run'}").temperature == net.temperature
+    told = capsys.readouterr().err
+    assert f"the temperature {before} was of the model before this training: it is 1 again" in told
+    assert (
+        f"temperature {net.temperature[0]:.4g} of types, {net.temperature[1]:.4g} of polarities, fitted on 92" in told
+    )
+    small = small_net()
+    small.temperature = before
+    zoo.finetune(small, few(), val=False, out=tmp_path / "no", **{**QUICK, "progress": True})
+    assert "temperature 1: no validation split to fit it on" in capsys.readouterr().err
+    assert small.temperature == (1.0, 1.0)
+
+
+def test_temperatures_that_cannot_be_fitted_stay_1() -> None:
+    net, data = small_net(), few().val
+    assert isinstance(data, ChromosomeSet)
+    data.polarity[::2] = -1  # these say nothing
+    targets = torch.from_numpy(data.labels)
+    sure = 5.0 * F.one_hot(targets, 24)
+    noisy = torch.randn(46, 2, generator=torch.Generator().manual_seed(0))
+    noisy[torch.arange(46), torch.from_numpy(data.polarity).clamp(min=0)] += 1.0
+    said = calibrate(net, data, torch.cat([sure, noisy, torch.zeros(46, 3)], 1), targets)
+    wanted = fit_temperature(noisy[1::2].numpy(), data.polarity[1::2]).temperature
+    assert net.temperature == (1.0, pytest.approx(wanted, rel=1e-3))
+    assert said.startswith("temperature 1 of types (every label of the 46 is the likeliest class")
+    assert said.endswith("fitted on 46 val chromosomes, which the epoch was chosen by, too")
+
+
+def named(*names: str) -> ArrayImages:
+    return ArrayImages(np.zeros((len(names), 8, 8), np.uint8), np.arange(len(names)), names, name="x")
+
+
+def test_a_classifier_for_other_classes_is_told_with_their_names(tmp_path: Path) -> None:
+    """By name and as a module: a part of the classes, a folder "24" for "Y", one more than there are."""
+    name = "varifocal_chromosome_nano"
+    typo, more = [*TYPES[:23], "24"], [*TYPES, "24"]
+    for model, begin in ((name, True), (zoo.create_model(name, pretrained=True), None)):
+        part, notes = model_for(copy.deepcopy(model), named("1", "X"), pretrained=begin, model_args=None)
+        assert part.num_classes == 2
+        assert notes[0].startswith("the model had 24 outputs, the data has 2 classes (missing: '2', '3', ")
+        assert notes[0].endswith("): new classifier. Data that name all of the model's classes keep the trained one: "
+                                 "images.with_classes(names)")  # fmt: skip
+        _, notes = model_for(copy.deepcopy(model), named(*more), pretrained=begin, model_args=None)
+        assert notes[0] == "the model had 24 outputs, the data has 25 classes (new: '24'): new classifier"
+        kept, notes = model_for(copy.deepcopy(model), named(*typo), pretrained=begin, model_args=None)
+        notes += describe_data(kept, named(*typo), trained=True)
+        assert notes[-1].startswith(
+            "1 of the 24 classes of the model are 'Y', those of the data '24': its classifier is"
+        )
+    all_of_them = named("1", "X").with_classes(TYPES)
+    _, notes = model_for(name, all_of_them, pretrained=True, model_args=None)
+    assert not any("classifier" in note for note in notes)
+    zoo.save_pretrained(zoo.create_model(name, pretrained=True), tmp_path / "net")
+    _, notes = model_for(f"local-dir:{tmp_path / 'net'}", named("1", "X"), pretrained=None, model_args=None)
+    assert "the data has 2 classes (missing: '2', " in notes[0]
+
+
+def test_bf16(tmp_path: Path) -> None:
+    """Weights stay in float32, all parts learn, also the box through the crop, as they do without it."""
+    options: dict[str, Any] = {**QUICK, "aug": "none"}
+    plain = zoo.finetune(small_net(), few(), out=tmp_path / "plain", **options)
+    net = small_net()
+    before = state(net)
+    result = zoo.finetune(net, few(), out=tmp_path / "run", **{**options, "amp": "bf16"})
+    assert changed(before, state(net)) == set(PARTS)
+    assert {p.dtype for p in net.parameters()} == {torch.float32}
+    for one, other in zip(plain.history, result.history, strict=True):
+        assert other["train_loss"] == pytest.approx(one["train_loss"], rel=0.02)
+    assert plain.history[0]["train_loss"] != result.history[0]["train_loss"]
+    assert net(inputs(net, few().test)).box.dtype == torch.float32
 
 
 def test_shares_of_the_epochs() -> None:

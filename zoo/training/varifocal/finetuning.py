@@ -10,13 +10,11 @@ from torch import nn
 
 from zoo.models.data_config import data_config
 from zoo.models.varifocal.network import VarifocalNet
-from zoo.training.checkpoint import checkpoints, read_state
-from zoo.training.conduct import conduct, shared_folder
+from zoo.models.varifocal.registered import POLARITIES
+from zoo.training.conduct import begun, conduct
 from zoo.training.data.chromosomes import ChromosomeSet
 from zoo.training.data.source import open_splits
 from zoo.training.data.transform import CANVAS
-from zoo.training.engine import engine, untouched
-from zoo.training.float32 import float32_kept
 from zoo.training.model_source import describe_data, model_for, model_name, set_image_size, starts_from_weights
 from zoo.training.preparation import pipeline_for
 from zoo.training.progress import Progress
@@ -37,7 +35,7 @@ def finetune_in_stages(given: Mapping[str, Any], trackers: Any) -> Result:
     Raises:
         ValueError, DataError, TrainingError: as `zoo.finetune`.
     """
-    model, seed, resume = given["model"], given["seed"], given["resume"]
+    model, seed = given["model"], given["seed"]
     show = Progress(given["progress"] and int(os.environ.get("RANK", "0")) == 0, given["epochs"])
     with kept_random_state():
         splits = open_splits(given["data"], val=given["val"], seed=seed, on_bad=given["on_bad"])
@@ -68,25 +66,18 @@ def finetune_in_stages(given: Mapping[str, Any], trackers: Any) -> Result:
             pipeline_for(net, train, **prepared),
         )
         if second_task(net, train):
+            net.polarity_names = POLARITIES
             splits.train = TwoLabels(cast(ChromosomeSet, train))
             pipelines = (TwoLabelPipeline(pipelines[0]), pipelines[1])
         elif net.num_polarities:
             notes.append(f"{train.name} has no polarities: only types are learned")
         for note in [*splits.notes, *notes]:
             show.note(note)
-        with (
-            float32_kept(net if options.amp != "no" else None),
-            untouched(net) as give_back,
-            engine(options.amp, given["device"], unused_parameters=True) as accelerator,
-        ):
-            folder = shared_folder(accelerator, given["out"], name, splits.name, options)
-            saved = checkpoints(folder / "checkpoints")
-            if saved and resume is not False:
-                options = options.like(read_state(saved[-1])["options"])
+        with begun(net, options, given, name=name, data=splits.name, unused=True) as run:
             stage = net.stage
-            loop = VarifocalLoop(net, splits, pipelines, options, folder, accelerator, show)
+            loop = VarifocalLoop(net, splits, pipelines, run.options, run.folder, run.accelerator, show)
             try:
-                return conduct(loop, name, given, trackers, before_end=give_back)
+                return conduct(loop, name, given, trackers, before_end=run.give_back)
             finally:
                 loop.all_learn(stage)
 

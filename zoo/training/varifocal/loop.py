@@ -11,11 +11,13 @@ from zoo.models.data_config import data_config
 from zoo.models.varifocal.network import VarifocalNet
 from zoo.training.data.image_set import ImageSet
 from zoo.training.data.loader import Batch
+from zoo.training.forward import all_logits
 from zoo.training.freeze import FreezePlan
 from zoo.training.loop import Loop
 from zoo.training.phases import PhasedSchedule
+from zoo.training.varifocal.calibrate import calibrate
 from zoo.training.varifocal.loss import STAGES, VarifocalLoss
-from zoo.training.varifocal.measure import measure_scales
+from zoo.training.varifocal.measure import Columns, measure_scales
 from zoo.training.varifocal.options import VarifocalOptions
 from zoo.training.varifocal.stages import Kept, Stages, keep
 
@@ -126,6 +128,25 @@ class VarifocalLoop(Loop):
             batch_size=o.batch_size,
             workers=o.workers,
         )
+
+    def settle(self) -> None:
+        """Fit the temperature on the validation split; without one it stays 1."""
+        if self.splits.val is None:
+            self.progress.note(
+                "temperature 1: no validation split to fit it on; zoo.karyotype.fit_temperature does it by hand"
+            )
+            return
+        o, columns = self.options, Columns(self.model, STAGES[-1])
+        answers, targets = all_logits(
+            columns,
+            self.splits.val,
+            self.eval_pipeline,
+            self.accelerator,
+            batch_size=o.batch_size,
+            workers=o.workers,
+            width=columns.width,
+        )
+        self.progress.note(calibrate(self.model, self.splits.val, answers, targets))
 
     def facts(self) -> dict[str, Any]:
         return {"stage": self.stage}
