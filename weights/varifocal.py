@@ -20,7 +20,10 @@ from zoo.models.varifocal.network import VarifocalNet
 from zoo.models.varifocal.output import VarifocalOutput
 from zoo.training.data import ImageSet, Splits, open_splits
 from zoo.training.data.chromosomes import ChromosomeSet, rendered_set
+from zoo.training.data.loader import Pipeline
+from zoo.training.preparation import pipeline_for
 from zoo.training.varifocal.loss import VarifocalLoss
+from zoo.training.varifocal.task import TwoLabelPipeline, TwoLabels, second_task
 from zoo.weights.save import save_safetensors
 
 HERE = Path(__file__).parent
@@ -54,23 +57,33 @@ def fashion() -> Splits:
     return splits
 
 
-def pictures(net: VarifocalNet, data: ChromosomeSet) -> Tensor:
+def pictures(net: VarifocalNet, data: ImageSet) -> Tensor:
     """All images, as the network takes them."""
-    transform = zoo.training.data.transform.eval_transform(zoo.data_config(net))
-    return torch.stack([transform(data.image(i)) for i in range(len(data))])
+    pipeline = pipeline_for(net, data)
+    return torch.stack([cast(Tensor, pipeline(data.image(i), data.where(i))) for i in range(len(data))])
+
+
+def varied(net: VarifocalNet, data: ImageSet) -> tuple[Tensor, list[int]]:
+    """All images, each varied anew, and the polarities that they show then; -1 of what has none."""
+    pipeline = pipeline_for(net, data, aug="light", hflip=0.5)
+    if not second_task(net, data):
+        said = [cast(Tensor, pipeline(data.image(i), data.where(i))) for i in range(len(data))]
+        return torch.stack(said), [-1] * len(data)
+    both, pairs = TwoLabelPipeline(cast(Pipeline, pipeline)), TwoLabels(cast(ChromosomeSet, data))
+    shown = [both(pairs.image(i), pairs.where(i)) for i in range(len(pairs))]
+    return torch.stack([one.image for one in shown]), [one.second for one in shown]
 
 
 @torch.no_grad()
-def answers(net: VarifocalNet, data: ChromosomeSet) -> tuple[Tensor, Tensor]:
-    """Logits of types and polarities."""
+def temperatures(net: VarifocalNet, data: ImageSet) -> list[float]:
+    """Of both tasks, on images that were not learned from; 1 of a task that there is not."""
     outputs = [net.eval()(part) for part in pictures(net, data).split(256)]
-    return torch.cat([cast(Tensor, o.type) for o in outputs]), torch.cat([cast(Tensor, o.polarity) for o in outputs])
-
-
-def temperatures(net: VarifocalNet, data: ChromosomeSet) -> list[float]:
-    """Of both tasks, on cases that were not learned from."""
-    both = zip(answers(net, data), (data.labels, data.polarity), strict=True)
-    return [round(fit_temperature(logits.numpy(), labels).temperature, 3) for logits, labels in both]
+    tasks = [(torch.cat([cast(Tensor, o.type) for o in outputs]), data.labels)]
+    if second_task(net, data):
+        polarity = cast(ChromosomeSet, data).polarity
+        tasks.append((torch.cat([cast(Tensor, o.polarity) for o in outputs]), polarity))
+    found = [round(fit_temperature(logits.numpy(), labels).temperature, 3) for logits, labels in tasks]
+    return [*found, 1.0][:2]
 
 
 def decide(net: VarifocalNet, data: Splits) -> dict[str, float]:
@@ -78,17 +91,16 @@ def decide(net: VarifocalNet, data: Splits) -> dict[str, float]:
 
     A small decision with dropout wants longer than its share of a short run, and these epochs cost nearly nothing.
     """
-    train, val = cast(ChromosomeSet, data.train), cast(ChromosomeSet, data.val)
-    vary = zoo.training.data.transform.train_transform(zoo.data_config(net), "light", hflip=0.5)
+    train, val = cast(ImageSet, data.train), cast(ImageSet, data.val)
     net.freeze_stage("fusion")
     rows: list[Tensor] = []
     polarities: list[int] = []
     with torch.no_grad():
         for _ in range(VARIED):
-            said = [vary.with_polarity(train.image(i), int(train.polarity[i])) for i in range(len(train))]
-            rows += [net.eval().forward_features(part) for part in torch.stack([one for one, _ in said]).split(256)]
-            polarities += [polarity for _, polarity in said]
-        seen = net.forward_features(pictures(net, val))
+            images, shown = varied(net, train)
+            rows += [net.eval().forward_features(part) for part in images.split(256)]
+            polarities += shown
+        seen = torch.cat([net.forward_features(part) for part in pictures(net, val).split(256)])
     features, second = torch.cat(rows), torch.tensor(polarities)
     types = torch.from_numpy(train.labels).repeat(VARIED)
     loss, truth = VarifocalLoss("fusion"), torch.from_numpy(val.labels)
@@ -123,8 +135,7 @@ def make(name: str, data: Splits, file: Path, **recipe: Any) -> VarifocalNet:
     """Train and write a checkpoint."""
     torch.manual_seed(0)
     net = cast(VarifocalNet, zoo.finetune(name, data, out=f"runs/{name}", **recipe).model)
-    if net.num_polarities:
-        print("decision", decide(net, data))
+    print("decision", decide(net, data))
     print(save_safetensors(net.state_dict(), file), file.stat().st_size)
     return net
 
@@ -143,7 +154,9 @@ def main() -> None:
         file, data = HERE / f"{FASHION}.fashion.safetensors", fashion()
         if "measure" not in words:
             make(FASHION, data, file, epochs=14, lr=4e-3, seed=0)
-        print(in_short(zoo.evaluate(loaded(FASHION, file), data, progress=False)))
+        net = loaded(FASHION, file)
+        print("temperature", temperatures(net, cast(ImageSet, data.val)))
+        print(in_short(zoo.evaluate(net, data, progress=False)))
         return
     file, data = HERE / f"{RENDERED}.rendered.safetensors", rendered()
     if "measure" not in words:
