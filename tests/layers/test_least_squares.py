@@ -177,6 +177,12 @@ def test_a_cutoff_that_leaves_nothing_is_refused():
     zeros.add(torch.zeros_like(x), y)
     with pytest.raises(ValueError, match="every feature is 0 in all 20 rows: rank 0"):
         zeros.solve(cutoff=0.0)
+    same = NormalEquations(constant=True)
+    same.add(x[:1], y[:1])
+    assert same.solve(cutoff=1e-3).isfinite().all()  # one row has a map of least norm
+    same.add(x[:1], y[1:2])
+    with pytest.raises(ValueError, match="every feature has one value in all 2 rows"):
+        same.solve(cutoff=1e-3)
 
 
 @pytest.mark.usefixtures("without_shape_checks")

@@ -87,6 +87,11 @@ def test_specs_that_cannot_be_used(spec: FreezeSpec, message: str) -> None:
         frozen_names(tiny_net(), spec)
 
 
+def test_near_names_of_stitched_networks() -> None:
+    with pytest.raises(ValueError, match="'anchor' matches no parameter; did you mean 'anchors'"):
+        frozen_names(zoo.create_model("snnet_vit_nano"), "anchor")
+
+
 def test_models_that_cannot_be_probed() -> None:
     headless = nn.Sequential(nn.Linear(2, 2))
     with pytest.raises(ValueError, match="needs a model with a classifier"):

@@ -15,6 +15,7 @@ import zoo
 from tests.models.stitching.published import rows_of_table, tiny
 from zoo.cli import app
 from zoo.errors import DataError, UnknownStitchError
+from zoo.training.device import as_it_was
 
 torch.manual_seed(0)
 X, Y = torch.randn(40, 3, 32, 32), torch.randint(0, 7, (40,))
@@ -175,3 +176,9 @@ def test_weights_that_were_let_go_cannot_be_measured() -> None:
         zoo.evaluate_stitches(net, loader(), progress=False)
     with pytest.raises(UnknownStitchError, match=r"measure this one by zoo.evaluate\(net.export\(\)"):
         zoo.evaluate_stitches(net, loader(), ids=[0], progress=False)
+    net = net_of()
+    net.set_stitch(1)
+    net.offload_unused()  # the first weights, too
+    with as_it_was(net):
+        net.to("cpu")
+    assert not any(p.is_meta for p in net.anchors[1].parameters())

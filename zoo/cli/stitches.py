@@ -81,6 +81,7 @@ def _rows(model: str, data: str | None, **options: Any) -> tuple[Any, list[dict[
     import torch
 
     from zoo.factory import create_model
+    from zoo.models.stitching.checks import no_stitched_network
     from zoo.models.stitching.network import StitchNet
     from zoo.sources import known_of, resolve
     from zoo.training.model_source import ready_model, resolve_name
@@ -92,7 +93,7 @@ def _rows(model: str, data: str | None, **options: Any) -> tuple[Any, list[dict[
     else:
         net = ready_model(model)
     if not isinstance(net, StitchNet):
-        raise TypeError(f"{model} is no stitched network: make one with zoo.stitch, or see zoo list 'snnet*'")
+        raise no_stitched_network(net, model)
     if data is None:
         return net, [asdict(row) for row in net.stitches if row.usable or net.allow_empty_end]
     from zoo.training.stitches import evaluate_stitches

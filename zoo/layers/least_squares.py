@@ -100,7 +100,17 @@ class NormalEquations:
             raise ValueError(f"the {of} have NaN or infinite values")
         if not gram.diagonal()[: size - self.constant].any():
             raise ValueError(f"every feature is 0 in all {self.count} rows: rank 0")
+        if self.constant and self.count > 1 and not self._varies(gram):
+            raise ValueError(
+                f"every feature has one value in all {self.count} rows, which determines the constant alone"
+            )
         return _by_eigenvectors(gram, moment, shift, floor=max(cutoff**2, _negligible(gram)))
+
+    def _varies(self, gram: Tensor) -> bool:
+        """Whether a feature differs between rows by more than the rounding of float32."""
+        squares, sums = gram.diagonal()[:-1], gram[-1, :-1]
+        rounding = max(self.count * torch.finfo(torch.float64).eps, torch.finfo(torch.float32).eps ** 2)
+        return bool((squares - sums.square() / self.count > rounding * squares).any())
 
 
 class DualEquations:

@@ -33,7 +33,8 @@ def check_device(device: str | torch.device | None) -> None:
 @contextmanager
 def as_it_was(model: nn.Module) -> Iterator[None]:
     """A model that a block moves and switches is afterwards on its device and in its modes again."""
-    home = next((p.device for p in model.parameters()), torch.device("cpu"))
+    # A stitched network may have let some of its weights go.
+    home = next((p.device for p in model.parameters() if not p.is_meta), torch.device("cpu"))
     training = {module for module in model.modules() if module.training}
     try:
         yield

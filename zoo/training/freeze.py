@@ -67,8 +67,9 @@ def frozen_names(model: nn.Module, spec: FreezeSpec) -> set[str]:
         for pattern in patterns:
             hits = fnmatch.filter(names, pattern)
             if not hits:
+                words = ["backbone", *(["anchors"] if isinstance(model, StitchNet) else [])]
                 raise ValueError(
-                    f"freeze pattern {pattern!r} matches no parameter{did_you_mean(pattern, [*names, 'backbone'])}"
+                    f"freeze pattern {pattern!r} matches no parameter{did_you_mean(pattern, [*names, *words])}"
                 )
             frozen.update(hits)
     if len(frozen) == len(names):

@@ -56,7 +56,7 @@ def evaluate_stitches(
         data: anything that `zoo.finetune` takes; or a `DataLoader` of (images, class numbers), images as the network
             takes them.
         split: as of `zoo.evaluate`.
-        ids: numbers of the paths; all that can run by default.
+        ids: numbers of the paths; by default all, but those that have only a head left.
         batch_size, scale, transform, on_bad, workers, device, amp: as of `zoo.evaluate`.
         out: a new JSON file for the rows, which appears when all are there.
         remember: let the network know its accuracies, for `net.set_budget`.

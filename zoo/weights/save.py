@@ -66,14 +66,17 @@ def split_aliases(tensors: Mapping[str, Tensor]) -> tuple[dict[str, Tensor], dic
     return {name: tensor for name, tensor in tensors.items() if name not in aliases}, aliases
 
 
-def check_tensors(tensors: Mapping[str, Tensor], path: str | os.PathLike[str], *, check_finite: bool = True) -> None:
-    """Refuse what cannot be written to `path`; errors as in `save_safetensors`."""
+def check_tensors(tensors: Mapping[str, Tensor], *, check_finite: bool = True) -> None:
+    """Refuse what no file can hold; errors as in `save_safetensors`."""
     for name, tensor in tensors.items():
-        if tensor.device.type == "meta" or tensor.layout != torch.strided or tensor.dtype not in _TYPE_NAMES:
-            what = (
-                "has no values (meta device)" if tensor.device.type == "meta" else f"is {tensor.layout} {tensor.dtype}"
+        if tensor.is_meta:
+            raise WeightsError(
+                f"tensor {name!r} has no values (meta device) and cannot be saved: load the weights first "
+                "(zoo.load_weights); of a stitched network whose other paths offload_unused() let go, net.export() can "
+                "be saved as well"
             )
-            raise WeightsError(f"tensor {name!r} {what} and cannot be written to {os.fspath(path)}")
+        if tensor.layout != torch.strided or tensor.dtype not in _TYPE_NAMES:
+            raise WeightsError(f"tensor {name!r} is {tensor.layout} {tensor.dtype} and cannot be saved")
     kept = {name: tensor.detach().resolve_conj() for name, tensor in split_aliases(tensors)[0].items()}
     if check_finite and (bad := first_non_finite(kept)):
         raise non_finite(bad, "the model to be saved")
@@ -105,7 +108,7 @@ def save_safetensors(
         NonFiniteWeightsError: a tensor holds NaN or infinity.
         WeightsError: a tensor has no values (meta device), is not dense, or has a type that the format does not know.
     """
-    check_tensors(tensors, path, check_finite=check_finite)
+    check_tensors(tensors, check_finite=check_finite)
     kept, aliases = split_aliases(tensors)
     texts = {"format": "pt", **(metadata or {})}
     if clash := sorted(aliases.keys() & texts.keys()):

@@ -95,7 +95,7 @@ def save_sharded(
     """
     folder = Path(folder)
     limit = byte_count(max_shard_size)
-    check_tensors(tensors, folder, check_finite=check_finite)
+    check_tensors(tensors, check_finite=check_finite)
     kept, aliases = split_aliases(tensors)
     plan = plan_shards(kept, limit)
     files: dict[str, dict[str, Any]] = {}

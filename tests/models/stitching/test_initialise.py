@@ -301,6 +301,7 @@ class Turned(nn.Module):
         (images(4)[:, :2], {}, ValueError, r"expected images \(batch, 3, height, width\)"),
         (images(4)[0, 0], {}, ValueError, r"expected images \(batch, 3, height, width\)"),
         (images(4).byte(), {}, TypeError, "floating point"),
+        (torch.zeros(4, 3, 32, 32), {}, ValueError, "every value of the images is 0: they determine nothing"),
         (images(4) / 0, {}, ValueError, "the images have NaN or infinite values"),
         ([images(4), images(4) * torch.nan], {}, ValueError, "the images have NaN or infinite values"),
         ([images(1)[0], images(1, 16)[0]], {}, ValueError, "images differ in shape"),

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from tests.models.stitching.published import tiny
 from zoo.errors import BudgetError
 from zoo.models.stitching.anchors import AnchorSpec
+from zoo.models.stitching.exporting import recalibrate_bn
 from zoo.models.stitching.network import StitchNet
 from zoo.models.stitching.profile import StitchProfile, profile_stitches
 
@@ -154,5 +155,25 @@ def test_what_cannot_be_measured_is_refused() -> None:
     other = profile_stitches(tiny((12, 24)), repeats=1)
     with pytest.raises(ValueError, match="of another network: it has no time of 2 stem"):
         other.use_for(net)
-    with pytest.raises(ValueError, match="a profile is a JSON object of batch_size, device"):
-        StitchProfile.from_json("{}")
+    for text in ("{}", "", other.to_json()[:-9]):
+        with pytest.raises(ValueError, match="a profile is a JSON object of batch_size, device"):
+            StitchProfile.from_json(text)
+    for options, error, message in (
+        ({"dtype": "bf16"}, TypeError, r"dtype must be a floating type such as torch.bfloat16, got 'bf16'"),
+        ({"dtype": torch.int8}, TypeError, "got torch.int8"),
+        ({"device": "cudaa"}, ValueError, "there is no device 'cudaa' here .*: leave device out"),
+        ({"img_size": (16, 16)}, ValueError, r"img_size=\(16, 16\) is asked for, .* takes images of 32x32"),
+        ({"img_size": 0}, ValueError, r"img_size is a number of pixels from 1, or \(height, width\), got 0"),
+        ({"img_size": "32"}, ValueError, "got '32'"),
+    ):
+        with pytest.raises(error, match=message):
+            profile_stitches(net, **options)
+    assert profile_stitches(net, img_size=32, repeats=1).img_size == (32, 32)
+    assert net.costs(32) == net.costs((32, 32)) == net.costs()
+    with pytest.raises(ValueError, match="takes images of 32x32"):
+        net.costs(16)
+    for call in (profile_stitches, lambda given: recalibrate_bn(given, torch.randn(2, 3, 32, 32))):
+        with pytest.raises(TypeError, match=r"a Linear is no stitched network: make one with zoo\.stitch, or see zoo"):
+            call(nn.Linear(1, 1))
+        with pytest.raises(TypeError, match=r"a name is no stitched network: give that of zoo.create_model\('snnet'\)"):
+            call("snnet")

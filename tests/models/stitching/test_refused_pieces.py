@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import json
 import math
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -17,7 +18,7 @@ import zoo
 from tests.models.stitching.published import tiny
 from tests.models.stitching.test_contract import build, stitched
 from tests.models.stitching.test_refused import vit
-from zoo.errors import UnknownStitchError
+from zoo.errors import UnknownStitchError, WeightsError
 from zoo.models.stitching.network import StitchNet
 from zoo.models.stitching.profile import profile_stitches
 from zoo.registry import weights_entry
@@ -77,6 +78,9 @@ def test_widths_and_layouts_that_blocks_do_not_give() -> None:
         zoo.stitch([spec(8, widths=(9,)), spec(16)])
     with pytest.raises(ValueError, match=r"layout 'tokens' of stage 0, .* gives the shape \(1, 16, 8, 8\)"):
         zoo.stitch([spec(8), spec(16, layout="tokens")])
+    # Maps of 8x8 places and 8 channels: a second size of images tells rows from channels.
+    with pytest.raises(ValueError, match=r"layout 'nhwc' of stage 0, whose block 0 gives the shape \(1, 8, 16, 16\)"):
+        zoo.stitch([spec(8, layout="nhwc"), spec(16)])
     net = zoo.stitch([spec(8, widths=(9,), img_size=None), spec(16, img_size=None)])
     with pytest.raises(ValueError, match=r"anchor 0 says width 9 .* gives the shape \(8, 8, 8, 8\)"):
         net.init_stitches(torch.randn(8, 3, 32, 32))
@@ -89,6 +93,8 @@ def test_one_module_for_two_anchors_and_no_anchors_at_all() -> None:
             make([model, model])
     with pytest.raises(ValueError, match="an anchor is a name, a mapping with a 'name', or a model; got 1"):
         zoo.stitch(json.loads("[1, 2]"))
+    with pytest.raises(ValueError, match="needs two anchors or more, from small to large; got None"):
+        zoo.stitch(json.loads("null"))
     with pytest.raises(ValueError, match="ridge must be at least 0 and finite, got inf"):
         tiny().init_stitches(torch.randn(8, 3, 32, 32), ridge=math.inf)
 
@@ -119,7 +125,7 @@ def test_profiles_are_of_the_network_that_they_were_measured_in() -> None:
         with pytest.raises(ValueError, match=said):
             profile.use_for(other)
         assert other.latency == {}
-    with pytest.raises(TypeError, match=r"a profile is of a stitched network \(zoo.stitch\), a Linear is none"):
+    with pytest.raises(TypeError, match=r"a Linear is no stitched network: make one with zoo\.stitch"):
         profile.use_for(nn.Linear(1, 1))
 
 
@@ -140,6 +146,29 @@ def test_weights_that_were_let_go_are_loaded_again(family: str, by: str) -> None
         net.load_state_dict(state, assign=by == "assign")
     assert all(torch.equal(net(x, stitch=number), y) for number, y in zip(numbers, wanted, strict=True))
     assert not any(tensor.is_meta for tensor in (*net.parameters(), *net.buffers()))
+
+
+def test_what_is_left_can_be_moved_and_is_not_saved(tmp_path: Path) -> None:
+    net, x = build("swin")
+    state = copy.deepcopy(net.state_dict())
+    net.set_stitch(stitched(net))
+    wanted, other = net(x), net(x, stitch=0)
+    net.offload_unused()
+    assert torch.equal(net.cpu().to("cpu")(x), wanted)
+    gone = sum(p.is_meta for p in net.parameters())
+    assert gone
+    net.to("cpu", torch.float64)
+    torch.testing.assert_close(net(x.double()).float(), wanted)
+    assert all(p.dtype == torch.float64 for p in net.parameters())
+    assert sum(p.is_meta for p in net.parameters()) == gone
+    with pytest.raises(
+        WeightsError, match=r"no values \(meta device\) and cannot be saved: load .* net.export\(\) can"
+    ):
+        zoo.save_pretrained(net, tmp_path / "net", license="apache-2.0")
+    net.float().load_state_dict(state)
+    assert torch.equal(net(x, stitch=0), other)
+    net.offload_unused("meta")
+    assert not any(p.is_meta for p in net.to_empty(device="cpu").parameters())
 
 
 def test_accuracies_come_with_the_weights_of_a_name() -> None:

@@ -1,6 +1,7 @@
 """Which anchors can be stitched to each other."""
 
 from collections.abc import Sequence
+from typing import Any
 
 from zoo.models.stitching.anchors import Anchor
 from zoo.models.stitching.stitches import Joint
@@ -29,6 +30,23 @@ def check_anchors(anchors: Sequence[Anchor], names: Sequence[str], joints: Seque
             what = f"pixels a side of a token{where}"
             check_equal(what, names[a], front.stages[at].reduction, names[b], end.stages[at].reduction)
         check_equal("prefix tokens", names[a], front.num_prefix_tokens, names[b], end.num_prefix_tokens)
+
+
+def no_stitched_network(given: Any, name: str | None = None) -> TypeError:
+    """The error about what is given for a stitched network.
+
+    Args:
+        given: that.
+        name: of it, if it was given by one.
+    """
+    if isinstance(given, str):
+        hint = f"a name is no stitched network: give that of zoo.create_model({given!r})"
+    else:
+        hint = (
+            f"{name or f'a {type(given).__name__}'} is no stitched network: make one with zoo.stitch, or see zoo list "
+            "'snnet*'"
+        )
+    return TypeError(hint)
 
 
 def check_equal(what: str, name: str, value: object, other: str, differs: object) -> None:

@@ -189,6 +189,27 @@ def size_of_images(anchors: Sequence[Anchor], asked: Sequence[int] | None = None
     return None
 
 
+def asked_size(anchors: Sequence[Anchor], asked: Any) -> tuple[int, int]:
+    """The (height, width) of images that are asked for, as one number or two.
+
+    Args:
+        anchors: of a network.
+        asked: what was given.
+
+    Raises:
+        ValueError: something else, or a size that an anchor does not take.
+    """
+    sides = (asked, asked) if isinstance(asked, int) else asked
+    whole = isinstance(sides, Sequence) and all(isinstance(n, int) and not isinstance(n, bool) and n > 0 for n in sides)
+    if not whole or len(sides) != 2:
+        raise ValueError(f"img_size is a number of pixels from 1, or (height, width), got {asked!r}")
+    for anchor in anchors:
+        if anchor.img_size not in (None, tuple(sides)):
+            height, width = anchor.img_size  # pyright: ignore[reportGeneralTypeIssues]
+            raise ValueError(f"img_size={asked!r} is asked for, and the network takes images of {height}x{width}")
+    return (sides[0], sides[1])
+
+
 def shapes_of(model: nn.Module) -> tuple[tuple[int, ...], ...]:
     """The shapes of all parameters: costs hold as long as they are the same."""
     return tuple(tuple(p.shape) for p in model.parameters())

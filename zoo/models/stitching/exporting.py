@@ -10,6 +10,7 @@ from torch import nn
 from zoo.errors import UnknownStitchError
 from zoo.layers.stitch import StitchLayer
 from zoo.models.stitching.anchors import Anchor
+from zoo.models.stitching.checks import no_stitched_network
 from zoo.models.stitching.initialise import batches_of
 from zoo.models.stitching.path import Join, Path, PathStep
 from zoo.models.stitching.stitched import Stitched
@@ -106,9 +107,30 @@ class Exportable(nn.Module):
                     if tensor is not None and (id(module), name) not in used and tensor.device != torch.device(device):
                         freed += tensor.numel() * tensor.element_size()
                         _move(tensors, name, torch.device(device))
+        self._settle()
+        return freed
+
+    def _apply(self, fn: Callable[[torch.Tensor], torch.Tensor], recurse: bool = True) -> Any:
+        """As of torch (`to`, `cpu`, `half`); weights that were let go stay where they are if they cannot move."""
+        if self._home is None:
+            return super()._apply(fn, recurse)
+
+        def where_there_are_values(tensor: torch.Tensor) -> torch.Tensor:
+            try:
+                return fn(tensor)
+            except NotImplementedError:
+                if not tensor.is_meta:
+                    raise
+                return tensor.to(fn(torch.empty(0, dtype=tensor.dtype)).dtype)
+
+        super()._apply(where_there_are_values, recurse)
+        self._settle()
+        return self
+
+    def _settle(self) -> None:
+        """Where the current path is now is where paths run."""
         self._home = next((p.device for _, _, p in _tensors(self, self._path.plan)), torch.device("cpu"))
         self._at_home = {self._stitch}
-        return freed
 
     def load_state_dict(self, state_dict: Mapping[str, Any], strict: bool = True, assign: bool = False) -> Any:
         """As of torch; weights that `offload_unused` let go are back afterwards."""
@@ -175,7 +197,7 @@ class Exportable(nn.Module):
 
 
 def recalibrate_bn(
-    net: Exportable | Stitched,
+    net: Any,
     data: Any,
     *,
     stitch: int | StitchConfig | str | None = None,
@@ -196,8 +218,10 @@ def recalibrate_bn(
 
     Raises:
         ValueError: no images, numbers below 1, or `stitch` for an exported path.
-        TypeError: something else than images.
+        TypeError: another network, or something else than images.
     """
+    if not isinstance(net, Exportable | Stitched):
+        raise no_stitched_network(net)
     if num_batches < 1:
         raise ValueError(f"num_batches must be 1 or more, got {num_batches}")
     if isinstance(net, Stitched):

@@ -168,9 +168,10 @@ def _sums(
     lasts = [max((step for a, step in uses if a == number), default=0) for number in range(len(anchors))]
     # Side by side, so that counterparts come soon after each other.
     order = sorted((step / len(walks[a]), a, step) for a, last in enumerate(lasts) for step in range(1, last + 1))
-    seen = 0
+    seen, low, high = 0, math.inf, -math.inf
     for images in batches:
         _check_images(images, anchors)
+        low, high = min(low, images.min().item()), max(high, images.max().item())
         states, held, open_uses = [images] * len(anchors), {}, Counter(uses)
         for _, a, step in order:
             piece = anchors[a].piece(walks[a][step - 1])
@@ -191,6 +192,8 @@ def _sums(
         seen += len(images)
     if not seen:
         raise ValueError("there are no images to initialise the stitching layers with")
+    if low == high:
+        raise ValueError(f"every value of the images is {low:g}: they determine nothing, give images as for training")
     return equations
 
 

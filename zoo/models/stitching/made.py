@@ -22,7 +22,7 @@ def check_count(anchors: Any) -> None:
     Raises:
         ValueError: saying what was given.
     """
-    if isinstance(anchors, str | Mapping | nn.Module) or len(anchors) < 2:
+    if isinstance(anchors, str | Mapping | nn.Module) or not isinstance(anchors, Sequence) or len(anchors) < 2:
         raise ValueError(f"a stitched network needs two anchors or more, from small to large; got {anchors!r}")
     for anchor in anchors:
         if not isinstance(anchor, str | Mapping | nn.Module):

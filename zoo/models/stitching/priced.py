@@ -1,7 +1,7 @@
 """What the paths of a stitched network cost, and choosing one by it."""
 
 import functools
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from typing import Any, SupportsFloat, TypeVar
 
@@ -108,19 +108,19 @@ class Priced(nn.Module):
         """Height and width of the images that costs are of; None where neither anchors nor options say."""
         return counting.size_of_images(self._anchors, (getattr(self, "_traits", None) or {}).get("img_size"))
 
-    def costs(self, img_size: Sequence[int] | None = None) -> tuple[Cost, ...]:
+    def costs(self, img_size: Any = None) -> tuple[Cost, ...]:
         """What every path costs, in order; counted once, and again when the network has changed its shape.
 
         Args:
-            img_size: (height, width) of the images; those of the network by default.
+            img_size: of the images, one number or (height, width); that of the network by default.
 
         Raises:
-            ValueError: no size of images is known; the network was cut to the features of one path; with `strict`,
-                anchors that do not go from small to large.
+            ValueError: no size of images is known, or the network takes others; it was cut to the features of one
+                path; with `strict`, anchors that do not go from small to large.
         """
         if self._left is not None:
             raise ValueError("this network was cut to the features of one path; count before it is cut")
-        size = self.img_size if img_size is None else (img_size[0], img_size[1])
+        size = self.img_size if img_size is None else counting.asked_size(self._anchors, img_size)
         if size is None:
             raise ValueError("the anchors say no size of images to count for: give img_size=(height, width)")
         key = (size, counting.shapes_of(self))

@@ -43,6 +43,8 @@ def check_pieces(
     for anchor, name in zip(anchors, names, strict=True):
         if size is not None and isinstance(anchor.model, AnchorSpec):
             _check_widths(anchor, name, (1, found, *size))
+            # Where a map has as many rows as channels, another size tells them apart.
+            _check_widths(anchor, name, (1, found, 2 * size[0], 2 * size[1]))
     return found
 
 

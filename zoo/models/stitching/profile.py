@@ -13,7 +13,8 @@ from torch import Tensor, nn
 from zoo.models.placed import example_of, placed_copy
 from zoo.models.stitching import path as paths
 from zoo.models.stitching.anchors import Anchor, Piece, anchor_of
-from zoo.models.stitching.costs import sizes_of
+from zoo.models.stitching.checks import no_stitched_network
+from zoo.models.stitching.costs import asked_size, sizes_of
 from zoo.models.stitching.network import StitchNet
 from zoo.models.stitching.path import Join, PathStep
 
@@ -52,7 +53,7 @@ class StitchProfile:
             ValueError: a network of other pieces.
         """
         if not isinstance(net, StitchNet):
-            raise TypeError(f"a profile is of a stitched network (zoo.stitch), a {type(net).__name__} is none")
+            raise no_stitched_network(net)
         self._check(net)
         return {
             config.id: sum(self._time_of(step) for step in paths.plan(config, net._anchors, net.stitch_norm))
@@ -81,10 +82,13 @@ class StitchProfile:
         Raises:
             ValueError: no JSON, or not of a profile.
         """
-        row = json.loads(text)
+        try:
+            row = json.loads(text)
+        except (ValueError, TypeError):
+            row = text
         fields = {field.name for field in dataclasses.fields(cls)}
         if not isinstance(row, dict) or set(row) != fields:
-            raise ValueError(f"a profile is a JSON object of {', '.join(sorted(fields))}; got {str(row)[:80]}")
+            raise ValueError(f"a profile is a JSON object of {', '.join(sorted(fields))}; got {str(row)[:80]!r}")
         return cls(**{**row, "img_size": tuple(row["img_size"])})
 
     def _time_of(self, step: PathStep) -> float:
@@ -130,13 +134,13 @@ def layer_key(join: Join | None) -> str:
 
 @torch.no_grad()
 def profile_stitches(
-    net: StitchNet,
+    net: Any,
     device: torch.device | str | None = None,
     batch_size: int = 1,
-    dtype: torch.dtype | None = None,
+    dtype: Any = None,
     *,
     repeats: int = 20,
-    img_size: Sequence[int] | None = None,
+    img_size: Any = None,
 ) -> StitchProfile:
     """Time every piece of a stitched network, and let it choose by that: `net.set_budget(latency_ms=...)`.
 
@@ -146,17 +150,24 @@ def profile_stitches(
         net: the network.
         device: to measure on; where the network is by default.
         batch_size: images in a forward pass, which latencies are of.
-        dtype: of weights and images; that of the network by default.
+        dtype: of weights and images, such as torch.bfloat16; that of the network by default.
         repeats: forward passes of every anchor; times are their medians.
-        img_size: (height, width) of the images; those of the network by default.
+        img_size: of the images, one number or (height, width); that of the network by default.
 
     Raises:
-        ValueError: numbers below 1, no known size of images, or a network without values.
+        TypeError: no stitched network, or no floating type.
+        ValueError: numbers below 1, a size of images that is not known or that the network does not take, no such
+            device, or a network without values.
     """
+    if not isinstance(net, StitchNet):
+        raise no_stitched_network(net)
+    if dtype is not None and not (isinstance(dtype, torch.dtype) and dtype.is_floating_point):
+        raise TypeError(f"dtype must be a floating type such as torch.bfloat16, got {dtype!r}")
+    _check_device(device)
     for name, number in (("batch_size", batch_size), ("repeats", repeats)):
         if isinstance(number, bool) or not isinstance(number, int) or number < 1:
             raise ValueError(f"{name} must be 1 or more, got {number!r}")
-    size = img_size or net.img_size
+    size = net.img_size if img_size is None else asked_size(net._anchors, img_size)
     if size is None:
         raise ValueError("the anchors say no size of images to measure with: give img_size=(height, width)")
     parts = [placed_copy(part, device, dtype) for part in (*net.anchors, net.stitch_layers)]
@@ -183,6 +194,16 @@ def profile_stitches(
     )
     found.use_for(net)
     return found
+
+
+def _check_device(device: torch.device | str | None) -> None:
+    try:
+        torch.empty(0, device=device)
+    except (RuntimeError, AssertionError) as error:  # of torch, for no such name and for none of that kind here
+        why = str(error).splitlines()[0]
+        raise ValueError(
+            f"there is no device {str(device)!r} here ({why}): leave device out for that of the network"
+        ) from error
 
 
 #: What is timed: its name, what runs, and whether what comes next takes its result.

@@ -29,13 +29,13 @@ class StitchSampler:
     Args:
         model: a stitched network, or its stitches.
         mode: "uniform" draws one path. "flops_groups" draws a group of paths of about equal cost, then one in it.
-            "sandwich" takes the cheapest, the dearest, and `count` others.
+            "sandwich" takes the cheapest, the dearest, and `count` others drawn between them.
         seed: of the run.
         per_rank: whether every process (and every batch of an update) draws for itself, or all take the same.
         ids: the paths to draw from; by default all that run a block of their last anchor.
         width: of a group of "flops_groups", in FLOPs: a path that costs more than so much beyond the first of its group
             begins another. By default 1 GFLOP, as published, or a twelfth of the range of the costs if that is less.
-        count: of the others of "sandwich".
+        count: of the others of "sandwich", 1 by default; with 0 the two ends alone learn at every update.
 
     Raises:
         ValueError: another mode, an option of another mode or out of range, or no paths.
