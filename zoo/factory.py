@@ -359,7 +359,11 @@ def _build_loaded(
         model = build(checkpoint.tensors)
     else:
         # The target device is for the weights; the constructor runs where nothing is allocated.
-        model, _ = build_with_weights(lambda: build(on_meta=True), checkpoint, device=kwargs.get("device"), adapt=adapt)
+        model, report = build_with_weights(
+            lambda: build(on_meta=True), checkpoint, device=kwargs.get("device"), adapt=adapt
+        )
+        if report.adapted and hasattr(model, "uncalibrate"):
+            model.uncalibrate()  # type: ignore[operator] - nn.Module types unknown attributes as tensors
         if kwargs.get("dtype") is not None:
             model.to(dtype=kwargs["dtype"])
     if checkpoint.source is not None:

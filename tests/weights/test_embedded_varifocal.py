@@ -48,6 +48,13 @@ def test_nothing_it_is_measured_on_was_learned_from(cases: Any) -> None:
     assert not learned & set(cases.groups)
 
 
+def test_a_new_classifier_is_not_calibrated() -> None:
+    kept = zoo.create_model(FASHION, pretrained=True)
+    assert kept.temperature != (1.0, 1.0)
+    assert zoo.create_model(FASHION, pretrained=True, num_classes=10).temperature == kept.temperature
+    assert zoo.create_model(FASHION, pretrained=True, num_classes=5).temperature == (1.0, 1.0)
+
+
 def test_a_case_is_typed_as_a_whole(cases: Any) -> None:
     net = zoo.create_model(RENDERED, pretrained=True).eval()
     transform = eval_transform(zoo.data_config(net))

@@ -31,6 +31,10 @@ class CaseModel(nn.Module):
         if getattr(self, "_model_args", None):
             update_model_args(self, temperature=list(self._temperature))
 
+    def uncalibrate(self) -> None:
+        """Forget the temperature: it was that of classifiers which are no longer there."""
+        self.temperature = (1.0, 1.0)
+
     def log_probabilities(
         self, output: VarifocalOutput
     ) -> tuple[Float[Tensor, "batch types"] | None, Float[Tensor, "batch polarities"] | None]:

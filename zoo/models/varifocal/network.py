@@ -277,7 +277,7 @@ class VarifocalNet(CaseModel):
         old = self.fusion
         self.fusion = Fusion(old.dim, tasks, old.hidden, old.drop_rate, **place).train(old.training)
         self.num_classes, self.num_polarities = tasks
-        self.temperature = (1.0, 1.0)  # the old one was of the old classifiers
+        self.uncalibrate()
         if self._args:
             update_model_args(self, num_classes=tasks.types, num_polarities=tasks.polarities)
         cfg = getattr(self, "pretrained_cfg", None)
