@@ -59,7 +59,8 @@ with memory kept for reuse (`MALLOC_MMAP_MAX_=0 MALLOC_TRIM_THRESHOLD_=171798691
 call; *saved* counts the bytes kept for the backward pass. Compare ratios, not milliseconds: another machine has
 others.
 
-The sections below are of separate runs, at different states of the code, while other work shared the machine.
+The sections below, and some rows within them, are of separate runs, at different states of the code, while other work
+shared the machine.
 """
 
 
