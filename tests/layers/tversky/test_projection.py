@@ -135,9 +135,9 @@ def test_training_forgets_what_was_kept():
     layer = TverskyProjection(8, 4, 5).eval()
     with torch.no_grad():
         layer(X)
-    assert layer._cache._values
+    assert layer._cache._kept
     layer.train()
-    assert not layer._cache._values
+    assert not layer._cache._kept
 
 
 @pytest.mark.parametrize("difference", ["ignorematch", "substractmatch"])
