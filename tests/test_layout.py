@@ -15,6 +15,7 @@ ORDER = [
     "_version",
     "registry",
     "eager",
+    "device",
     "weight_cache",
     "quantum",
     "karyotype",

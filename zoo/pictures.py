@@ -13,14 +13,13 @@ from PIL import Image, ImageOps, UnidentifiedImageError
 
 from zoo.errors import DataError, MissingExtraError
 from zoo.files import atomic_path
+from zoo.models.super_resolution.pictures import LEVELS
 from zoo.training.data.decode import deep_pixels
 from zoo.training.data.png import deep_png
 
 #: What weighs red, green and blue in grey (ITU-R BT.601, as Pillow has it).
 _LUMA = (0.299, 0.587, 0.114)
 _DEEP = ("I;16", "I;16B", "I;16L", "I;16N", "I")
-#: White, by the type of the values.
-_WHITE = {"uint8": 255, "uint16": 65535, "float32": 1}
 #: Formats whose files hold no transparency, those whose files hold 16 bits, and real numbers.
 _OPAQUE, _HOLDS_DEEP, _HOLDS_REAL = ("JPEG", "BMP", "PPM", "MPO"), ("PNG", "TIFF"), ("TIFF",)
 #: Notes in files: description, maker, camera, software, time, artist, copyright; those of the camera and of the place;
@@ -52,7 +51,7 @@ class Picture:
     @property
     def white(self) -> int:
         """The value of white."""
-        return _WHITE[self.pixels.dtype.name]
+        return LEVELS[self.pixels.dtype.name]
 
     def values(self) -> np.ndarray:
         """(H, W, channels): grey or red, green and blue, and transparency where there is some."""

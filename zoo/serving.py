@@ -10,12 +10,12 @@ from typing import Any
 
 from torch import nn
 
+from zoo.device import check_device
 from zoo.errors import DataError, MissingExtraError, ZooError
 from zoo.files import write_text
 from zoo.models.data_config import data_config, words_of
 from zoo.naming import known_keywords
 from zoo.training.data.folder import image_files
-from zoo.training.device import check_device
 from zoo.training.model_source import instance_shape, model_name, ready_model, refuse_tables
 from zoo.training.prediction import predict
 

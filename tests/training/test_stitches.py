@@ -14,8 +14,8 @@ from typer.testing import CliRunner
 import zoo
 from tests.models.stitching.published import rows_of_table, tiny
 from zoo.cli import app
+from zoo.device import as_it_was
 from zoo.errors import DataError, UnknownStitchError
-from zoo.training.device import as_it_was
 
 torch.manual_seed(0)
 X, Y = torch.randn(40, 3, 32, 32), torch.randint(0, 7, (40,))

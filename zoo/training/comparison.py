@@ -12,12 +12,12 @@ from typing import Any
 from torch import nn
 
 from zoo.composition import SLOTS
+from zoo.device import check_device
 from zoo.errors import MissingExtraError, TrainingError
 from zoo.naming import check_keywords
 from zoo.training.comparison_result import FILES, FORMAT, Comparison, Row, Run
 from zoo.training.data.bags import BagSet
 from zoo.training.data.source import open_splits
-from zoo.training.device import check_device
 from zoo.training.finetuning import finetune
 from zoo.training.measured_run import (
     Job,

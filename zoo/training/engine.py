@@ -11,8 +11,8 @@ from accelerate import Accelerator, DistributedDataParallelKwargs
 from accelerate.state import AcceleratorState, GradientState, PartialState
 from torch import nn
 
+from zoo.device import check_device
 from zoo.errors import TrainingError
-from zoo.training.device import check_device
 
 PRECISIONS = ("auto", "no", "bf16", "fp16")
 

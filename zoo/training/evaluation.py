@@ -9,11 +9,11 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from zoo.device import as_it_was, check_device
 from zoo.errors import DataError, MissingExtraError
 from zoo.naming import known_keywords
 from zoo.training.data.image_set import ImageSet
 from zoo.training.data.source import open_split
-from zoo.training.device import as_it_was, check_device
 from zoo.training.metrics import measure_answers, numbers, own_metrics
 from zoo.training.model_source import model_name, ready_model, refuse_tables
 from zoo.training.options import check_batch_size

@@ -263,7 +263,8 @@ def _uncalibrated(model: nn.Module) -> list[str]:
     """Forget the temperature of what the model was; a note if it had one."""
     if not isinstance(model, CaseModel) or model.temperature == (1.0, 1.0):
         return []
-    was, model.temperature = model.temperature, (1.0, 1.0)
+    was = model.temperature
+    model.uncalibrate()
     return [f"the temperature {was} was of the model before this training: it is 1 again"]
 
 

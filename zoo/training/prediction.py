@@ -15,6 +15,7 @@ from PIL import Image
 from timm.data import ImageNetInfo, infer_imagenet_subset
 from torch import Tensor, nn
 
+from zoo.device import check_device
 from zoo.errors import DataError
 from zoo.models.class_scores import as_logits
 from zoo.models.data_config import data_config, words_of
@@ -26,7 +27,6 @@ from zoo.training.data.folder import image_files
 from zoo.training.data.loader import Pipeline
 from zoo.training.data.source import check_on_bad
 from zoo.training.data.transform import eval_transform
-from zoo.training.device import check_device
 from zoo.training.model_source import instance_shape, model_name, ready_model, refuse_tables
 from zoo.training.options import check_batch_size
 from zoo.training.progress import Progress

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader
 
+from zoo.device import as_it_was, check_device
 from zoo.errors import DataError, MissingExtraError, UnknownStitchError
 from zoo.files import write_json
 from zoo.models.class_scores import as_logits
@@ -19,7 +20,6 @@ from zoo.models.stitching.network import StitchNet
 from zoo.naming import known_keywords
 from zoo.training.data.loader import batches, eval_plan
 from zoo.training.data.source import open_split
-from zoo.training.device import as_it_was, check_device
 from zoo.training.evaluation import with_classes_of
 from zoo.training.float32 import float32_kept
 from zoo.training.model_source import model_name, ready_model

@@ -12,13 +12,13 @@ from typing import Any, NamedTuple
 from PIL import Image
 from torch import nn
 
+from zoo.device import check_device
 from zoo.errors import DataError
 from zoo.naming import did_you_mean, known_keywords
 from zoo.pictures import Picture, read_picture
 from zoo.training.data.folder import image_files
 from zoo.training.data.labels import some
 from zoo.training.data.source import check_on_bad
-from zoo.training.device import check_device
 from zoo.training.progress import Progress
 from zoo.training.super_resolution.task import super_resolver
 from zoo.upscaling.picture import How, asked_for, enlarged_picture, refuse_what_is_there

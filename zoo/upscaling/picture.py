@@ -14,12 +14,12 @@ import torch
 from PIL import Image
 from torch import nn
 
+from zoo.device import check_device
 from zoo.errors import DataError
 from zoo.layers.modes import evaluating
 from zoo.models.super_resolution.overlay import visualize
 from zoo.naming import known_keywords
 from zoo.pictures import Picture, as_image, check_writable, luma, not_kept, read_picture, write_picture
-from zoo.training.device import check_device
 from zoo.training.model_source import model_name
 from zoo.training.super_resolution.policy import policy_options
 from zoo.training.super_resolution.task import scale_of, super_resolver, takes_any_scale

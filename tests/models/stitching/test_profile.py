@@ -161,7 +161,7 @@ def test_what_cannot_be_measured_is_refused() -> None:
     for options, error, message in (
         ({"dtype": "bf16"}, TypeError, r"dtype must be a floating type such as torch.bfloat16, got 'bf16'"),
         ({"dtype": torch.int8}, TypeError, "got torch.int8"),
-        ({"device": "cudaa"}, ValueError, "there is no device 'cudaa' here .*: leave device out"),
+        ({"device": "cudaa"}, ValueError, "there is no device 'cudaa' on this machine, only cpu.*; leave device"),
         ({"img_size": (16, 16)}, ValueError, r"img_size=\(16, 16\) is asked for, .* takes images of 32x32"),
         ({"img_size": 0}, ValueError, r"img_size is a number of pixels from 1, or \(height, width\), got 0"),
         ({"img_size": "32"}, ValueError, "got '32'"),

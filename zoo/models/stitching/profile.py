@@ -10,6 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from zoo.device import check_device
 from zoo.models.placed import example_of, placed_copy
 from zoo.models.stitching import path as paths
 from zoo.models.stitching.anchors import Anchor, Piece, anchor_of
@@ -163,7 +164,7 @@ def profile_stitches(
         raise no_stitched_network(net)
     if dtype is not None and not (isinstance(dtype, torch.dtype) and dtype.is_floating_point):
         raise TypeError(f"dtype must be a floating type such as torch.bfloat16, got {dtype!r}")
-    _check_device(device)
+    check_device(device)
     for name, number in (("batch_size", batch_size), ("repeats", repeats)):
         if isinstance(number, bool) or not isinstance(number, int) or number < 1:
             raise ValueError(f"{name} must be 1 or more, got {number!r}")
@@ -194,16 +195,6 @@ def profile_stitches(
     )
     found.use_for(net)
     return found
-
-
-def _check_device(device: torch.device | str | None) -> None:
-    try:
-        torch.empty(0, device=device)
-    except (RuntimeError, AssertionError) as error:  # of torch, for no such name and for none of that kind here
-        why = str(error).splitlines()[0]
-        raise ValueError(
-            f"there is no device {str(device)!r} here ({why}): leave device out for that of the network"
-        ) from error
 
 
 #: What is timed: its name, what runs, and whether what comes next takes its result.

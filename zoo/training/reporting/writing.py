@@ -12,10 +12,10 @@ from typing import Any
 from torch import nn
 
 from zoo._version import __version__
+from zoo.device import check_device
 from zoo.errors import ZooError
 from zoo.files import write_text
 from zoo.naming import known_keywords
-from zoo.training.device import check_device
 from zoo.training.disk import explained_disk
 from zoo.training.options import check_batch_size
 from zoo.training.reporting.answers import Answers, answers_of, open_run_data
