@@ -10,6 +10,7 @@ from zoo.layers.pixel_adaptive.mlp import PixelUpsampler
 from zoo.models.super_resolution.carn import CARN
 from zoo.models.super_resolution.flops import PartFlops, costs, network_flops, part_flops, upsampler_flops
 from zoo.models.super_resolution.fsrcnn import FSRCNN
+from zoo.models.super_resolution.pcsr import PCSR
 from zoo.models.super_resolution.structure import receptive_radius
 
 MODELS = description("configs_flops")["models"]
@@ -41,9 +42,9 @@ def test_the_published_tables_to_the_integer(name: str) -> None:
         row = golden[f"flops_{side}x{side}_x4"]
         found = part_flops(backbone, classifier, upsamplers, (side, side), (4 * side, 4 * side))
         assert found == (row["encoder"], row["classifier"], (row["light"], row["heavy"]))
-        assert network_flops(original, (side, side)) == row["original"]
+        assert original.flops((side, side), 4) == row["original"]
     size, enlarged = (32, 32), (128, 128)
-    assert network_flops(original, size, "true") == golden["original_true_flops_32x32_x4"]
+    assert original.flops(size, convention="true") == golden["original_true_flops_32x32_x4"]
     row = golden["factorised_flops_32x32_x4"]
     found = part_flops(backbone, classifier, upsamplers, size, enlarged, "factorised")
     assert found == (golden["encoder_true_flops_32x32"], row["classifier"], (row["light"], row["heavy"]))
@@ -89,9 +90,19 @@ def test_a_whole_of_fractions() -> None:
         found.whole((0.5, 0.6))
 
 
-def test_an_unknown_convention() -> None:
+def test_what_cannot_be_counted(unchecked: None) -> None:
     with pytest.raises(ValueError, match="did you mean 'paper'"):
         upsampler_flops(PixelUpsampler(4), 4, 16, "papre")
+    original = FSRCNN(device="meta")
+    with pytest.raises(ValueError, match="this FSRCNN enlarges by 4 alone, got scale=3"):
+        original.flops((32, 32), 3)
+    for network in (original, PCSR("fsrcnn", device="meta")):
+        with pytest.raises(ValueError, match="did you mean 'true'"):
+            network.flops((32, 32), convention="ture")
+        with pytest.raises(TypeError, match=r"size must be \(height, width\), two whole numbers of pixels, got 32"):
+            network.flops(32)  # pyright: ignore[reportArgumentType]
+        with pytest.raises(ValueError, match=r"size must be of at least one pixel a side, got \(0, 32\)"):
+            network.flops((0, 32))
 
 
 @pytest.mark.parametrize(("name", "radius"), [("carn", 19), ("fsrcnn", 6), ("srresnet", 33)])

@@ -60,6 +60,7 @@ def test_every_pixel_is_of_its_network_and_the_rest_is_told(hidden, how):
     torch.testing.assert_close(y, chosen + F.interpolate(x, (36, 44), mode="bilinear"))
     counts = torch.stack([(info.class_map == j).flatten(1).sum(1) for j in range(len(hidden))], 1)
     torch.testing.assert_close(info.fractions, counts.double() / (36 * 44))
+    torch.testing.assert_close(info.hard, (info.class_map > 0).flatten(1).double().mean(1))
     for convention, flops in info.flops.items():
         wanted = [model.flops((9, 11), 4, row, convention) for row in info.fractions.tolist()]
         assert flops == pytest.approx(wanted)
@@ -249,6 +250,11 @@ class _Own(nn.Module):
         return self.conv(x).relu()
 
 
+class _Mapping(nn.Module):
+    def forward(self, x):
+        return {"features": x}
+
+
 @pytest.mark.parametrize("stated", [False, True])
 @torch.no_grad()
 def test_a_backbone_of_ones_own(stated):
@@ -259,6 +265,7 @@ def test_a_backbone_of_ones_own(stated):
     parts = model.parts((6, 7), (24, 28))
     assert parts.backbone == 2 * 3 * 5 * 9 * 42
     assert model.classifier.in_chans == 5
+    assert PCSR(_Own(stated=stated).double()).eval()(x.double()).dtype == torch.float64
 
 
 def test_a_backbone_that_shrinks_is_refused_with_both_sizes():
@@ -266,19 +273,29 @@ def test_a_backbone_that_shrinks_is_refused_with_both_sizes():
         PCSR(_Own(stride=2))
     with pytest.raises(ValueError, match="for 6x8 pixels it gives features of 3x4"):
         PCSR(_Own(stride=2, stated=True))(_images(1, 3, 6, 8))
-    with pytest.raises(ValueError, match="features of 2x2"):
-        PCSR("convnext_atto")(_images(1, 3, 8, 8))
+    with pytest.raises(ValueError, match="keep the size of the image: its features are 4 times smaller"):
+        PCSR("convnext_atto")
+    wrong = _Own(stated=True)
+    wrong.out_channels = 7
+    with pytest.raises(ValueError, match="says out_channels=7 and gives features of 5 channels"):
+        PCSR(wrong)(_images(1, 3, 6, 8))
+    with pytest.raises(ValueError, match=r"must give features \(batch, channels, height, width\), got dict"):
+        PCSR(_Mapping())
     with pytest.raises(ValueError, match="gives 2 maps; choose one"):
         PCSR({"name": "convnext_atto", "patch_size": 1, "out_indices": (0, 1)})
 
 
-def test_names_that_are_none_are_refused():
+def test_what_is_no_backbone_is_refused(unchecked):
     with pytest.raises(ValueError, match="no backbone 'cran'; did you mean 'carn'"):
         PCSR("cran")
     with pytest.raises(ValueError, match="a mapping with a 'name', or a module"):
         PCSR({"nf": 8})
     with pytest.raises(TypeError, match="carn takes no argument 'n_f'"):
         PCSR({"name": "carn", "n_f": 8})
+    with pytest.raises(TypeError, match=r"or a module; got .*_Own'>; make one of the class, _Own\(…\)"):
+        PCSR(_Own)
+    with pytest.raises(TypeError, match=r"by name a backbone is a name .* got a _Own; zoo\.PCSR\(backbone, .* takes"):
+        zoo.create_model("pcsr", backbone=_Own())
 
 
 # --- numbers and systems --------------------------------------------------------------------------------------------
@@ -317,6 +334,27 @@ def test_copies_and_pickles(tmp_path):
         torch.save(model, tmp_path / "model.pt")
         again = torch.load(tmp_path / "model.pt", weights_only=False)
         torch.testing.assert_close(again(x, k=0.5), wanted)
+
+
+@pytest.mark.parametrize("scope", ["image", "batch"])
+def test_classes_have_no_gradient_and_values_have_one(scope):
+    """Without a warning of torch's, which would be an error here."""
+    model, x = model_of(), _images(2, 3, 6, 7)
+    y, info = model(x, policy="adm", adm_scope=scope, return_info=True)
+    y.sum().backward()
+    assert all(p.grad is not None for p in model.light_sampler.parameters())
+    assert 0 < info.hard.mean() < 1
+
+
+def test_a_scale_that_is_learnt_is_the_models_own(tmp_path):
+    model = PCSR(BACKBONES["fsrcnn"], TWO, (), scale=None)
+    with pytest.raises(ValueError, match="scale must be a finite number above 0"):
+        model.learns(0)
+    zoo.save_pretrained(model.learns(3), tmp_path / "saved")
+    again = zoo.create_model(f"local-dir:{tmp_path / 'saved'}").eval()
+    assert again.scale == 3
+    assert again(_images(1, 3, 6, 7)).shape == (1, 3, 18, 21)
+    assert again.flops((6, 7), 2) < again.flops((6, 7)) == model.flops((6, 7), 3)
 
 
 def test_images_alone_after_inference_mode():

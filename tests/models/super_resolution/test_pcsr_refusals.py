@@ -153,11 +153,32 @@ def test_a_phase_that_is_none(model):
         model.phase(2)
 
 
-def test_networks_from_heavy_to_light():
+def test_networks_from_heavy_to_light_and_other_numbers(unchecked):
     with pytest.raises(ValueError, match="from light to heavy"):
         PCSR("carn", [(74,) * 4, (20,) * 3])
     with pytest.raises(ValueError, match="mean and std must be 3 numbers"):
         PCSR("carn", mean=(0.5,))
+    with pytest.raises(ValueError, match=r"mean and std must be 3 numbers.* got 0\.5 and \(1\.0, 1\.0, 1\.0\)"):
+        PCSR("carn", mean=0.5)
+    with pytest.raises(ValueError, match="at least two networks to choose between, got 1"):
+        PCSR("carn", [(20, 20)])
+    with pytest.raises(ValueError, match=r"scale must be at least 1, got 0\.9"):
+        PCSR("carn", scale=0.9)
+
+
+@pytest.mark.parametrize(
+    ("upsamplers", "classifier", "message"),
+    [
+        (2, (), r"the networks are given by .* say; got 2"),
+        ([20, 74], (), r"the networks are given by .* say; got \[20, 74\]"),
+        ([[8.5], [20]], (), r"the networks are given by .* say; got \[\[8\.5\], \[20\]\]"),
+        ([[8], [20]], 10, r"hidden layers are given by their widths, \[20, 20\] say, got 10"),
+        ([[8], [20]], "10", r"hidden layers are given by their widths, \[20, 20\] say, got '10'"),
+    ],
+)
+def test_what_are_no_widths(upsamplers, classifier, message, unchecked):
+    with pytest.raises(TypeError, match=message):
+        PCSR("fsrcnn", upsamplers, classifier)
 
 
 def test_a_checkpoint_of_other_networks(model, tmp_path):

@@ -11,6 +11,7 @@ every fifth pixel lies halfway between two, and the rounding of float32 decides 
 
 import math
 import numbers
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import torch
@@ -52,6 +53,24 @@ def output_size(size: Size, scale: float | int) -> Size:
         raise ValueError(f"scale must be a finite number above 0, got {scale}")
     scale = int(scale) if scale == int(scale) else scale  # whole sizes are nothing to round, also where they are open
     return round(size[0] * scale), round(size[1] * scale)
+
+
+def check_size(size: Any) -> None:
+    """Refuse what is not (height, width) in whole pixels.
+
+    Raises:
+        ValueError: another number of sides, or a side below 1.
+        TypeError: no whole numbers.
+    """
+    if torch.compiler.is_compiling():
+        return
+    sides = size if isinstance(size, Sequence) and not isinstance(size, str) else ()
+    if not sides or any(isinstance(n, bool) or not isinstance(n, numbers.Integral) for n in sides):
+        raise TypeError(f"size must be (height, width), two whole numbers of pixels, got {size!r}")
+    if len(sides) != 2:
+        raise ValueError(f"size must be (height, width), got {tuple(sides)}")
+    if min(sides) < 1:
+        raise ValueError(f"size must be of at least one pixel a side, got {tuple(sides)}")
 
 
 def is_number(value: Any) -> bool:

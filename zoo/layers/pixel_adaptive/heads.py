@@ -9,7 +9,7 @@ from jaxtyping import Float, UInt8
 from torch import Tensor, nn
 
 from zoo.layers.pixel_adaptive.coordinates import Size
-from zoo.layers.pixel_adaptive.mlp import PixelUpsampler
+from zoo.layers.pixel_adaptive.mlp import PixelUpsampler, is_widths
 from zoo.layers.pixel_adaptive.routing import by_class, values_of_all, without_gradients
 
 
@@ -27,6 +27,7 @@ class PixelHeads(nn.Module):
 
     Raises:
         ValueError: fewer than two networks, or networks that are not ascending in cost.
+        TypeError: widths that are no lists of whole numbers.
     """
 
     def __init__(
@@ -41,6 +42,7 @@ class PixelHeads(nn.Module):
     ) -> None:
         super().__init__()
         place: Any = {"device": device, "dtype": dtype}
+        _check_lists(hidden)
         networks = [PixelUpsampler(in_chans, widths, out_chans, **place) for widths in hidden]
         _check_order(networks)
         if len(networks) == 2:
@@ -105,6 +107,14 @@ class PixelHeads(nn.Module):
         chances = self.classifier(features, coord, cell).softmax(-1)
         parts = (chances[..., j : j + 1] * u(features, coord, cell) for j, u in enumerate(self.upsamplers))
         return sum(parts), chances  # pyright: ignore[reportReturnType]
+
+
+def _check_lists(hidden: Any) -> None:
+    if not isinstance(hidden, Sequence) or not all(is_widths(widths) for widths in hidden):
+        raise TypeError(
+            "the networks are given by the widths of their hidden layers, a list of each, from light to heavy, "
+            f"[[20, 20], [74, 74, 74]] say; got {hidden!r}"
+        )
 
 
 def _check_order(networks: Sequence[PixelUpsampler]) -> None:

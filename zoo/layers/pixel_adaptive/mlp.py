@@ -1,7 +1,9 @@
 """A network that gives the value of any single pixel of an enlarged image."""
 
 import itertools
+import numbers
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -34,6 +36,7 @@ class PixelUpsampler(nn.Module):
 
     Raises:
         ValueError: a size below 1.
+        TypeError: widths that are no list of whole numbers.
     """
 
     def __init__(
@@ -46,6 +49,8 @@ class PixelUpsampler(nn.Module):
         dtype: torch.dtype | None = None,
     ) -> None:
         super().__init__()
+        if not is_widths(hidden):
+            raise TypeError(f"hidden layers are given by their widths, [20, 20] say, got {hidden!r}")
         if min(in_chans, out_chans, *hidden) < 1:
             raise ValueError(f"channels and widths must be at least 1, got {in_chans}, {tuple(hidden)}, {out_chans}")
         self.in_chans, self.hidden, self.out_chans = in_chans, tuple(hidden), out_chans
@@ -138,6 +143,13 @@ class PixelUpsampler(nn.Module):
     def extra_repr(self) -> str:
         """Sizes."""
         return f"{self.in_chans}, hidden={self.hidden}, out_chans={self.out_chans}"
+
+
+def is_widths(value: Any) -> bool:
+    """Whether a value is a sequence of whole numbers."""
+    if not isinstance(value, Sequence) or isinstance(value, str):
+        return False
+    return all(isinstance(n, numbers.Integral) and not isinstance(n, bool) for n in value)
 
 
 class _Layers(nn.Module):

@@ -20,6 +20,7 @@ NETWORKS: dict[str, type[FSRCNN] | type[CARN] | type[SRResNet]] = {"fsrcnn": FSR
 #: What stands for a backbone: a name, a mapping of it ("name") and options, or a module.
 BackboneLike = str | Mapping[str, Any] | nn.Module
 _PROBE = 32
+_LEAVE_OUT = "Leave out what shrinks them: its strides and pooling, or a patch_size above 1"
 
 
 def make_backbone(given: BackboneLike, in_chans: int, place: Mapping[str, Any]) -> nn.Module:
@@ -33,10 +34,13 @@ def make_backbone(given: BackboneLike, in_chans: int, place: Mapping[str, Any]) 
 
     Raises:
         ValueError: no name, or one that neither we nor timm have.
-        TypeError: an option that the network does not take.
+        TypeError: an option that the network does not take, or what stands for none.
     """
     if isinstance(given, nn.Module):
         return given
+    if not isinstance(given, str | Mapping):
+        hint = f"; make one of the class, {given.__name__}(…)" if isinstance(given, type) else ""
+        raise TypeError(f"a backbone is a name, a mapping with a 'name', or a module; got {given!r}{hint}")
     options = {"name": given} if isinstance(given, str) else dict(given)
     name = options.pop("name", None)
     if not isinstance(name, str):
@@ -66,6 +70,18 @@ def make_network(name: str, options: Mapping[str, Any]) -> FSRCNN | CARN | SRRes
     return cls(**options)
 
 
+def place_of(backbone: nn.Module, place: Mapping[str, Any]) -> dict[str, Any]:
+    """Where what stands behind a backbone is to be: as asked for, else with the backbone's own weights.
+
+    Args:
+        backbone: a module.
+        place: `device` and `dtype`, None where nothing is asked for.
+    """
+    like = next((p for p in backbone.parameters() if p.is_floating_point()), None)
+    own = {} if like is None else {"device": like.device, "dtype": like.dtype}
+    return {key: own.get(key) if value is None else value for key, value in place.items()}
+
+
 def channels_of(backbone: nn.Module, in_chans: int) -> int:
     """Channels of the features: as the backbone says in `out_channels` or timm's `feature_info`, or gives for noise.
 
@@ -77,8 +93,12 @@ def channels_of(backbone: nn.Module, in_chans: int) -> int:
         return stated
     info = getattr(backbone, "feature_info", None)
     if info is not None and callable(getattr(info, "channels", None)):
-        channels = list(info.channels())
-        return _only(channels)
+        channels = _only(list(info.channels()))
+        if (times := max(info.reduction())) > 1:
+            raise ValueError(
+                f"the backbone must keep the size of the image: its features are {times} times smaller. {_LEAVE_OUT}"
+            )
+        return channels
     like = next(iter(backbone.parameters()), torch.empty(0))
     with evaluating(backbone), torch.no_grad():
         return features_of(backbone, torch.zeros(1, in_chans, _PROBE, _PROBE).to(like)).shape[1]
@@ -95,14 +115,21 @@ def features_of(
     features = backbone(x)
     if isinstance(features, list | tuple):
         features = _only(features)
+    if not isinstance(features, Tensor):
+        raise ValueError(
+            f"the backbone must give features (batch, channels, height, width), got {type(features).__name__}"
+        )
     if str(getattr(backbone, "output_fmt", "")).endswith("NHWC"):
         features = features.permute(0, 3, 1, 2)
     if features.ndim != 4 or features.shape[2:] != x.shape[2:]:
         got = "x".join(map(str, features.shape[2:])) if features.ndim == 4 else f"the shape {tuple(features.shape)}"
         raise ValueError(
             f"the backbone must keep the size of the image: for {x.shape[2]}x{x.shape[3]} pixels it gives features of "
-            f"{got}. Leave out what shrinks them: its strides and pooling, or a patch_size above 1"
+            f"{got}. {_LEAVE_OUT}"
         )
+    stated = getattr(backbone, "out_channels", None)
+    if isinstance(stated, int) and stated != features.shape[1]:
+        raise ValueError(f"the backbone says out_channels={stated} and gives features of {features.shape[1]} channels")
     return features
 
 

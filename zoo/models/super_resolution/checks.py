@@ -4,13 +4,11 @@ import math
 import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor
 
-from zoo.layers.pixel_adaptive.coordinates import Size, is_number, output_size
+from zoo.layers.pixel_adaptive.coordinates import Size, check_size, is_number, output_size
 from zoo.models.super_resolution.flops import PartFlops
 from zoo.naming import did_you_mean
 
@@ -114,7 +112,7 @@ def wanted_size(
         assert scale is not None
         wanted = output_size(small, scale)
     else:
-        _check_size(size)
+        check_size(size)
         wanted = (int(size[0]), int(size[1]))
     if wanted[0] < small[0] or wanted[1] < small[1]:
         raise ValueError(
@@ -123,17 +121,6 @@ def wanted_size(
     if not torch.compiler.is_compiling():
         _warn_of_scale(small, wanted, trained)
     return wanted
-
-
-def _check_size(size: Any) -> None:
-    """Refuse what is not (height, width) in whole pixels."""
-    if torch.compiler.is_compiling():
-        return
-    sides = size if isinstance(size, Sequence) and not isinstance(size, str) else ()
-    if not sides or any(isinstance(n, bool) or not isinstance(n, int | np.integer) for n in sides):
-        raise TypeError(f"size must be (height, width), two whole numbers of pixels, got {size!r}")
-    if len(sides) != 2:
-        raise ValueError(f"size must be (height, width), got {tuple(sides)}")
 
 
 def _warn_of_scale(small: Size, wanted: Size, trained: float | int | None) -> None:

@@ -19,3 +19,8 @@ class EnlargementInfo:
     class_map: UInt8[Tensor, "batch height width"]
     fractions: Float[Tensor, "batch classes"]
     flops: dict[str, list[float]]
+
+    @property
+    def hard(self) -> Float[Tensor, " batch"]:
+        """Of every image, the part of its pixels that is of any class but the lightest: 1 - fractions[:, 0]."""
+        return 1 - self.fractions[:, 0]

@@ -1,13 +1,15 @@
 """What the networks that enlarge images by a fixed scale have in common."""
 
+import math
 from collections.abc import Sequence
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
 from zoo.eager import must_compose
+from zoo.layers.pixel_adaptive.coordinates import Size, check_size, is_number
 from zoo.models.super_resolution.images import check_images, finite_range
 
 
@@ -74,6 +76,25 @@ class SuperResolutionNet(nn.Module):
         features = self.forward_features(normal)
         return features if self.no_upsampling else self.normalisation.undo(self.forward_tail(features, normal))
 
+    def flops(self, size: Size, scale: float | int | None = None, *, convention: str = "paper") -> int:
+        """FLOPs of an image; the network is not run.
+
+        Args:
+            size: height and width of the small image.
+            scale: the network's own, as for a model that takes others.
+            convention: "paper", "true" or "factorised", which is here as "true"; see `flops`.
+
+        Raises:
+            ValueError: another scale, an unknown convention, a size below 1.
+            TypeError: a size that is not two whole numbers.
+        """
+        from zoo.models.super_resolution.flops import network_flops  # it knows the networks that are made of this one
+
+        check_size(size)
+        if scale is not None and scale != self.scale:
+            raise ValueError(f"this {type(self).__name__} enlarges by {self.scale} alone, got scale={scale!r}")
+        return network_flops(self, size, convention)
+
 
 class Normalisation:
     """(x - mean) / std and back.
@@ -87,13 +108,17 @@ class Normalisation:
     """
 
     def __init__(self, mean: Sequence[float] | None, std: Sequence[float] | None, channels: int) -> None:
-        self.mean = (0.0,) * channels if mean is None else tuple(mean)
-        self.std = (1.0,) * channels if std is None else tuple(std)
-        if len(self.mean) != channels or len(self.std) != channels or min(self.std) <= 0:
+        given: tuple[Any, Any] = (
+            (0.0,) * channels if mean is None else mean,
+            (1.0,) * channels if std is None else std,
+        )
+        lists = all(isinstance(one, Sequence) and len(one) == channels for one in given)
+        if not (lists and all(is_number(n) and math.isfinite(n) for one in given for n in one) and min(given[1]) > 0):
             raise ValueError(
                 f"mean and std must be {channels} numbers, one a channel, the deviations above 0; "
-                f"got {self.mean} and {self.std}"
+                f"got {given[0]} and {given[1]}"
             )
+        self.mean, self.std = tuple(given[0]), tuple(given[1])
         self.is_identity = not any(self.mean) and all(s == 1 for s in self.std)
 
     def __call__(self, x: Tensor) -> Tensor:

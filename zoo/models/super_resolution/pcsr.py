@@ -14,7 +14,7 @@ from jaxtyping import Float, UInt8
 from torch import Tensor, nn
 
 from zoo.eager import must_compose
-from zoo.layers.pixel_adaptive.coordinates import Size, output_size
+from zoo.layers.pixel_adaptive.coordinates import Size, check_size, output_size
 from zoo.layers.pixel_adaptive.decide import adm_classes, argmax_classes, hardness, target_classes
 from zoo.layers.pixel_adaptive.heads import PixelHeads
 from zoo.layers.pixel_adaptive.loss import pcsr_loss
@@ -22,7 +22,7 @@ from zoo.layers.pixel_adaptive.reference import bilinear_at
 from zoo.layers.pixel_adaptive.refine import refine_, refined
 from zoo.layers.pixel_adaptive.routing import values_of_all
 from zoo.models.super_resolution import flops as counting
-from zoo.models.super_resolution.backbone import BackboneLike, channels_of, features_of, make_backbone
+from zoo.models.super_resolution.backbone import BackboneLike, channels_of, features_of, make_backbone, place_of
 from zoo.models.super_resolution.checks import Policy, check_places, check_target, wanted_size
 from zoo.models.super_resolution.images import check_images, check_values
 from zoo.models.super_resolution.info import EnlargementInfo
@@ -61,7 +61,8 @@ class PCSR(PixelHeads):
 
     Raises:
         ValueError: fewer than two networks, networks not ascending in cost, means and deviations that do not fit, an
-            unknown backbone.
+            unknown backbone, a scale below 1.
+        TypeError: widths or a scale that are none.
     """
 
     task: ClassVar[str] = "super-resolution"
@@ -81,9 +82,9 @@ class PCSR(PixelHeads):
     ) -> None:
         place: Any = {"device": device, "dtype": dtype}
         made = make_backbone(backbone, in_chans, place)
-        super().__init__(channels_of(made, in_chans), in_chans, upsamplers, classifier, **place)
+        super().__init__(channels_of(made, in_chans), in_chans, upsamplers, classifier, **place_of(made, place))
         if scale is not None:
-            output_size((1, 1), scale)
+            _check_scale(scale)
         self.encoder = made  # the authors' name
         self.scale, self.in_chans = scale, in_chans
         self.normalisation = Normalisation(mean, std, in_chans)
@@ -218,6 +219,26 @@ class PCSR(PixelHeads):
             part.requires_grad_(number != 0)
         return self.train(self.training)
 
+    def learns(self, scale: float | int) -> "PCSR":
+        """Take a scale as the one that is learnt: where none is given the model enlarges by it, and is saved with it.
+
+        Args:
+            scale: how much larger the image becomes.
+
+        Returns:
+            The model itself.
+
+        Raises:
+            ValueError, TypeError: no scale.
+        """
+        _check_scale(scale)
+        self.scale = scale
+        if hasattr(self, "_model_args"):
+            self._model_args = {**self._model_args, "scale": scale}
+            if self.pretrained_cfg.get("input_size", ()) is None:  # it had no scale of its own
+                self.pretrained_cfg = {**self.pretrained_cfg, "input_size": (self.in_chans, 32, 32)}
+        return self
+
     def train(self, mode: bool = True) -> "PCSR":
         """Training or evaluation mode; in phase 1 what is frozen stays in evaluation."""
         super().train(mode)
@@ -261,7 +282,7 @@ class PCSR(PixelHeads):
             policy: how, neither "light" nor "heavy".
             scale: that the size came of, if of one.
         """
-        size = (scores.shape[2], scores.shape[3])
+        size, scores = (scores.shape[2], scores.shape[3]), scores.detach()  # a class has no gradient
         if policy.name == "adm":
             return adm_classes(hardness(scores), scores.shape[1], per_image=policy.adm_scope == "image")
         if policy.name == "target":
@@ -333,9 +354,12 @@ class PCSR(PixelHeads):
             enlarged: height and width of the enlarged image, instead of a scale.
 
         Raises:
-            ValueError: no scale, an unknown convention, fractions that do not add up to 1.
+            ValueError: no scale, an unknown convention, fractions that do not add up to 1, a size below 1.
+            TypeError: a size that is not two whole numbers.
         """
-        wanted = wanted_size(size, scale, enlarged, self.scale)
+        check_size(size)
+        scale = self.scale if scale is None and enlarged is None else scale
+        wanted = wanted_size(size, scale, enlarged, None)  # counting is no reason to warn of a scale
         return self.parts(size, wanted, convention).whole(fractions)
 
     def parts(self, size: Size, enlarged: Size, convention: str = "paper") -> counting.PartFlops:
@@ -391,6 +415,12 @@ class PCSR(PixelHeads):
     def extra_repr(self) -> str:
         """The scale, mean and deviation."""
         return f"scale={self.scale}, mean={self.normalisation.mean}, std={self.normalisation.std}"
+
+
+def _check_scale(scale: float | int) -> None:
+    output_size((1, 1), scale)
+    if scale < 1:
+        raise ValueError(f"scale must be at least 1, got {scale}: images can only become larger")
 
 
 def _bilinear(x: Tensor, size: Size) -> Tensor:

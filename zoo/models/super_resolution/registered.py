@@ -4,6 +4,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
+from torch import nn
 
 from zoo.models.super_resolution.backbone import make_network
 from zoo.models.super_resolution.network import SuperResolutionNet
@@ -27,8 +28,16 @@ def pcsr(
 
     Args:
         num_classes: 0: an image has none.
+
+    Raises:
+        TypeError: a module as the backbone: none could make the model again by its name.
     """
     _check_classes(num_classes)
+    if isinstance(backbone, nn.Module):
+        raise TypeError(
+            f"by name a backbone is a name or a mapping with a 'name', got a {type(backbone).__name__}; "
+            "zoo.PCSR(backbone, upsamplers, classifier) takes modules"
+        )
     given: Any = {"mean": mean, "std": std, "scale": scale, "in_chans": in_chans, "device": device, "dtype": dtype}
     model = PCSR(backbone, upsamplers, classifier, **given)
     if scale is not None:
