@@ -185,8 +185,8 @@ def _conclude(loop: Loop, show: Progress) -> Result:
     accelerator.wait_for_everyone()
     load_best(loop.model, folder)
     loop.settle()
-    measured = {name: loop.measure(loop.model, split) for name, split in splits.present().items() if name != "train"}
-    final = next((name for name in ("test", "val") if name in measured), None)
+    measured = {name: loop.measure(loop.model, split) for name, split in loop.to_measure().items()}
+    final = next((name for name in ("test", "val", "train") if name in measured), None)
     metrics: dict[str, Any] = {}
     loop.keep(loop.model, final or "", measured.get(final or ""), verify=True)
     if final is not None:

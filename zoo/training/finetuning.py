@@ -214,8 +214,8 @@ def finetune(
         hflip: probability of mirroring; "auto" is a half, and 0 for digits. Set 0 where left and right matter.
         img_size: height and width that images are resized to, instead of the model's own.
         transform: "auto", or None for tensors that are ready for the model.
-        scale: value of white in float images above 1. Of a model that enlarges images: how much larger they become;
-            default the model's own.
+        scale: value of white in float images above 1. Of a model that enlarges images: how much larger they become,
+            which is the model's own from then on; default what it was made for.
         standardise: bring every feature of bags of vectors to mean 0 and deviation 1 by the statistics of the training
             instances, which the model keeps, so that it takes raw features afterwards. "auto": of a new model; a
             trained one is used as it was trained.

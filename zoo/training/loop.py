@@ -170,6 +170,10 @@ class Loop:
     def settle(self) -> None:
         """What is found out about the best of the run, before it is measured for the last time."""
 
+    def to_measure(self) -> dict[str, ImageSet]:
+        """What the best of the run is measured on, by the names of the splits."""
+        return {name: split for name, split in self.splits.present().items() if name != "train"}
+
     def begin_epoch(self) -> None:
         """What changes from epoch to epoch."""
         self.freeze.apply(self.at.epoch)

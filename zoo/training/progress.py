@@ -63,15 +63,16 @@ class Progress:
         self._last = shown.replace("val ", "last ")
         if self.enabled:
             speed = next(value for column, value in row.items() if column.endswith("_per_second"))
+            part = next((f"{key} {row[key]}" for key in ("phase", "stage") if key in row), "")
             left = row["seconds"] * (self.epochs - row["epoch"])
             text = (
-                f"epoch {row['epoch']}/{self.epochs}: loss {_number(row['train_loss'])}"
+                f"epoch {row['epoch']}/{self.epochs}{part and f', {part}'}: loss {_number(row['train_loss'])}"
                 + (f", val loss {row['val_loss']:.4f}" if "val_loss" in row else "")
                 + shown
                 + (f", ema {row[f'ema_{monitor}']:.4f}" if f"ema_{monitor}" in row else "")
                 + f", lr {row['lr']:.2g}, {speed:.0f} {self.unit}/s, {_duration(left)} left"
                 + (f", {row['skipped']} updates left out" if row.get("skipped") else "")
-                + (" (best)" if best else "")
+                + (f" (best{part and f' of {part}'})" if best else "")
             )
             tqdm.write(text, file=sys.stderr)
 

@@ -19,12 +19,13 @@ class Result:
 
     Attributes:
         model: with the weights of the best epoch, in evaluation mode, on the CPU or where it was trained.
-        metrics: of these weights on the test split if there is one, else on the validation split; `split` and `samples`
-            say which and how many. Ready for `zoo.push_to_hub(metrics=…)`.
+        metrics: of these weights on the test split if there is one, else on the validation split; of a photograph that
+            there is alone, on itself. `split` and `samples` say which and how many. Ready for
+            `zoo.push_to_hub(metrics=…)`.
         history: one dictionary an epoch, as in history.csv.
         folder: of the run.
         monitor: the metric by which the best epoch was chosen.
-        best_epoch: counted from 1.
+        best_epoch: counted from 1; of a run in phases or stages, the best of the last one.
         val_metrics, test_metrics: of the best weights, where there is such a split; with `confusion`.
         classes: class names.
     """

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -54,9 +55,14 @@ def test_paired_folders_are_taken_as_they_are(tmp_path: Path, suffix: str) -> No
 
 
 def test_a_pair_of_other_sizes_is_named(tmp_path: Path) -> None:
-    photos = open_photos(paired(tmp_path), scale=4, val="no").train
-    with pytest.raises(DataError, match=r"0\.png is 80 x 72 .*LR/0\.png 40 x 36: with scale=4 it should be 160 x 144"):
-        photos.image(0)  # pyright: ignore[reportOptionalMemberAccess]
+    root, words = paired(tmp_path), r"0\.png is 80 x 72 .*LR/0\.png 40 x 36: with scale=4 it should be 160 x 144"
+    with pytest.raises(DataError, match=words):  # before anything is learnt
+        open_photos(root, scale=4, val="no")
+    with Image.open(root / "LR" / "2.png") as image:
+        exif = image.getexif()
+        exif[0x0112] = 6  # to be turned
+        image.transpose(Image.Transpose.ROTATE_90).save(root / "LR" / "2.png", exif=exif)
+    assert len(open_photos(root, scale=2, val="no").train or ()) == 3
 
 
 def test_what_has_no_partner_is_named(tmp_path: Path) -> None:
@@ -146,9 +152,19 @@ def test_batches_depend_on_seed_epoch_and_place(tmp_path: Path) -> None:
 
 
 def test_files_that_cannot_be_read(tmp_path: Path) -> None:
-    folder = write_photos(tmp_path)
+    folder = write_photos(tmp_path / "photos")
     (folder / "bad.png").write_bytes(b"none")
     assert len(open_photos(folder, scale=4, val="no", on_bad="skip").train or ()) == 4
+    (folder.parent / "val").mkdir()
+    shutil.copy(folder / "bad.png", folder.parent / "val" / "bad.png")
+    shutil.copy(folder / "0.png", folder.parent / "val" / "good.png")
+    splits = open_photos(folder, scale=4, val=folder.parent / "val", on_bad="skip")
+    assert {name: len(part) for name, part in splits.present().items()} == {"train": 4, "val": 1}
+    assert [note.partition(":")[0] for note in splits.notes] == [
+        f"left out 1 unreadable image(s) of {name}" for name in ("train", "val")
+    ]
+    for seed in range(5):  # what is held out can be read, whichever it is
+        assert len(open_photos(folder, scale=4, seed=seed, on_bad="skip").val or ()) == 1
     photos = open_photos(folder, scale=4, val="no").train
     with pytest.raises(DataError, match=r"bad\.png"):
         Patches(photos, 8)  # pyright: ignore[reportArgumentType]

@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 import torch
 import torch.nn.functional as F
+from PIL import Image
 from torch import Tensor
 
 import zoo
@@ -49,6 +50,7 @@ def test_phases_train_their_own_parts(photos: Path, tmp_path: Path, backbone: st
     assert changed(states[2], states[3]) == {"light_sampler", "classifier"}
     assert result.best_epoch == 3
     assert result.monitor == "psnr"
+    assert [row["phase"] for row in result.history] == [0, 0, 1]
     assert [row["lr"] for row in result.history][2] > result.history[1]["lr"]  # the schedule begins anew
     assert all(p.requires_grad for p in net.parameters())
     assert net._phase is None
@@ -113,6 +115,10 @@ def test_original_networks_learn_whole_patches(photos: Path, tmp_path: Path) -> 
     assert set(result.metrics) >= {"psnr", "ssim", "psnr_y", "ssim_y"}
     with pytest.raises(ValueError, match="is trained in 1, give as many"):
         zoo.finetune(net, photos, phases=(3, 2), out=tmp_path / "other", **QUICK)
+    with pytest.raises(ValueError, match=r"^budget=0\.7: fsrcnn has one way to enlarge images"):
+        zoo.evaluate(net, photos, budget=0.7, progress=False)
+    found = zoo.evaluate(net, photos / "1.png", progress=False)
+    assert found["true_flops"] == net.flops((18, 20), 4, convention="true") < found["flops"]
 
 
 @pytest.mark.parametrize(
@@ -170,6 +176,7 @@ def test_queries_are_places_of_the_patch() -> None:
         ({"mixup": 0.2, "freeze": "backbone"}, "mixup, freeze: not for models that enlarge images"),
         ({"monitor": "psrn"}, "monitor must be 'auto' or one of psnr, .*; got 'psrn'; did you mean"),
         ({"scale": 2.5}, r"scale must be a whole number from 2, got 2\.5"),
+        ({"scale": float("nan")}, "scale must be a whole number from 2, got nan"),
         ({"phases": (3,)}, r"pcsr is trained in 2, give as many whole numbers of updates, got \(3,\)"),
         ({"phases": (3, 0)}, "whole numbers of updates"),
         ({"epochs": 1}, "epochs=1: the model is trained in 2 phases, give at least 2"),
@@ -183,6 +190,27 @@ def test_settings_that_cannot_be(photos: Path, tmp_path: Path, options: dict[str
     with pytest.raises(ValueError, match=words):
         zoo.finetune(small_pcsr(), photos, out=tmp_path / "run", **{**QUICK, **options})
     assert not (tmp_path / "run").exists()
+
+
+def test_another_scale_becomes_the_models_own(photos: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Without a warning of it, and a single photograph is measured itself."""
+    options = {**QUICK, "epoch_patches": 4, "progress": True}
+    result = zoo.finetune(small_pcsr(), photos / "1.png", scale=3, phases=(1, 1), out=tmp_path / "run", **options)
+    said = capsys.readouterr().err
+    assert said.count("the network learns to enlarge by 3, and does so from now on") == 1
+    assert "one photograph, none to validate on" in said
+    assert "epoch 1/2, phase 0: loss" in said
+    assert said.count("(best of phase 0)") == said.count("(best of phase 1)") == 1
+    again = zoo.create_model(f"local-dir:{tmp_path / 'run' / 'best'}")
+    assert again.scale == result.model.scale == 3
+    assert again._model_args["scale"] == 3
+    with Image.open(photos / "1.png") as image:
+        assert zoo.upscale(tmp_path / "run", image).image.size == (240, 216)
+    found = zoo.evaluate(tmp_path / "run", photos / "1.png", progress=False)
+    assert found["scale"] == 3
+    assert result.metrics["split"] == "train"
+    assert result.metrics["psnr"] == pytest.approx(found["psnr"], abs=1e-6)
+    assert found["hard"] == pytest.approx(1 - found["fraction_0"]) == pytest.approx(found["fraction_1"])
 
 
 def test_settings_of_photographs_are_for_them_alone(tmp_path: Path) -> None:

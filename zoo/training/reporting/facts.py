@@ -66,8 +66,8 @@ class RunFacts:
 
     @property
     def split(self) -> str | None:
-        """The split on which the final metrics were measured: test, else val; `None` before the end."""
-        return next((name for name in ("test", "val") if isinstance(self.metrics.get(name), dict)), None)
+        """The split on which the final metrics were measured: test, else val, else train; `None` before the end."""
+        return next((name for name in ("test", "val", "train") if isinstance(self.metrics.get(name), dict)), None)
 
     @property
     def measured(self) -> dict[str, Any]:

@@ -167,6 +167,8 @@ def _notes(run: RunFacts) -> list[str]:
         notes.append(f"The run is not finished: {len(run.history)} of {run.options['epochs']} epochs are done.")
     elif not run.split:
         notes.append("Nothing was held out: there are no final metrics.")
+    elif run.split == "train":
+        notes.append("Nothing was held out: the metrics are of what was learned from, and say nothing of others.")
     elif run.split == "val":
         notes.append(
             "There was no test split. The metrics are of the validation split, by which the best epoch was chosen: "

@@ -9,13 +9,13 @@ import torch
 import torch.nn.functional as F
 
 from zoo.layers.bicubic import bicubic_downscale
-from zoo.training.model_source import ready_model
+from zoo.training.model_source import model_name, ready_model
 from zoo.training.progress import Progress
 from zoo.training.super_resolution.measure import COLUMNS, compare, means, measured
 from zoo.training.super_resolution.photos import Photos
-from zoo.training.super_resolution.policy import policy_options
+from zoo.training.super_resolution.policy import policy_options, refuse_options
 from zoo.training.super_resolution.source import open_photos_of
-from zoo.training.super_resolution.task import check_scale, enlarge_with_info
+from zoo.training.super_resolution.task import check_scale, enlarge_with_info, refuse_other_channels
 
 _WITHOUT = ("bicubic", "bilinear")
 
@@ -41,11 +41,11 @@ def evaluate_super_resolution(
     from zoo.training.engine import engine, resolve_amp
 
     net = ready_model(model)
+    refuse_other_channels(net)
     factor = check_scale(net, scale)
     options = policy_options(policy, budget)
-    if options and not hasattr(net, "train_queries"):
-        asked = ", ".join(f"{key}={value!r}" for key, value in options.items())
-        raise ValueError(f"{asked}: this model has one way to enlarge images")
+    if not hasattr(net, "train_queries"):
+        refuse_options(options, model_name(net))
     name, split_name, photos = open_photos_of(data, split, scale=factor, on_bad=on_bad)
     home, training = next(net.parameters()).device, {m for m in net.modules() if m.training}
     progress.start(0, len(photos), 0, "measuring")

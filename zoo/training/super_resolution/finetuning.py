@@ -19,7 +19,7 @@ from zoo.training.super_resolution.options import resolve
 from zoo.training.super_resolution.patches import Patches
 from zoo.training.super_resolution.photos import Photos
 from zoo.training.super_resolution.source import open_photos
-from zoo.training.super_resolution.task import check_scale
+from zoo.training.super_resolution.task import check_scale, refuse_other_channels, takes_any_scale
 
 
 def finetune_super_resolution(given: Mapping[str, Any], trackers: Any) -> Result:
@@ -48,6 +48,8 @@ def finetune_super_resolution(given: Mapping[str, Any], trackers: Any) -> Result
         for note in (*splits.notes, *_copies(photos, splits.val)):
             show.note(note)
         several = hasattr(net, "train_queries")
+        if note := _learns(net, scale):
+            show.note(note)
         with begun(net, options, given, name=name, data=splits.name, unused=several) as run:
             ways = (_as_it_is, _as_it_is)
             loop = RestorationLoop(net, splits, ways, run.options, run.folder, run.accelerator, show)
@@ -73,7 +75,17 @@ def _model_of(given: Mapping[str, Any]) -> nn.Module:
             pretrained = starts_from_weights(name, None)
         net = create_model(name, pretrained=pretrained, **(arguments or {}))
     refuse_half(net)
+    refuse_other_channels(net)
     return net
+
+
+def _learns(net: nn.Module, scale: int) -> str | None:
+    """Tell a model that takes any scale which one it learns; what is to be said of it."""
+    if not takes_any_scale(net) or (before := getattr(net, "scale", None)) == scale:
+        return None
+    net.learns(scale)  # pyright: ignore - not of nn.Module
+    made = "was made for none" if before is None else f"was made for {before:g}"
+    return f"the network learns to enlarge by {scale}, and does so from now on where no scale is given; it {made}"
 
 
 def _as_it_is(image: Any, where: str) -> Any:

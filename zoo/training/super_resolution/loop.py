@@ -108,6 +108,14 @@ class RestorationLoop(Loop):
             return everything[: o.lengths[phase] - (o.phase_epochs[phase] - 1) * len(everything)]
         return everything
 
+    def to_measure(self) -> dict[str, ImageSet]:
+        """The only photograph that there is, if there is no other."""
+        found = super().to_measure()
+        return found if found or len(self.train.photos) > 1 else {"train": self.train.photos}
+
+    def facts(self) -> dict[str, Any]:
+        return {"phase": self.phase} if self.in_phases else {}
+
     def begin_epoch(self) -> None:
         super().begin_epoch()
         if self.in_phases:

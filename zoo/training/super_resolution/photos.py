@@ -75,20 +75,29 @@ class Photos(ImageSet):
 
     def area(self, index: int) -> int:
         """Pixels of a small image, from what the file says of its size."""
-        if index in self._kept or self.files[index].suffix.lower() == ".npy":
+        if index in self._kept:
             return self.image(index).small[0].numel()
-        try:
-            with Image.open(self.files[index]) as opened:
-                width, height = opened.size
-        except (OSError, ValueError):
+        stated = _stated(self.files[index])
+        if stated is None:
             return self.image(index).small[0].numel()
-        return (height // self.scale) * (width // self.scale)
+        return (stated[0] // self.scale) * (stated[1] // self.scale)
 
     def without_small(self) -> Photos:
         """The same photographs, with small ones that are made."""
         made = copy.copy(self)
         made.small, made._kept, made._bytes = None, {}, 0
         return made
+
+    def check_pairs(self) -> None:
+        """Look, before anything is learnt, whether the sizes of all pairs differ by the scale, by what files say.
+
+        Raises:
+            DataError: naming a pair whose sizes do not.
+        """
+        for index, (file, small) in enumerate(zip(self.files, self.small or (), strict=False)):
+            sizes = _stated(file), _stated(small)
+            if None not in sizes and sizes[0] != tuple(side * self.scale for side in sizes[1] or ()):
+                self._read(index)  # it refuses them, unless one of the two is to be turned
 
     def _read(self, index: int) -> Pair:
         large, where = rgb(self.files[index]), self.where(index)
@@ -106,6 +115,15 @@ class Photos(ImageSet):
                 f"scale={self.scale} it should be {wanted[1]} x {wanted[0]}"
             )
         return Pair(small, large)
+
+
+def _stated(file: Path) -> tuple[int, int] | None:
+    """Width and height as an image file states them at its beginning; None where Pillow finds none."""
+    try:
+        with Image.open(file) as opened:
+            return opened.size
+    except (OSError, ValueError):
+        return None
 
 
 def rgb(file: Path) -> Tensor:

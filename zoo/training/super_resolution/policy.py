@@ -38,3 +38,21 @@ def policy_options(
         hint = did_you_mean(str(policy), POLICIES)
         raise ValueError(f"policy must be one of {', '.join(POLICIES)}, got {policy!r}{hint}")
     return {**({} if policy is None else {"policy": policy}), **({"k": k} if k else {})}
+
+
+def refuse_options(options: Mapping[str, Any], name: str) -> None:
+    """Refuse, of a model whose pixels have no classes, what `policy_options` gives, in the words of the caller.
+
+    Args:
+        options: of the forward of a model that decides.
+        name: of the model.
+
+    Raises:
+        ValueError: there is one.
+    """
+    asked = {key: value for key, value in options.items() if key != "target"}
+    if "target" in options:
+        asked = {"budget": options["target"], **{key: value for key, value in asked.items() if key != "policy"}}
+    if asked:
+        said = ", ".join(f"{key}={value!r}" for key, value in asked.items())
+        raise ValueError(f"{said}: {name} has one way to enlarge images; pcsr_… decide what pixels cost")

@@ -11,7 +11,7 @@ import numpy as np
 
 from zoo.errors import DataError
 from zoo.training.data.folder import SYNONYMS, image_files, split_folders, what_is_there
-from zoo.training.data.image_set import Splits
+from zoo.training.data.image_set import ImageSet, Splits
 from zoo.training.data.labels import some
 from zoo.training.data.source import DEFAULT_VAL
 from zoo.training.data.unreadable import drop_unreadable
@@ -41,21 +41,32 @@ def open_photos(data: Any, *, scale: int, val: Any = None, seed: int = 0, on_bad
     splits = _open(data, scale)
     if splits.train is None:
         raise DataError(f"{splits.name} has no training split; splits there: {', '.join(splits.present()) or 'none'}")
+    if on_bad == "skip":  # before some of those that are left are held out
+        drop_unreadable(splits)
     if isinstance(val, float | int) and not isinstance(val, bool):
         _hold_out(splits, val, seed)
     elif val is False or (isinstance(val, str) and val in ("no", "none")):
         splits.val = None
     elif val is not None:
-        other = _open(val, scale)
-        splits.val = other.val or other.train or other.test
+        splits.val = _validation(_open(val, scale), on_bad, splits.notes)
     elif splits.val is None and len(splits.train) > 1:
         _hold_out(splits, DEFAULT_VAL, seed)
         splits.notes.append(f"no validation split: {len(splits.val or ())} images are held out, by seed {seed}")
     elif splits.val is None:
-        splits.notes.append("one photograph, none to validate on: the last epoch counts as the best")
-    if on_bad == "skip":
-        drop_unreadable(splits)
+        splits.notes.append(
+            "one photograph, none to validate on: the last epoch counts as the best, and the metrics are those of this "
+            "photograph, from which is learned; val= (--val) takes others"
+        )
     return splits
+
+
+def _validation(source: Splits, on_bad: str, notes: list[str]) -> ImageSet | None:
+    """The photographs of a source to validate on."""
+    alone = Splits(source.name, val=source.val or source.train or source.test)
+    if on_bad == "skip":
+        drop_unreadable(alone)
+        notes += alone.notes
+    return alone.val
 
 
 def open_photos_of(data: Any, split: str, *, scale: int, on_bad: str = "raise") -> tuple[str, str, Photos]:
@@ -137,7 +148,9 @@ def _paired(high: Path, low: Path, scale: int) -> Photos:
     if not large:
         raise DataError(f"{high} and {low} hold no images; {_FORMS}")
     names = list(large)
-    return Photos([large[n] for n in names], [small[n] for n in names], name=str(high.parent), scale=scale)
+    pairs = Photos([large[n] for n in names], [small[n] for n in names], name=str(high.parent), scale=scale)
+    pairs.check_pairs()
+    return pairs
 
 
 def _hold_out(splits: Splits, fraction: float, seed: int) -> None:

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import inspect
+import math
 from typing import Any
 
 import timm
 import torch
 from torch import Tensor, nn
 
+from zoo.layers.pixel_adaptive.coordinates import is_number
+from zoo.models.super_resolution.network import SuperResolutionNet
 from zoo.registry import is_model
 from zoo.training.model_source import model_class, model_name, ready_model, resolve_name
 
@@ -53,7 +56,7 @@ def check_scale(model: nn.Module, scale: Any) -> int:
     """
     own = scale_of(model)
     chosen = own if scale is None else scale
-    if isinstance(chosen, bool) or chosen != int(chosen) or chosen < 2:
+    if not is_number(chosen) or not math.isfinite(chosen) or chosen != int(chosen) or chosen < 2:
         raise ValueError(
             f"scale must be a whole number from 2, got {chosen!r}: pixels of photographs are grouped by it"
         )
@@ -63,6 +66,16 @@ def check_scale(model: nn.Module, scale: Any) -> int:
             f"(--model-arg scale={chosen}), where it can be"
         )
     return int(chosen)
+
+
+def refuse_other_channels(model: nn.Module) -> None:
+    """Refuse a model of other images than photographs are.
+
+    Raises:
+        ValueError: it takes another number of channels than 3.
+    """
+    if (channels := getattr(model, "in_chans", 3)) != 3:
+        raise ValueError(f"photographs are of 3 channels, and this model takes {channels}: make it with in_chans=3")
 
 
 @torch.inference_mode()
@@ -82,14 +95,27 @@ def enlarge(model: nn.Module, small: Tensor, scale: int, **policy: Any) -> Tenso
 
 @torch.inference_mode()
 def enlarge_with_info(model: nn.Module, small: Tensor, scale: int, **policy: Any) -> tuple[Tensor, dict[str, float]]:
-    """As `enlarge`, and what it cost where the model tells: the part of pixels that was hard, and the FLOPs.
+    """As `enlarge`, and what it cost where the model tells.
 
     Returns:
-        The image, and `hard` (pixels of all but the lightest class), `flops` (as the paper counts) and `true_flops`.
+        The image, and `flops` (as the paper counts) and `true_flops`; before these, where pixels have classes, `hard`
+        (the part of them that is of any class but the lightest) and `fraction_0`, `fraction_1`, … (of each class, from
+        the lightest).
     """
     if not hasattr(model, "train_queries"):
-        return enlarge(model, small, scale), {}
+        return enlarge(model, small, scale), _flops_of(model, (small.shape[1], small.shape[2]))
     image = small[None].to(next(model.parameters()).dtype) / 255
     made, info = model(image, scale=scale, return_info=True, **policy)
+    parts = {f"fraction_{place}": part for place, part in enumerate(info.fractions[0].tolist())}
     cost = {"flops": info.flops["paper"][0], "true_flops": info.flops["true"][0]}
-    return made[0].float(), {"hard": 1 - float(info.fractions[0, 0]), **cost}
+    return made[0].float(), {"hard": float(info.hard[0]), **parts, **cost}
+
+
+def _flops_of(model: nn.Module, size: tuple[int, int]) -> dict[str, float]:
+    """What a network whose pixels have no classes tells of its cost."""
+    if not isinstance(model, SuperResolutionNet):
+        return {}
+    return {
+        name: float(model.flops(size, convention=convention))
+        for name, convention in (("flops", "paper"), ("true_flops", "true"))
+    }
