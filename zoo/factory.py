@@ -259,8 +259,8 @@ def _create(
         return build()
     given = {**(loading.cfg if isinstance(loading.cfg, Mapping) else {}), **loading.overlay}
     weights, sha256, num_classes, known = registered_weights(source, given, loading.cfg)
-    if known and _is_as_it_was(model_entry(source.architecture).args, wanted):
-        kwargs = {**known, **kwargs}
+    if known:
+        kwargs = {**_still_known(known, model_entry(source.architecture).args, wanted), **kwargs}
     if num_classes is not None:  # as many as the weights have, unless the caller says otherwise
         kwargs = {"num_classes": num_classes, **kwargs}
     if weights is None:
@@ -283,9 +283,15 @@ def _arguments_of(source: Source, wanted: Mapping[str, Any] | None = None) -> di
             than theirs, nothing is said of the weights.
     """
     given = {} if source.config is None else dict(source.config.model_args)
-    if given.keys() & set(OF_WEIGHTS) and (wanted is None or not _is_as_it_was(given, wanted)):
-        return {name: value for name, value in given.items() if name not in OF_WEIGHTS}
-    return given
+    return _still_known(given, given, wanted)
+
+
+def _still_known(
+    arguments: Mapping[str, Any], own: Mapping[str, Any], wanted: Mapping[str, Any] | None
+) -> dict[str, Any]:
+    """Those arguments that hold of the network that a caller wants: all, if it is what `own` makes of it."""
+    gone = OF_WEIGHTS if wanted is None or not _is_as_it_was(own, wanted) else ()
+    return {name: value for name, value in arguments.items() if name not in gone}
 
 
 def _is_as_it_was(own: Mapping[str, Any], wanted: Mapping[str, Any]) -> bool:
@@ -363,7 +369,7 @@ def _build_loaded(
             lambda: build(on_meta=True), checkpoint, device=kwargs.get("device"), adapt=adapt
         )
         if report.adapted and hasattr(model, "uncalibrate"):
-            model.uncalibrate()  # type: ignore[operator] - nn.Module types unknown attributes as tensors
+            model.uncalibrate(report.adapted)  # type: ignore[operator] - nn.Module types unknown attributes as tensors
         if kwargs.get("dtype") is not None:
             model.to(dtype=kwargs["dtype"])
     if checkpoint.source is not None:

@@ -50,7 +50,7 @@ def pretrained_cfg(entry: Entry, weights: WeightsEntry | None = None) -> dict[st
         cfg |= {
             "file": str(weights.path) if weights.path else None,
             "hf_hub_id": (f"{weights.repo}@{weights.revision}" if weights.revision else weights.repo) or None,
-            "num_classes": weights.num_classes,
+            "num_classes": cfg.get("num_classes") if weights.num_classes is None else weights.num_classes,
             "label_names": list(weights.label_names) or None,
             "license": weights.licence or None,
             **weights.cfg,

@@ -82,7 +82,8 @@ def evaluate(
         values in whole steps of 8 bits without a border of `scale` pixels, the mean over the photographs; the same of
         interpolation (`bicubic_psnr`, `bilinear_psnr`, …); and where pixels have classes, `hard`, `flops` and
         `true_flops`. `detail` adds `images`.
-        Of a network that looks twice also `global_accuracy` and `local_accuracy`, of each look alone; of chromosomes
+        Of a network that looks twice also `global_accuracy` and `local_accuracy`, of each look alone (`loss` and `ece`
+        are those of its probabilities, by its temperature); of chromosomes
         `polarity_accuracy` and `polarity_loss`, and where their cases are known `case_accuracy` (the mean over cases),
         `complete_cases` (the part that is right as a whole) and, after `zoo.karyotype.dispatch`, `dispatch_accuracy`,
         `dispatch_case_accuracy` and `dispatch_complete_cases`.

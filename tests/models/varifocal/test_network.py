@@ -242,6 +242,21 @@ def test_loaded_for_other_classes(tmp_path):
     assert "label_names" not in other.pretrained_cfg
 
 
+def test_registered_weights_for_other_classes_keep_what_still_holds():
+    trained = zoo.create_model("varifocal_chromosome_nano", pretrained=True).eval()
+    assert trained.pretrained_cfg["num_classes"] == 24
+    image, (types, _) = torch.rand(1, 1, 64, 64), trained.temperature
+    said = trained(image)
+    for given, temperature in ((24, (types, 1.0)), ((24, 3), (types, 1.0)), (5, (1.0, 1.0)), (0, (1.0, 1.0))):
+        other = zoo.create_model("varifocal_chromosome_nano", pretrained=True, num_classes=given).eval()
+        assert other.temperature == temperature, given
+        out = other(image)
+        assert torch.equal(out.features, said.features)
+        assert (out.type is None) == (given == 0)
+        if temperature[0] == types:
+            assert torch.equal(out.type, said.type)
+
+
 def test_backbones_bring_their_weights_once():
     """A saved network brings its weights itself: none are fetched for its trunks."""
     with torch.device("meta"):

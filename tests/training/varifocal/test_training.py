@@ -187,8 +187,15 @@ def test_metrics_of_both_tasks_and_of_cases_by_hand() -> None:
     assert found["case_accuracy"] == pytest.approx(case_metrics(types, data.labels, numbers).accuracy_per_case)
     dispatched = np.concatenate([dispatch(rows.log_softmax(1).numpy()).types for rows in out.type.split(46)])
     assert found["dispatch_accuracy"] == pytest.approx((dispatched == data.labels).mean())
-    net.temperature = (50.0, 1.0)
-    assert zoo.evaluate(net, data, progress=False)["accuracy"] == found["accuracy"]
+    net.temperature = (50.0, 3.0)
+    soft = zoo.evaluate(net, data, progress=False)
+    assert soft["accuracy"] == found["accuracy"]
+    sure = (out.type / 50).softmax(1).max(1).values.mean()  # all below 1/15, one bin
+    assert soft["ece"] == pytest.approx(abs(soft["accuracy"] - float(sure)), abs=1e-6)
+    assert soft["loss"] == pytest.approx(float(F.cross_entropy(out.type / 50, torch.from_numpy(data.labels))), abs=1e-6)
+    wanted = float(F.cross_entropy(out.polarity / 3, torch.from_numpy(data.polarity)))
+    assert soft["polarity_loss"] == pytest.approx(wanted, abs=1e-6)
+    assert soft["global_accuracy"] == found["global_accuracy"]
 
 
 def test_polarities_that_are_not_known_are_left_out_of_the_metric() -> None:

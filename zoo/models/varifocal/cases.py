@@ -1,5 +1,6 @@
 """Probabilities, and whole cases: images of one patient that are typed together."""
 
+from collections.abc import Collection
 from typing import Any
 
 import torch
@@ -31,9 +32,14 @@ class CaseModel(nn.Module):
         if getattr(self, "_model_args", None):
             update_model_args(self, temperature=list(self._temperature))
 
-    def uncalibrate(self) -> None:
-        """Forget the temperature: it was that of classifiers which are no longer there."""
-        self.temperature = (1.0, 1.0)
+    def uncalibrate(self, changed: Collection[str] | None = None) -> None:
+        """Forget the temperature: it was that of classifiers which are no longer there.
+
+        Args:
+            changed: names of the parameters that are others now. Those of polarities leave types as they were.
+        """
+        types = changed is not None and all("polarity" in name for name in changed)
+        self.temperature = (self._temperature[0] if types else 1.0, 1.0)
 
     def log_probabilities(
         self, output: VarifocalOutput

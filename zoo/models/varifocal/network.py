@@ -254,7 +254,8 @@ class VarifocalNet(CaseModel):
 
     def classifier_names(self) -> tuple[str, ...]:
         """Paths of all that has a row a class; the second task as a whole, for it may be left out."""
-        types = ("g_net.head.fc_type", "l_net.head.fc_type", "fusion.mlp_type.3")
+        fused = "fusion.mlp_type.3" if self.num_classes else "fusion.mlp_type"
+        types = ("g_net.head.fc_type", "l_net.head.fc_type", fused)
         return (*types, "g_net.head.fc_polarity", "l_net.head.fc_polarity", "fusion.mlp_polarity")
 
     def reset_classifier(self, num_classes: int | Sequence[int], global_pool: str | None = None) -> None:

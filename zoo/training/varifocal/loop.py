@@ -136,6 +136,7 @@ class VarifocalLoop(Loop):
                 "temperature 1: no validation split to fit it on; zoo.karyotype.fit_temperature does it by hand"
             )
             return
+        self.model.uncalibrate()
         o, columns = self.options, Columns(self.model, STAGES[-1])
         answers, targets = all_logits(
             columns,

@@ -29,6 +29,8 @@ _NAMES = {"g": "global", "l": "local"}
 class Columns(nn.Module):
     """All that a network decides, in columns: types and polarities of the last scale, then of those beneath it.
 
+    The logits of the last scale are divided by the network's temperature, as its probabilities have them.
+
     Args:
         model: the network.
         stage: of training, that tells how far it is run.
@@ -51,7 +53,9 @@ class Columns(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         output = self.model(x, RUN[self.stage])
-        found = [logits.float() for scale in _DECISIONS[self.stage] for logits in _logits(output, scale)]
+        last, *beneath = _DECISIONS[self.stage]
+        found = _logits(output, last, self.model.temperature)
+        found += [logits for scale in beneath for logits in _logits(output, scale)]
         if self.rough is not None:
             targets = self.rough.rough(x, self.model.g_net.forward_map(x))
             loss = torch.nn.functional.smooth_l1_loss(centre_form(output.box), targets.float(), reduction="none")
@@ -59,9 +63,10 @@ class Columns(nn.Module):
         return torch.cat(found, 1)
 
 
-def _logits(output: VarifocalOutput, scale: str) -> list[Tensor]:
+def _logits(output: VarifocalOutput, scale: str, temperature: tuple[float, float] = (1.0, 1.0)) -> list[Tensor]:
     names = [f"{scale}_{task}" if scale else task for task in ("type", "polarity")]
-    return [logits for name in names if (logits := getattr(output, name)) is not None]
+    found = zip((getattr(output, name) for name in names), temperature, strict=True)
+    return [logits.float() / value for logits, value in found if logits is not None]
 
 
 def measure_scales(
@@ -114,7 +119,7 @@ def measure_besides(
         found[f"{_NAMES[scale]}_accuracy"] = float((part[:, :types].argmax(1) == targets).double().mean())
     if answers.shape[1] > (types + polarities) * len(parts):
         found["region_loss"] = float(answers[:, -1].double().mean())
-    return found | measure_cases(parts[0][:, :types], data, model.temperature[0])
+    return found | measure_cases(parts[0][:, :types], data)
 
 
 def measure_polarity(logits: Tensor, polarity: np.ndarray) -> dict[str, float]:
@@ -133,13 +138,12 @@ def measure_polarity(logits: Tensor, polarity: np.ndarray) -> dict[str, float]:
     }
 
 
-def measure_cases(logits: Tensor, data: ImageSet, temperature: float = 1.0) -> dict[str, float]:
+def measure_cases(logits: Tensor, data: ImageSet) -> dict[str, float]:
     """Accuracy by case, as the likeliest types are and after dispatch; nothing where there are no cases of karyotypes.
 
     Args:
-        logits: (N, 24) of types.
+        logits: (N, 24) of types, calibrated.
         data: the chromosomes.
-        temperature: by which logits are divided for probabilities.
 
     Returns:
         `case_accuracy`, the mean over cases of the part that is right, and `complete_cases`, the part of the cases that
@@ -150,9 +154,8 @@ def measure_cases(logits: Tensor, data: ImageSet, temperature: float = 1.0) -> d
     if numbers is None or tuple(data.classes) != HUMAN.names:
         return {}
     plain = case_metrics(logits.argmax(1).numpy(), data.labels, numbers)
-    log_probs = (logits.double() / temperature).log_softmax(1)
     try:
-        karyotypes = dispatch_cases(log_probs.numpy(), case_ids=numbers)
+        karyotypes = dispatch_cases(logits.double().log_softmax(1).numpy(), case_ids=numbers)
     except ValueError:  # more chromosomes in a case than a karyotype has room for
         return {"case_accuracy": plain.accuracy_per_case, "complete_cases": plain.complete_case_rate}
     better = case_metrics(karyotypes, data.labels, numbers)
