@@ -80,8 +80,9 @@ def evaluate(
         labels right), `f1`, `f1_micro`, `auroc`, `auprc`, `ece`. Ready for `zoo.push_to_hub(metrics=…)`.
         Of enlarged images: `psnr` and `ssim` over red, green and blue, and of luma alone (`psnr_y`, `ssim_y`), each of
         values in whole steps of 8 bits without a border of `scale` pixels, the mean over the photographs; the same of
-        interpolation (`bicubic_psnr`, `bilinear_psnr`, …); and where pixels have classes, `hard`, `flops` and
-        `true_flops`. `detail` adds `images`.
+        interpolation (`bicubic_psnr`, `bilinear_psnr`, …); where pixels have classes, `hard`, the part of them that is
+        of any class but the lightest, and `fraction_0`, `fraction_1`, … of each; `flops` and `true_flops`. `detail`
+        adds `images`.
         Of a network that looks twice also `global_accuracy` and `local_accuracy`, of each look alone (`loss` and `ece`
         are those of its probabilities, by its temperature); of chromosomes
         `polarity_accuracy` and `polarity_loss`, and where their cases are known `case_accuracy` (the mean over cases),

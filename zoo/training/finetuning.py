@@ -147,9 +147,9 @@ def finetune(
             `.npz`, `.safetensors` or a dictionary of `rows`, `offsets` and `labels`; `bags:FOLDER` of
             `class/bag/image.png`; `repertoires:TABLE` of files of sequences, for `deeprc_cnn`. Sequences, for a model
             that takes them (`qtn_uptn_aa`): "peptides", FASTA, a table with a column `sequence`, `sequences:FILE`.
-            Photographs, for a model that enlarges images (`pcsr_carn_x4`): a folder or list of them, of which small
-            ones are made; or a folder with HR/ and LR/, the small ones of the same names; with train/, val/ and test/
-            above them if you like.
+            Photographs, for a model that enlarges images (`pcsr_carn_x4`): a folder, pattern or list of them, of which
+            small ones are made; or a folder with HR/ and LR/, the small ones of the same names; with train/, val/ and
+            test/ above them if you like.
         val: what to compare epochs on. None: the data's own split, else 20 % of training, class by class, of
             chromosomes whole cases. A number between 0 and 1: that share. False or "no": nothing, the last epoch counts
             as the best. Else a source.

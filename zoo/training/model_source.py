@@ -49,7 +49,7 @@ def resolve_name(model: str | os.PathLike[str]) -> str:
 
     Raises:
         MissingFileError: a path to nothing, with near ones.
-        TrainingError: a run without a best model.
+        TrainingError: a run without a best model, or with its weights alone.
     """
     text = os.fspath(model)
     folder = Path(text).expanduser()
@@ -62,6 +62,11 @@ def resolve_name(model: str | os.PathLike[str]) -> str:
         return f"local-dir:{folder}"
     if (folder / "best" / "config.json").is_file():
         return f"local-dir:{folder / 'best'}"
+    if (folder / "best" / "model.safetensors").is_file():
+        raise TrainingError(
+            f"{folder / 'best'} holds the weights alone, for their model was made by no registered name: make it "
+            f"again, and give it these by zoo.load_weights(model, {str(folder / 'best')!r})"
+        )
     if (folder / "args.json").is_file():
         raise TrainingError(f"{folder} is a run that has no best model yet (no {folder / 'best' / 'config.json'})")
     return f"local-dir:{folder}" if a_path else text

@@ -31,6 +31,7 @@ from zoo.training.model_source import instance_shape, model_name, ready_model, r
 from zoo.training.options import check_batch_size
 from zoo.training.progress import Progress
 from zoo.training.sequences_prediction import sequence_answers
+from zoo.training.super_resolution.task import is_super_resolution
 from zoo.training.varifocal.answers import both_answers
 from zoo.weights.config_checks import ordered_labels
 
@@ -94,6 +95,8 @@ def predict(
     check_on_bad(on_bad)
     net = ready_model(model)
     refuse_tables(net)
+    if is_super_resolution(net):
+        raise DataError(f"{model_name(net)} enlarges images and names no classes: zoo.upscale, zoo upscale")
     if getattr(net, "num_classes", None) == 0:
         raise DataError(
             f"{model_name(net)} has no classifier (num_classes=0), so it names no classes; build it with a classifier, "

@@ -91,6 +91,8 @@ def test_splits(tmp_path: Path) -> None:
         open_photos_of(tmp_path / "split", "val", scale=4)
     listed = open_photos({"train": [folder / "0.png", folder / "1.png"], "val": folder / "2.png"}, scale=4)
     assert {name: len(part) for name, part in listed.present().items()} == {"train": 2, "val": 1}
+    matched = open_photos(str(folder / "[0-2].png"), scale=4, val="no")
+    assert (matched.name, len(matched.train or ())) == ("all", 3)
 
 
 @pytest.mark.parametrize(

@@ -208,9 +208,19 @@ def test_another_scale_becomes_the_models_own(photos: Path, tmp_path: Path, caps
         assert zoo.upscale(tmp_path / "run", image).image.size == (240, 216)
     found = zoo.evaluate(tmp_path / "run", photos / "1.png", progress=False)
     assert found["scale"] == 3
+    with pytest.raises(zoo.ZooError, match=r"pcsr enlarges images and names no classes: zoo\.upscale"):
+        zoo.predict(tmp_path / "run", photos / "1.png")
     assert result.metrics["split"] == "train"
     assert result.metrics["psnr"] == pytest.approx(found["psnr"], abs=1e-6)
     assert found["hard"] == pytest.approx(1 - found["fraction_0"]) == pytest.approx(found["fraction_1"])
+
+
+def test_a_module_in_float64_learns_and_leaves_its_weights_alone(photos: Path, tmp_path: Path) -> None:
+    net = zoo.PCSR(torch.nn.Conv2d(3, 4, 3, padding=1), [[4], [8]], [], scale=2).double()
+    result = zoo.finetune(net, photos, phases=(1, 1), out=tmp_path / "run", **{**QUICK, "epoch_patches": 4})
+    assert result.model.classifier.linears[0].weight.dtype == torch.float64
+    with pytest.raises(zoo.ZooError, match=r"best holds the weights alone, .*zoo\.load_weights\(model, '.*best'\)"):
+        zoo.evaluate(tmp_path / "run", photos, progress=False)
 
 
 def test_settings_of_photographs_are_for_them_alone(tmp_path: Path) -> None:

@@ -84,7 +84,7 @@ def check_target(target: float | int, parts: PartFlops) -> None:
     if not least <= target <= 1:
         raise ValueError(
             f"a budget (target) must be from {math.ceil(least * 1e4) / 1e4:.4f}, all pixels light, to 1, all heavy, as "
-            f"a part of the FLOPs of the latter; got {target}"
+            f"a part of the FLOPs of the latter at this scale; got {target}"
         )
 
 

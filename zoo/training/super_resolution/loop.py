@@ -124,6 +124,7 @@ class RestorationLoop(Loop):
     def batch_loss(self, batch: Batch, net: nn.Module, paths: tuple[int, ...] | None = None) -> Tensor:
         small, large = batch.images, batch.targets
         assert isinstance(small, Tensor)
+        small = small.to(next(self.model.parameters()).dtype)  # of a network of float64
         if not self.in_phases:
             return F.l1_loss(net(small).float(), large)
         coord, cell, truth = draw(large, self.options.queries)

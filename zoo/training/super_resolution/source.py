@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import glob
 import os
 from collections.abc import Mapping
 from pathlib import Path
@@ -28,7 +29,8 @@ def open_photos(data: Any, *, scale: int, val: Any = None, seed: int = 0, on_bad
 
     Args:
         data: a folder of photographs, at any depth; a folder with HR/ and LR/; one with train/ and perhaps val/ and
-            test/, each one of these two; a list of files; or a dictionary of these with the keys train, val and test.
+            test/, each one of these two; a list of files, or a pattern of them; or a dictionary of these with the keys
+            train, val and test.
         scale: how much larger the photographs are than the small images.
         val: None takes the source's own split, else holds out 20 %; a number between 0 and 1 holds out that share; a
             source is opened; False or "no" does without.
@@ -101,7 +103,8 @@ def _open(data: Any, scale: int) -> Splits:
             for key, folder in parts.items():
                 setattr(splits, key, _whole(folder, scale, key))
             return splits
-        return Splits(name=root.resolve().stem, train=_whole(root, scale, "all"), whole=True)
+        named = root if root.exists() else root.parent  # of a pattern
+        return Splits(name=named.resolve().stem, train=_whole(root, scale, "all"), whole=True)
     return Splits(name="photographs", train=_whole(data, scale, "all"), whole=True)
 
 
@@ -109,6 +112,8 @@ def _whole(source: Any, scale: int, split: str) -> Photos:
     """The photographs of a source without splits."""
     if isinstance(source, str | os.PathLike):
         root = Path(source).expanduser()
+        if not root.exists() and (matched := _matching(root)):
+            return _whole(matched, scale, split)
         if root.is_file():
             return Photos([root], None, name=str(root), scale=scale)
         if not root.is_dir():
@@ -132,6 +137,11 @@ def _whole(source: Any, scale: int, split: str) -> Photos:
             raise DataError(f"no such image: {some(missing)}")
         return Photos(files, None, name=f"{split} ({len(files)} files)", scale=scale)
     raise DataError(f"cannot take photographs from {type(source).__name__}; {_FORMS}, or a list of files")
+
+
+def _matching(pattern: Path) -> list[str]:
+    """The files of a pattern, "scans/*.tif"."""
+    return [file for file in sorted(glob.glob(str(pattern), recursive=True)) if os.path.isfile(file)]
 
 
 def _paired(high: Path, low: Path, scale: int) -> Photos:
