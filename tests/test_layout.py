@@ -11,6 +11,7 @@ ROOT = Path(__file__).parents[1]
 ORDER = [
     "errors",
     "naming",
+    "sizes",
     "files",
     "_version",
     "registry",

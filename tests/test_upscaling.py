@@ -11,10 +11,11 @@ import pytest
 import tifffile
 import torch
 from PIL import Image, ImageCms
+from PIL.PngImagePlugin import PngImageFile, PngInfo
 from sklearn.datasets import load_sample_image
 
 import zoo
-from tests.training.super_resolution.helpers import small_pcsr
+from tests.training.super_resolution.helpers import small_network, small_pcsr
 from zoo.errors import DataError
 from zoo.models.super_resolution.fsrcnn import FSRCNN
 from zoo.pictures import Picture, luma, read_picture, write_picture
@@ -137,6 +138,66 @@ def test_profile_notes_and_orientation(tmp_path: Path) -> None:
         assert written.info["dpi"][0] == pytest.approx(300, abs=0.1)
 
 
+def test_texts_of_a_png(tmp_path: Path) -> None:
+    """Of 8 and of 16 bits, and what other formats make of them; those about the small file itself are left out."""
+    info = PngInfo()
+    info.add_text("Title", "A flower")
+    info.add_itxt("Author", "Zoë", "de", "Autor")
+    info.add_text("Raw profile type exif", "of the small file")
+    for name, pixels in (("8", PHOTO), ("16", PHOTO.astype(np.uint16) * 257)):
+        write_picture(Picture(pixels, kept={"pnginfo": info}), tmp_path / f"{name}.png")
+        zoo.upscale(small_pcsr(), tmp_path / f"{name}.png", out=tmp_path / f"{name}x4.png")
+        with Image.open(tmp_path / f"{name}x4.png") as written:
+            assert isinstance(written, PngImageFile)
+            assert written.text == {"Title": "A flower", "Author": "Zoë"}
+            assert getattr(written.text["Author"], "lang", None) == "de"
+    with pytest.warns(UserWarning, match=r"texts of the image are left out of .*, as only PNG has them: Title, Author"):
+        zoo.upscale(small_pcsr(), tmp_path / "8.png", out=tmp_path / "out.jpg")
+
+
+def test_a_network_of_grey_images(tmp_path: Path) -> None:
+    """Of coloured ones it enlarges the brightness: of the same picture the same, and colour by interpolation."""
+    grey = PHOTO[..., 0]
+    torch.manual_seed(0)
+    for net in (small_pcsr(in_chans=1), FSRCNN(d=8, s=4, m=1, in_chans=1)):
+        made = zoo.upscale(net, grey)
+        assert made.pixels.shape == (96, 120, 1)
+        with pytest.warns(
+            UserWarning, match="the model is of grey images: it enlarged the brightness; colour is by bicub"
+        ):
+            coloured = zoo.upscale(net, np.dstack([grey, grey, grey, grey]))
+        assert coloured.pixels.shape == (96, 120, 4)
+        assert np.abs(coloured.pixels[..., :3].astype(int) - made.pixels).max() <= 1
+    net = small_pcsr(in_chans=1)
+    with pytest.warns(UserWarning, match="colour is by bicubic"):
+        coloured = zoo.upscale(net, PHOTO).pixels
+    bright = zoo.upscale(net, luma(PHOTO.astype(np.float32) / 255).clip(0, 1)).pixels[..., 0] * 255
+    inside = ((coloured > 0) & (coloured < 255)).all(2)
+    assert inside.mean() > 0.5
+    assert np.abs(luma(coloured.astype(np.float32)) - bright)[inside].max() < 1
+    with pytest.raises(ValueError, match="pictures are grey or of colour, and pcsr takes images of 4 channels"):
+        zoo.upscale(small_pcsr(in_chans=4), PHOTO)
+
+
+def test_a_network_without_a_scale_of_its_own(tmp_path: Path) -> None:
+    picture(tmp_path / "in.png")
+    with pytest.raises(ValueError, match=r"give scale= \(--scale\): pcsr was made for no scale of its own"):
+        zoo.upscale(small_pcsr(scale=None), PHOTO)
+    with pytest.raises(ValueError, match=r"give scale= \(--scale\)"):
+        zoo.upscale_files(small_pcsr(scale=None), tmp_path, tmp_path / "out")
+    with pytest.raises(ValueError, match="gives features instead of an image"):
+        zoo.upscale(FSRCNN(d=8, s=4, m=1, no_upsampling=True), PHOTO)
+
+
+def test_whole_numbers_of_32_bits_are_taken_as_16(tmp_path: Path) -> None:
+    bright = Image.fromarray(PHOTO[..., 0].astype(np.int32))
+    with pytest.warns(UserWarning, match=r"none above \d+: if 255 is white, give image.convert\('L'\)"):
+        made = zoo.upscale(small_pcsr(), bright)
+    assert made.pixels.dtype == np.uint16
+    zoo.upscale(small_pcsr(), bright.point(lambda value: value * 257))  # without a warning
+    zoo.upscale(small_pcsr(), bright.convert("L"))
+
+
 def test_a_budget_is_kept(tmp_path: Path) -> None:
     net = small_pcsr()
     light = zoo.upscale(net, PHOTO, policy="light").facts["flops_share"]
@@ -183,8 +244,10 @@ def test_an_original_network(tmp_path: Path) -> None:
     assert net.training  # as it was
     with pytest.raises(ValueError, match=r"enlarges by 4 alone, got scale=2"):
         zoo.upscale(net, PHOTO, 2)
-    with pytest.raises(ValueError, match="policy: fsrcnn has one way to enlarge images"):
-        zoo.upscale(net, PHOTO, policy="light")
+    with pytest.raises(ValueError, match=r"^policy='light', refine=False: fsrcnn has one way to enlarge images"):
+        zoo.upscale(net, PHOTO, policy="light", refine=False)
+    with pytest.raises(ValueError, match=r"^budget=0\.7: fsrcnn has one way"):
+        zoo.upscale(net, PHOTO, budget=0.7)
 
 
 @pytest.mark.parametrize(
@@ -195,6 +258,16 @@ def test_an_original_network(tmp_path: Path) -> None:
         ({"budget": 0.7, "policy": "adm"}, r"budget=0\.7 decides classes by what they cost"),
         ({"budget": 0.001}, r"a budget \(target\) must be from 0\.\d+, .* got 0\.001"),
         ({"out": "x.xyz"}, r"'x\.xyz' has no ending of a format that can be written"),
+        (
+            {"out": "x.ico"},
+            r"x\.ico: ICO has sizes of its own, 24x14 for 40x24 say; write \.png, \.tif, \.webp, \.jpg or",
+        ),
+        ({"out": "x.gif"}, r"GIF holds 256 colours; write \.png"),
+        ({"out": "x.webp", "scale": 600}, r"WEBP holds 16383 pixels a side, not 18000; write \.png or \.tif"),
+        ({"out": "x.h5"}, r"HDF5 cannot be written \(.*\); write \.png"),
+        ({"out": "x.png", "class_map": "./x.png"}, r"two pictures would be written to one file, x\.png"),
+        ({"tile": True}, "tile must be a whole number of pixels of the small image from 1, or 'auto', got True"),
+        ({"max_memory": "2 apples"}, "max_memory='2 apples' is no size"),
         ({"device": "tpu"}, "device"),
     ],
 )
@@ -216,14 +289,25 @@ def test_pictures_that_cannot_be(tmp_path: Path) -> None:
     with pytest.raises(DataError, match=r"cannot read the image .*cut\.png"):
         zoo.upscale(small_pcsr(), tmp_path / "cut.png")
     for wrong, words in (
-        (np.zeros((4, 4, 5), np.uint8), r"the array is \(4, 4, 5\) of uint8"),
+        (
+            np.zeros((4, 4, 5), np.uint8),
+            r"of 1 \(grey\), 2 \(grey and transparency\), .* the array is \(4, 4, 5\) of u",
+        ),
         (np.zeros((4, 4, 3), np.int64), r"the array is \(4, 4, 3\) of int64"),
         (np.full((4, 4), 2.0), "the array has real numbers from 2 to 2, where 0 to 1 are expected"),
-        (np.full((4, 4), np.nan), "the array has NaN or infinity in it"),
+        (np.full((4, 4), np.nan), "the array must be finite: NaN or infinity in 16 of 16 values"),
         (tmp_path, "is a folder: zoo.upscale_files enlarges all images of one"),
     ):
         with pytest.raises(DataError, match=words):
             zoo.upscale(small_pcsr(), wrong)
+    for out in (tmp_path, tmp_path / "out"):
+        (tmp_path / "out").mkdir(exist_ok=True)
+        with pytest.raises(IsADirectoryError, match=r"is a folder: name a file, .*enlarged\.png say"):
+            zoo.upscale(small_pcsr(), PHOTO, out=out, overwrite=True)
+    for name in ("scale", "max_memory"):
+        options: dict[str, Any] = {name: True}
+        with pytest.raises(TypeError, match=f"{name} .* got True"):
+            zoo.upscale(small_network(), PHOTO, **options)
     with pytest.raises(TypeError, match=r"got Tensor; model.upscale takes tensors \(channels, height, width\)"):
         zoo.upscale(small_pcsr(), torch.zeros(3, 4, 4))  # type: ignore[arg-type]
     Image.fromarray(np.full((4, 4), 200, np.float32)).save(tmp_path / "real.tif")
@@ -282,3 +366,41 @@ def test_a_folder_with_a_bad_file(tmp_path: Path, capsys: pytest.CaptureFixture[
         zoo.upscale_files(small_pcsr(), source, out, on_bad="ignore")
     with pytest.raises(DataError, match=r"there is no image .*; did you mean 'in'"):
         zoo.upscale_files(small_pcsr(), tmp_path / "int", out)
+
+
+def test_every_format_of_a_folder(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """All that Pillow reads; what is none is told; formats that do not hold the picture become others."""
+    source, out = tmp_path / "in", tmp_path / "in" / "enlarged"
+    source.mkdir()
+    for ending in ("avif", "gif", "ico", "jp2", "TGA"):
+        picture(source / f"{ending}.{ending}")
+    Image.fromarray(PHOTO[..., 0].astype(np.uint16) * 257).save(source / "deep.pgm")
+    Image.fromarray(PHOTO[..., 0].astype(np.float32) / 255).save(source / "real.pfm")
+    (source / "film.mpg").write_bytes(b"\0\0\1\xb3")
+    (source / "notes.txt").write_text("none")
+    for again in (False, True):  # the second time there is more below the folder
+        rows = zoo.upscale_files(small_pcsr(scale=None), source, out, 1.5, overwrite=again)
+        names = [Path(row["output"]).name for row in rows]
+        assert names == ["avif.avif", "deep.png", "gif.png", "ico.png", "jp2.jp2", "real.tif", "TGA.TGA"]
+    assert rows[1]["notes"] == [f"{source / 'deep.pgm'} becomes deep.png, as its own format does not hold it"]
+    assert "passed over 2 of 9 files of" in capsys.readouterr().err
+    with Image.open(out / "real.tif") as written:
+        assert (written.mode, written.size) == ("F", (45, 36))
+
+
+def test_one_file_for_one_picture(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    for folder in ("HR", "LR"):
+        (tmp_path / "in" / folder).mkdir(parents=True)
+        picture(tmp_path / "in" / folder / "a.gif")
+    rows = zoo.upscale_files(
+        small_pcsr(), tmp_path / "in" / "LR" / "a.gif", f"{tmp_path}/one/", class_map=f"{tmp_path}/map/"
+    )
+    assert rows[0]["output"] == str(tmp_path / "one" / "a.png")
+    assert (tmp_path / "map" / "a.png").exists()
+    picture(tmp_path / "in" / "LR" / "a.png")
+    with pytest.raises(ValueError, match=r"a\.gif and .*a\.png would be written to one file, .*: rename one"):
+        zoo.upscale_files(small_pcsr(), tmp_path / "in", tmp_path / "out")
+    assert "LR alone is a folder of its own" in capsys.readouterr().err
+    with pytest.raises(ValueError, match=r"a\.gif and its classes would be written to one file"):
+        zoo.upscale_files(small_pcsr(), tmp_path / "in" / "HR", tmp_path / "out", class_map=tmp_path / "out")
+    assert not (tmp_path / "out").exists()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import os
 from dataclasses import dataclass, field
 from io import BytesIO
@@ -9,19 +10,28 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 from PIL import Image, ImageOps, UnidentifiedImageError
+from PIL.PngImagePlugin import PngImageFile, PngInfo, iTXt
 
 from zoo.errors import DataError, MissingExtraError
 from zoo.files import atomic_path
-from zoo.models.super_resolution.pictures import LEVELS
+from zoo.models.super_resolution.images import check_real
+from zoo.models.super_resolution.pictures import DEEP_MODES, LEVELS, deep_values
 from zoo.training.data.decode import deep_pixels
 from zoo.training.data.png import deep_png
 
 #: What weighs red, green and blue in grey (ITU-R BT.601, as Pillow has it).
 _LUMA = (0.299, 0.587, 0.114)
-_DEEP = ("I;16", "I;16B", "I;16L", "I;16N", "I")
-#: Formats whose files hold no transparency, those whose files hold 16 bits, and real numbers.
-_OPAQUE, _HOLDS_DEEP, _HOLDS_REAL = ("JPEG", "BMP", "PPM", "MPO"), ("PNG", "TIFF"), ("TIFF",)
+#: Formats whose files hold 16 bits, and real numbers; how many pixels a side may have in others.
+_HOLDS_DEEP, _HOLDS_REAL = ("PNG", "TIFF"), ("TIFF",)
+_LONGEST = {"WEBP": 16383, "JPEG": 65500, "MPO": 65500}
+#: The size of a picture that is written to see what a format makes of it; no icon has it.
+_TRIAL = (40, 24)
+#: Formats of data, documents and films, of which Pillow reads no pixels, or not by itself.
+_NO_PICTURES = ("BUFR", "EPS", "GRIB", "HDF5", "IPTC", "MPEG", "WMF")
+#: Texts in PNGs that say again, for the small picture, what is kept otherwise or is not so any more.
+_OF_FILES = ("Raw profile type ", "XML:com.adobe.xmp")
 #: Notes in files: description, maker, camera, software, time, artist, copyright; those of the camera and of the place;
 #: and among these the size.
 _NOTES, _PARTS, _SIZES = (0x010E, 0x010F, 0x0110, 0x0131, 0x0132, 0x013B, 0x8298), (0x8769, 0x8825), (0xA002, 0xA003)
@@ -38,7 +48,7 @@ class Picture:
         pixels: (H, W, 3); uint8, uint16, or float32 from 0 to 1.
         alpha: (H, W) of the same type, or None where nothing is transparent.
         grey: whether red, green and blue are equal because it has none of them.
-        kept: colour profile, notes of the camera and resolution, as Pillow writes them.
+        kept: colour profile, notes of the camera, resolution and texts of a PNG, as Pillow writes them.
         notes: what was left out.
     """
 
@@ -59,14 +69,21 @@ class Picture:
         return colour if self.alpha is None else np.concatenate([colour, self.alpha[:, :, None]], 2)
 
 
+def readable_endings() -> frozenset[str]:
+    """Endings, in small letters, of the formats of pictures that Pillow reads."""
+    Image.init()
+    known = Image.registered_extensions().items()
+    return frozenset(ending for ending, form in known if form in Image.OPEN and form not in _NO_PICTURES)
+
+
 def read_picture(source: str | os.PathLike[str] | Image.Image | np.ndarray) -> Picture:
     """Take a picture apart: turned upright, palettes as colours, grey repeated, CMYK and others as RGB.
 
     16 bits stay 16 bits, and real numbers from 0 to 1 what they are.
 
     Args:
-        source: a file; a Pillow image; an array (H, W), (H, W, 3) or (H, W, 4) of uint8, uint16, or real numbers from
-            0 to 1.
+        source: a file; a Pillow image; an array (H, W), or (H, W, channels) of grey, grey and transparency, colour, or
+            colour and transparency, of uint8, uint16, or real numbers from 0 to 1.
 
     Raises:
         DataError: no image, a damaged one, one of other channels, or one whose values have no range.
@@ -79,7 +96,7 @@ def read_picture(source: str | os.PathLike[str] | Image.Image | np.ndarray) -> P
         return _of_image(source, "the image")
     if not isinstance(source, str | os.PathLike):
         raise TypeError(
-            f"a picture is a file, a Pillow image or an array (height, width[, 3 or 4]), got {type(source).__name__}; "
+            f"a picture is a file, a Pillow image or an array (height, width[, 1 to 4]), got {type(source).__name__}; "
             "model.upscale takes tensors (channels, height, width)"
         )
     path = Path(source).expanduser()
@@ -125,11 +142,12 @@ def _of_image(image: Image.Image, where: str) -> Picture:
         notes.append(f"{where} has {image.n_frames} pictures; the first is taken")  # pyright: ignore - of a file
     kept = _kept(image)
     image = ImageOps.exif_transpose(image)
-    if image.mode in _DEEP:
-        values = np.asarray(image)
-        if values.min() < 0 or values.max() > 65535:
-            raise DataError(f"{where} has values from {values.min()} to {values.max()}, where 0 to 65535 are expected")
-        return Picture(_repeated(values.astype(np.uint16)), None, True, kept, notes)
+    if image.mode in DEEP_MODES:
+        try:
+            values, note = deep_values(image, where)
+        except ValueError as error:
+            raise DataError(str(error)) from None
+        return Picture(_repeated(values), None, True, kept, notes if note is None else [*notes, note])
     if image.mode == "F":
         return Picture(_repeated(_real(np.asarray(image), where)), None, True, kept, notes)
     if image.mode in ("CMYK", "LAB", "YCbCr", "HSV"):
@@ -145,10 +163,23 @@ def _of_image(image: Image.Image, where: str) -> Picture:
 
 
 def _kept(image: Image.Image) -> dict[str, Any]:
-    """Colour profile, resolution and notes of the camera."""
+    """Colour profile, resolution, notes of the camera and texts of a PNG."""
     kept = {key: image.info[key] for key in ("icc_profile", "dpi") if image.info.get(key)}
-    notes_of_camera = _notes(image)
-    return kept if notes_of_camera is None else {**kept, "exif": notes_of_camera}
+    found = {"exif": _notes(image), "pnginfo": _texts(image)}
+    return kept | {key: value for key, value in found.items() if value is not None}
+
+
+def _texts(image: Image.Image) -> PngInfo | None:
+    """Title, author, parameters and what else a PNG has as text, without what belongs to the file."""
+    made = PngInfo()
+    for key, value in (image.text if isinstance(image, PngImageFile) else {}).items():
+        if key.startswith(_OF_FILES):
+            continue
+        if isinstance(value, iTXt):
+            made.add_itxt(key, value, value.lang or "", value.tkey or "")
+        else:
+            made.add_text(key, value)
+    return made if made.chunks else None
 
 
 def _notes(image: Image.Image) -> Image.Exif | None:
@@ -168,8 +199,10 @@ def _of_array(values: np.ndarray, where: str) -> Picture:
     good = values.ndim == 2 or (values.ndim == 3 and values.shape[2] in (1, 2, 3, 4))
     if not good or 0 in values.shape or not (real or values.dtype in (np.uint8, np.uint16)):
         raise DataError(
-            "an image is an array (height, width), (height, width, 3) or (height, width, 4) of uint8, uint16, or real "
-            f"numbers from 0 to 1; {where} is {values.shape} of {values.dtype}"
+            "an image is an array (height, width), or (height, width, channels) of 1 (grey), 2 (grey and "
+            "transparency), 3 (red, green, blue) or 4 (with transparency), of uint8, uint16, or real numbers from 0 to "
+            "1; "
+            f"{where} is {values.shape} of {values.dtype}"
         )
     values = _real(values, where) if real else values.astype(values.dtype.newbyteorder("="), copy=False)
     values = values[:, :, None] if values.ndim == 2 else values
@@ -185,15 +218,12 @@ def _real(values: np.ndarray, where: str) -> np.ndarray:
     Raises:
         DataError: others.
     """
-    least, most = float(values.min()), float(values.max())
-    if not np.isfinite((least, most)).all():
-        raise DataError(f"{where} has NaN or infinity in it")
-    if not (least >= 0 and most <= 1):
-        raise DataError(
-            f"{where} has real numbers from {least:.3g} to {most:.3g}, where 0 to 1 are expected: divide by the value "
-            "of white, or write whole numbers of 8 or 16 bits"
-        )
-    return values.astype(np.float32)
+    single = np.require(values, np.float32, ["C", "W"])
+    try:
+        check_real(torch.from_numpy(single), where)
+    except ValueError as error:
+        raise DataError(str(error)) from None
+    return single
 
 
 def _repeated(values: np.ndarray) -> np.ndarray:
@@ -237,34 +267,71 @@ def format_of(path: Path) -> str:
     return name
 
 
-def check_writable(picture: Picture, path: Path) -> None:
+def check_writable(picture: Picture, path: Path, size: tuple[int, int] | None = None) -> None:
     """Refuse a format that cannot hold the picture, before any work is done.
+
+    Args:
+        picture: that is to be written, or is to be enlarged.
+        path: the file.
+        size: (height, width) that the picture will have, if not as it is.
 
     Raises:
         ValueError: naming what would be lost.
         MissingExtraError: a TIFF of deep colour, without tifffile.
     """
-    form = format_of(path)
-    if picture.alpha is not None and form in _OPAQUE:
-        raise ValueError(f"{path}: {form} holds no transparency, which the image has; write .png, .webp or .tif")
+    form, longest = format_of(path), max(size or picture.pixels.shape[:2])
     if picture.white > 255 and form not in _HOLDS_DEEP:
         raise ValueError(f"{path}: {form} holds 8 bits, the image has 16; write .png or .tif")
     if picture.white == 1 and form not in _HOLDS_REAL:
         raise ValueError(f"{path}: {form} holds whole numbers, the image has real ones; write .tif")
-    if form == "TIFF" and _beyond_pillow(picture):
-        _tifffile(path)
+    if longest > _LONGEST.get(form, longest):
+        raise ValueError(f"{path}: {form} holds {_LONGEST[form]} pixels a side, not {longest}; write .png or .tif")
+    if _beyond_pillow(picture):
+        if form == "TIFF":
+            _tifffile(path)
+        return
+    opaque = ("L" if picture.grey else "RGB") if picture.white == 255 else "F" if picture.white == 1 else "I;16"
+    lost = shortfall(form, opaque)
+    if lost is not None:
+        raise ValueError(f"{path}: {form} {lost}; write .png, .tif, .webp, .jpg or .bmp")
+    if picture.alpha is not None and shortfall(form, f"{opaque}A") is not None:
+        raise ValueError(f"{path}: {form} holds no transparency, which the image has; write .png, .webp or .tif")
+
+
+@functools.cache
+def shortfall(form: str, mode: str) -> str | None:
+    """What becomes of a picture of a mode in files of a format that does not hold it, as a trial shows; else None."""
+    file = BytesIO()
+    try:
+        Image.new(mode, _TRIAL).save(file, format=form)
+        with Image.open(file) as again:
+            size, bands, found = again.size, again.getbands(), again.mode
+    except UnidentifiedImageError:  # PDF, which Pillow does not read
+        return None
+    except Exception as error:  # writers raise all sorts at what they do not write
+        return f"cannot be written ({error})"
+    if size != _TRIAL:
+        return f"has sizes of its own, {size[0]}x{size[1]} for {_TRIAL[0]}x{_TRIAL[1]} say"
+    if mode.startswith("RGB") and len(bands) < 3:
+        return "holds 256 colours" if found == "P" else "holds no colour"
+    return "holds no transparency" if mode.endswith("A") and "A" not in bands else None
 
 
 def not_kept(picture: Picture, path: Path) -> list[str]:
     """What of a picture a file of this name will not hold, though it could be written."""
-    exif = picture.kept.get("exif")
+    form, exif, texts = format_of(path), picture.kept.get("exif"), picture.kept.get("pnginfo")
+    notes = []
     inner = exif is not None and any(exif.get_ifd(part) for part in _PARTS)
-    left_out = inner and format_of(path) == "TIFF" and _beyond_pillow(picture)
-    return [f"the notes of the camera are left out of {path}, a TIFF of deep colour"] if left_out else []
+    if inner and form == "TIFF" and _beyond_pillow(picture):
+        notes.append(f"the notes of the camera are left out of {path}, a TIFF of deep colour")
+    if texts is not None and form != "PNG":
+        names = ", ".join(data.partition(b"\0")[0].decode("latin-1") for _, data, *_ in texts.chunks)
+        notes.append(f"texts of the image are left out of {path}, as only PNG has them: {names}")
+    return notes
 
 
 def write_picture(picture: Picture, path: str | os.PathLike[str]) -> None:
-    """Write a file, whole or not at all, with the colour profile, the notes of the camera and the resolution.
+    """Write a file, whole or not at all, with what was kept of the picture.
 
     Raises:
         ValueError: a format that cannot hold the picture.

@@ -20,6 +20,7 @@ from zoo.files import write_text
 from zoo.models.data_config import words_of
 from zoo.naming import did_you_mean, known_keywords
 from zoo.registry import is_model, weights_entry
+from zoo.sizes import byte_count
 from zoo.weights.card import existing_license, given_card, is_untouched, make_card
 from zoo.weights.commit import PushResult, commit_folder
 from zoo.weights.compare import require_same, require_same_tensors
@@ -30,7 +31,7 @@ from zoo.weights.hub import Snapshot, pull, split_repo
 from zoo.weights.licences import check_licence
 from zoo.weights.remote import check_ref, full_repo_id, read_text
 from zoo.weights.save import new_folder
-from zoo.weights.shards import MAX_SHARD_SIZE, byte_count, is_weights_name, save_sharded
+from zoo.weights.shards import MAX_SHARD_SIZE, is_weights_name, save_sharded
 from zoo.weights.source import open_checkpoint
 from zoo.weights.space import APP_NAME, is_ours, push_space
 
@@ -85,7 +86,7 @@ def save_pretrained(
     """
     _check_model(model, "save_pretrained")
     license = check_licence(license) if license else None
-    limit, card = byte_count(max_shard_size), given_card(card)
+    limit, card = byte_count(max_shard_size, "max_shard_size"), given_card(card)
     target = Path(folder)
     _refuse_foreign(target)
     old_card = target / CARD_NAME
@@ -169,7 +170,7 @@ def push_to_hub(
     """
     _check_model(model, "push_to_hub")
     license = check_licence(license) if license else None
-    limit, card = byte_count(max_shard_size), given_card(card)
+    limit, card = byte_count(max_shard_size, "max_shard_size"), given_card(card)
     check_ref(revision, "revision")
     check_ref(tag, "tag")
     if space and create_pr:

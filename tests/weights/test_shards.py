@@ -10,8 +10,9 @@ from safetensors.torch import load_file
 from torch import nn
 
 from zoo.errors import ChecksumError, CorruptFileError, NonFiniteWeightsError
+from zoo.sizes import byte_count
 from zoo.weights import load_weights
-from zoo.weights.shards import byte_count, is_weights_name, plan_shards, save_sharded
+from zoo.weights.shards import is_weights_name, plan_shards, save_sharded
 from zoo.weights.source import INDEX_NAME, open_checkpoint
 
 
@@ -29,25 +30,25 @@ from zoo.weights.source import INDEX_NAME, open_checkpoint
     ],
 )
 def test_sizes_are_numbers_or_texts(size, bytes_):
-    assert byte_count(size) == bytes_
+    assert byte_count(size, "max_shard_size") == bytes_
 
 
 @pytest.mark.parametrize("size", ["", "1.5", "GB", "5GBs", "--5GB", "five", "5 XB", "nanGB"])
 def test_a_text_that_is_no_size_is_refused_with_the_way_to_write_one(size):
     with pytest.raises(ValueError, match=r"max_shard_size='.*' is no size: write '500MB', '5GB'"):
-        byte_count(size)
+        byte_count(size, "max_shard_size")
 
 
 @pytest.mark.parametrize("size", [0, -1, "0", "-1", "-5GB", "0GB", "0.0001B"])
 def test_a_size_must_be_above_zero(size):
     with pytest.raises(ValueError, match="must be above 0"):
-        byte_count(size)
+        byte_count(size, "max_shard_size")
 
 
 @pytest.mark.parametrize("size", [None, True, 1.5, b"5GB"])
 def test_what_is_neither_number_nor_text_is_refused(size):
     with pytest.raises(TypeError, match="number of bytes or a text"):
-        byte_count(size)
+        byte_count(size, "max_shard_size")
 
 
 def tensors():

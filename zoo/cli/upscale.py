@@ -18,7 +18,7 @@ def upscale(
     source: Annotated[
         str, typer.Argument(metavar="INPUT", help="An image, a folder of images, or a pattern: 'a/*.png'.")
     ],
-    output: Annotated[Path, typer.Argument(metavar="OUTPUT", help="A file; of several images, a folder.")],
+    output: Annotated[str, typer.Argument(metavar="OUTPUT", help="A file, or a folder; of several images, a folder.")],
     model: Annotated[
         str, typer.Option("--model", "-m", help="Registered name with weights, run folder, local-dir: or hf-hub:.")
     ] = "pcsr_srresnet_nano_x4",
@@ -35,7 +35,7 @@ def upscale(
     tile: Annotated[str, typer.Option(help="Side of the pieces that are computed at a time, or auto.")] = "auto",
     max_memory: Annotated[str, typer.Option(help="What --tile auto may use.")] = "2GB",
     class_map: Annotated[
-        Path | None, typer.Option(help="A file for the image with its classes over it; of several images, a folder.")
+        str | None, typer.Option(help="A file for the image with its classes over it; of several images, a folder.")
     ] = None,
     on_bad: o.OnBad = "raise",
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace files that are there.")] = False,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import warnings
+from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,11 +18,15 @@ from torch import nn
 from zoo.device import check_device
 from zoo.errors import DataError
 from zoo.layers.modes import evaluating
+from zoo.layers.pixel_adaptive.coordinates import output_size
 from zoo.models.super_resolution.overlay import visualize
+from zoo.models.super_resolution.pictures import LEVELS
+from zoo.models.super_resolution.upscale import check_tile
 from zoo.naming import known_keywords
 from zoo.pictures import Picture, as_image, check_writable, luma, not_kept, read_picture, write_picture
+from zoo.sizes import byte_count
 from zoo.training.model_source import model_name
-from zoo.training.super_resolution.policy import policy_options
+from zoo.training.super_resolution.policy import policy_options, refuse_options
 from zoo.training.super_resolution.task import scale_of, super_resolver, takes_any_scale
 
 
@@ -60,12 +65,22 @@ class Upscaled:
 
 @dataclass(frozen=True)
 class How:
-    """How a model is to enlarge pictures; the arguments of `upscale`."""
+    """How a model is to enlarge pictures; the arguments of `upscale`, of which `options` go to the model's forward.
+
+    Raises:
+        ValueError, TypeError: a scale, a side of tiles or a memory that is none.
+    """
 
     scale: float | None
     options: dict[str, Any]
     tile: int | str
     max_memory: str | int
+
+    def __post_init__(self) -> None:
+        if self.scale is not None:
+            output_size((1, 1), self.scale)
+        check_tile(self.tile)
+        byte_count(self.max_memory, "max_memory")
 
 
 @known_keywords
@@ -88,21 +103,26 @@ def upscale(
 ) -> Upscaled:
     """Enlarge a picture; `upscale_files` enlarges all of a folder.
 
-    Transparency is enlarged by bicubic interpolation. Colour profile, notes of the camera and resolution are kept;
-    grey stays grey, 16 bits 16 bits, and real numbers real numbers. What is left out is warned of.
+    Transparency is enlarged by bicubic interpolation. Colour profile, notes of the camera, resolution and texts of a
+    PNG are kept; grey stays grey, 16 bits 16 bits, and real numbers real numbers. What is left out is warned of.
+
+    A model of grey images (`in_chans=1`) enlarges the brightness of coloured ones; their colour is enlarged by bicubic
+    interpolation, with a warning.
 
     Args:
         model: a model of super-resolution, or its name, a run folder, `local-dir:…` or `hf-hub:…`.
-        image: a file in any format that Pillow reads, a Pillow image, or an array (H, W[, 3 or 4]) of uint8, uint16 or
-            real numbers from 0 to 1. Of a file of several pictures the first is taken.
+        image: a file in any format that Pillow reads, a Pillow image, or an array (H, W), or (H, W, channels) of grey,
+            grey and transparency, colour, or colour and transparency, of uint8, uint16 or real numbers from 0 to 1. Of
+            a file of several pictures the first is taken. Pillow's mode I is taken as 16 bits.
         scale: how much larger; default what the model was made for.
-        out: a file to write, whole or not at all; its ending says the format. Deep colour goes into .png and .tif, real
-            numbers into .tif.
+        out: a file to write, whole or not at all; its ending says the format, which must hold the picture as it is.
+            Deep colour goes into .png and .tif, real numbers into .tif.
         budget: FLOPs as a part of what they are with all pixels heavy: `policy="target"`.
         policy: how classes are decided: "argmax", "adm", "light" or "heavy".
         k: of "argmax": larger is cheaper.
         refine: smooth the seams between classes.
-        tile: side in pixels of the pieces of the image that are computed at a time, or "auto" by `max_memory`.
+        tile: side in pixels of the pieces of the image that are computed at a time, or "auto" by `max_memory`. A model
+            of one scale alone computes the image as a whole.
         max_memory: what may be used, "2GB" or a number of bytes.
         class_map: a file for the picture with its classes over it.
         overwrite: replace files that are there.
@@ -117,9 +137,10 @@ def upscale(
     """
     how = How(scale, asked_for(policy, budget, k, refine), tile, max_memory)
     check_device(device)
-    targets = [None if target is None else Path(target) for target in (out, class_map)]
+    targets = [None if target is None else Path(target).expanduser() for target in (out, class_map)]
     refuse_what_is_there([target for target in targets if target is not None], overwrite=overwrite)
     net = super_resolver(model)
+    check_fits(net, how)
     picture = read_picture(image)
     made = enlarged_picture(net if device is None else net.to(device), picture, how, targets[0], targets[1], tick=tick)
     for note in made.notes:
@@ -137,11 +158,46 @@ def refuse_what_is_there(targets: list[Path], *, overwrite: bool) -> None:
 
     Raises:
         FileExistsError: naming the first.
+        IsADirectoryError: a folder.
+        ValueError: two pictures for one file.
     """
+    folder = next((target for target in targets if target.is_dir()), None)
+    if folder is not None:
+        raise IsADirectoryError(f"{folder} is a folder: name a file, {folder / 'enlarged.png'} say")
+    twice = next((target for target, count in Counter(targets).items() if count > 1), None)
+    if twice is not None:
+        raise ValueError(f"two pictures would be written to one file, {twice}")
     there = [target for target in targets if target.exists()]
     if there and not overwrite:
         which = f"{there[0]} is" if len(there) == 1 else f"{len(there)} files, {there[0]} first, are"
         raise FileExistsError(f"{which} there already; pass overwrite=True (--overwrite) to replace what is there")
+
+
+def check_fits(net: nn.Module, how: How) -> None:
+    """Refuse a model that does not enlarge pictures so, before one is read.
+
+    Raises:
+        ValueError: no scale, another one than the only one, ways of deciding where nothing is decided, a model of
+            other images than pictures, or of features.
+    """
+    name, own = model_name(net), getattr(net, "scale", None)
+    if getattr(net, "no_upsampling", False):
+        raise ValueError(f"{name} was made with no_upsampling=True, and gives features instead of an image")
+    if _channels(net) not in (1, 3):
+        raise ValueError(f"pictures are grey or of colour, and {name} takes images of {_channels(net)} channels")
+    if takes_any_scale(net):
+        if how.scale is None and own is None:
+            raise ValueError(f"give scale= (--scale): {name} was made for no scale of its own")
+        return
+    if how.scale not in (None, scale_of(net)):
+        raise ValueError(f"{name} enlarges by {scale_of(net)} alone, got scale={how.scale}")
+    refuse_options(how.options, name)
+
+
+def enlarged_size(net: nn.Module, picture: Picture, how: How) -> tuple[int, int]:
+    """Height and width of the enlarged picture."""
+    small = (picture.pixels.shape[0], picture.pixels.shape[1])
+    return output_size(small, scale_of(net) if how.scale is None else how.scale)
 
 
 def enlarged_picture(
@@ -154,12 +210,15 @@ def enlarged_picture(
     tick: Callable[[int, int], None] | None,
 ) -> Upscaled:
     """The enlarged picture, written where it is to be; formats that cannot hold it are refused first."""
+    size = enlarged_size(net, picture, how)
     if out is not None:
-        check_writable(picture, out)
+        check_writable(picture, out, size)
     if class_map is not None:
-        check_writable(Picture(np.zeros((1, 1, 3), np.uint8)), class_map)
+        check_writable(Picture(np.zeros((1, 1, 3), np.uint8)), class_map, size)
     made, classes, facts = _enlarged(net, picture, how, tick)
     notes = [*picture.notes, *(() if out is None else not_kept(picture, out))]
+    if _channels(net) == 1 and not picture.grey:
+        notes.append("the model is of grey images: it enlarged the brightness; colour is by bicubic interpolation")
     upscaled = Upscaled(as_image(made), made.values(), classes, facts, notes)
     if out is not None:
         write_picture(made, out)
@@ -188,29 +247,48 @@ def _enlarged(
     return made, info.class_map[0].cpu().numpy(), facts
 
 
+def _channels(net: nn.Module) -> int:
+    return getattr(net, "in_chans", 3)
+
+
 def _run(net: nn.Module, picture: Picture, how: How, tick: Callable[[int, int], None] | None) -> tuple[np.ndarray, Any]:
     """Pixels (H, W, 3) of the type of the picture's, and what is told of them."""
-    own = scale_of(net)
+    name = picture.pixels.dtype.name
+    if _channels(net) == 3:
+        return _values(net, picture.pixels, name, how, tick)
+    if picture.grey:
+        grey, info = _values(net, picture.pixels[..., :1], name, how, tick)
+        return np.repeat(grey, 3, 2), info
+    real = picture.pixels.astype(np.float32) / picture.white
+    dark = luma(real).clip(0, 1)
+    bright, info = _values(net, dark[..., None], "float32", how, tick)
+    made = np.empty((*bright.shape[:2], 3), picture.pixels.dtype)
+    for place in range(3):
+        colour = _resized(real[..., place] - dark, (bright.shape[1], bright.shape[0]))
+        made[..., place] = _as_before(bright[..., 0] + colour, made.dtype, picture.white)
+    return made, info
+
+
+def _values(
+    net: nn.Module, pixels: np.ndarray, out: str, how: How, tick: Callable[[int, int], None] | None
+) -> tuple[np.ndarray, Any]:
+    """What the network makes of pixels (H, W, channels), as the type `out`."""
+    white = LEVELS[out]
     if takes_any_scale(net):
         upscale_by: Any = net.upscale  # of PCSR
         values, info = upscale_by(
-            picture.pixels, own if how.scale is None else how.scale, tile=how.tile, max_memory=how.max_memory,
-            out=picture.pixels.dtype.name, return_info=True, **({} if tick is None else {"on_tile": tick}),
-            **how.options,
+            pixels, how.scale, tile=how.tile, max_memory=how.max_memory, out=out, return_info=True,
+            **({} if tick is None else {"on_tile": tick}), **how.options,
         )  # fmt: skip
-        return np.clip(values, 0, picture.white, out=values), info
-    if how.scale not in (None, own):
-        raise ValueError(f"{model_name(net)} enlarges by {own} alone, got scale={how.scale}")
-    if how.options:
-        raise ValueError(f"{', '.join(how.options)}: {model_name(net)} has one way to enlarge images")
+        return np.clip(values, 0, white, out=values), info
     place = next(net.parameters())
-    x = torch.from_numpy(picture.pixels.astype(np.float32) / picture.white).permute(2, 0, 1)[None].to(place)
-    made = net(x)[0].permute(1, 2, 0)
+    real = pixels.astype(np.float32) / LEVELS[pixels.dtype.name]
+    made = net(torch.from_numpy(real).permute(2, 0, 1)[None].to(place))[0].permute(1, 2, 0)
     if tick is not None:
         tick(1, 1)
     if not bool(torch.isfinite(made).all()):
         raise DataError("the model's answer is not finite")
-    return _as_before(made.float().cpu().numpy(), picture.pixels.dtype, picture.white), None
+    return _as_before(made.float().cpu().numpy(), np.dtype(out), white), None
 
 
 def _as_before(values: np.ndarray, dtype: np.dtype, white: int) -> np.ndarray:
@@ -223,5 +301,8 @@ def _bicubic(alpha: np.ndarray, size: tuple[int, int], white: int) -> np.ndarray
     """Transparency (H, W), enlarged to (width, height)."""
     if alpha.dtype == np.uint8:
         return np.asarray(Image.fromarray(alpha).resize(size, Image.Resampling.BICUBIC))
-    real = Image.fromarray(alpha.astype(np.float32) / white).resize(size, Image.Resampling.BICUBIC)
-    return _as_before(np.asarray(real), alpha.dtype, white)
+    return _as_before(_resized(alpha.astype(np.float32) / white, size), alpha.dtype, white)
+
+
+def _resized(values: np.ndarray, size: tuple[int, int]) -> np.ndarray:
+    return np.asarray(Image.fromarray(values).resize(size, Image.Resampling.BICUBIC))

@@ -11,35 +11,12 @@ from typing import Any
 from torch import Tensor
 
 from zoo.files import write_json
+from zoo.sizes import byte_count
 from zoo.weights.save import check_tensors, save_safetensors, split_aliases
 from zoo.weights.source import INDEX_NAME, SAFE_NAME
 
 MAX_SHARD_SIZE = "5GB"
-_UNITS = {"B": 1, "KB": 10**3, "MB": 10**6, "GB": 10**9, "TB": 10**12}
-_UNITS |= {"KIB": 2**10, "MIB": 2**20, "GIB": 2**30, "TIB": 2**40}
 _SHARD = re.compile(r"model-\d{5,}-of-\d{5,}\.safetensors")
-
-
-def byte_count(size: int | str) -> int:
-    """A size in bytes: a number, also as text, or `"500MB"`, `"5GB"` (powers of 1000) or `"4GiB"` (powers of 1024).
-
-    Raises:
-        ValueError: no size, or not above 0.
-        TypeError: neither a whole number nor a text.
-    """
-    if isinstance(size, bool) or not isinstance(size, int | str):
-        raise TypeError(f"max_shard_size is a number of bytes or a text such as '5GB', got {size!r}")
-    count = size
-    if isinstance(size, str):
-        match = re.fullmatch(r"\s*(?:(-?\d+)|(-?\d+(?:\.\d+)?)\s*([KMGT]?I?B))\s*", size.upper())
-        if match is None or (match[3] and match[3] not in _UNITS):
-            raise ValueError(
-                f"max_shard_size={size!r} is no size: write '500MB', '5GB' or '4GiB', or a number of bytes"
-            )
-        count = int(match[1]) if match[1] else int(float(match[2]) * _UNITS[match[3]])
-    if int(count) <= 0:
-        raise ValueError(f"max_shard_size must be above 0, got {size!r}")
-    return int(count)
 
 
 def is_weights_name(name: str) -> bool:
@@ -94,7 +71,7 @@ def save_sharded(
         WeightsError: as `save_safetensors`.
     """
     folder = Path(folder)
-    limit = byte_count(max_shard_size)
+    limit = byte_count(max_shard_size, "max_shard_size")
     check_tensors(tensors, check_finite=check_finite)
     kept, aliases = split_aliases(tensors)
     plan = plan_shards(kept, limit)

@@ -1,5 +1,7 @@
 """Pictures in tiles are pictures as a whole; budgets of memory and of FLOPs; what pictures may be."""
 
+import re
+
 import numpy as np
 import pytest
 import tifffile
@@ -11,7 +13,6 @@ from torch import nn
 import zoo.models.super_resolution.upscale as module
 from zoo.models.super_resolution.checks import Policy
 from zoo.models.super_resolution.pcsr import PCSR
-from zoo.models.super_resolution.upscale import bytes_of
 
 BACKBONES = {
     "fsrcnn": {"name": "fsrcnn", "d": 8, "s": 4, "m": 2},
@@ -182,11 +183,12 @@ def test_a_backbone_that_does_not_say_how_far_it_sees() -> None:
 @pytest.mark.parametrize(
     ("options", "words"),
     [
-        ({"max_memory": "10kB"}, r"max_memory is 0 MB, but \d+ MB are needed for 80x80 pixels: tiles have 16 pixels"),
-        ({"max_memory": "much"}, "a number of bytes or such as '2GB', got 'much'"),
-        ({"max_memory": 0}, "above 0"),
-        ({"tile": 0}, "at least 1 pixel"),
-        ({"tile": "big"}, "number of pixels or 'auto'"),
+        ({"max_memory": "10kb"}, r"max_memory is 10 kB, but [\d.]+ kB are needed for 80x80 pixels: tiles have 16 pix"),
+        ({"max_memory": "much"}, "max_memory='much' is no size: write '500MB'"),
+        ({"max_memory": 0}, "max_memory must be above 0, got 0"),
+        ({"tile": 0}, "whole number of pixels of the small image from 1, or 'auto', got 0"),
+        ({"tile": True}, "whole number of pixels .* got True"),
+        ({"tile": "big"}, "or 'auto', got 'big'"),
         ({"out": "int8"}, "one of uint8, uint16, float32"),
         ({"policy": "target", "target": 0.01}, "all pixels light"),
         ({"policy": "amd"}, "did you mean 'adm'"),
@@ -227,10 +229,28 @@ def test_files_that_would_be_cut(tmp_path) -> None:
     assert np.array_equal(found, model.upscale(pages[0]))
 
 
-def test_memory_in_words() -> None:
-    assert bytes_of("2GB") == 2e9
-    assert bytes_of("1.5 GiB") == 1.5 * 2**30
-    assert bytes_of(1000) == 1000
+def test_what_is_said_to_be_needed_is_enough() -> None:
+    model, x = model_of("fsrcnn"), picture(20, 20)[0]
+    with pytest.raises(ValueError, match="are needed") as refused:
+        model.upscale(x, max_memory=1.5e5)
+    needed = re.search(r"is 150 kB, but ([\d.]+ [kM]B) are", str(refused.value))
+    assert needed is not None
+    model.upscale(x, max_memory=needed[1].lower(), tile=16)
+
+
+def test_values_that_have_no_range() -> None:
+    """As of `zoo.upscale`."""
+    model, x = model_of("fsrcnn"), picture(6, 7)[0]
+    for wrong, words in (
+        (x * 255, r"the picture has real numbers from .*, where 0 to 1 are expected: divide by the value of white"),
+        (x - 1, "from -.* where 0 to 1 are expected: clip them"),
+        (Image.fromarray(np.full((4, 5), 70_000, np.int32)), "from 70000 to 70000, where 0 to 65535 are expected"),
+        (Image.fromarray(np.full((4, 5), -1, np.int32)), "from -1 to -1, where 0 to 65535 are expected"),
+    ):
+        with pytest.raises(ValueError, match=words):
+            model.upscale(wrong)
+    with pytest.warns(UserWarning, match=r"mode I, .* has none above 255: if 255 is white, give image.convert\('L'\)"):
+        model.upscale(Image.fromarray(np.full((4, 5), 255, np.int32)))
 
 
 @torch.no_grad()

@@ -53,8 +53,28 @@ def check_values(x: Tensor) -> None:
         warnings.warn(f"images must be in [0, 1], got values from {least:.3g} to {most:.3g}: {what}", stacklevel=3)
 
 
-def finite_range(x: Tensor) -> tuple[float, float]:
+def check_real(picture: Tensor, where: str) -> None:
+    """Refuse real numbers that are not those of a picture.
+
+    Args:
+        picture: from 0, black, to 1, white.
+        where: what it is, for messages.
+
+    Raises:
+        ValueError: values beyond, NaN or infinity.
+    """
+    least, most = finite_range(picture, where)
+    if not (least >= 0 and most <= 1):
+        way = "divide by the value of white, or give whole numbers of 8 or 16 bits" if most > 2 else "clip them"
+        raise ValueError(f"{where} has real numbers from {least:.3g} to {most:.3g}, where 0 to 1 are expected: {way}")
+
+
+def finite_range(x: Tensor, what: str = "images") -> tuple[float, float]:
     """The least and the largest value; 0 and 0 of none.
+
+    Args:
+        x: values.
+        what: they are of, for messages.
 
     Raises:
         ValueError: NaN or infinity, with its place.
@@ -65,7 +85,7 @@ def finite_range(x: Tensor) -> tuple[float, float]:
     if not (math.isfinite(least) and math.isfinite(most)):
         bad = (~x.detach().isfinite()).nonzero()
         raise ValueError(
-            f"images must be finite: NaN or infinity in {len(bad)} of {x.numel()} values, the first at "
+            f"{what} must be finite: NaN or infinity in {len(bad)} of {x.numel()} values, the first at "
             f"{tuple(bad[0].tolist())} of {tuple(x.shape)}"
         )
     return least, most

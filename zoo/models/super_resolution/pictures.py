@@ -11,8 +11,10 @@ from torch import Tensor
 
 #: Types of the values of a picture, and which of them is white.
 LEVELS = {"uint8": 255, "uint16": 65535, "float32": 1}
-#: Pillow's modes of more than 8 bits of whole numbers, and the number of the field of a TIFF that counts channels.
-_DEEP, _SAMPLES = ("I;16", "I;16B", "I;16L", "I"), 277
+#: Pillow's modes of more than 8 bits of whole numbers.
+DEEP_MODES = ("I;16", "I;16B", "I;16L", "I;16N", "I")
+#: The number of the field of a TIFF that counts channels.
+_SAMPLES = 277
 #: A path, an image of Pillow, an array (height, width) or (height, width, channels), or a tensor (channels, height,
 #: width).
 Picture = Any
@@ -22,14 +24,14 @@ def read_picture(image: Picture, in_chans: int = 3) -> Num[Tensor, "in_chans hei
     """The values of a picture as they are, uint8, uint16 or floating point.
 
     A file is turned as its camera says. Pictures of Pillow become RGB, so that transparency is lost; where three
-    channels are wanted, a grey array has them all equal.
+    channels are wanted, a grey array has them all equal. Pillow's 32-bit whole numbers are taken as 16 bits.
 
     Args:
         image: the picture.
         in_chans: channels wanted.
 
     Raises:
-        ValueError: another number of channels, no pixels, or a file of deep colour.
+        ValueError: another number of channels, no pixels, a file of deep colour, or values without a range.
         TypeError: something else, or values of another type.
     """
     if isinstance(image, str | os.PathLike):
@@ -66,7 +68,7 @@ def _refuse_what_pillow_cuts(opened: Any, path: str | os.PathLike[str]) -> None:
         ValueError: naming the file.
     """
     way = "zoo.upscale takes it whole" if opened.format in ("PNG", "TIFF") else "give its values as an array"
-    if opened.mode not in _DEEP and any(";16" in str(tile[3]) for tile in opened.tile):
+    if opened.mode not in DEEP_MODES and any(";16" in str(tile[3]) for tile in opened.tile):
         raise ValueError(f"{os.fspath(path)} is of 16-bit colour, of which 8 bits would be kept: {way}")
     samples = opened.tag_v2.get(_SAMPLES, 1) if opened.format == "TIFF" else 1
     if samples > 4:
@@ -76,11 +78,35 @@ def _refuse_what_pillow_cuts(opened: Any, path: str | os.PathLike[str]) -> None:
 
 
 def _of_pillow(image: Any, in_chans: int) -> np.ndarray:
-    if image.mode in _DEEP:
-        return np.clip(np.asarray(image), 0, LEVELS["uint16"]).astype(np.uint16)
+    if image.mode in DEEP_MODES:
+        values, note = deep_values(image, "the picture")
+        if note is not None:
+            warnings.warn(note, stacklevel=5)
+        return values
     if image.mode == "F":
         return np.asarray(image, dtype=np.float32)
     return np.asarray(image.convert("L" if in_chans == 1 else "RGB"))
+
+
+def deep_values(image: Any, where: str) -> tuple[np.ndarray, str | None]:
+    """The values of an image of Pillow of one of `DEEP_MODES` as uint16, and a note if they may be of 8 bits.
+
+    Args:
+        image: of Pillow.
+        where: what it is, for messages.
+
+    Raises:
+        ValueError: values that 16 bits do not hold.
+    """
+    values = np.asarray(image)
+    least, most = (int(values.min()), int(values.max())) if values.size else (0, 0)
+    if least < 0 or most > LEVELS["uint16"]:
+        raise ValueError(f"{where} has values from {least} to {most}, where 0 to 65535 are expected")
+    note = (
+        f"{where} is of Pillow's mode I, whose whole numbers are taken as 16 bits, white being 65535, and has none "
+        f"above {most}: if 255 is white, give image.convert('L')"
+    )
+    return values.astype(np.uint16), note if image.mode == "I" and 0 < most <= LEVELS["uint8"] else None
 
 
 def as_written(image: Tensor, dtype: str) -> np.ndarray:

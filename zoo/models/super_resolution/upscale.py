@@ -5,7 +5,6 @@ all pixels: a first pass keeps the scores, a second one computes the values, wit
 room for them.
 """
 
-import re
 from collections.abc import Callable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -20,18 +19,18 @@ from zoo.layers.pixel_adaptive.decide import adm_classes, argmax_classes, hardne
 from zoo.layers.pixel_adaptive.refine import refine_
 from zoo.layers.pixel_adaptive.routing import Grid, by_class, enlarged_span, grid_of, values_on
 from zoo.models.super_resolution.checks import Policy, check_target, wanted_size
-from zoo.models.super_resolution.images import check_values
+from zoo.models.super_resolution.images import check_real
 from zoo.models.super_resolution.pictures import LEVELS, Picture, as_written, read_picture
 from zoo.models.super_resolution.residual import Slices, bilinear_part
 from zoo.models.super_resolution.structure import receptive_radius
 from zoo.models.super_resolution.tiles import Tile, quick_features, tiles_of
+from zoo.sizes import byte_count, in_words
 
 if TYPE_CHECKING:
     from zoo.models.super_resolution.pcsr import PCSR
 
 #: Small pixels along a side beyond which tiles become no faster, and below which most of the work is halo.
 _SIDE, _SIDE_IN_RADII, _LEAST_SIDE = 256, 12, 16
-_UNITS = {"": 1, "B": 1, "kB": 1e3, "KB": 1e3, "MB": 1e6, "GB": 1e9, "KiB": 2**10, "MiB": 2**20, "GiB": 2**30}
 #: Features are computed again rather than to come close to the memory that may be taken.
 _SHARE_WITH_FEATURES = 0.75
 #: Policies that decide on the scores of all pixels together; those that decide nothing.
@@ -93,14 +92,16 @@ def upscale(
     decided = Policy(policy, k, target, "image")
     if out not in LEVELS:
         raise ValueError(f"out must be one of {', '.join(LEVELS)}, got {out!r}")
+    check_tile(tile)
+    memory = byte_count(max_memory, "max_memory")
     picture = read_picture(image, model.in_chans)
     if picture.is_floating_point():
-        check_values(picture)
+        check_real(picture, "the picture")
     small = (picture.shape[1], picture.shape[2])
     enlarged = wanted_size(small, scale, size, model.scale)
     if decided.target is not None:
         check_target(decided.target, model.parts(small, enlarged))
-    plan = plan_of(model, small, enlarged, decided, tile, bytes_of(max_memory), np.dtype(out).itemsize)
+    plan = plan_of(model, small, enlarged, decided, tile, memory, np.dtype(out).itemsize)
     with evaluating(model):
         run = _Run(model, picture, enlarged, decided, scale, plan, refine)
         result = run.all(out, on_tile, return_info)
@@ -229,7 +230,7 @@ class _Count:
 
 
 def plan_of(
-    model: "PCSR", small: Size, enlarged: Size, policy: Policy, tile: int | str, memory: float, itemsize: int
+    model: "PCSR", small: Size, enlarged: Size, policy: Policy, tile: int | str, memory: float | int, itemsize: int
 ) -> Plan:
     """Tiles that fit into the memory.
 
@@ -243,7 +244,7 @@ def plan_of(
         itemsize: bytes of a value of the result.
 
     Raises:
-        ValueError: too little memory for one tile, or a side that is none.
+        ValueError: too little memory for one tile.
     """
     count, pixels = len(model.upsamplers), enlarged[0] * enlarged[1]
     fixed = pixels * model.in_chans * itemsize + small[0] * small[1] * model.in_chans * 4 + pixels
@@ -253,16 +254,12 @@ def plan_of(
     each = _bytes_of_a_pixel(model, pixels / (small[0] * small[1]))
     longest = max(small)
     halo = longest if radius is None else max(radius, 1) + 1
-    if isinstance(tile, int):
-        if tile < 1:
-            raise ValueError(f"tile must be at least 1 pixel of the small image, got {tile}")
-        side = tile
-    elif tile == "auto":
+    if tile == "auto":
         side = min(longest, max(_SIDE, _SIDE_IN_RADII * (radius or 0)))
         while side > _LEAST_SIDE and fixed + _window(small, side, halo) * each > memory:
             side = max(side * 3 // 4, _LEAST_SIDE)
     else:
-        raise ValueError(f"tile must be a number of pixels or 'auto', got {tile!r}")
+        side = int(tile)
     if radius is None:
         side = longest
     needed = fixed + _window(small, side, halo) * each
@@ -274,11 +271,22 @@ def plan_of(
             else f"tiles have {side} pixels a side and {halo} around"
         )
         raise ValueError(
-            f"max_memory is {memory / 1e6:.0f} MB, but {needed / 1e6:.0f} MB are needed for "
+            f"max_memory is {in_words(memory)}, but {in_words(needed)} are needed for "
             f"{enlarged[0]}x{enlarged[1]} pixels: {why}"
         )
     features = 4 * model.classifier.in_chans * small[0] * small[1] * (1 + 2 / side) ** 2
     return Plan(side, halo, needed + features <= _SHARE_WITH_FEATURES * memory)
+
+
+def check_tile(tile: Any) -> None:
+    """Refuse what is no side of a tile.
+
+    Raises:
+        ValueError: neither a whole number from 1 nor "auto".
+    """
+    if tile == "auto" or (isinstance(tile, int | np.integer) and not isinstance(tile, bool) and tile >= 1):
+        return
+    raise ValueError(f"tile must be a whole number of pixels of the small image from 1, or 'auto', got {tile!r}")
 
 
 def _window(small: Size, side: int, halo: int) -> int:
@@ -291,21 +299,3 @@ def _bytes_of_a_pixel(model: "PCSR", area: float) -> float:
     widest = max((width for u in model.upsamplers for width in u.hidden), default=0)
     behind = 4 * (channels + widest + 16) + area * (4 * len(model.upsamplers) + 9 + 16 * model.in_chans)
     return 4 * 12 * channels + behind
-
-
-def bytes_of(memory: int | float | str) -> float:
-    """A number of bytes, also written as "800MB" or "1.5 GiB".
-
-    Raises:
-        ValueError: something else.
-    """
-    if not isinstance(memory, str):
-        number = float(memory)
-    else:
-        found = re.fullmatch(r"\s*(\d+(?:\.\d*)?)\s*([A-Za-z]*)\s*", memory)
-        if found is None or found[2] not in _UNITS:
-            raise ValueError(f"max_memory must be a number of bytes or such as '2GB', got {memory!r}")
-        number = float(found[1]) * _UNITS[found[2]]
-    if not number > 0:
-        raise ValueError(f"max_memory must be above 0, got {memory}")
-    return number

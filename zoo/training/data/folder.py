@@ -25,7 +25,13 @@ _LITTER = ("__MACOSX", "Thumbs.db", "desktop.ini")
 
 def image_files(folder: Path) -> list[Path]:
     """All image files below `folder`, in natural order, without what is hidden."""
-    return [file for file in _files(folder) if _is_image(file)]
+    return [file for file in files_below(folder) if _is_image(file)]
+
+
+def files_below(folder: Path) -> list[Path]:
+    """All files below a folder at any depth, in natural order, without what is hidden."""
+    found = (p for p in folder.rglob("*") if not any(map(_hidden, p.relative_to(folder).parts)) and p.is_file())
+    return sorted(found, key=lambda p: natural_key(str(p)))
 
 
 def folders_without_images(root: Path, files: Sequence[Path]) -> list[Path]:
@@ -92,7 +98,7 @@ def _read_split(folder: Path, splits: Splits) -> FileImages:
     labels: list[int] = []
     others: list[str] = []
     for number, class_name in enumerate(classes):
-        everything = _files(folder / class_name)
+        everything = files_below(folder / class_name)
         found = [file for file in everything if _is_image(file)]
         if not found:
             raise DataError(
@@ -124,12 +130,6 @@ def _hidden(name: str) -> bool:
 def _folders(folder: Path) -> list[Path]:
     found = (d for d in folder.iterdir() if d.is_dir() and not _hidden(d.name))
     return sorted(found, key=lambda d: natural_key(d.name))
-
-
-def _files(folder: Path) -> list[Path]:
-    """All files below a folder at any depth, in natural order, without what is hidden."""
-    found = (p for p in folder.rglob("*") if not any(map(_hidden, p.relative_to(folder).parts)) and p.is_file())
-    return sorted(found, key=lambda p: natural_key(str(p)))
 
 
 def _images_in(folder: Path) -> list[str]:

@@ -12,6 +12,7 @@ from collections.abc import Iterator
 
 import numpy as np
 from PIL import Image
+from PIL.PngImagePlugin import PngInfo
 
 SIGNATURE = b"\x89PNG\r\n\x1a\n"
 _CHANNELS = {0: 1, 2: 3, 4: 2, 6: 4}
@@ -65,6 +66,7 @@ def deep_png(
     icc_profile: bytes = b"",
     exif: bytes = b"",
     dpi: tuple[float, float] | None = None,
+    pnginfo: PngInfo | None = None,
 ) -> bytes:
     """A PNG of 16 bits a channel.
 
@@ -73,6 +75,7 @@ def deep_png(
         icc_profile: of the colours.
         exif: notes of the camera, from the byte order on.
         dpi: pixels an inch, across and down.
+        pnginfo: texts.
     """
     height, width, channels = pixels.shape
     kind = next(kind for kind, count in _CHANNELS.items() if count == channels)
@@ -88,6 +91,7 @@ def deep_png(
         parts.append(_chunk(b"pHYs", struct.pack(">IIB", x, y, 1)))
     if exif:
         parts.append(_chunk(b"eXIf", exif))
+    parts += [_chunk(name, data) for name, data, *_ in (pnginfo.chunks if pnginfo else ())]
     return b"".join([*parts, _chunk(b"IDAT", zlib.compress(told.tobytes())), _chunk(b"IEND", b"")])
 
 
