@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, replace
-from typing import Any
+from typing import Any, ClassVar
 
 from zoo.errors import TrainingError
 from zoo.naming import did_you_mean
@@ -25,6 +25,9 @@ DISTILLATIONS = ("hard", "soft")
 @dataclass(frozen=True)
 class Options:
     """Settings of `zoo.finetune` after "auto" has been resolved; see there for their meaning."""
+
+    #: What users call settings that have another name here.
+    said: ClassVar[Mapping[str, str]] = {}
 
     epochs: int
     batch_size: int
@@ -170,7 +173,9 @@ class Options:
         if differing:
             # What follows from another setting is no change of its own.
             differing = [name for name in differing if name not in self.derived] or differing
-            what = "; ".join(f"{name} was {stored.get(name)!r}, is {mine[name]!r}" for name in differing)
+            what = "; ".join(
+                f"{self.said.get(name, name)} was {stored.get(name)!r}, is {mine[name]!r}" for name in differing
+            )
             raise TrainingError(
                 f"{folder} holds a run with other settings ({what}). Give them back to resume it, take another out "
                 "(--out), or start anew with resume=False (--no-resume), which removes that run"

@@ -68,10 +68,15 @@ def test_a_pair_of_other_sizes_is_named(tmp_path: Path) -> None:
 def test_what_has_no_partner_is_named(tmp_path: Path) -> None:
     root = paired(tmp_path)
     (root / "LR" / "1.png").unlink()
-    with pytest.raises(DataError, match=r"1 image\(s\) of .* have no partner of the same name: '.*HR/1\.png'"):
+    words = r"1 image\(s\) of .* no partner of the same name .*x2 at its end.*: '.*HR/1\.png'"
+    with pytest.raises(DataError, match=words):
         open_photos(root, scale=2)
     (root / "LR").rename(root / "other")
     with pytest.raises(DataError, match="has a folder HR/ but no LR/"):
+        open_photos(root, scale=2)
+    (root / "HR").rename(root / "div_train_HR")
+    (root / "other").rename(root / "div_train_LR_bicubic")
+    with pytest.raises(DataError, match="holds div_train_HR and div_train_LR_bicubic, whose images would all be taken"):
         open_photos(root, scale=2)
 
 

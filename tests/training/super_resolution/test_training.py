@@ -133,6 +133,8 @@ def test_original_networks_learn_whole_patches(photos: Path, tmp_path: Path) -> 
 def test_how_pixels_are_decided(photos: Path, options: dict[str, Any], words: str) -> None:
     with pytest.raises(ValueError, match=words):
         zoo.evaluate(small_pcsr(), photos / "1.png", progress=False, **options)
+    with pytest.raises(TypeError, match="policy takes no argument 'kk'; did you mean 'k'"):
+        zoo.evaluate(small_pcsr(), photos / "1.png", progress=False, policy={"kk": 0.5})
 
 
 def test_psnr_is_of_whole_steps_without_the_border(photos: Path) -> None:
@@ -232,3 +234,5 @@ def test_another_run_is_not_gone_on_with(photos: Path, tmp_path: Path) -> None:
     zoo.finetune(small_pcsr(), photos, phases=(1, 1), out=tmp_path / "run", **QUICK)
     with pytest.raises(zoo.ZooError, match=r"lengths was \[1, 1\], is \[2, 1\]"):
         zoo.finetune(small_pcsr(), photos, phases=(2, 1), out=tmp_path / "run", **QUICK)
+    with pytest.raises(zoo.ZooError, match=r"\(scale was 4, is 2\)"):
+        zoo.finetune(small_pcsr(), photos, phases=(1, 1), scale=2, out=tmp_path / "run", **QUICK)

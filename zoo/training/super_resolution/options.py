@@ -6,7 +6,7 @@ import math
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 
@@ -61,6 +61,8 @@ class RestorationOptions(Options):
         lengths: updates of each phase; None where these are whole epochs.
         phase_epochs: epochs of each phase.
     """
+
+    said: ClassVar[Mapping[str, str]] = {"upscale": "scale"}
 
     upscale: int
     patch_size: int

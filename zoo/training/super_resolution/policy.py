@@ -7,7 +7,10 @@ from typing import Any
 
 from zoo.layers.pixel_adaptive.coordinates import is_number
 from zoo.models.super_resolution.checks import POLICIES
-from zoo.naming import did_you_mean
+from zoo.naming import check_keywords, did_you_mean
+
+#: Options of the forward of a model that decides, on how it does.
+_OPTIONS = ("policy", "k", "target", "refine", "adm_scope")
 
 
 def policy_options(
@@ -22,7 +25,7 @@ def policy_options(
 
     Raises:
         ValueError: an unknown policy, or two that contradict each other.
-        TypeError: a budget that is no number.
+        TypeError: a budget that is no number, an option that the forward does not have.
     """
     if budget is not None:
         if not is_number(budget):
@@ -31,6 +34,7 @@ def policy_options(
             raise ValueError(f"budget={budget} decides classes by what they cost: leave policy and k out")
         return {"policy": "target", "target": budget}
     if isinstance(policy, Mapping):
+        check_keywords(policy, _OPTIONS, "policy")
         return {**policy, **({"k": k} if k else {})}
     if policy == "target":
         raise ValueError("policy='target' needs budget= (--budget), FLOPs as a part of all pixels heavy")

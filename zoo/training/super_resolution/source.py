@@ -124,6 +124,11 @@ def _whole(source: Any, scale: int, split: str) -> Photos:
         if "HR" in named or "LR" in named:
             there, missing = ("HR", "LR") if "HR" in named else ("LR", "HR")
             raise DataError(f"{root} has a folder {there}/ but no {missing}/; {_FORMS}")
+        if large_and_small := _large_and_small(named):
+            raise DataError(
+                f"{root} holds {' and '.join(large_and_small)}, whose images would all be taken for photographs: give "
+                "the photographs alone, or call the two HR/ and LR/"
+            )
         found = image_files(root)
         if not found:
             raise DataError(f"{root} holds no images; {_FORMS}. There: {what_is_there(root)}")
@@ -137,6 +142,12 @@ def _whole(source: Any, scale: int, split: str) -> Photos:
             raise DataError(f"no such image: {some(missing)}")
         return Photos(files, None, name=f"{split} ({len(files)} files)", scale=scale)
     raise DataError(f"cannot take photographs from {type(source).__name__}; {_FORMS}, or a list of files")
+
+
+def _large_and_small(named: Mapping[str, Path]) -> list[str]:
+    """The first of each of two kinds of folders, as DIV2K_train_HR and DIV2K_train_LR_bicubic; empty without both."""
+    found = [next((f.name for n, f in sorted(named.items()) if kind in n.split("_")), "") for kind in ("HR", "LR")]
+    return found if all(found) else []
 
 
 def _matching(pattern: Path) -> list[str]:
@@ -153,7 +164,8 @@ def _paired(high: Path, low: Path, scale: int) -> Photos:
     alone += [str(small[name]) for name in small.keys() - large.keys()]
     if alone:
         raise DataError(
-            f"{len(alone)} image(s) of {high} and {low} have no partner of the same name: {some(sorted(alone))}"
+            f"{len(alone)} image(s) of {high} and {low} have no partner of the same name (with x{scale} at its end, of "
+            f"the small ones, if you like): {some(sorted(alone))}"
         )
     if not large:
         raise DataError(f"{high} and {low} hold no images; {_FORMS}")
