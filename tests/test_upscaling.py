@@ -46,7 +46,7 @@ def test_an_array_becomes_what_the_model_gives() -> None:
     assert np.abs(found - (wanted[0].permute(1, 2, 0).clamp(0, 1) * 255).round().numpy().astype(int)).max() <= 1
     assert made.class_map is not None
     assert np.array_equal(made.class_map, info.class_map[0].numpy())
-    assert made.facts["hard"] == pytest.approx(float(info.fractions[0, 1]))
+    assert made.facts["hard"] == pytest.approx(float(info.fractions[0, 1])) == pytest.approx(made.facts["fraction_1"])
     assert made.facts["flops"] == pytest.approx(info.flops["paper"][0])
 
 
@@ -185,6 +185,10 @@ def test_a_network_without_a_scale_of_its_own(tmp_path: Path) -> None:
         zoo.upscale(small_pcsr(scale=None), PHOTO)
     with pytest.raises(ValueError, match=r"give scale= \(--scale\)"):
         zoo.upscale_files(small_pcsr(scale=None), tmp_path, tmp_path / "out")
+    rows = zoo.upscale_files(small_pcsr(), tmp_path, tmp_path / "out", 2)
+    assert rows[0]["notes"] == ["the network learnt to enlarge by 4, not by 2 x 2: sizes of pixels are new to it"]
+    with pytest.warns(UserWarning, match="learnt to enlarge by 4, not by 2 x 2"):
+        zoo.upscale(small_pcsr(), PHOTO, 2)
     with pytest.raises(ValueError, match="gives features instead of an image"):
         zoo.upscale(FSRCNN(d=8, s=4, m=1, no_upsampling=True), PHOTO)
 

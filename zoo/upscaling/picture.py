@@ -5,7 +5,8 @@ from __future__ import annotations
 import os
 import warnings
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -40,8 +41,8 @@ class Upscaled:
             blue, and transparency where there is some.
         class_map: (H, W) uint8, the class of every pixel; None for a model without classes.
         facts: `size` (width, height); where pixels have classes `hard`, the part of them that is not of the lightest
-            class, `flops` as the paper counts and `true_flops`, and the same as parts of all pixels heavy
-            (`flops_share`, `true_flops_share`).
+            class, and `fraction_0`, `fraction_1`, … of each class; `flops` as the paper counts and `true_flops`, and the
+            same as parts of all pixels heavy (`flops_share`, `true_flops_share`).
         notes: what was left out.
     """
 
@@ -215,8 +216,9 @@ def enlarged_picture(
         check_writable(picture, out, size)
     if class_map is not None:
         check_writable(Picture(np.zeros((1, 1, 3), np.uint8)), class_map, size)
-    made, classes, facts = _enlarged(net, picture, how, tick)
-    notes = [*picture.notes, *(() if out is None else not_kept(picture, out))]
+    with _warnings_noted() as said:
+        made, classes, facts = _enlarged(net, picture, how, tick)
+    notes = [*picture.notes, *said, *(() if out is None else not_kept(picture, out))]
     if _channels(net) == 1 and not picture.grey:
         notes.append("the model is of grey images: it enlarged the brightness; colour is by bicubic interpolation")
     upscaled = Upscaled(as_image(made), made.values(), classes, facts, notes)
@@ -225,6 +227,20 @@ def enlarged_picture(
     if class_map is not None:
         write_picture(read_picture(upscaled.overlay()), class_map)
     return upscaled
+
+
+@contextmanager
+def _warnings_noted() -> Iterator[list[str]]:
+    """What the model warns users of, as notes."""
+    said: list[str] = []
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always", UserWarning)
+        yield said
+    for one in caught:
+        if issubclass(one.category, UserWarning):
+            said.append(str(one.message))
+        else:
+            warnings.warn_explicit(one.message, one.category, one.filename, one.lineno)
 
 
 def _enlarged(
@@ -239,8 +255,7 @@ def _enlarged(
     if info is None:
         return made, None, facts
     size = (picture.pixels.shape[0], picture.pixels.shape[1])
-    fractions = info.fractions[0].tolist()
-    facts |= {"classes": len(fractions), "hard": 1 - fractions[0]}
+    facts |= {"classes": info.fractions.shape[1], **info.shares()}
     for name, convention in (("flops", "paper"), ("true_flops", "true")):
         whole = net.parts(size, (height, width), convention).whole()  # pyright: ignore - of PCSR
         facts |= {name: info.flops[convention][0], f"{name}_share": info.flops[convention][0] / whole}

@@ -24,3 +24,8 @@ class EnlargementInfo:
     def hard(self) -> Float[Tensor, " batch"]:
         """Of every image, the part of its pixels that is of any class but the lightest: 1 - fractions[:, 0]."""
         return 1 - self.fractions[:, 0]
+
+    def shares(self, image: int = 0) -> dict[str, float]:
+        """Of an image, `hard` and the part of each class, `fraction_0` for the lightest, `fraction_1`, …"""
+        parts = {f"fraction_{place}": part for place, part in enumerate(self.fractions[image].tolist())}
+        return {"hard": float(self.hard[image]), **parts}

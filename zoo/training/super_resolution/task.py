@@ -106,9 +106,8 @@ def enlarge_with_info(model: nn.Module, small: Tensor, scale: int, **policy: Any
         return enlarge(model, small, scale), _flops_of(model, (small.shape[1], small.shape[2]))
     image = small[None].to(next(model.parameters()).dtype) / 255
     made, info = model(image, scale=scale, return_info=True, **policy)
-    parts = {f"fraction_{place}": part for place, part in enumerate(info.fractions[0].tolist())}
     cost = {"flops": info.flops["paper"][0], "true_flops": info.flops["true"][0]}
-    return made[0].float(), {"hard": float(info.hard[0]), **parts, **cost}
+    return made[0].float(), {**info.shares(), **cost}
 
 
 def _flops_of(model: nn.Module, size: tuple[int, int]) -> dict[str, float]:
