@@ -41,8 +41,8 @@ class Upscaled:
             blue, and transparency where there is some.
         class_map: (H, W) uint8, the class of every pixel; None for a model without classes.
         facts: `size` (width, height); where pixels have classes `hard`, the part of them that is not of the lightest
-            class, and `fraction_0`, `fraction_1`, … of each class; `flops` as the paper counts and `true_flops`, and the
-            same as parts of all pixels heavy (`flops_share`, `true_flops_share`).
+            class, and `fraction_0`, `fraction_1`, … of each class; `flops` as the paper counts and `true_flops`, and
+            the same as parts of all pixels heavy (`flops_share`, `true_flops_share`).
         notes: what was left out.
     """
 
