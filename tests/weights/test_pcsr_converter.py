@@ -79,6 +79,13 @@ def test_other_widths_are_named(tmp_path: Path) -> None:
         convert_file(
             official(tmp_path / "o.pth", state_of("carn_m_x4")), tmp_path / "out", "pcsr_carn_x4", allow_pickle=True
         )
+    with pytest.raises(
+        ConversionError, match="without networks of pixels; those are fsrcnn_x4, carn_m_x4 and srresnet"
+    ):
+        zoo.weights.convert(state_of("fsrcnn_x4"), "pcsr")
+    lone = {k: v for k, v in small.state_dict().items() if not k.startswith("classifier")}
+    with pytest.raises(ConversionError, match="the classifier are missing; there are heavy_sampler, light_sampler"):
+        zoo.weights.convert(lone, "pcsr")
     first = {k: v for k, v in small.state_dict().items() if k.startswith(("encoder", "heavy"))}
     with pytest.raises(ConversionError, match=r"heavy network of hidden layers \[9, 9\] and no light one"):
         convert_file(official(tmp_path / "first.pth", first), tmp_path / "out", "pcsr_carn_x4", allow_pickle=True)

@@ -144,9 +144,9 @@ def _options(converter: Converter | None, tensors: dict[str, Tensor], name: str)
     if infer is None:
         return {}
     sizes = ("name", "dims", "depths", "stem_chs", "num_classes", "in_chans")
+    if "name" in inspect.signature(infer).parameters:
+        return infer(tensors, name)
     try:
-        if "name" in inspect.signature(infer).parameters:
-            return infer(tensors, name)
         return {key: value for key, value in infer(tensors).items() if key not in sizes and value}
     except ConversionError:
         return {}  # not one of the published sizes; the comparison with the model says what does not fit

@@ -114,8 +114,14 @@ def infer_variant(state: Mapping[str, Tensor], name: str) -> dict[str, Any]:
     names = ("light_sampler", "heavy_sampler")
     if "light_sampler" not in hidden:
         names = tuple(f"samplers.{place}" for place in range(len(hidden) - 1))
+    if not hidden:
+        raise ConversionError(
+            "it is an original network, without networks of pixels; those are fsrcnn_x4, carn_m_x4 and srresnet_x4"
+        )
     if not {*names, "classifier"} <= hidden.keys():
-        raise ConversionError("networks of pixels and a classifier are missing")
+        raise ConversionError(
+            f"networks of pixels or the classifier are missing; there are {', '.join(sorted(hidden))}"
+        )
     return {
         "backbone": _backbone(state),
         "upsamplers": [list(hidden[network]) for network in names],
