@@ -14,6 +14,7 @@ import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from zoo.layers.varifocal.recomputed_unit import can_recompute, recomputed
 from zoo.layers.varifocal.wide_unit import Device, WideUnit
 from zoo.models.checkpointing import checkpoint_block
 
@@ -70,12 +71,20 @@ class WideTrunk(nn.Module):
         nn.init.kaiming_normal_(self.stem.weight, mode="fan_out", nonlinearity="relu")
 
     def set_grad_checkpointing(self, enable: bool = True) -> None:
-        """Recompute each unit in the backward pass instead of keeping what it computed."""
+        """Recompute each unit in the backward pass instead of keeping what it computed.
+
+        Gradients are the same to the last bit or two, and cannot be differentiated again.
+        """
         self.grad_checkpointing = enable
 
     def forward(self, x: Float[Tensor, "batch in_chans height width"]) -> Float[Tensor, "batch dim h w"]:
         x = self.stem(x)
         for group in self.stages:
             for unit in group:  # pyright: ignore[reportGeneralTypeIssues] - a Sequential
-                x = checkpoint_block(unit, x) if self.grad_checkpointing and self.training else unit(x)
+                x = self._unit(unit, x)
         return F.relu(self.norm(x), inplace=True)
+
+    def _unit(self, unit: nn.Module, x: Tensor) -> Tensor:
+        if not (self.grad_checkpointing and self.training):
+            return unit(x)
+        return recomputed(unit, x) if can_recompute(unit, x) else checkpoint_block(unit, x)
