@@ -12,6 +12,8 @@ from sklearn.metrics import f1_score, precision_score, recall_score
 from tests.karyotype.cases import noisy
 from tests.karyotype.goldens import golden
 from zoo.karyotype import HUMAN, case_metrics, dispatch, dispatch_cases
+from zoo.karyotype.polarity import polarity_number
+from zoo.models.varifocal.registered import POLARITIES
 
 _NAMES = {
     "accuracy": "accuracy",
@@ -84,9 +86,52 @@ def test_what_dispatch_returns_is_measured():
         assert found.to_dict() == pytest.approx(wanted.to_dict(), abs=1e-12)
 
 
+@pytest.mark.parametrize("ids", [["a", "b"] * 46, ["p2"] * 46 + ["p1"] * 46, ["p1"] * 46 + ["p2"] * 46])
+def test_labels_by_case_belong_to_the_karyotypes(ids):
+    """Entry k of the labels is of the k-th karyotype, however the rows of the cases lay among each other."""
+    truth = {name: noisy(seed, 1, 12)[0] for seed, name in enumerate(sorted(set(ids)))}
+    ids, rows = np.array(ids), np.empty((92, 24))
+    for seed, name in enumerate(truth):
+        rows[ids == name] = noisy(seed, 1, 12)[1]
+    found = dispatch_cases(rows, case_ids=ids)
+    labels = [truth[name] for name in truth]
+    polarity = [(types + 1) % 3 - 1 for types in labels]  # a third are not known
+    for karyotypes, given, turned in ((found, labels, polarity), (found[::-1], labels[::-1], polarity[::-1])):
+        answers = [one % 2 for one in turned]
+        measured = case_metrics(karyotypes, given, polarity=answers, polarity_labels=turned)
+        assert measured.accuracy == measured.complete_case_rate == 1
+        assert measured.polarity is not None
+        assert measured.polarity.accuracy == 1
+        assert measured.polarity.chromosomes == sum((one >= 0).sum() for one in turned)
+    flat = np.empty(92, int)
+    for one, types in zip(found, labels, strict=True):
+        flat[one.rows] = types
+    assert case_metrics(found, flat, ids).accuracy == 1
+    wrong = [labels[0], np.where(np.arange(46) < 23, 0, labels[1])]
+    assert case_metrics(found, wrong).case_accuracy.tolist() == [1, 25 / 46]
+    for given, message in ((labels[:1], "labels are given for 1 cases, and types for 2"), ([*labels[:1], labels[1][:9]],
+                           "labels of case 1 are 9, and its types are of 46 chromosomes")):  # fmt: skip
+        with pytest.raises(ValueError, match=message):
+            case_metrics(found, given)
+
+
+def test_polarity_in_words_and_not_known():
+    found = case_metrics(
+        [0, 1, 2], [0, 1, 2], [0, 0, 1], polarity=["up", "short arm down", "up"], polarity_labels=["up", "0", "?"]
+    ).polarity
+    assert found is not None
+    assert (found.accuracy, found.chromosomes, found.case_ids.tolist()) == (0.5, 2, [0])
+    assert case_metrics([0, 1], [0, 1], [0, 0], polarity=[0, 1], polarity_labels=[-1, -1]).polarity is None
+    assert {polarity_number(name, "it") for name in POLARITIES} == {0, 1}
+
+
 @pytest.mark.parametrize(
     ("given", "options", "message"),
     [
+        (([0, 1], [[0], [1]], [0, 0]), {}, "labels are given by case, and types are not: give both in one form"),
+        (([0], [0], [0]), {"polarity": [-1], "polarity_labels": [0]}, "polarity must be 0 to 1, got -1 to -1"),
+        (([0], [0], [0]), {"polarity": [0], "polarity_labels": [2]}, "must be 0 to 1, or -1 where it is not known"),
+        (([0], [0], [0]), {"polarity": ["left"], "polarity_labels": [0]}, "polarity has the polarity 'left'; it is up"),
         (([0, 1], [0, 1]), {}, "cases must say which chromosomes belong together"),
         (([0, 1], [0, 1, 1], [0, 0]), {}, "labels are 3, and types are of 2 chromosomes"),
         (([0, 1], [0, 1], [0]), {}, r"cases must be \[2\], got \[1\]"),
@@ -106,8 +151,8 @@ def test_refusals(given, options, message):
 def test_scores_are_no_classes():
     with pytest.raises(TypeError, match="types must be integers or texts, got float64"):
         case_metrics(np.zeros(3), [0, 1, 2], [0, 0, 0])
-    with pytest.raises(TypeError, match="polarity must be integers, got <U2"):
-        case_metrics([0, 1], [0, 1], [0, 0], polarity=["up", "up"], polarity_labels=[0, 1])
+    with pytest.raises(TypeError, match="polarity must be integers or texts, got float64"):
+        case_metrics([0, 1], [0, 1], [0, 0], polarity=[0.5, 1.0], polarity_labels=[0, 1])
 
 
 def test_names_of_types_and_cases():

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from zoo.karyotype.arrays import as_ids, as_integers
+from zoo.karyotype.polarity import UNKNOWN, polarity_number
 from zoo.karyotype.result import Karyotype
 from zoo.karyotype.template import Template
 from zoo.naming import did_you_mean
@@ -27,7 +28,7 @@ class CaseMetrics:
         case_ids: of the cases, ascending.
         case_accuracy: share that is right in each of them.
         chromosomes: how many there are.
-        polarity: the same of polarity, where it was given.
+        polarity: the same of the polarities that are known; None where none is, or none was given.
     """
 
     accuracy: float
@@ -74,32 +75,71 @@ def case_metrics(
     Args:
         types: classes that were answered, by number or by name ("1", ..., "X", "Y"): of all chromosomes, [N], or a list
             with an entry per case. An entry may be what `dispatch_cases` returns.
-        labels: true classes, in the same form; [N] will do for a list of `types` whose chromosomes follow one another.
-        cases: an integer or a text per chromosome, equal within a case; needed where `types` is no list of cases.
-        polarity, polarity_labels: the same of polarity, 0 or 1; both or none.
+        labels: true classes: of all chromosomes, [N], as they stood when they were dispatched; or, for a list of
+            `types`, a list whose entries are the true classes of the same cases: entry k belongs to `types[k]`.
+        cases: an integer or a text per chromosome, [N], equal within a case; needed where `types` is no list of cases.
+        polarity, polarity_labels: the same of polarity, 0 ("up") or 1 ("down"); both or none. A label of -1 is not
+            known, and left out.
         num_classes: of types.
 
     Raises:
-        ValueError: other lengths, classes out of range or of unknown names, no chromosome, or no way to tell the cases
-            apart.
+        ValueError: other lengths, labels by case where types are not, classes out of range or of unknown names, no
+            chromosome, or no way to tell the cases apart.
     """
-    answers, given_ids = _packed(types, "types", num_classes)
-    ids = given_ids if cases is None else as_ids(cases, "cases", len(answers))
+    order = _order(types)
+    found = _classes(types, "types", num_classes, order)
+    ids = (None if order is None else order.ids) if cases is None else as_ids(cases, "cases", len(found))
     if ids is None:
         raise ValueError("cases must say which chromosomes belong together: an integer or a text for each")
     if (polarity is None) != (polarity_labels is None):
         raise ValueError("give polarity and polarity_labels, or neither")
     side = None
     if polarity is not None:
-        side = _measure(polarity, polarity_labels, ids, 2, ("polarity", "polarity_labels"))
-    return _measure(answers, labels, ids, num_classes, ("types", "labels"), side)
+        answers = _classes(polarity, "polarity", 2, order, len(ids))
+        known = (wanted := _classes(polarity_labels, "polarity_labels", 2, order, len(ids), UNKNOWN)) != UNKNOWN
+        side = _measure(answers[known], wanted[known], ids[known], 2) if known.any() else None
+    return _measure(found, _classes(labels, "labels", num_classes, order, len(ids)), ids, num_classes, side)
+
+
+class _Order(NamedTuple):
+    """How the entries of `types`, one per case, make up all chromosomes."""
+
+    sizes: list[int]
+    #: Where each chromosome stands in the entries one after another; None if just so.
+    back: NDArray[np.int64] | None
+
+    @property
+    def ids(self) -> NDArray[np.int64]:
+        return self.arranged(np.repeat(np.arange(len(self.sizes)), self.sizes))
+
+    def arranged(self, values: NDArray[Any]) -> NDArray[Any]:
+        return values if self.back is None else values[self.back]
+
+
+def _by_case(given: Any) -> bool:
+    return isinstance(given, list | tuple) and len(given) > 0 and not isinstance(given[0], int | float | np.generic | str)
+
+
+def _order(types: Any) -> _Order | None:
+    """That of a list of cases; None where all chromosomes are given as one."""
+    if not _by_case(types):
+        return None
+    sizes = [len(one) for one in types]
+    if all(isinstance(one, Karyotype) for one in types):
+        rows = np.concatenate([one.rows for one in types])
+        back = np.argsort(rows, kind="stable")
+        if np.array_equal(rows[back], np.arange(len(rows))):  # dispatched together, in any order
+            return _Order(sizes, back)
+    return _Order(sizes, None)
 
 
 def _numbers(given: Any, name: str, num_classes: int) -> NDArray[np.int64]:
-    """Classes, whose names are known where there are two sex chromosomes and others."""
-    found = as_ids(given, name) if num_classes > 2 else as_integers(given, name)
+    """Classes, whose names are known of polarities, and where there are two sex chromosomes and others."""
+    found = as_ids(given.types if isinstance(given, Karyotype) else given, name)
     if found.dtype.kind != "U":
         return as_integers(found, name)
+    if num_classes <= 2:
+        return np.array([polarity_number(text, name) for text in found.tolist()], np.int64)
     number = {text: place for place, text in enumerate(Template.diploid(num_classes - 2).names)}
     for text in found.tolist():
         if text not in number:
@@ -108,43 +148,43 @@ def _numbers(given: Any, name: str, num_classes: int) -> NDArray[np.int64]:
     return np.array([number[text] for text in found.tolist()], np.int64)
 
 
-def _packed(given: Any, name: str, num_classes: int) -> tuple[NDArray[np.int64], NDArray[np.int64] | None]:
-    """One class per chromosome, and, of a list of cases, the number of each one's case."""
-    if not isinstance(given, list | tuple) or not given or isinstance(given[0], int | np.integer | str):
-        return _numbers(given, name, num_classes), None
-    parts = [_numbers(one.types if isinstance(one, Karyotype) else one, name, num_classes) for one in given]
-    classes = np.concatenate(parts)
-    ids = np.repeat(np.arange(len(parts)), [len(part) for part in parts])
-    if all(isinstance(one, Karyotype) for one in given):
-        rows = np.concatenate([one.rows for one in given])
-        back = np.argsort(rows, kind="stable")
-        if np.array_equal(rows[back], np.arange(len(rows))):  # dispatched together, in any order
-            return classes[back], ids[back]
-    return classes, ids
+def _joined(given: Any, name: str, num_classes: int, order: _Order | None) -> NDArray[np.int64]:
+    """One class per chromosome, entries per case in the order of all chromosomes."""
+    if not _by_case(given):
+        return _numbers(given, name, num_classes)
+    if order is None:
+        raise ValueError(f"{name} are given by case, and types are not: give both in one form")
+    parts = [_numbers(one, name, num_classes) for one in given]
+    if len(parts) != len(order.sizes):
+        raise ValueError(f"{name} are given for {len(parts)} cases, and types for {len(order.sizes)}")
+    for number, (part, size) in enumerate(zip(parts, order.sizes, strict=True)):
+        if len(part) != size:
+            raise ValueError(f"{name} of case {number} are {len(part)}, and its types are of {size} chromosomes")
+    return order.arranged(np.concatenate(parts))
 
 
-def _classes(given: Any, name: str, count: int, num_classes: int) -> NDArray[np.int64]:
-    classes, _ = _packed(given, name, num_classes)
-    if len(classes) != count:
+def _classes(
+    given: Any, name: str, num_classes: int, order: _Order | None, count: int | None = None, least: int = 0
+) -> NDArray[np.int64]:
+    """Classes from `least` of `count` chromosomes, in the order of all."""
+    classes = _joined(given, name, num_classes, order)
+    if count is not None and len(classes) != count:
         raise ValueError(f"{name} are {len(classes)}, and types are of {count} chromosomes")
-    if not count:
+    if not len(classes):
         raise ValueError(f"{name} has no chromosome")
-    if classes.min() < 0 or classes.max() >= num_classes:
-        raise ValueError(f"{name} must be 0 to {num_classes - 1}, got {classes.min()} to {classes.max()}")
+    if classes.min() < least or classes.max() >= num_classes:
+        also = f", or {UNKNOWN} where it is not known" if least < 0 else ""
+        raise ValueError(f"{name} must be 0 to {num_classes - 1}{also}, got {classes.min()} to {classes.max()}")
     return classes
 
 
 def _measure(
-    answers: Any,
-    labels: Any,
+    found: NDArray[np.int64],
+    truth: NDArray[np.int64],
     ids: NDArray[Any],
     num_classes: int,
-    names: tuple[str, str],
     polarity: CaseMetrics | None = None,
 ) -> CaseMetrics:
-    found, truth = (
-        _classes(given, name, len(ids), num_classes) for given, name in zip((answers, labels), names, strict=True)
-    )
     right = found == truth
     hits, answered, there = (np.bincount(part, minlength=num_classes) for part in (truth[right], found, truth))
     occurs = (answered + there) > 0

@@ -9,15 +9,11 @@ from typing import Any
 import numpy as np
 
 from zoo.errors import DataError
-from zoo.models.varifocal.registered import POLARITIES
+from zoo.karyotype.polarity import UNKNOWN, polarity_number
 from zoo.training.data.image_set import ImageSet, Splits
 from zoo.training.data.labels import some
 from zoo.training.data.rendered_chromosomes import TYPES, RenderedCase, render_case
 
-#: What stands for a polarity that is not known.
-UNKNOWN = -1
-_WORDS = {"up": 0, "0": 0, POLARITIES[0]: 0, "down": 1, "1": 1, POLARITIES[1]: 1}
-_NOT_KNOWN = ("", "-1", "unknown", "?", "nan", "none")
 #: Bytes of rendered pictures that a set keeps.
 _MOST_KEPT = 256 * 2**20
 #: Seeds of the cases of each split begin here.
@@ -102,14 +98,12 @@ def read_polarity(values: Sequence[Any], where: str) -> np.ndarray:
     Raises:
         DataError: another word, with its row.
     """
-    found = np.full(len(values), UNKNOWN)
-    for row, value in enumerate(values):
-        text = "" if value is None else str(value).strip().lower().removesuffix(".0")
-        if text in _WORDS:
-            found[row] = _WORDS[text]
-        elif text not in _NOT_KNOWN:
-            raise DataError(f"{where}, row {row + 1} has the polarity {value!r}; it is up or 0, down or 1, or empty")
-    return found
+    try:
+        return np.array(
+            [polarity_number(value, f"{where}, row {row + 1}") for row, value in enumerate(values)], np.int64
+        )
+    except ValueError as error:
+        raise DataError(str(error)) from None
 
 
 def check_cases(splits: Splits) -> None:
