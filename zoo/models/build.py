@@ -9,10 +9,12 @@ from typing import Any, cast
 from timm.models import build_model_with_cfg, get_pretrained_cfg, load_pretrained, resolve_pretrained_cfg
 from torch import nn
 
-from zoo.registry import Entry
+from zoo.registry import Entry, weights_entry
 
-# What timm's factory passes to every entry point.
-_TIMM_KEYWORDS = ("pretrained_cfg", "pretrained_cfg_overlay", "cache_dir")
+# What timm's factory passes to every entry point: where weights are and how a network is described, and, of a saved
+# model, the arguments of the network that they are of.
+_DESCRIPTION = ("pretrained_cfg", "pretrained_cfg_overlay")
+_LOADING = ("cache_dir", "pretrained_model_args")
 # Where and how a model is executed: whoever loads it decides anew, unless it was asked for by name.
 _EXECUTION = ("device", "dtype", "attn_backend", "kan_backend")
 
@@ -22,9 +24,9 @@ def build_model(entry: Entry, pretrained: bool = False, **kwargs: Any) -> nn.Mod
 
     A class is built by timm's `build_model_with_cfg`, which knows `features_only`, `out_indices`, `pretrained_cfg` and
     `pretrained_cfg_overlay`; one with `describe_parts(options)` is asked by it what its options say of the
-    configuration, where the caller gives none. A function is called as timm calls its entry points, and if it does not
-    take `pretrained` its model is given the weights here, with as many classes as they have unless `num_classes` says
-    otherwise.
+    configuration, where the caller gives none. A function that names `pretrained` is called as timm calls its entry
+    points; any other is spared what is about weights, and its model is given them here, with as many classes as they
+    have unless `num_classes` says otherwise.
 
     Args:
         entry: row of the catalogue; its `args` are defaults, `kwargs` win.
@@ -57,23 +59,50 @@ def build_model(entry: Entry, pretrained: bool = False, **kwargs: Any) -> nn.Mod
 
 
 def _call(function: Callable[..., nn.Module], name: str, pretrained: bool, kwargs: dict[str, Any]) -> nn.Module:
-    """Call a timm-style function; one that does not take timm's configuration arguments is spared them."""
+    """Call a function that makes a model; one that is not of timm's kind is spared timm's words that it does not name.
+
+    Args:
+        function: of timm's kind if it names `pretrained`.
+        name: by which it is registered.
+        pretrained: whether its model has weights.
+        kwargs: of the function, and those that timm's factory adds.
+    """
     parameters = inspect.signature(function).parameters
     takes_all = any(p.kind is p.VAR_KEYWORD for p in parameters.values())
-    chosen = {key: kwargs.get(key) for key in ("pretrained_cfg", "pretrained_cfg_overlay")}
-    if not takes_all:
-        kwargs = {k: v for k, v in kwargs.items() if k in parameters or k not in _TIMM_KEYWORDS}
-    if takes_all or "pretrained" in parameters:
-        return function(**kwargs, pretrained=pretrained)
-    if not pretrained:
-        return function(**kwargs)
-    cfg = resolve_pretrained_cfg(name, **chosen)
-    if "num_classes" in parameters and cfg.num_classes is not None:
-        kwargs = {"num_classes": cfg.num_classes, **kwargs}
-    model = function(**kwargs)
-    own = getattr(model, "pretrained_cfg", None) or {}
-    described = {**cfg.to_dict(), **({"classifier": own["classifier"]} if "classifier" in own else {})}
-    load_pretrained(model, described, num_classes=getattr(model, "num_classes", cfg.num_classes))
+    loads = "pretrained" in parameters
+    spared = () if loads and takes_all else _LOADING if takes_all else (*_LOADING, *_DESCRIPTION)
+    own = {key: value for key, value in kwargs.items() if key in parameters or key not in spared}
+    if loads:
+        return function(**own, pretrained=pretrained)
+    return function(**own) if not pretrained else _with_weights(function, name, own, kwargs)
+
+
+def _with_weights(
+    function: Callable[..., nn.Module], name: str, own: dict[str, Any], given: Mapping[str, Any]
+) -> nn.Module:
+    """The model of a function, with the weights that its configuration names.
+
+    Args:
+        function: makes the model.
+        name: by which it is registered.
+        own: arguments of the function.
+        given: what timm's factory gave beside these, too.
+    """
+    source, overlay = (given.get(key) for key in _DESCRIPTION)
+    cfg = resolve_pretrained_cfg(name, source, overlay)
+    if "num_classes" in inspect.signature(function).parameters and cfg.num_classes is not None:
+        own = {"num_classes": cfg.num_classes, **own}
+    if isinstance(source, str | None) and not overlay:  # the weights are those of the catalogue
+        row = weights_entry(f"{name}.{source}" if source else name)
+        own = own if row is None else {**row.known, **own}
+    model = function(**own)
+    described = getattr(model, "pretrained_cfg", None) or {}
+    described = {**cfg.to_dict(), **({"classifier": described["classifier"]} if "classifier" in described else {})}
+    count = getattr(model, "num_classes", cfg.num_classes)
+    channels = getattr(model, "in_chans", None) or (cfg.input_size or (3,))[0]
+    load_pretrained(model, described, num_classes=count, in_chans=channels, cache_dir=given.get("cache_dir"))
+    if count != cfg.num_classes and hasattr(model, "uncalibrate"):
+        model.uncalibrate()  # type: ignore[operator] - nn.Module types unknown attributes as tensors
     return model
 
 
