@@ -255,6 +255,9 @@ def test_registered_weights_for_other_classes_keep_what_still_holds():
         assert (out.type is None) == (given == 0)
         if temperature[0] == types:
             assert torch.equal(out.type, said.type)
+    for same in ({"img_size": 64}, {"stage": "global"}, {"in_chans": 3}, {"box_mode": "clamp"}):
+        other = zoo.create_model("varifocal_chromosome_nano", pretrained=True, **same)
+        assert other.temperature == trained.temperature, same
 
 
 def test_backbones_bring_their_weights_once():

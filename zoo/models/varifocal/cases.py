@@ -36,10 +36,18 @@ class CaseModel(nn.Module):
         """Forget the temperature: it was that of classifiers which are no longer there.
 
         Args:
-            changed: names of the parameters that are others now. Those of polarities leave types as they were.
+            changed: names of the parameters that are others now: those that are not of classifiers leave all as it
+                was, those of polarities leave types.
         """
-        types = changed is not None and all("polarity" in name for name in changed)
-        self.temperature = (self._temperature[0] if types else 1.0, 1.0)
+        heads = tuple(f"{path}." for path in self.classifier_names())
+        found = heads if changed is None else [name for name in changed if name.startswith(heads)]
+        if found:
+            types = any("polarity" not in name for name in found)
+            self.temperature = (1.0 if types else self._temperature[0], 1.0)
+
+    def classifier_names(self) -> tuple[str, ...]:
+        """Paths of all that has a row a class."""
+        raise NotImplementedError
 
     def log_probabilities(
         self, output: VarifocalOutput
