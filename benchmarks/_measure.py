@@ -29,9 +29,11 @@ import platform
 import resource
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import accumulate
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -143,6 +145,23 @@ def saved_bytes(loss: "Callable[[], Tensor]", own: "Iterable[Tensor]" = ()) -> i
     total = sum(kept.values())
     del result
     return total
+
+
+def allocated_bytes(run: Callable[[], Any]) -> int:
+    """By how much the memory of torch's tensors grows during ``run()`` at most: what a GPU's allocator would count.
+
+    Scratch memory of the libraries beneath and what the C allocator loses between blocks are not in it.
+    """
+    from torch.profiler import ProfilerActivity, profile
+
+    with profile(activities=[ProfilerActivity.CPU], profile_memory=True) as profiler:
+        run()
+    with tempfile.TemporaryDirectory() as folder:
+        trace = Path(folder) / "trace.json"
+        profiler.export_chrome_trace(str(trace))
+        events = json.loads(trace.read_text())["traceEvents"]
+    changes = sorted((event["ts"], event["args"]["Bytes"]) for event in events if event.get("name") == "[memory]")
+    return max(accumulate(change for _, change in changes))
 
 
 def table(head: Sequence[str], rows: Iterable[Sequence[object]]) -> str:

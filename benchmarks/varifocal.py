@@ -12,7 +12,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from benchmarks._measure import Job, Workload, compare, table
+from benchmarks._measure import Job, Measurement, Workload, allocated_bytes, compare, table
 from zoo.layers.varifocal import varifocal_crop
 from zoo.models.varifocal import VarifocalNet
 from zoo.models.varifocal.folding import FoldedTrunk, folded
@@ -153,37 +153,43 @@ def crop_rows() -> str:
 
 def trunk_rows() -> str:
     """In evaluation, and in training, where the gradients of the weights, 146 MB, are there whatever is kept."""
-    rows = []
+    rows, training = [], []
     for pixels in (256, 128):
         sides = ("plain", "folded", "winograd")
-        rows += _against_plain(f"trunk {pixels}², evaluation", pixels, sides, training=False)
+        rows += [cells for _, cells in _against_plain(f"trunk {pixels}², evaluation", pixels, sides, training=False)]
     for images in (1, 4):
         what, sides = f"trunk {images} x 256², training", ("plain", "recomputed")
-        rows += _against_plain(what, 256, sides, training=True, images=images)
-    return table(_TRUNK, rows)
+        held = {side: allocated_bytes(trunk(side, 256, True, images).run) / 1e6 for side in sides}
+        for measured, cells in _against_plain(what, 256, sides, training=True, images=images):
+            mb = held[cells[1]]
+            training.append([*cells, f"{mb:.0f}", f"{mb / held['plain']:.2f}", f"{measured.saved_mb:.0f}"])
+    return f"{table(_TRUNK, rows)}\n\n{table([*_TRUNK, *_TENSORS], training)}"
 
 
-_TRUNK = ["what", "form", "ms", "speed-up (reuse)", "(default)", "peak MB", "of plain", "saved MB"]
+_TRUNK = ["what", "form", "ms", "speed-up (reuse)", "(default)", "peak MB", "of plain"]
+_TENSORS = ["tensors MB", "of plain", "saved MB"]
 
 
 def _against_plain(
     what: str, pixels: int, sides: tuple[str, ...], *, training: bool, images: int = 1
-) -> list[list[str]]:
+) -> list[tuple[Measurement, list[str]]]:
     how = {"pixels": pixels, "training": training, "images": images}
     jobs = {side: Job("benchmarks.varifocal:trunk", {"side": side, **how}) for side in sides}
     found = compare(jobs, repeats=max(1, 3 // images), warm_ups=1)
     plain = found["plain"]
     return [
-        [
-            what,
-            side,
-            f"{m.reuse_ms:.0f}",
-            f"{plain.reuse_ms / m.reuse_ms:.2f}",
-            f"{plain.default_ms / m.default_ms:.2f}",
-            f"{m.peak_mb:.0f}",
-            f"{m.peak_mb / plain.peak_mb:.2f}",
-            "" if m.saved_mb is None else f"{m.saved_mb:.0f}",
-        ]
+        (
+            m,
+            [
+                what,
+                side,
+                f"{m.reuse_ms:.0f}",
+                f"{plain.reuse_ms / m.reuse_ms:.2f}",
+                f"{plain.default_ms / m.default_ms:.2f}",
+                f"{m.peak_mb:.0f}",
+                f"{m.peak_mb / plain.peak_mb:.2f}",
+            ],
+        )
         for side, m in found.items()
     ]
 
@@ -206,7 +212,9 @@ def main() -> None:
         "*RA-CNN* is the community's crop, image by image; its backward pass is not the gradient of the crop, ours is. "
         "*folded* is the trunk with its second norms folded, *winograd* with 3x3 convolutions of fewer "
         "multiplications, too, *recomputed* computes every unit again in the backward pass. One image at a time "
-        "unless said otherwise; best of three calls of trunks, of one with four images, and of two with cases.\n"
+        "unless said otherwise; best of three calls of trunks, of one with four images, and of two with cases. *peak* "
+        "is of the process, under malloc as it is; *tensors* is what torch has allocated at most, as a GPU would count "
+        "it: the rest is scratch memory of libraries and what malloc loses between blocks.\n"
     )
     for name in sys.argv[1:] or PARTS:
         print(PARTS[name](), end="\n\n", flush=True)
