@@ -14,6 +14,8 @@ import timm
 DOCS = Path(__file__).parents[2] / "docs"
 #: In how many of the files each kind of part can be replaced at least.
 TARGETS = {"head": 98, "mlp": 45, "mixer": 30, "pool": 90, "act": 95}
+#: One in so many of the files is tried in CI besides these, which every run tries.
+IN_CI = 3
 VARIED = ("resnet", "vision_transformer", "convnext", "maxxvit")
 generate = runpy.run_path(str(DOCS / "generate.py"))
 coverage = generate["coverage_module"]()
@@ -65,8 +67,13 @@ def test_works_or_is_refused_with_what_can_be_replaced(file):
     check(file)
 
 
-@pytest.mark.ci_long
-@pytest.mark.parametrize("file", [file for file in coverage.BACKBONES if file not in VARIED])
+@pytest.mark.parametrize(
+    "file",
+    [
+        pytest.param(file, marks=pytest.mark.slow if number % IN_CI else pytest.mark.ci_long)
+        for number, file in enumerate(file for file in coverage.BACKBONES if file not in VARIED)
+    ],
+)
 def test_the_others_work_or_are_refused(file):
     check(file)
 
