@@ -117,7 +117,8 @@ class _Order(NamedTuple):
 
 
 def _by_case(given: Any) -> bool:
-    return isinstance(given, list | tuple) and len(given) > 0 and not isinstance(given[0], int | float | np.generic | str)
+    one = (int, float, np.generic, str)
+    return isinstance(given, list | tuple) and len(given) > 0 and not isinstance(given[0], one)
 
 
 def _order(types: Any) -> _Order | None:

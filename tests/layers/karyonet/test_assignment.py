@@ -73,14 +73,28 @@ def test_orders_are_averaged(masked):
     logits = torch.randn(2, 6, 4, dtype=torch.float64)
     mask = torch.tensor([[True] * 6, [True, False, True, True, False, True]]) if masked else None
     found = module(logits, mask)
-    keys = torch.rand(5, 2, 6, generator=torch.Generator().manual_seed(3))
     for n, case in enumerate(logits):
         there = torch.ones(6, dtype=torch.bool) if mask is None else mask[n]
-        wanted = torch.zeros_like(case)
-        for order in keys[:, n].argsort(-1):
-            order = order[there[order]]
-            wanted[order] += single(case[order]) / 5
-        torch.testing.assert_close(found[n], wanted, rtol=0, atol=1e-12)
+        alone, wanted = case[there], torch.zeros_like(case[there])
+        keys = torch.rand(len(alone), 5, generator=torch.Generator().manual_seed(3)).T
+        for order in keys.argsort(-1):
+            wanted[order] += single(alone[order]) / 5
+        torch.testing.assert_close(found[n][there], wanted, rtol=0, atol=1e-12)
+        assert found[n][~there].count_nonzero() == 0
+
+
+def test_orders_do_not_depend_on_the_batch():
+    """A case has the same scores alone, at any place of a batch, and with padding anywhere."""
+    module = _module(num_orders=3, seed=0)
+    case = torch.randn(20, 2, dtype=torch.float64)
+    alone = module(case)
+    for scores in module(torch.stack([case.flip(0), case, case]))[1:]:
+        torch.testing.assert_close(scores, alone, rtol=0, atol=1e-12)
+    mask = torch.ones(2, 30, dtype=torch.bool)
+    mask[1, ::3] = False
+    padded = torch.randn(2, 30, 2, dtype=torch.float64)
+    padded[1, mask[1]] = case
+    torch.testing.assert_close(module(padded, mask)[1, mask[1]], alone, rtol=0, atol=1e-12)
 
 
 def test_random_orders_can_be_repeated():

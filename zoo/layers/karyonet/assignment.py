@@ -19,7 +19,8 @@ class KaryotypeAssignment(nn.Module):
     official code's, in which GRUs are called `lstm`.
 
     The result depends on the order of the chromosomes: nothing in the module is symmetric in it. `num_orders` > 1
-    takes the mean over that many random orders, which run as one batch.
+    takes the mean over that many random orders, which run as one batch; all cases of one call have the same ones, so
+    that with a `seed` the scores of a case depend neither on its batch nor on padding.
 
         refine = zoo.layers.KaryotypeAssignment()
         scores = refine(logits)                                # [N, 24], or [cases, N, 24] with mask=

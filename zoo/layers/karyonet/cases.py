@@ -64,10 +64,14 @@ def random_orders(
 ) -> Tensor:
     """`count` random orders of the chromosomes of every case, [count * cases, N], padding last.
 
-    They are drawn on the CPU, so that a seed gives the same ones on every device.
+    All cases of a number of chromosomes have the same ones: what becomes of a case depends neither on the others of its
+    batch nor on padding. They are drawn on the CPU, so that a seed gives the same ones on every device.
     """
     cases, rows = shape
-    keys = torch.rand(count, cases, rows, generator=generator).to(device)
-    if mask is not None:
-        keys = keys + 2.0 * ~mask
-    return keys.argsort(dim=-1).flatten(0, 1)
+    # A row of numbers per chromosome: more rows, for padding, leave the first ones as they are.
+    keys = torch.rand(rows, count, generator=generator).T.to(device)[:, None].expand(-1, cases, -1)
+    if mask is None:
+        return keys.argsort(dim=-1).flatten(0, 1)
+    first = (~mask).long().argsort(dim=-1, stable=True)  # chromosomes, then padding
+    padding = torch.arange(rows, device=device) >= mask.sum(-1, keepdim=True)
+    return first.expand_as(keys).gather(-1, (keys + 2.0 * padding).argsort(dim=-1)).flatten(0, 1)
