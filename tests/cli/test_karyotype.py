@@ -71,7 +71,11 @@ def test_cases_keep_their_names_and_order(tmp_path):
     result = RUN.invoke(app, ["karyotype", source])
     assert [line.split("\t")[0] for line in result.stdout.splitlines()] == ["case P 9", "case P 10"]
     assert result.stdout.split("\t")[1] == "46,XY"
-    assert result.stderr == "zoo: not a medical device; no chromosome was overruled\n"
+    assert result.stderr == "zoo: a.csv: left out: note\nzoo: not a medical device; no chromosome was overruled\n"
+    by_note = RUN.invoke(app, ["karyotype", source, "--case", "note", "--out", str(tmp_path / "types.tsv")])
+    assert by_note.stderr.startswith("zoo: a.csv: left out: case\n")
+    rows = list(csv.DictReader((tmp_path / "types.tsv").read_text().splitlines(), delimiter="\t"))
+    assert ({row["case"] for row in rows}, len(rows)) == ({"-"}, 91)
     strict = RUN.invoke(app, ["karyotype", source, "--strict"])
     assert strict.stderr == "error: case case P 10: strict=True forces 46 chromosomes, and the case has 45\n"
     table(tmp_path / "a.csv", cases[0] - 3, ["P 9"] * 46)
@@ -87,6 +91,7 @@ def test_errors_are_a_line(tmp_path):
         (["--sex", "xx"], "error: unknown sex 'xx'; did you mean 'XX'"),
         (["--method", "best"], "error: unknown method 'best'"),
         (["--gain", "-1"], "error: gain must be finite and at least 0"),
+        (["--out", "types.xlsx"], "error: --out must end with .csv or .tsv, which it is; got types.xlsx"),
         (["--values", "probs"], "error: a.npy has values outside 0 to 1"),
     ):
         result = RUN.invoke(app, ["karyotype", source, *arguments])

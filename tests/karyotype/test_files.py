@@ -71,6 +71,31 @@ def test_values(tmp_path):
     assert np.isneginf(read_chromosomes(tmp_path / "never.npy", "probs", 2.0).log_probs[0, 3])
 
 
+def test_columns_by_other_names(tmp_path):
+    """Types behind chr, cases of patients or of a column that is named; what is left out is told."""
+    table(tmp_path / "a.csv", names=HUMAN.names)
+    text = (tmp_path / "a.csv").read_text()
+    head, rest = text.split("\n", 1)
+    types = ",".join(f"chr{name}" for name in head.split(",")[3:])
+    for column, option, left_out in (("Patient", None, "note"), ("cell", "Cell", "note"), ("cell", None, "note, cell")):
+        (tmp_path / "b.csv").write_text(f"image,note,{column},{types}\n{rest}")
+        found = read_chromosomes(tmp_path / "b.csv", case=option)
+        np.testing.assert_array_equal(found.log_probs, _TABLE)
+        assert found.notes[0] == f"b.csv: left out: {left_out}"
+        assert found.cases == (["0"] if left_out != "note" else ["case 7", "case 3"])
+        assert len(found.notes) == 1 + (found.cases == ["0"])
+    assert found.notes[1].startswith("b.csv does not say which rows are of one case (case, case_id, case_ids, patient,")
+    np.savez(tmp_path / "a.npz", log_probs=_TABLE, cell=_IDS, patient=np.zeros(92, int))
+    found = read_chromosomes(tmp_path / "a.npz", case="cell")
+    assert (found.cases, found.notes) == (["7", "3"], ["a.npz: left out: patient"])
+    for name, message in (
+        ("b.csv", "b.csv has no column 'cel'; did you mean 'cell'\\? Besides types: image, note, cell"),
+        ("a.npz", "a.npz has no array 'cel' of cases; did you mean 'cell'"),
+    ):
+        with pytest.raises(DataError, match=message):
+            read_chromosomes(tmp_path / name, case="cel")
+
+
 def test_one_case_needs_no_name(tmp_path):
     path = tmp_path / "a.csv"
     lines = [",".join(HUMAN.names), *(",".join(map(str, row)) for row in _TABLE[:46].tolist())]
@@ -110,7 +135,15 @@ _HEAD = ",".join(HUMAN.names) + "\n"
         ("a.npy", lambda p: np.save(p, np.array([["a"]])), "a.npy: log_probs must be an array of numbers"),
         ("a.npz", lambda p: np.savez(p, a=_TABLE, b=_TABLE), "one array named log_probs.*; it has a, b"),
         ("a.npz", lambda p: np.savez(p, log_probs=_TABLE, sizes=np.array([46])), "at least 1 and sum to 92 rows"),
-        ("a.npz", lambda p: np.savez(p, log_probs=_TABLE, case=_IDS[:-1]), r"case_ids must be \[92\], got \[91\]"),
+        ("a.npz", lambda p: np.savez(p, log_probs=_TABLE, case=_IDS[:-1]), r"a.npz: case must be \[92\], got \[91\]"),
+        ("a.npz", lambda p: np.savez(p, log_probs=_TABLE, case=["P"] * 90 + [""] * 2), "case of row 90 is empty"),
+        ("a.npy", lambda p: np.save(p, _TABLE[None, :0]), r"a.npy must be \[N, 24\] .*, got \[1, 0, 24\]"),
+        ("a.csv", lambda p: p.write_text(_HEAD, "utf-16"), "a.csv is no text in UTF-8 .* at byte 0.*'CSV UTF-8'"),
+        (
+            "a.csv",
+            lambda p: p.write_text("case," + _HEAD + ("P," + "0," * 23 + "0\n") + " ," + "0," * 23 + "0\n"),
+            "a.csv, line 3: the column 'case' is empty; each row belongs to a case",
+        ),
         ("a.safetensors", lambda p: p.write_bytes(b"0" * 9), "a.safetensors cannot be read"),
     ],
 )
@@ -127,11 +160,13 @@ def test_refuses_files(tmp_path, name, make, message):
         ({"values": "log_probs"}, ValueError, "unknown values 'log_probs'; did you mean 'log-probs'"),
         ({"temperature": 0}, ValueError, "temperature must be a number above 0, got 0"),
         ({"temperature": float("nan")}, ValueError, "temperature must be"),
+        ({"values": "logits"}, DataError, "has probabilities, and logits were promised: say probs"),
+        ({"temperature": 1.4}, DataError, "has probabilities, and log-probs were promised: say probs"),
         ({"values": "probs"}, DataError, "values outside 0 to 1, and probs were promised"),
     ],
 )
 def test_refuses_options(tmp_path, options, error, message):
-    np.save(tmp_path / "a.npy", _TABLE)
+    np.save(tmp_path / "a.npy", np.exp(_TABLE).round(4) if "promised: say" in message else _TABLE)
     with pytest.raises(error, match=message):
         read_chromosomes(tmp_path / "a.npy", **options)
 

@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from zoo.karyotype.arrays import as_array, as_integers, integer
+from zoo.karyotype.checks import are_probabilities
 
 _STEPS = 200
 _TOLERANCE = 1e-12
@@ -106,7 +107,7 @@ def _checked(logits: Any, labels: Any, bins: int) -> tuple[NDArray[np.float64], 
         raise ValueError(f"logits must be [N, C] of two classes at least, got {list(scores.shape)}")
     if not np.isfinite(scores).all():
         raise ValueError("logits must be finite")
-    if (scores >= 0).all() and np.abs(scores.sum(1) - 1).max() < 1e-4:
+    if are_probabilities(scores):
         raise ValueError("logits are needed, and these are probabilities")
     classes = as_integers(labels, "labels", len(scores))
     if classes.min() < 0 or classes.max() >= scores.shape[1]:

@@ -14,6 +14,11 @@ from zoo.karyotype.template import Template
 from zoo.naming import did_you_mean
 
 
+def are_probabilities(table: NDArray[np.float64]) -> bool:
+    """Whether no value is below 0 and every row sums to 1, but for a few digits."""
+    return bool((table >= 0).all() and np.abs(table.sum(1) - 1).max() < 0.01)
+
+
 def check_log_probs(table: NDArray[np.float64], template: Template, where: str = "") -> NDArray[np.float64]:
     """Log-probabilities of at least one chromosome in the template's classes.
 
@@ -31,7 +36,7 @@ def check_log_probs(table: NDArray[np.float64], template: Template, where: str =
         kind = "only -inf" if np.isneginf(best[rows[0]]) else "NaN or inf"
         raise ValueError(f"{where}row {rows[0]} of log_probs has {kind} ({len(rows)} of {len(table)} rows like that)")
     if (best > 1e-6).any():
-        whole = (table >= 0).all() and np.abs(table.sum(1) - 1).max() < 1e-3
+        whole = are_probabilities(table)
         advice = "these are probabilities: take their logarithm" if whole else "take log_softmax of logits"
         raise ValueError(f"{where}log_probs must not be above 0, got {best.max():.4g}; {advice}")
     return table

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import functools
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from zoo.karyotype.arrays import integer
@@ -59,6 +60,19 @@ class Template:
     def __len__(self) -> int:
         return len(self.names)
 
+    @functools.cached_property
+    def spellings(self) -> dict[str, str]:
+        """The types by their names in lower case, also behind "chr": `x` and `chrx` of X."""
+        return {prefix + name.lower(): name for prefix in ("chr", "") for name in self.names}
+
+    def differences(self, names: Iterable[str]) -> str:
+        """What is missing among names of classes, and what is no type: "without X, Y; besides x, 24". Empty if none."""
+        given = list(names)
+        missing = [name for name in self.names if name not in given]
+        others = [name for name in given if name not in self.names]
+        told = (("without ", missing), ("besides ", others))
+        return "; ".join(begin + _listed(which) for begin, which in told if which)
+
     def __hash__(self) -> int:
         return hash((self.names, tuple(self.copies.items()), self.sex_names))
 
@@ -76,6 +90,10 @@ class Template:
             known = list(self.copies)
             raise ValueError(f"unknown sex {sex!r}{did_you_mean(str(sex), known) or '.'} Known: {', '.join(known)}")
         return self.copies[sex]
+
+
+def _listed(names: list[str], most: int = 8) -> str:
+    return ", ".join(names[:most]) + (f" and {len(names) - most} more" if len(names) > most else "")
 
 
 def as_template(given: Template | Mapping[str, Sequence[int]] | None) -> Template:
