@@ -1,6 +1,7 @@
 """The model card: what is known, nothing invented, and the user's own text kept."""
 
 import pytest
+import torch
 from huggingface_hub import ModelCard
 
 import zoo
@@ -334,6 +335,19 @@ def test_bags_of_vectors():
     plain = zoo.create_model("hopfield_mil", dim=3)
     plain_card = make_card(parse_config(describe(plain), "config.json"), repo_id="me/bags", license="mit")
     assert "Features are taken as they are." in plain_card
+
+
+def test_images_on_a_canvas_are_prepared_by_what_knows_it():
+    model = zoo.create_model("varifocal_chromosome_nano")
+    text = make_card(parse_config(describe(model), "config.json"), repo_id="me/rods", license="mit")
+    assert "create_transform" not in text
+    code = text.partition("## Preprocessing")[2].partition("```python\n")[2].partition("```")[0]
+    names = {"model": model}
+    exec(code, names)
+    small = torch.zeros(1, 10, 6)
+    small[:, 3:7, 2:4] = 0.8
+    assert names["transform"](small)[0, 27:37, 29:35].equal(small[0])
+    assert "from timm.data import create_transform" in card()
 
 
 def test_bags_of_images_and_of_sequences():

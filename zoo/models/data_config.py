@@ -10,7 +10,8 @@ from zoo.naming import check_keywords
 
 INTERPOLATIONS = ("nearest", "bilinear", "bicubic", "lanczos", "box", "hamming", "random")
 #: timm's, and "canvas": images lie in the middle of one of `input_size`, all scaled by `crop_pct`, none to fill it.
-CROP_MODES = ("center", "squash", "border", "canvas")
+CANVAS = "canvas"
+CROP_MODES = ("center", "squash", "border", CANVAS)
 #: Mean and standard deviation of images in [0, 1], or in another unit of theirs, lie within these.
 MAX_STATISTIC = 1e6
 MIN_STD = 1e-6
@@ -42,6 +43,9 @@ _FIELDS = (
 
 def data_config(model: nn.Module) -> dict[str, Any]:
     """The data configuration of a model as it is now, for `timm.data.create_transform(**config)`.
+
+    With `crop_mode` "canvas", which timm does not know and would take for another, it is for
+    `zoo.training.data.transform.eval_transform(config)`, which knows every mode.
 
     Unlike timm's `resolve_model_data_config`, it reports the channels and the image size that the model has, not those
     of the checkpoint that it came from. The statistics follow: for one channel the mean of the recorded ones, for more

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+from zoo.models.data_config import CANVAS
 from zoo.weights.config import ModelConfig
 from zoo.weights.markdown import escape, table
 
@@ -94,10 +95,13 @@ def preprocessing_section(config: ModelConfig) -> str:
     rows = [f"| {key} | {_plain(cfg[key])} |" for key in _PREPARATION if cfg.get(key) is not None]
     if not rows:
         return ""
-    example = (
-        "```python\nfrom timm.data import create_transform\n\n"
-        "transform = create_transform(**zoo.data_config(model))\n```"
-    )
+    if cfg.get("crop_mode") == CANVAS:  # timm knows no such mode, and would resize without a word
+        taken, made = "zoo.training.data.transform import eval_transform", "eval_transform(zoo.data_config(model))"
+    else:
+        taken, made = "timm.data import create_transform", "create_transform(**zoo.data_config(model))"
+    example = f"```python\nimport zoo\nfrom {taken}\n\ntransform = {made}\n```"
+    if cfg.get("crop_mode") == CANVAS:
+        example += "\n\nImages lie in the middle of a canvas, on a background of 0, and none is resized to fill it."
     of = "Of every instance:\n\n" if shape else ""
     return f"## Preprocessing\n\n{of}{table(['', ''], rows)}\n\n{example}"
 

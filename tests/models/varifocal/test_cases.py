@@ -7,6 +7,7 @@ import copy
 import pytest
 import torch
 from PIL import Image
+from torch import nn
 
 import zoo
 from zoo.karyotype import HUMAN, Template, dispatch
@@ -95,8 +96,14 @@ def test_what_was_not_prepared_is_refused():
         ValueError, match=r"from 0 to 1, chromosomes bright on black, got 0 to 229; .*ChromosomeToTensor"
     ):
         net.predict_case(255 * images)
-    with pytest.raises(ValueError, match="bright on black, and 4 of 4 have a white background"):
+    with pytest.raises(ValueError, match=r"and 4 of 4 have a bright or white background \(images 0, 1, 2, 3\)"):
         net.predict_case(1 - images)
+    one = images.clone()
+    one[2] = 120 / 255 - 0.4 * one[2]
+    with pytest.raises(ValueError, match=r"bright on black, and 1 of 4 have a bright .* \(image 2\); .*ChromosomeTo"):
+        net.predict_case(one)
+    with pytest.raises(ValueError, match=r"canvas of 64x64 .*, got 96x96; ChromosomeToTensor\(64\) puts them there"):
+        net.predict_case(nn.functional.pad(images, (16, 16, 16, 16)))
     with pytest.raises(ValueError, match="image 2 of 4 has the value 0 alone: no chromosome is in it"):
         net.predict_case(images * torch.tensor([1.0, 1, 0, 1])[:, None, None, None])
     with pytest.raises(ValueError, match=r"got \(4, 64, 64\); add the channel with x\[:, None\]"):

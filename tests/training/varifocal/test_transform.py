@@ -61,6 +61,26 @@ def test_grey_paper_becomes_0_too():
     assert float(made[0, 0, 0]) == float(made[0, 7, 13]) == 0
 
 
+def test_what_is_darker_than_grey_paper_or_brighter_than_a_grey_film_is_the_object():
+    for paper, ink in ((120, 20), (150, 250)):
+        picture = np.full((20, 9), paper, dtype=np.uint8)
+        picture[2:-2, 2:-2] = ink
+        made = ChromosomeToTensor(32)(picture)
+        assert (int((made > 0).sum()), float(made.max())) == (16 * 5, pytest.approx(100 / 255))
+
+
+def test_what_is_blank_is_refused_by_its_name(tmp_path):
+    for shade in (0, 120, 255):
+        with pytest.raises(zoo.errors.DataError, match="nothing is other than the background"):
+            ChromosomeToTensor(32)(np.full((20, 9), shade, dtype=np.uint8))
+    with pytest.raises(zoo.errors.DataError, match="no chromosome is in an image of which nothing is brighter than"):
+        ChromosomeToTensor(32, "black")(rod(20, 9, white=True))
+    Image.new("L", (20, 20), 255).save(tmp_path / "blank.png")
+    net = zoo.create_model("varifocal_chromosome_nano", widths=(4, 4, 4), depths=(1, 1, 1))
+    with pytest.raises(zoo.errors.DataError, match=r"blank.png: no chromosome is in an image"):
+        zoo.predict(net, tmp_path / "blank.png")
+
+
 def test_all_forms_of_an_image_give_the_same():
     picture = rod(20, 9, white=True)
     prepare = ChromosomeToTensor(32)

@@ -7,10 +7,11 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from zoo.models.data_config import CANVAS
 from zoo.models.image_contract import check_image
 
-#: The `crop_mode` of a data configuration of chromosomes on a background of 0.
-_CANVAS = "canvas"
+#: Corners of a prepared image are 0; brighter ones than this, as a part of white, are those of another background.
+_BRIGHT = 0.25
 _HINT = "zoo.training.data.chromosome_transform.ChromosomeToTensor prepares pictures"
 
 
@@ -45,22 +46,31 @@ def _tensor(given: Any) -> Tensor:
     )
 
 
-def check_case_images(images: Tensor, in_chans: int, cfg: Mapping[str, Any]) -> None:
+def check_case_images(images: Tensor, in_chans: int, cfg: Mapping[str, Any], size: Sequence[int] | None = None) -> None:
     """Refuse what cannot be a case as it is prepared for a network.
 
     Args:
         images: of a case.
         in_chans: channels that the network takes.
         cfg: its data configuration: without `mean` and `std`, no range of values is known.
+        size: height and width of the canvas that it is made for, if images lie on one.
 
     Raises:
-        ValueError: other axes, an image of a single value, values far outside those that a prepared image has, or a
-            bright background where it should be 0.
+        ValueError: other axes or another canvas, an image of a single value, values far outside those that a prepared
+            image has, or a bright background where it should be 0.
         TypeError: whole numbers.
     """
     check_image(images, in_chans)
     if not images.numel():
         return  # the network says how many pixels it needs
+    canvas = cfg.get("crop_mode") == CANVAS
+    if canvas and size and tuple(images.shape[2:]) != tuple(size):
+        side = f"ChromosomeToTensor({size[0]})" if size[0] == size[1] else "zero padding, not resizing,"
+        raise ValueError(
+            f"images must lie on the canvas of {size[0]}x{size[1]} pixels that the network is made for, got "
+            f"{images.shape[2]}x{images.shape[3]}; {side} puts them there as they are, and img_size= makes a network "
+            "for another canvas, to be trained on it"
+        )
     flat = images.detach().flatten(1)
     least, most = flat.amin(1), flat.amax(1)
     if blank := (least == most).nonzero().flatten().tolist():
@@ -71,16 +81,17 @@ def check_case_images(images: Tensor, in_chans: int, cfg: Mapping[str, Any]) -> 
     mean, std = np.asarray(cfg["mean"]), np.asarray(cfg["std"])
     black, white = float(((0 - mean) / std).min()), float(((1 - mean) / std).max())
     span, low, high = white - black, float(least.min()), float(most.max())
-    canvas = cfg.get("crop_mode") == _CANVAS
     wanted = f"images must have values from {black:.3g} to {white:.3g}" + canvas * ", chromosomes bright on black"
     # Augmented and resampled images go a little further, those of 0 to 255 or standardised otherwise much.
     if low < black - span or high > white + span:
         raise ValueError(f"{wanted}, got {low:.3g} to {high:.3g}; {_HINT if canvas else 'zoo.data_config tells more'}")
     if canvas:
         corners = images.detach()[:, :, (0, 0, -1, -1), (0, -1, 0, -1)].flatten(1).median(1).values
-        bright = int((corners > black + span / 2).sum())
-        if 2 * bright > len(images):
-            raise ValueError(f"{wanted}, and {bright} of {len(images)} have a white background; {_HINT}")
+        if bright := (corners > black + _BRIGHT * span).nonzero().flatten().tolist():
+            shown = f"image{'s' * (len(bright) > 1)} {', '.join(map(str, bright[:5]))}{', ...' * (len(bright) > 5)}"
+            raise ValueError(
+                f"{wanted}, and {len(bright)} of {len(images)} have a bright or white background ({shown}); {_HINT}"
+            )
 
 
 def type_places(net: nn.Module, names: Sequence[str]) -> list[int]:

@@ -82,8 +82,8 @@ class CaseModel(nn.Module):
 
         Raises:
             ValueError: a network whose classes are not the types of the template, options out of range, or what is no
-                case: no images, images without a chromosome, of values far outside those that prepared images have, or
-                on a white background.
+                case: no images, images without a chromosome, of another canvas than the network's, of values far
+                outside those that prepared images have, or on a white background.
             TypeError: no images, or whole numbers.
         """
         from zoo.karyotype import dispatch
@@ -110,7 +110,8 @@ class CaseModel(nn.Module):
         if batch_size < 1:
             raise ValueError(f"batch_size must be at least 1, got {batch_size}")
         images = case_images(images)
-        check_case_images(images, self.in_chans, getattr(self, "pretrained_cfg", None) or {})
+        size = (getattr(self, "_traits", None) or {}).get("img_size")
+        check_case_images(images, self.in_chans, getattr(self, "pretrained_cfg", None) or {}, size)
         like = example_of(self, (1,))
         rows = []
         with evaluating(self):

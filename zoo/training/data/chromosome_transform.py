@@ -14,21 +14,20 @@ from torch import Tensor
 from zoo.errors import DataError
 
 BACKGROUNDS = ("auto", "white", "black")
-#: The `crop_mode` of a data configuration that means this preparation.
-CANVAS = "canvas"
-#: Brighter corners than this are a white background.
-_MIDDLE = 0.5
+#: Between these, corners are grey, and do not say whether the object is darker or brighter.
+_GREY = (0.25, 0.75)
 
 
 class ChromosomeToTensor:
     """Put an image onto a square canvas with a background of 0, without resizing it.
 
     The size of a chromosome tells much of its type, so no image is stretched to fill the canvas. All may be scaled by
-    one common factor. The corners say what the background is: their median becomes 0, and a bright one is inverted.
+    one common factor. The corners say what the background is: their median becomes 0, and a bright one is inverted, as
+    is a grey one with a darker object on it.
 
     Args:
         size: side of the canvas.
-        background: "white" is inverted, "black" is not, "auto" looks at the corners.
+        background: "white" is inverted, "black" is not, "auto" looks at the corners, and on grey at the object.
         scale: common factor on the size of all images, where these are larger or much smaller than the canvas.
 
     Raises:
@@ -50,13 +49,15 @@ class ChromosomeToTensor:
         Whole numbers are pixels of their type's range, real numbers lie in [0, 1] already.
 
         Raises:
-            DataError: an image that is larger than the canvas.
+            DataError: an image that is larger than the canvas, or has nothing on its background.
         """
         pixels = _in_unit(image)
         corners = pixels[:, (0, 0, -1, -1), (0, -1, 0, -1)].median()
-        white = self.background == "white" or (self.background == "auto" and bool(corners > _MIDDLE))
-        level = 1 - corners if white else corners
-        pixels = (((1 - pixels) if white else pixels) - level).clamp_min(0)
+        white = self.background == "white" or (self.background == "auto" and _is_white(pixels, float(corners)))
+        pixels = ((corners - pixels) if white else (pixels - corners)).clamp_min(0)
+        if not float(pixels.amax()) > 0:
+            where = "" if self.background == "auto" else f" {'darker' if white else 'brighter'}"
+            raise DataError(f"no chromosome is in an image of which nothing is{where or ' other'} than the background")
         if self.scale != 1:
             height, width = (max(1, round(side * self.scale)) for side in pixels.shape[1:])
             pixels = F.interpolate(pixels[None], (height, width), mode="bilinear", antialias=True)[0]
@@ -160,6 +161,15 @@ def moved(image: Tensor, degrees: float, scale: float, shift: Sequence[float]) -
     theta = torch.tensor([[*row, -(row[0] * right + row[1] * down)] for row in rows], dtype=image.dtype)
     grid = F.affine_grid(theta[None], [1, *image.shape], align_corners=False)
     return F.grid_sample(image[None], grid, align_corners=False)[0]
+
+
+def _is_white(pixels: Tensor, corners: float) -> bool:
+    """Whether a background is bright, or grey with a darker object on it."""
+    if not _GREY[0] <= corners <= _GREY[1]:
+        return corners > _GREY[1]
+    edges = torch.cat([pixels[:, (0, -1)].flatten(), pixels[:, :, (0, -1)].flatten()])
+    # Cubes, so that the noise of a large background says little beside a small object.
+    return float((pixels - edges.median()).pow(3).sum()) < 0
 
 
 def _in_unit(image: Any) -> Tensor:

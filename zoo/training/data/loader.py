@@ -7,6 +7,7 @@ with the very same batches, with any number of workers.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -54,6 +55,15 @@ class Batch:
         )
 
 
+@contextmanager
+def naming(where: str) -> Iterator[None]:
+    """Say of which image it is that a transform refuses."""
+    try:
+        yield
+    except DataError as error:
+        raise DataError(f"{where}: {error}") from error
+
+
 @dataclass(frozen=True)
 class Pipeline:
     """How a stored image becomes the model's input.
@@ -70,7 +80,9 @@ class Pipeline:
 
     def __call__(self, image: Any, where: str) -> Tensor:
         if self.transform is not None:
-            return self.transform(to_channels(image, self.channels, scale=self.scale, where=where))
+            picture = to_channels(image, self.channels, scale=self.scale, where=where)
+            with naming(where):
+                return self.transform(picture)
         if not isinstance(image, Tensor) or image.ndim != 3:
             raise DataError(
                 f"{where}: with transform=None images must be tensors (C, H, W), got {type(image).__name__}"

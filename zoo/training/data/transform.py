@@ -11,7 +11,8 @@ from timm.data import create_transform
 from torch import Tensor
 
 from zoo.errors import DataError
-from zoo.training.data.chromosome_transform import CANVAS, ChromosomeAugment, ChromosomeToTensor
+from zoo.models.data_config import CANVAS
+from zoo.training.data.chromosome_transform import ChromosomeAugment, ChromosomeToTensor
 
 # How tensors are resized where PIL has a method of its own.
 _FOR_TENSORS = {"lanczos": "bicubic", "box": "bilinear", "hamming": "bilinear"}

@@ -11,7 +11,7 @@ from zoo.models.varifocal.network import VarifocalNet
 from zoo.training.data.chromosomes import ChromosomeSet
 from zoo.training.data.image import to_channels
 from zoo.training.data.image_set import ImageSet
-from zoo.training.data.loader import Labelled, Pipeline
+from zoo.training.data.loader import Labelled, Pipeline, naming
 from zoo.training.data.transform import OnCanvas
 from zoo.training.model_source import model_class, model_name
 from zoo.training.varifocal.options import read_recipe
@@ -81,7 +81,8 @@ class TwoLabelPipeline:
         if not isinstance(plain.transform, OnCanvas):
             return Labelled(plain(picture.image, where), picture.polarity)
         image = to_channels(picture.image, plain.channels, scale=plain.scale, where=where)
-        return Labelled(*plain.transform.with_polarity(image, picture.polarity))
+        with naming(where):
+            return Labelled(*plain.transform.with_polarity(image, picture.polarity))
 
 
 def second_task(net: nn.Module, images: ImageSet) -> bool:
