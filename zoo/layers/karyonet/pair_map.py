@@ -1,5 +1,6 @@
 """Which chromosomes belong to the same group, from all pairs of their features, without the map of pairs."""
 
+import math
 from typing import Any
 
 import torch
@@ -12,7 +13,7 @@ from zoo.layers.folding import norm_affine
 from zoo.weight_cache import WeightCache
 
 #: Pairs that are held at once where nothing is recorded: what a processor's own memory holds, and a GPU's well.
-_PAIRS_CPU, _PAIRS = 512, 1 << 17
+_PAIRS_CPU, _PAIRS = 768, 1 << 17
 #: Every batch norm that is folded, and the convolution before it; the first stands before all of them.
 _FOLDED = (("11", 1), ("20", None), ("21", 2), ("3", 3), ("4", 4), ("5", None))
 
@@ -77,9 +78,10 @@ class PairMap(nn.Module):
         if torch.is_grad_enabled() or must_compose(x, self.conv10.weight) or not len(x):
             return _run(first[:, None] + second[:, :, None], layers)
         rows = max((_PAIRS_CPU if x.device.type == "cpu" else _PAIRS) // x.shape[1], 1)
+        parts = math.ceil(x.shape[1] / rows)  # of one size, nearly: a product of few rows is slow
         return torch.stack(
             [
-                torch.cat([_run(js + part[:, None], layers) for part in of_i.split(rows)])
+                torch.cat([_run(js + part[:, None], layers) for part in of_i.tensor_split(parts)])
                 for js, of_i in zip(first, second, strict=True)
             ]
         )
