@@ -1,10 +1,12 @@
 """Dispatch of a case, and KaryoNet's modules, against the plain algorithms that they are exact forms of.
 
-`python -m benchmarks.karyotype` prints a Markdown table. The other sides are `zoo.karyotype.reference`, the assignment
+`python -m benchmarks.karyotype` prints a Markdown table, `python -m benchmarks.karyotype MFIM` its rows that begin so.
+The other sides are `zoo.karyotype.reference`, the assignment
 as specified, and `zoo.layers.karyonet.reference`, the official algorithm in torch's own layers. All weights are drawn.
 """
 
 import math
+import sys
 from collections.abc import Callable
 
 import torch
@@ -104,6 +106,8 @@ WORK = (
 def main() -> None:
     rows = []
     for words, target, args, repeats, warm_ups, parts in WORK:
+        if not words.startswith(tuple(sys.argv[1:]) or ""):
+            continue
         jobs = {side: Job(f"benchmarks.karyotype:{target}", {"side": side, **args}) for side in ("ours", "plain")}
         found = compare(jobs, repeats, warm_ups)
         ours, plain = found["ours"], found["plain"]
