@@ -1,8 +1,8 @@
 """Dispatch of a case, and KaryoNet's modules, against the plain algorithms that they are exact forms of.
 
 `python -m benchmarks.karyotype` prints a Markdown table, `python -m benchmarks.karyotype MFIM` its rows that begin so.
-The other sides are `zoo.karyotype.reference`, the assignment
-as specified, and `zoo.layers.karyonet.reference`, the official algorithm in torch's own layers. All weights are drawn.
+The other sides are `zoo.karyotype.reference`, the assignment as specified, and `zoo.layers.karyonet.reference`, the
+official algorithm in torch's own layers. All weights are drawn.
 """
 
 import math
