@@ -161,6 +161,31 @@ def test_a_table_says_type_polarity_and_case(table: Path):
     assert train.where(1).endswith("1.png")
 
 
+def test_types_by_other_spellings_are_the_types(table: Path):
+    """x, X and chrX are one type; of other classes is told that cases are not measured, and which they are."""
+    text = table.read_text()
+    for k, name in enumerate(("x", "chrX", " x", "ChrX")):
+        text = text.replace(f"{(1, 2, 4, 5)[k]}.png,X", f"{(1, 2, 4, 5)[k]}.png,{name}")
+    table.write_text(text)
+    splits = open_splits(f"{table}?label=type", val=False)
+    assert splits.train
+    assert splits.train.classes == ["7", "X"]
+    (note,) = splits.notes
+    assert note.endswith(
+        "classes are not the 24 types 1 to Y (without 1, 2, 3, 4, 5, 6, 8, 9 and 14 more): accuracy is measured, but "
+        "not by case"
+    )
+    table.write_text(text.replace(",7,", ",24,"))
+    assert "; besides 24)" in open_splits(f"{table}?label=type", val=False).notes[0]
+    whole = [f"{k}.png,{name.lower()},up,{k // 20}" for k, name in enumerate((*TYPES, "x"))]
+    for k in range(12, 25):
+        Image.fromarray(np.full((8, 8), k, np.uint8)).save(table.parent / f"{k}.png")
+    table.write_text("\n".join(["file,label,polarity,patient", *whole]))
+    splits = open_splits(str(table), val=False)
+    assert splits.train
+    assert (splits.train.classes, splits.notes) == (list(TYPES), [])
+
+
 def test_a_table_that_cannot_be(table: Path):
     text = table.read_text()
     table.write_text(text.replace(",down,", ",left,", 1))

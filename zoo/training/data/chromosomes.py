@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from zoo.errors import DataError
+from zoo.karyotype import HUMAN
 from zoo.karyotype.polarity import UNKNOWN, polarity_number
 from zoo.training.data.image_set import ImageSet, Splits
 from zoo.training.data.labels import some
@@ -104,6 +105,22 @@ def read_polarity(values: Sequence[Any], where: str) -> np.ndarray:
         )
     except ValueError as error:
         raise DataError(str(error)) from None
+
+
+def read_types(values: Sequence[Any]) -> list[Any]:
+    """Types by their names, whatever the case of their letters, and behind "chr": X for x; other labels as they are."""
+    return [HUMAN.spellings.get(one.strip().lower(), one) if isinstance(one, str) else one for one in values]
+
+
+def note_of_types(classes: Sequence[str], source: str) -> list[str]:
+    """What keeps the cases of a set from being measured: its classes are other ones than the types of a karyotype."""
+    differences = HUMAN.differences(classes)
+    if not differences or not set(classes) & set(TYPES):  # a karyotype, or nothing of the kind
+        return []
+    return [
+        f"{source}: classes are not the {len(TYPES)} types {TYPES[0]} to {TYPES[-1]} ({differences}): accuracy is "
+        "measured, but not by case"
+    ]
 
 
 def check_cases(splits: Splits) -> None:

@@ -13,9 +13,10 @@ from typing import Any, TextIO
 import numpy as np
 
 from zoo.errors import DataError, MissingExtraError
+from zoo.karyotype.files import CASES
 from zoo.naming import did_you_mean
 from zoo.training.data.bags import check_apart, group
-from zoo.training.data.chromosomes import ChromosomeSet, check_cases, read_polarity
+from zoo.training.data.chromosomes import ChromosomeSet, check_cases, note_of_types, read_polarity, read_types
 from zoo.training.data.decode import EXTENSIONS, decode_image
 from zoo.training.data.folder import SYNONYMS
 from zoo.training.data.image_set import FileImages, ImageSet, Splits
@@ -29,7 +30,7 @@ IMAGE = ("image", "img", "path", "image_path", "img_path", "file", "filename", "
 LABEL = ("label", "labels", "class", "class_name", "target", "targets", "category", "diagnosis", "dx")
 SPLIT = ("split", "subset", "partition")
 BAG = ("bag", "bag_id")
-POLARITY, CASE = ("polarity",), ("case", "case_id", "patient", "patient_id")
+POLARITY = ("polarity",)
 #: Of single precision.
 _LARGEST = float(np.finfo(np.float32).max)
 SPLIT_NAMES = {name: split for split, names in SYNONYMS.items() for name in names} | {"dev": "val"}
@@ -167,6 +168,9 @@ def splits_of(
     splits.whole = rows is None
     rows = rows or {"train": list(range(count))}
     ordinal = yes_or_no(dict(options), "ordinal")
+    polarity = _optional(columns, options.get("polarity"), POLARITY, "polarity", source)
+    case = _optional(columns, options.get("case"), () if polarity is None else CASES, "case", source)
+    chromosomes = image is not None and bag is None and (polarity or case) is not None
     if not labelled:
         names, labels = ["?"], {split: np.zeros(len(some_rows), dtype=np.int64) for split, some_rows in rows.items()}
     elif several:
@@ -177,18 +181,18 @@ def splits_of(
             splits.notes.append(f"every row of {source} has one of {some(several)}: taken as one class an image")
         labels = {split: everything[some_rows] for split, some_rows in rows.items()}
     else:
-        values = columns[label[0]]
+        values, known = columns[label[0]], (classes or {}).get(label[0])
+        if chromosomes:
+            values, known = read_types(values), known and read_types(known)
         encoded = encode(
             {split: [values[i] for i in some_rows] for split, some_rows in rows.items()},
             f"{source}, column {label[0]!r}",
-            (classes or {}).get(label[0]),
+            known,
         )
         names, labels = encoded.classes, encoded.labels
     root = (folder / options.get("root", "")).absolute()
     stored = [] if image is None else columns[image]
     files = None if image is None or _embedded(stored) else _files(stored, root, source, image)
-    polarity = _optional(columns, options.get("polarity"), POLARITY, "polarity", source)
-    case = _optional(columns, options.get("case"), () if polarity is None else CASE, "case", source)
     others = (*label, bag, _split_column(columns, options.get("split"), source))
     patterns = [part.strip() for part in options["features"].split(",")] if "features" in options else features
     columns_of_features, vectors = _vectors(columns, patterns, others, source) if image is None else (None, None)
@@ -206,7 +210,7 @@ def splits_of(
             made = group(made if vectors is None else vectors[some_rows], ids, made)
             made.feature_names = columns_of_features
         made.partial = True
-        if image is not None and bag is None and (polarity or case):
+        if chromosomes:
             made = ChromosomeSet(
                 made,
                 polarity and read_polarity([_plain(columns[polarity][i]) for i in some_rows], source),
@@ -215,6 +219,8 @@ def splits_of(
         setattr(splits, split, made)
     check_apart(splits)
     check_cases(splits)
+    if labelled and chromosomes and case is not None:
+        splits.notes += note_of_types(names, source)
     return splits
 
 
