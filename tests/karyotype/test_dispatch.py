@@ -13,7 +13,7 @@ import torch
 import zoo.karyotype
 from tests.karyotype.cases import noisy, types_of
 from tests.karyotype.goldens import golden
-from zoo.karyotype import HUMAN, Template, dispatch, dispatch_cases
+from zoo.karyotype import HUMAN, Template, dispatch, dispatch_cases, iscn
 from zoo.karyotype.reference import plain_assignment
 
 
@@ -148,6 +148,32 @@ def test_what_is_clear_is_found():
         np.testing.assert_array_equal(found.types, types)
         assert found.karyotype == karyotype
         assert found.overruled == ()
+
+
+@pytest.mark.parametrize(
+    ("number", "sexes", "changes", "wanted"),
+    [
+        (3, (2, 1), {}, "69,XXY"),
+        (4, (2, 2), {}, "92,XXYY"),
+        (1, (1, 0), {}, "23,X"),
+        (3, (2, 1), {21: 1}, "70,XXY,+21"),
+        (3, (3, 0), {1: -1, 5: -3, 8: 2}, "67,XXX,-1,-5,-5,-5,+8,+8"),
+        (1, (1, 0), {21: 1}, "24,X,+21"),
+        (3, (0, 0), {}, "66,-X,-X,-Y"),
+        (1, (0, 0), {}, "22,-X"),
+        (3, (2, 1), dict.fromkeys(range(1, 12), -1), "58,XXY," + ",".join(f"+{n}" for n in range(12, 23))),
+        (3, (2, 1), dict.fromkeys(range(1, 11), -1), "59,XXY," + ",".join(f"-{n}" for n in range(1, 11))),
+    ],
+)
+def test_ploidy(number, sexes, changes, wanted):
+    """Changes are those from what more than half of the autosomes have."""
+    copies = np.array([number] * 22 + list(sexes))
+    for name, change in changes.items():
+        copies[name - 1] += change
+    assert iscn(copies, "XY") == wanted
+    triploid = Template(HUMAN.names, {"XXY": (*[3] * 22, 2, 1)})
+    if sum(sexes) and len(changes) != 11:  # of a half, both templates tell their own side
+        assert iscn(copies, "XXY", triploid) == wanted
 
 
 def test_sex_that_costs_the_same_is_xx():

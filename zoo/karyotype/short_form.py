@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -16,6 +17,9 @@ def iscn(copies: Any, sex: str = "XX", template: Template | Mapping[str, Sequenc
 
     Sex chromosomes are written as they are found, so that a gained or a lost one shows as a letter more or less. A
     cell without any has its losses written: "44,-X,-X". Numerical changes only: no structure is looked at.
+
+    Where more than half of the autosomes have another number of copies in common than the template's, gains and losses
+    are those from that ploidy: "69,XXY" of a triploid cell, "70,XXY,+21", "23,X" of a haploid one.
 
     Args:
         copies: how many chromosomes of every type.
@@ -39,10 +43,27 @@ def short_form(copies: list[int], sex: str, template: Template) -> str:
     """`iscn` of counts that are known to be good."""
     counts = dict(zip(template.names, copies, strict=True))
     letters = "".join(name * counts[name] for name in template.sex_names)
+    expected = _at_ploidy(counts, dict(zip(template.names, template.of(sex), strict=True)), template.sex_names)
     changes = [
         f"{'+' if counts[name] > wanted else '-'}{name}"
-        for name, wanted in zip(template.names, template.of(sex), strict=True)
+        for name, wanted in expected.items()
         if counts[name] != wanted and not (letters and name in template.sex_names)
         for _ in range(abs(counts[name] - wanted))
     ]
     return ",".join([str(sum(copies)), *([letters] if letters else []), *changes])
+
+
+def _at_ploidy(counts: dict[str, int], template: dict[str, int], sex_names: Sequence[str]) -> dict[str, int]:
+    """The copies that a cell of the ploidy of `counts` has where nothing is gained or lost."""
+    autosomes = [name for name in template if name not in sex_names]
+    usual = {template[name] for name in autosomes}
+    if len(usual) != 1:
+        return template
+    (number, found), *_ = Counter(counts[name] for name in autosomes).most_common(1)
+    before = usual.pop()
+    if 2 * found <= len(autosomes) or number in (0, before) or not before:
+        return template
+    # Half a pair of sex chromosomes is one of the first kind: XXY of XY three times by halves, X once.
+    scaled = {name: template[name] * number // before for name in sex_names}
+    scaled[sex_names[0]] = -(-template[sex_names[0]] * number // before)
+    return dict.fromkeys(template, number) | scaled
