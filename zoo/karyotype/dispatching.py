@@ -98,7 +98,7 @@ def dispatch_cases(
 
     Returns:
         A `Karyotype` per case, in the order given; by `case_ids`, in the order of `sorted(set(case_ids))`. `rows` of
-        each says where its chromosomes stand.
+        each says where its chromosomes stand. `case_metrics` takes labels in the order of either.
 
     Raises:
         ValueError: as of `dispatch`; or sizes, ids or sexes that do not fit.

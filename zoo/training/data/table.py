@@ -91,8 +91,8 @@ def open_table(text: str, *, labelled: bool = True, features: Sequence[str] | No
     may name several columns of zeros and ones, joined by commas. Paths are relative to `root`, and it to the table's
     folder. Without a split column, all rows are train.
 
-    With a column `polarity`, rows are chromosomes: their labels are types, and a column `case`, if there is one, tells
-    which belong together.
+    With a column `polarity`, rows are chromosomes: their labels are types (`x` and `chrX` are X), and a column `case`,
+    `case_id` or `patient`, if there is one, tells which belong together.
 
     With a column `bag`, rows are instances, and those of one bag have one label. They are images, or, without a column
     of images, vectors of all other columns, or of those that `features` names: `slides.csv?bag=slide&features=f*`.
