@@ -230,6 +230,10 @@ def test_what_its_answers_mean_goes_with_it_through_the_hub(hub, tmp_path):
         assert zoo.predict(again, picture, top=24) == [said]
     with pytest.raises(ValueError, match="polarity_names has 3 names, the second task 2 classes"):
         model.polarity_names = ("a", "b", "c")
+    model.reset_classifier((7, 2))
+    assert model.polarity_names == names
+    model.reset_classifier((7, 3))
+    assert (model.polarity_names, model._model_args["polarity_names"]) == (None, None)
 
 
 def test_loaded_for_other_classes(tmp_path):

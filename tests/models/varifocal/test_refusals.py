@@ -92,6 +92,27 @@ def test_modules_that_give_no_map():
         GNet(zoo.create_model("resnet10t"), img_size=32)
 
 
+def test_parts_behind_the_map_are_no_part_of_a_trunk():
+    small = {"img_size": 32, "head_pool": 1, "loc_pool": 1, "loc_hidden": 4, "mlp_hidden": 4, "num_classes": 3}
+    for part in ({"head": "kan"}, {"pool": "hopfield"}):
+        (slot, _), *_ = part.items()
+        with pytest.raises(ValueError, match=rf"another {slot}, which a trunk does not have.*head= beside"):
+            zoo.create_model("varifocal", backbone={"base": "test_resnet", **part}, **small)
+    outer = zoo.create_model("varifocal", backbone="test_resnet", head="kan", **small)
+    assert any("KAN" in type(part).__name__ for part in outer.modules())
+
+
+def test_what_a_trunk_refuses_is_told_with_the_images(unchecked):
+    with pytest.raises(
+        ValueError, match=r"medvit2_kan_nano cannot be used for images of 16x16 .*small.* crops of local_size"
+    ):
+        zoo.create_model("varifocal", backbone="medvit2_kan_nano", img_size=32)
+    with pytest.raises(TypeError, match=r"the backbone is the class Identity: give a module of it, Identity\(...\)"):
+        GNet(nn.Identity, img_size=32)
+    with pytest.raises(TypeError, match=r"a backbone is a name, a mapping .*, or a module; got 3"):
+        GNet(3, img_size=32)
+
+
 def test_unknown_options_and_stages(net):
     with pytest.raises(TypeError, match="did you mean 'box_mode'"):
         zoo.create_model("varifocal_chromosome", box_mod="clamp")

@@ -287,6 +287,9 @@ def test_a_temperature_is_of_the_network_as_it_is_now(tmp_path: Path, capsys: py
     assert small.temperature == (1.0, 1.0)
 
 
+CHOSEN = "which the epoch was chosen by, too"
+
+
 def test_temperatures_that_cannot_be_fitted_stay_1() -> None:
     net, data = small_net(), few().val
     assert isinstance(data, ChromosomeSet)
@@ -298,8 +301,9 @@ def test_temperatures_that_cannot_be_fitted_stay_1() -> None:
     said = calibrate(net, data, torch.cat([sure, noisy, torch.zeros(46, 3)], 1), targets)
     wanted = fit_temperature(noisy[1::2].numpy(), data.polarity[1::2]).temperature
     assert net.temperature == (1.0, pytest.approx(wanted, rel=1e-3))
-    assert said.startswith("temperature 1 of types (every label of the 46 is the likeliest class")
-    assert said.endswith("fitted on 46 val chromosomes, which the epoch was chosen by, too")
+    fitted, _, left = said.partition("; ")
+    assert fitted == f"temperature {net.temperature[1]:.4g} of polarities, fitted on 46 val chromosomes, {CHOSEN}"
+    assert left.startswith("temperature of types not fitted, stays 1: every label of the 46 is the likeliest class")
 
 
 def named(*names: str) -> ArrayImages:
@@ -363,6 +367,7 @@ def test_shares_of_the_epochs() -> None:
         ({"early_stop": 2}, "early_stop: not for training in stages"),
         ({"recipe": "varifocla"}, "recipe must be one of auto, plain, varifocal, .* did you mean 'varifocal'"),
         ({"recipe": "auto", "epochs": 3}, "epochs=3: training has 4 stages .*, give one each"),
+        ({"epochs": 8}, r"epochs=8, and the stages of the recipe have 5 \(1, 1, 2, 1\): leave one of them out"),
         ({"recipe": {**RECIPE, "epochs": [1, 2]}}, "four whole numbers from 1, of global, localize, local, fusion"),
         ({"recipe": {**RECIPE, "region": "all"}}, "region must be one of foreground, pseudo, got 'all'"),
         ({"recipe": {**RECIPE, "half": 0.7}}, r"half must be a number from 0 to 0\.5, got 0\.7"),
@@ -376,6 +381,11 @@ def test_settings_that_cannot_be(tmp_path: Path, options: dict[str, Any], words:
     with pytest.raises(ValueError, match=words):
         zoo.finetune(small_net(), few(), out=tmp_path / "run", **{**QUICK, **options})
     assert not (tmp_path / "run").exists()
+
+
+def test_three_polarities_are_not_those_of_the_data(tmp_path: Path) -> None:
+    with pytest.raises(zoo.errors.DataError, match=r"has 2 polarities .*, the second task of the model 3 classes"):
+        zoo.finetune(small_net(num_classes=(24, 3)), few(), out=tmp_path / "run", **QUICK)
 
 
 def test_the_recipe_is_for_networks_that_look_twice(tmp_path: Path) -> None:

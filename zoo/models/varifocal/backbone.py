@@ -1,7 +1,8 @@
 """The trunk of a scale: the paper's, one of timm's or of ours with its parts replaced, or any module."""
 
 import copy
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -10,6 +11,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from zoo.errors import ZooError
 from zoo.models.placed import example_of, placed_copy
 from zoo.models.varifocal.wide_trunk import WideTrunk
 from zoo.naming import did_you_mean
@@ -19,6 +21,8 @@ from zoo.naming import did_you_mean
 BackboneLike = str | Mapping[str, Any] | nn.Module | None
 _COMPOSITION = "zoo_composite"
 _SIZE_MATTERS = "img_size"
+#: Parts of a composition that are behind its map, which a trunk ends with.
+_BEHIND = ("head", "pool")
 
 
 @dataclass(frozen=True)
@@ -52,10 +56,16 @@ def make_trunk(
         place: `device` and `dtype`.
 
     Raises:
-        ValueError: no name, or one that neither we nor timm have; a module of other channels.
+        ValueError: no name, or one that neither we nor timm have; a module of other channels; a replaced head or pool,
+            which no trunk has; a network that cannot be made for such images.
+        TypeError: the class of a module, or something else.
     """
     if given is None:
         return WideTrunk(in_chans, **wide, **place)
+    if isinstance(given, type):
+        raise TypeError(f"the backbone is the class {given.__name__}: give a module of it, {given.__name__}(...)")
+    if not isinstance(given, str | Mapping | nn.Module):
+        raise TypeError(f"a backbone is a name, a mapping with a 'name' or a 'base', or a module; got {given!r}")
     if isinstance(given, nn.Module):
         has = getattr(given, "in_chans", in_chans)
         if has != in_chans:
@@ -64,13 +74,37 @@ def make_trunk(
     name, options = _named(given)
     options = {"num_classes": 0, **options, "in_chans": in_chans}
     own = {key: value for key, value in place.items() if value is not None}
-    try:
-        trunk = timm.create_model(name, img_size=size, **options)
-    except TypeError as error:
-        if _SIZE_MATTERS not in str(error):
-            raise
-        trunk = timm.create_model(name, **options)  # a network for images of any size
+    with _of_images(name, size):
+        try:
+            trunk = timm.create_model(name, img_size=size, **options)
+        except TypeError as error:
+            if _SIZE_MATTERS not in str(error):
+                raise
+            trunk = timm.create_model(name, **options)  # a network for images of any size
+    spec = getattr(trunk, "zoo_spec", None) or {}
+    if behind := [part for part in _BEHIND if spec.get(part) is not None]:
+        raise ValueError(
+            f"backbone {given!r} has another {' and '.join(behind)}, which a trunk does not have: it ends with its "
+            f"map. head= beside backbone= replaces the classifiers of a varifocal network"
+            + "; its pools are its own, head_pool= and loc_pool="
+            * ("pool" in behind)
+        )
     return trunk.to(**own)
+
+
+@contextmanager
+def _of_images(name: str, size: tuple[int, int]) -> Iterator[None]:
+    """Say of what a trunk refuses by itself which images it was tried with."""
+    try:
+        yield
+    except (ZooError, TypeError, OSError):
+        raise
+    except Exception as error:  # of any code: asserts, views that do not fit, kernels larger than maps
+        said = f"{type(error).__name__}: {error}" if str(error) else type(error).__name__
+        raise ValueError(
+            f"the backbone {name} cannot be used for images of {size[0]}x{size[1]} pixels ({said[:300]}). Those of the "
+            "global scale are of img_size, crops of local_size, half of it by default: give another one"
+        ) from error
 
 
 def saved_backbone(given: BackboneLike) -> BackboneLike:
@@ -134,18 +168,21 @@ def take_out_unused(trunk: nn.Module, in_chans: int, size: tuple[int, int]) -> M
         for parameter in twin.parameters():
             parameter.requires_grad_(parameter.is_floating_point())
     twin.eval()
-    try:
-        with torch.enable_grad():
-            features = raw_features(twin, example_of(twin, (1, in_chans, *size)))
-            _check_features(features)
-            used = {id(p) for p in _used(features, list(twin.parameters()))}
-    except (RuntimeError, NotImplementedError):
-        if twin is trunk:
-            raise
-        plain = placed_copy(trunk)  # it looks at values
-        with torch.no_grad():
-            features = raw_features(plain, example_of(plain, (1, in_chans, *size)))
-        _check_features(features)
+    name, used = type(trunk).__name__, None
+    with _of_images(name, size):
+        try:
+            with torch.enable_grad():
+                features = raw_features(twin, example_of(twin, (1, in_chans, *size)))
+                if isinstance(features, Tensor):
+                    used = {id(p) for p in _used(features, list(twin.parameters()))}
+        except (RuntimeError, NotImplementedError):
+            if twin is trunk:
+                raise
+            plain = placed_copy(trunk)  # it looks at values
+            with torch.no_grad():
+                features = raw_features(plain, example_of(plain, (1, in_chans, *size)))
+    _check_features(features)
+    if used is None:
         return _shape_of(features, trunk, size)
     for name, child in list(twin.named_children()):
         parameters = list(child.parameters())
@@ -185,7 +222,7 @@ def _shape_of(features: Tensor, trunk: nn.Module, size: tuple[int, int]) -> MapS
         grid = _grid(count, MapShape(features.shape[2], 0, 0, prefix), size)
     if grid[0] * grid[1] != count:
         raise ValueError(
-            f"{count} tokens for an image of {size[0]}x{size[1]} pixels make no map; a backbone with pooled or nested "
-            "tokens has none"
+            f"{count} tokens for an image of {size[0]}x{size[1]} pixels make no map; a backbone with pooled tokens, "
+            "or with several grids of them, has none"
         )
     return MapShape(features.shape[2], grid[0], grid[1], prefix)

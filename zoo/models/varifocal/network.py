@@ -279,8 +279,11 @@ class VarifocalNet(CaseModel):
         self.fusion = Fusion(old.dim, tasks, old.hidden, old.drop_rate, **place).train(old.training)
         self.num_classes, self.num_polarities = tasks
         self.uncalibrate()
+        if self._polarity_names is not None and len(self._polarity_names) != tasks.polarities:
+            self._polarity_names = None
         if self._args:
-            update_model_args(self, num_classes=tasks.types, num_polarities=tasks.polarities)
+            names = None if self._polarity_names is None else list(self._polarity_names)
+            update_model_args(self, num_classes=tasks.types, num_polarities=tasks.polarities, polarity_names=names)
         cfg = getattr(self, "pretrained_cfg", None)
         if cfg and len(cfg.get("label_names") or ()) != tasks.types:
             self.pretrained_cfg = {key: value for key, value in cfg.items() if not key.startswith("label_")}

@@ -30,13 +30,17 @@ def calibrate(model: VarifocalNet, data: ImageSet, answers: Tensor, targets: Ten
         known = polarity >= 0
         logits = answers[:, types : types + model.num_polarities].numpy()
         tasks["polarities"] = logits[known], polarity[known]
-    found, words = [], []
+    found, fitted, left = [], [], []
     for what, (logits, labels) in tasks.items():
-        value, said = _fitted(logits, labels)
+        value, why = _fitted(logits, labels)
         found.append(value)
-        words.append(f"{value:.4g} of {what}{said}")
+        if why:
+            left.append(f"temperature of {what} not fitted, stays 1: {why}")
+        else:
+            fitted.append(f"{value:.4g} of {what}")
     model.temperature = (*found, 1.0)[:2]
-    return f"temperature {', '.join(words)}, fitted on {len(data)} val {data.noun}s, which the epoch was chosen by, too"
+    by = f"fitted on {len(data)} val {data.noun}s, which the epoch was chosen by, too"
+    return "; ".join([*([f"temperature {', '.join(fitted)}, {by}"] if fitted else []), *left])
 
 
 def _fitted(logits: np.ndarray, labels: np.ndarray) -> tuple[float, str]:
@@ -44,4 +48,4 @@ def _fitted(logits: np.ndarray, labels: np.ndarray) -> tuple[float, str]:
     try:
         return float(f"{fit_temperature(logits, labels).temperature:.4g}"), ""
     except ValueError as error:
-        return 1.0, f" ({error})"
+        return 1.0, str(error)

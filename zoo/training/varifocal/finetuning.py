@@ -8,6 +8,7 @@ from typing import Any, cast
 
 from torch import nn
 
+from zoo.errors import DataError
 from zoo.models.data_config import data_config
 from zoo.models.varifocal.network import VarifocalNet
 from zoo.models.varifocal.registered import POLARITIES
@@ -83,7 +84,18 @@ def finetune_in_stages(given: Mapping[str, Any], trackers: Any) -> Result:
 
 
 def _second(model: Any, train: Any) -> int:
-    """Classes of the second task: those of a module, else 2 where the data knows polarities."""
-    if isinstance(model, nn.Module):
-        return int(getattr(model, "num_polarities", 0))
-    return 2 if isinstance(train, ChromosomeSet) and train.knows_polarity else 0
+    """Classes of the second task: those of a module, else 2 where the data knows polarities.
+
+    Raises:
+        DataError: a module of another number, and data that knows polarities.
+    """
+    known = len(POLARITIES) if isinstance(train, ChromosomeSet) and train.knows_polarity else 0
+    if not isinstance(model, nn.Module):
+        return known
+    count = int(getattr(model, "num_polarities", 0))
+    if count and known and count != known:
+        raise DataError(
+            f"{train.name} has {known} polarities ({', '.join(POLARITIES)}), the second task of the model {count} "
+            f"classes: build it with num_classes=({getattr(model, 'num_classes', 24)}, {known})"
+        )
+    return count

@@ -20,6 +20,8 @@ REGIONS = ("foreground", "pseudo")
 #: Epochs of the stages, as our recipe has them.
 PARTS = (60, 20, 40, 20)
 LR, WEIGHT_DECAY = 1e-3, 1e-4
+#: Epochs of `zoo.finetune` where nobody gives them.
+EPOCHS = 20
 
 #: Settings of other ways of training, and what they are when nobody gave them.
 _NOT_OURS: dict[str, Any] = {
@@ -139,6 +141,11 @@ def _lengths(epochs: Any, own: Any) -> tuple[int, ...]:
         found = tuple(own) if isinstance(own, list | tuple) else ()
         if len(found) != len(STAGES) or not all(type(n) is int and n >= 1 for n in found):
             raise ValueError(f"epochs of a recipe are four whole numbers from 1, of {', '.join(STAGES)}; got {own!r}")
+        if epochs not in (EPOCHS, sum(found)):
+            raise ValueError(
+                f"epochs={epochs!r}, and the stages of the recipe have {sum(found)} ({', '.join(map(str, found))}): "
+                "leave one of them out"
+            )
         return found
     if type(epochs) is not int or epochs < len(STAGES):
         raise ValueError(f"epochs={epochs!r}: training has {len(STAGES)} stages ({', '.join(STAGES)}), give one each")
