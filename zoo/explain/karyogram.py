@@ -11,6 +11,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from zoo.errors import DataError
 from zoo.explain.figure import finish
 from zoo.karyotype import HUMAN, Karyotype, Template
 from zoo.training.data.chromosome_transform import ChromosomeToTensor
@@ -133,7 +134,10 @@ def _cut(image: Any, background: str, threshold: float) -> Tensor:
     shape = image.shape if hasattr(image, "shape") else image.size
     if len(shape) not in (2, 3):
         raise ValueError(f"an image must be (height, width) or have channels besides, got {tuple(shape)}")
-    grey = ChromosomeToTensor(max(shape), background)(image).mean(0)
+    try:
+        grey = ChromosomeToTensor(max(shape), background)(image).mean(0)
+    except DataError:  # the canvas is large enough, so nothing is on the background
+        return torch.zeros(max(shape), max(shape))
     looked = grey
     if _edge(grey).any():  # noise: smoothed, which leaves a margin of two pixels at most
         looked = F.avg_pool2d(grey[None], 5, 1, 2, count_include_pad=False)[0]
