@@ -129,11 +129,9 @@ def test_types_are_found_by_their_names():
     found = other.predict_case(images)
     assert found.names == wanted.names
     assert found.cost == pytest.approx(wanted.cost, rel=1e-5)
-    with pytest.raises(
-        ValueError, match=r"24 types 1 to Y, its label_names; this one has 3 classes: a, b, c. zoo.karyo"
-    ):
+    with pytest.raises(ValueError, match=r"24 types 1 to Y, .* has 3 classes, without 1, .*; besides a, b, c. zoo"):
         _chromosomes(num_classes=(3, 2), label_names=["a", "b", "c"]).predict_case(images)
-    with pytest.raises(ValueError, match="this one has 24 classes: chr1, chr2, chr3, chr4, chr5, "):
+    with pytest.raises(ValueError, match=r"this one has 24 classes, without 1, .* besides chr1, chr2, chr3, "):
         _chromosomes(label_names=[f"chr{name}" for name in HUMAN.names]).predict_case(images)
     mouse = _chromosomes(num_classes=(21, 2))
     assert len(mouse.predict_case(images, template=Template.diploid(19))) == 5

@@ -94,13 +94,17 @@ def check_case_images(images: Tensor, in_chans: int, cfg: Mapping[str, Any], siz
             )
 
 
-def type_places(net: nn.Module, names: Sequence[str]) -> list[int]:
+def type_places(net: nn.Module, template: Any) -> list[int]:
     """Where each type stands among the classes of a network: by its `label_names`, or in order if it has none.
+
+    Args:
+        net: the network.
+        template: a `zoo.karyotype.Template`, of whose types it must be.
 
     Raises:
         ValueError: its classes are not these types.
     """
-    count = int(getattr(net, "num_classes", 0))
+    names, count = template.names, int(getattr(net, "num_classes", 0))
     if not count:
         raise ValueError("the network has no types to tell (num_classes=0)")
     labels = [str(label) for label in (getattr(net, "pretrained_cfg", None) or {}).get("label_names") or ()]
@@ -108,7 +112,7 @@ def type_places(net: nn.Module, names: Sequence[str]) -> list[int]:
         return list(range(count))
     if sorted(labels) == sorted(names):
         return [labels.index(name) for name in names]
-    shown = f": {', '.join(labels[:5])}{', ...' * (len(labels) > 5)}" if labels else ""
+    shown = f", {template.differences(labels)}" if labels else ""
     raise ValueError(
         f"a case is told by a network of the {len(names)} types {names[0]} to {names[-1]}, its label_names; this one "
         f"has {count} classes{shown}. zoo.karyotype.dispatch takes log-probabilities with a column a type"

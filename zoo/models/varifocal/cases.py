@@ -92,7 +92,7 @@ class CaseModel(nn.Module):
 
         template = as_template(options.get("template"))
         check_sexes(sex, template)
-        places = type_places(self, template.names)
+        places = type_places(self, template)
         return dispatch(self.case_log_probabilities(images, batch_size=batch_size)[:, places], sex=sex, **options)
 
     @torch.inference_mode()
