@@ -200,8 +200,8 @@ def _of_array(values: np.ndarray, where: str) -> Picture:
     if not good or 0 in values.shape or not (real or values.dtype in (np.uint8, np.uint16)):
         raise DataError(
             "an image is an array (height, width), or (height, width, channels) of 1 (grey), 2 (grey and "
-            "transparency), 3 (red, green, blue) or 4 (with transparency), of uint8, uint16, or real numbers from 0 to 1; "
-            f"{where} is {values.shape} of {values.dtype}"
+            "transparency), 3 (red, green, blue) or 4 (with transparency), of uint8, uint16, or real numbers from 0 "
+            f"to 1; {where} is {values.shape} of {values.dtype}"
         )
     values = _real(values, where) if real else values.astype(values.dtype.newbyteorder("="), copy=False)
     values = values[:, :, None] if values.ndim == 2 else values
