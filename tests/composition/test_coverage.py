@@ -79,7 +79,7 @@ def test_the_others_work_or_are_refused(file):
 
 
 def test_the_page_has_every_file_and_sums_that_meet_the_targets():
-    """Each row is compared with what was tried by the tests above."""
+    """Each row is compared with what is tried by the tests above, which `make test-all` runs for every file."""
     written = generate["table_in"]((DOCS / "composition.md").read_text("utf-8"))
     lines = [[cell.strip() for cell in line.strip("|").split("|")] for line in written.splitlines()[2:-1]]
     found = [

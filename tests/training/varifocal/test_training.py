@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import inspect
 import itertools
 import json
 import os
@@ -30,6 +31,7 @@ from zoo.training.data.transform import eval_transform
 from zoo.training.model_source import describe_data, model_for
 from zoo.training.phases import shares
 from zoo.training.varifocal.calibrate import calibrate
+from zoo.training.varifocal.options import EPOCHS
 from zoo.training.varifocal.stages import Stages
 
 PARTS = ("g_net.trunk", "g_net.head", "g_net.loc", "l_net", "fusion")
@@ -358,6 +360,10 @@ def test_shares_of_the_epochs() -> None:
     for epochs in range(4, 60):
         assert sum(shares(epochs, parts)) == epochs
         assert all(abs(n - epochs * p / 140) <= 1 for n, p in zip(shares(epochs, parts), parts, strict=True))
+
+
+def test_the_epochs_that_nobody_gave_are_the_default() -> None:
+    assert inspect.signature(zoo.finetune).parameters["epochs"].default == EPOCHS
 
 
 @pytest.mark.parametrize(

@@ -85,9 +85,8 @@ def make_trunk(
     if behind := [part for part in _BEHIND if spec.get(part) is not None]:
         raise ValueError(
             f"backbone {given!r} has another {' and '.join(behind)}, which a trunk does not have: it ends with its "
-            f"map. head= beside backbone= replaces the classifiers of a varifocal network"
-            + "; its pools are its own, head_pool= and loc_pool="
-            * ("pool" in behind)
+            "map. head= beside backbone= replaces the classifiers of a varifocal network; its pools are its own, "
+            "head_pool= and loc_pool="
         )
     return trunk.to(**own)
 
